@@ -1,0 +1,190 @@
+"""Builds the real peers of the tests from released Go modules into a cache of the user.
+
+    python3 tests/peers/build.py [all | FOLDER ...]
+
+Each peer is a folder beside this file with a Go module: one with `tool` lines has those programs
+built, any other is a program itself. A build is kept under the checksum of the folder's go.mod,
+go.sum and Go sources and of Go's version, so building again costs nothing until one of them
+changes. Old builds are left alone; the cache may be deleted whenever no test runs.
+
+Only the standard library is used. Tests load this file by its path and ask `peer_path`.
+"""
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROGRESS_SECONDS = 10
+LAST_LINES = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """What the module in one folder builds."""
+
+    programs: tuple[str, ...]
+    """File names of the programs, each unique among all peers."""
+
+    tools: bool = False
+    """Whether the programs are the module's `tool` lines, rather than the module itself."""
+
+    ldflags: str = "-s -w"
+    """Flags of Go's linker. The default leaves debugging tables out: a fifth less to keep."""
+
+
+PEERS = {
+    "hubble": Peer(programs=("hubble", "hubble-relay"), tools=True),
+    "hubble-node": Peer(programs=("hubble-node",)),
+}
+"""The peers by folder, in the order they are built."""
+
+
+class BuildFailed(Exception):
+    """The compiler failed; the message holds its last lines."""
+
+
+def cache_folder() -> pathlib.Path:
+    """The folder that holds all builds; it need not exist."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "hindcast-peers"
+
+
+@functools.cache
+def go_version() -> str | None:
+    """Go's version such as `go1.26.8`; None when there is no usable `go`."""
+    go = shutil.which("go")
+    if go is None:
+        return None
+    answer = subprocess.run(
+        [go, "env", "GOVERSION"], cwd=HERE, capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or None
+
+
+def build_folder(folder: str) -> pathlib.Path | None:
+    """Where the build of the folder's present content is or would be; None without Go."""
+    version = go_version()
+    if version is None:
+        return None
+    checksum = hashlib.sha256(f"{version} {PEERS[folder].ldflags}".encode())
+    sources = [path for path in (HERE / folder).iterdir() if path.suffix in {".mod", ".sum", ".go"}]
+    for path in sorted(sources):
+        content = path.read_bytes()
+        checksum.update(f"\n{path.name} {len(content)}\n".encode() + content)
+    return cache_folder() / f"{folder}-{checksum.hexdigest()}"
+
+
+def peer_path(name: str) -> pathlib.Path | None:
+    """The program called name, or None when it is not built from the present content.
+
+    Args:
+        name: a program such as `hubble-relay`; an unknown one is a KeyError.
+    """
+    folders = {program: folder for folder, peer in PEERS.items() for program in peer.programs}
+    built = build_folder(folders[name])
+    if built is None or not (built / name).exists():
+        return None
+    return built / name
+
+
+def build(folder: str) -> None:
+    """Build one peer unless it is there already, telling a watching person how it goes.
+
+    The build appears in the cache whole or not at all; of two at once, the first to end stays.
+    """
+    built = build_folder(folder)
+    if built is None:
+        raise BuildFailed("no usable go command")
+    if built.exists():
+        say(f"{folder}: already built")
+        return
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{folder}.", dir=built.parent) as scratch:
+        programs = pathlib.Path(scratch, "programs")
+        programs.mkdir()
+        compile_programs(folder, programs=programs, log=pathlib.Path(scratch, "log"))
+        try:
+            programs.rename(built)
+        except OSError:
+            if not built.exists():
+                raise
+
+
+def compile_programs(folder: str, *, programs: pathlib.Path, log: pathlib.Path) -> None:
+    """Run the compiler, its output going to log, and print its progress."""
+    peer = PEERS[folder]
+    command = ["go", "build", "-v", "-buildvcs=false", "-ldflags", peer.ldflags]
+    if peer.tools:
+        command += ["-o", f"{programs}{os.sep}", "tool"]
+    else:
+        command += ["-o", str(programs / peer.programs[0]), "."]
+    say(f"{folder}: building {', '.join(peer.programs)}; the first time takes some minutes")
+    start = time.monotonic()
+    with log.open("wb") as output:
+        compiler = subprocess.Popen(command, cwd=HERE / folder, stdout=output, stderr=output)
+    try:
+        while True:
+            try:
+                code = compiler.wait(timeout=PROGRESS_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                lines = log.read_text(errors="replace").splitlines()
+                packages = sum(not is_message(line) for line in lines)
+                say(f"{folder}: {time.monotonic() - start:.0f} s, {packages} packages compiled")
+    finally:
+        compiler.terminate()
+        compiler.wait()
+    missing = [program for program in peer.programs if not (programs / program).exists()]
+    if code != 0 or missing:
+        lines = log.read_text(errors="replace").splitlines()
+        messages = [line for line in lines if is_message(line)][-LAST_LINES:]
+        what = f"not built: {', '.join(missing)}" if code == 0 else f"go ended with {code}"
+        raise BuildFailed("\n".join([f"{folder}: {what}", *messages]))
+    say(f"{folder}: built in {time.monotonic() - start:.0f} s")
+
+
+def is_message(line: str) -> bool:
+    """Whether a line of `go build -v` is more than the name of a package or a download."""
+    return not re.fullmatch(r"[\w.~/-]+|go: downloading .*", line)
+
+
+def say(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(line, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Build the wanted peers and print where they are; 0 also without Go, 1 when one fails."""
+    parser = argparse.ArgumentParser(description="Build the real peers of the tests.")
+    parser.add_argument("peers", nargs="*", help=f"all (the default), {', '.join(PEERS)}")
+    wanted = set(parser.parse_args(arguments).peers) or {"all"}
+    if unknown := wanted - {"all", *PEERS}:
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}")
+    if go_version() is None:
+        say("go is not installed: the real peers cannot be built, and tests that need them skip")
+        return 0
+    for folder, peer in PEERS.items():
+        if "all" not in wanted and folder not in wanted:
+            continue
+        try:
+            build(folder)
+        except BuildFailed as failure:
+            print(failure, file=sys.stderr)
+            return 1
+        for program in peer.programs:
+            say(f"  {peer_path(program)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
