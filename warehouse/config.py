@@ -1,0 +1,336 @@
+"""The configuration file: its models, and errors that name file, line and key.
+
+One YAML file, read once and passed down. Secrets appear by reference only (a file's path or an environment
+variable's name). Opening what it names is other modules' work.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from warehouse.errors import ConfigError
+
+ENVIRONMENT_VARIABLE = "HINDCAST_CONFIG"
+DEFAULT_PATH = Path("hindcast.yaml")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 365 * 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdwy])")
+
+
+def parse_duration(text: str | timedelta) -> timedelta:
+    """Turn `90s`, `1h30m`, `30d` or `3y` (365 days each) into a timedelta; raises ValueError."""
+    if isinstance(text, timedelta):
+        return text
+    parts = _DURATION.findall(text) if isinstance(text, str) else []
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is not a duration: write a number and a unit (ms, s, m, h, d, w, y), e.g. 90s, 1h30m or 30d")
+    return timedelta(seconds=sum(float(number) * (0.001 if unit == "ms" else _UNITS[unit]) for number, unit in parts))
+
+
+Duration = Annotated[timedelta, pydantic.BeforeValidator(parse_duration)]
+ClusterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+
+
+class Section(BaseModel):
+    """A part of the file: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lake(Section):
+    """Where the tables are."""
+
+    url: str = "./lake"
+    """A folder (relative to the configuration file), or s3://, gs://, az:// with a prefix."""
+    options: dict[str, str] = {}
+    """Options of the object store (region, endpoint); values of the form env:NAME are read from the environment."""
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.url
+
+
+class Tls(Section):
+    """Transport security of a Hubble address. At least TLS 1.3 is asked for by Hubble's own servers."""
+
+    ca: Path | None = None
+    """Certificates that sign the server's; the system's when absent."""
+    cert: Path | None = None
+    """Client certificate, for mutual TLS; read again when it changes."""
+    key: Path | None = None
+    """Key of the client certificate."""
+    server_name: str | None = None
+    """Name the server's certificate must carry, where it is not the address's host."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together: give both for mutual TLS, or neither")
+        return self
+
+
+class Auth(Section):
+    """A token or password for a gateway in front of relay, sent as gRPC metadata. Never over plaintext."""
+
+    bearer_file: Path | None = None
+    bearer_env: str | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    password_env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        bearer = [value for value in (self.bearer_file, self.bearer_env) if value is not None]
+        password = [value for value in (self.password_file, self.password_env) if value is not None]
+        if len(bearer) > 1 or len(password) > 1 or bool(bearer) == bool(password) or (self.username is None) == bool(password):
+            raise ValueError("give bearer_file or bearer_env, or username with password_file or password_env")
+        return self
+
+
+class Hubble(Section):
+    """A hubble-relay, or nodes, to stream flows from."""
+
+    address: str | None = None
+    """host:port of hubble-relay."""
+    nodes: tuple[str, ...] = ()
+    """host:port of Hubble nodes, instead of a relay."""
+    plaintext: bool = False
+    """No TLS. Has to be said; without it TLS is used."""
+    tls: Tls = Tls()
+    auth: Auth | None = None
+    allow: tuple[dict[str, Any], ...] = ()
+    """Flow filters in the form of Hubble's FlowFilter: only flows that match one are sent."""
+    deny: tuple[dict[str, Any], ...] = ()
+    """Flow filters: flows that match one are not sent."""
+    silent_after: Duration = timedelta(minutes=2)
+    """A node that relay calls connected but that sent nothing for this long is asked for anew."""
+    poll_every: Duration = timedelta(seconds=10)
+    """How often nodes' states and counters are asked for."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address,) if self.address else self.nodes
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.address is None) == (not self.nodes):
+            raise ValueError("give address (hubble-relay) or nodes (a list of Hubble nodes), one of them")
+        if self.plaintext and self.tls != Tls():
+            raise ValueError("plaintext: true and tls exclude each other")
+        if self.plaintext and self.auth:
+            raise ValueError("auth over plaintext would show the secret to the network: use tls")
+        for address in self.addresses:
+            host, colon, port = address.rpartition(":")
+            if not colon or not host or not port.isdigit():
+                raise ValueError(f"{address!r} is not host:port")
+        return self
+
+
+class Kubernetes(Section):
+    """Where the cluster's configuration is read from."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    in_cluster: bool = False
+    manifests: Path | None = None
+
+
+class Cluster(Section):
+    """One cluster of the fleet."""
+
+    name: ClusterName
+    labels: dict[str, str] = {}
+    hubble: Hubble | None = None
+    kubernetes: Kubernetes | None = None
+
+
+class Grant(Section):
+    """Who has a role, and where. Names may hold * and ?."""
+
+    subject: str
+    """A user, or `group:NAME`."""
+    role: Literal["platform-admin", "cluster-admin", "namespace-owner", "auditor"]
+    clusters: tuple[str, ...] = ("*",)
+    namespaces: tuple[str, ...] = ()
+
+
+class Ownership(Section):
+    """Who owns which namespaces."""
+
+    grants: tuple[Grant, ...] = ()
+    peer_detail: Literal["full", "workload", "namespace", "hidden"] = "workload"
+    """How much of the other side an owner sees of a flow."""
+
+
+class Collect(Section):
+    """How collectors batch, spool and report."""
+
+    flush_every: Duration = timedelta(seconds=10)
+    """The longest a flow waits before it is written."""
+    flush_rows: int = Field(default=500_000, gt=0)
+    """Flows after which a flush comes early."""
+    spool: Path | None = None
+    """Folder for batches on their way to the lake; beside a local lake, else below the working directory, when absent."""
+    spool_max_bytes: int = Field(default=2 * 1024**3, gt=0)
+    """When the lake is away, batches wait here up to this size; then the streams are held."""
+    listen: str = "127.0.0.1:9965"
+    """Address of /metrics, /healthz and /readyz; empty for none. Loopback unless told otherwise."""
+
+
+class Retention(Section):
+    """How long rows are kept."""
+
+    flows: Duration = timedelta(days=30)
+
+
+class Dashboard(Section):
+    """The dashboard's address."""
+
+    listen: str = "127.0.0.1:8501"
+
+
+class Config(Section):
+    """The whole file."""
+
+    lake: Lake = Lake()
+    clusters: tuple[Cluster, ...] = ()
+    ownership: Ownership = Ownership()
+    collect: Collect = Collect()
+    retention: Retention = Retention()
+    dashboard: Dashboard = Dashboard()
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Self:
+        names = [cluster.name for cluster in self.clusters]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"clusters: the name {name!r} is given {names.count(name)} times; each cluster needs its own")
+        return self
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the configuration from `path`, else from $HINDCAST_CONFIG, else from ./hindcast.yaml.
+
+    Relative paths in it are relative to its folder. Raises ConfigError naming file, line and key.
+    """
+    source = path or Path(os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_PATH)
+    try:
+        text = source.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{source}: there is no such file. Give --config FILE or set {ENVIRONMENT_VARIABLE}; `hindcast demo` needs none"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: cannot be read: {error}") from error
+    return parse_config(text, source=source)
+
+
+def parse_config(text: str, *, source: Path) -> Config:
+    """Parse the text of the file `source`; see load_config."""
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{source}:{line}: not valid YAML: {error.problem}") from error
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{source}:1: must be a mapping of sections ({', '.join(Config.model_fields)}), not {type(value).__name__}")
+    repeated = _repeated_key(tree)
+    if repeated:
+        raise ConfigError(f"{source}:{repeated[1]}: the key {repeated[0]!r} is given twice")
+    try:
+        config = Config.model_validate(value)
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(_explain(source, tree, problem) for problem in error.errors())) from error
+    return _resolve_paths(config, folder=source.resolve().parent)
+
+
+def _repeated_key(node: yaml.Node | None) -> tuple[str, int] | None:
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, child in node.value:
+            if key.value in seen:
+                return str(key.value), key.start_mark.line + 1
+            seen.add(key.value)
+            children.append(child)
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    return next(filter(None, map(_repeated_key, children)), None)
+
+
+def _explain(source: Path, tree: yaml.Node | None, problem: Any) -> str:
+    place = [part for part in problem["loc"] if not str(part).startswith("function-")]
+    line, node = 1, tree
+    for part in place:
+        found = None
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key.start_mark.line, child) for key, child in node.value if key.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            found = (node.value[part].start_mark.line, node.value[part])
+        if found is None:
+            break
+        line, node = found[0] + 1, found[1]
+    dotted = ".".join(str(part) for part in place)
+    where = f"{source}:{line}: {dotted}: " if dotted else f"{source}:{line}: "
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(place[:-1])
+        close = difflib.get_close_matches(str(place[-1]), known, n=1)
+        return where + "unknown key" + (f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}")
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    return where + message + (f" (got {given!r})" if isinstance(given, str | int | float) and repr(given) not in message else "")
+
+
+def _keys_at(place: list[Any]) -> list[str]:
+    """Names of the keys allowed at a place, found by walking the models' annotations."""
+    model: Any = Config
+    for part in place:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, BaseModel))
+    return list(model.model_fields)
+
+
+def _resolve_paths(config: Config, *, folder: Path) -> Config:
+    """Make relative paths absolute, taken from the file's folder."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, Path):
+            return folder / value.expanduser()
+        if isinstance(value, Section):
+            update = {name: resolve(getattr(value, name)) for name in type(value).model_fields}
+            if isinstance(value, Lake) and value.is_local:
+                update["url"] = str(folder / Path(value.url).expanduser())
+            return value.model_copy(update=update)
+        if isinstance(value, tuple):
+            return tuple(resolve(item) for item in value)
+        return value
+
+    resolved: Config = resolve(config)
+    return resolved
+
+
+def read_secret(file: Path | None, variable: str | None) -> str:
+    """The secret held by a file or an environment variable; raises ConfigError naming which is missing, never the value."""
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"{file}: the secret cannot be read: {error.strerror}") from error
+    if variable is not None and variable in os.environ:
+        return os.environ[variable]
+    raise ConfigError(f"the environment variable {variable} is not set")

@@ -1,0 +1,62 @@
+"""Every error of ours.
+
+HindcastError                   say it to the user, without a traceback; exit code 1
+├── ConfigError                 the configuration or the command line is wrong; exit code 2
+├── LakeError                   the lake cannot be read or written (disk, credentials, not a table)
+│   └── CommitConflictError     somebody else committed first: look again, then decide
+├── StreamError                 Hubble or relay cannot be talked to: retried, with backoff
+│   └── StreamRefusedError      it will not work until somebody changes something (certificate, Unimplemented)
+├── ImportFailedError           an exporter file cannot be read at all
+├── AccessDeniedError           the principal may not see or do this
+└── QueryError                  the query is wrong
+    └── QueryLimitError         it ran into its time or memory limit
+
+Errors of libraries are wrapped in the one module that imports the library, with the original as cause.
+A message says what happened, where (file and line, address, table), and what to try.
+"""
+
+from __future__ import annotations
+
+
+class HindcastError(Exception):
+    """Base of all errors of ours; its text is for the user."""
+
+    exit_code = 1
+
+
+class ConfigError(HindcastError):
+    """The configuration or the command line is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class LakeError(HindcastError):
+    """The lake cannot be read or written."""
+
+
+class CommitConflictError(LakeError):
+    """Another process committed first; nothing was written."""
+
+
+class StreamError(HindcastError):
+    """A stream from Hubble failed; trying again may help."""
+
+
+class StreamRefusedError(StreamError):
+    """A stream was refused for a reason that time does not cure: certificate, rights, missing method."""
+
+
+class ImportFailedError(HindcastError):
+    """An exporter file could not be read at all."""
+
+
+class AccessDeniedError(HindcastError):
+    """The principal may not see or do this."""
+
+
+class QueryError(HindcastError):
+    """The query is wrong; the message says where."""
+
+
+class QueryLimitError(QueryError):
+    """The query ran into its time or memory limit."""
