@@ -1,0 +1,165 @@
+"""The ring of events a Hubble node remembers, and how requests read it.
+
+What a collector must survive is kept here: the newest entry is readable only after the next one is
+written, a `since` older than the ring starts at the oldest entry without a word, and a reader that was
+overrun learns of it only when another event arrives.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from collectors.hubble_api.flow import flow_pb2
+
+DEFAULT_CAPACITY = 4_095
+LARGEST_CAPACITY = 65_535
+NANOSECONDS = 1_000_000_000
+WAIT_SECONDS = 0.05  # how soon a waiting follower notices that it was stopped
+
+Event = flow_pb2.Flow | flow_pb2.LostEvent
+
+
+def _everything(_flow: flow_pb2.Flow) -> bool:
+    return True
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which part of the ring a request reads; `since_ns` overrides `number` and `first`."""
+
+    number: int = 0
+    first: bool = False
+    follow: bool = False
+    since_ns: int | None = None
+    until_ns: int | None = None
+    matches: Callable[[flow_pb2.Flow], bool] = _everything
+
+    def __post_init__(self) -> None:
+        if self.first and self.follow:
+            raise ValueError("first cannot be specified with follow")
+
+
+class _Overrun:
+    """What one reader lost and was not yet told: at most one message a second."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first_ns = 0
+        self._last_ns = 0
+        self._told_ns: int | None = None
+
+    def add(self, count: int, now_ns: int) -> None:
+        if not self.count:
+            self._first_ns = now_ns
+        self.count += count
+        self._last_ns = now_ns
+
+    def due(self, now_ns: int) -> flow_pb2.LostEvent | None:
+        if not self.count or (self._told_ns is not None and now_ns - self._told_ns < NANOSECONDS):
+            return None
+        event = flow_pb2.LostEvent(source=flow_pb2.HUBBLE_RING_BUFFER, num_events_lost=self.count)
+        event.first.FromNanoseconds(self._first_ns)
+        event.last.FromNanoseconds(self._last_ns)
+        self.count, self._told_ns = 0, now_ns
+        return event
+
+
+class Ring:
+    """The last `capacity` readable events, plus the newest one, which waits for its successor."""
+
+    def __init__(self, capacity: int = DEFAULT_CAPACITY, clock: Callable[[], int] = time.time_ns) -> None:
+        if not 1 <= capacity <= LARGEST_CAPACITY or capacity & (capacity + 1):
+            raise ValueError(f"a ring holds 2^n-1 events, at most {LARGEST_CAPACITY:,}; got {capacity:,}")
+        self.capacity = capacity
+        self._clock = clock
+        self._slots: list[Event | None] = [None] * (capacity + 1)
+        self._written = 0
+        self._changed = threading.Condition()
+
+    @property
+    def written(self) -> int:
+        """How many events were ever written."""
+        return self._written
+
+    def __len__(self) -> int:
+        """How many events the ring holds, as a node reports it."""
+        return min(self._written, self.capacity)
+
+    def write(self, event: Event) -> None:
+        """Add one event, overwriting the oldest, and wake the followers."""
+        with self._changed:
+            self._slots[self._written % len(self._slots)] = event
+            self._written += 1
+            self._changed.notify_all()
+
+    def read(self, query: Query, stopped: Callable[[], bool] = _never) -> Iterator[Event]:
+        """The events a request receives; a follow lasts until `stopped` says so or an event lies past `until`."""
+        with self._changed:
+            position, end = self._start(query), self._readable()[1]
+        limited = query.number if query.since_ns is None and not query.follow else 0
+        overrun, taken = _Overrun(), 0
+        while not stopped():
+            with self._changed:
+                oldest, newest = self._readable()
+                last = newest if query.follow else end
+                if position < min(oldest, last):
+                    overrun.add(min(oldest, last) - position, self._clock())
+                    position = min(oldest, last)
+                if position >= last:
+                    if not query.follow:
+                        return
+                    self._changed.wait(WAIT_SECONDS)
+                    continue
+                event = self._at(position)
+                position += 1
+            told = overrun.due(self._clock())
+            if told is not None:
+                yield told
+            if isinstance(event, flow_pb2.LostEvent):
+                yield event
+                continue
+            if query.until_ns is not None and event.time.ToNanoseconds() > query.until_ns:
+                return
+            if query.matches(event):
+                yield event
+                taken += 1
+                if taken == limited:
+                    return
+
+    def _readable(self) -> tuple[int, int]:
+        """The first readable position and the one after the last."""
+        end = max(0, self._written - 1)
+        return max(0, end - self.capacity), end
+
+    def _at(self, position: int) -> Event:
+        event = self._slots[position % len(self._slots)]
+        if event is None:
+            raise IndexError(position)
+        return event
+
+    def _start(self, query: Query) -> int:
+        """Where a request begins: found by walking back from the newest readable event."""
+        oldest, end = self._readable()
+        if query.since_ns is None and (query.first or not query.number):
+            return end if query.follow else oldest
+        found = 0
+        for position in range(end - 1, oldest - 1, -1):
+            event = self._at(position)
+            if isinstance(event, flow_pb2.LostEvent):
+                continue
+            at = event.time.ToNanoseconds()
+            if query.since_ns is not None:
+                if at < query.since_ns:
+                    return position + 1
+            elif (query.until_ns is None or at <= query.until_ns) and query.matches(event):
+                found += 1
+                if found == query.number:
+                    return position
+        return oldest
