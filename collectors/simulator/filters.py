@@ -1,0 +1,172 @@
+"""The filters of a request: whitelist minus blacklist, OR between filters, AND between the fields of one.
+
+Every field a request sets is either honoured or refused by name: a filter that is quietly ignored
+would return flows nobody asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from collectors.hubble_api.flow import flow_pb2
+from collectors.simulator import matching
+
+Match = Callable[[flow_pb2.Flow], bool]
+Build = Callable[[Sequence[Any]], Match]
+
+
+class RefusedFilterError(ValueError):
+    """A filter this node cannot honour; the text names the field."""
+
+
+def _among(read: Callable[[flow_pb2.Flow], Any]) -> Build:
+    """The value is one of those asked for."""
+
+    def build(values: Sequence[Any]) -> Match:
+        wanted = set(values)
+        return lambda flow: read(flow) in wanted
+
+    return build
+
+
+def _any(parse: Callable[[Any], Callable[[Any], bool]], read: Callable[[flow_pb2.Flow], Any]) -> Build:
+    """One of the parsed tests accepts the value read from the flow."""
+
+    def build(values: Sequence[Any]) -> Match:
+        tests = [parse(value) for value in values]
+
+        def match(flow: flow_pb2.Flow) -> bool:
+            found = read(flow)
+            return any(test(found) for test in tests)
+
+        return match
+
+    return build
+
+
+def _ends(side: str) -> dict[str, Build]:
+    """The fields that exist once for the source and once for the destination."""
+
+    def end(flow: flow_pb2.Flow) -> flow_pb2.Endpoint:
+        return flow.source if side == "source" else flow.destination
+
+    def service(flow: flow_pb2.Flow) -> tuple[str, str]:
+        found = flow.source_service if side == "source" else flow.destination_service
+        return found.namespace, found.name
+
+    def names(flow: flow_pb2.Flow) -> Iterable[str]:
+        return flow.source_names if side == "source" else flow.destination_names
+
+    return {
+        f"{side}_ip": _any(matching.address, lambda flow: getattr(flow.IP, side)),
+        f"{side}_pod": _any(matching.namespaced_prefix, lambda flow: (end(flow).namespace, end(flow).pod_name)),
+        f"{side}_fqdn": _any(matching.fqdn, names),
+        f"{side}_label": _any(matching.selector, lambda flow: end(flow).labels),
+        f"{side}_service": _any(matching.namespaced_prefix, service),
+        f"{side}_workload": _any(matching.workload, lambda flow: end(flow).workloads),
+        f"{side}_cluster_name": _among(lambda flow: end(flow).cluster_name),
+        f"{side}_identity": _among(lambda flow: end(flow).identity),
+        f"{side}_port": _any(matching.port, partial(matching.port_of, side=side)),
+    }
+
+
+def _http(flow: flow_pb2.Flow) -> flow_pb2.HTTP | None:
+    return flow.l7.http if flow.l7.HasField("http") else None
+
+
+def _on_http(parse: Callable[[Any], Callable[[flow_pb2.HTTP], bool]]) -> Build:
+    """A test of HTTP requests: other flows never match."""
+
+    def build(values: Sequence[Any]) -> Match:
+        tests = [parse(value) for value in values]
+
+        def match(flow: flow_pb2.Flow) -> bool:
+            http = _http(flow)
+            return http is not None and any(test(http) for test in tests)
+
+        return match
+
+    return build
+
+
+def _method(value: str) -> Callable[[flow_pb2.HTTP], bool]:
+    return lambda http: http.method.upper() == value.upper()
+
+
+def _path(value: str) -> Callable[[flow_pb2.HTTP], bool]:
+    pattern = re.compile(value)
+    return lambda http: pattern.search(urlsplit(http.url).path) is not None
+
+
+def _url(value: str) -> Callable[[flow_pb2.HTTP], bool]:
+    pattern = re.compile(value)
+    return lambda http: pattern.search(http.url) is not None
+
+
+def _header(value: flow_pb2.HTTPHeader) -> Callable[[flow_pb2.HTTP], bool]:
+    return lambda http: any(each.key.lower() == value.key.lower() and each.value == value.value for each in http.headers)
+
+
+def _event_type(value: flow_pb2.EventTypeFilter) -> Match:
+    return lambda flow: flow.event_type.type == value.type and (not value.match_sub_type or flow.event_type.sub_type == value.sub_type)
+
+
+def _dns_query(value: str) -> Match:
+    pattern = re.compile(value)
+    return lambda flow: flow.l7.HasField("dns") and pattern.search(flow.l7.dns.query) is not None
+
+
+def _itself(flow: flow_pb2.Flow) -> flow_pb2.Flow:
+    return flow
+
+
+FIELDS: dict[str, Build] = {
+    **_ends("source"),
+    **_ends("destination"),
+    "source_ip_xlated": _any(matching.address, lambda flow: flow.IP.source_xlated),
+    "uuid": _among(lambda flow: flow.uuid),
+    "verdict": _among(lambda flow: flow.verdict),
+    "traffic_direction": _among(lambda flow: flow.traffic_direction),
+    "drop_reason_desc": _among(lambda flow: flow.drop_reason_desc),
+    "event_type": _any(_event_type, _itself),
+    "protocol": _any(matching.protocol, _itself),
+    "reply": _among(lambda flow: flow.is_reply.value if flow.HasField("is_reply") else None),
+    "dns_query": _any(_dns_query, _itself),
+    "http_status_code": _on_http(matching.status_code),
+    "http_method": _on_http(_method),
+    "http_path": _on_http(_path),
+    "http_url": _on_http(_url),
+    "http_header": _on_http(_header),
+    "tcp_flags": _any(matching.tcp_flags, _itself),
+    "node_name": _any(matching.node_name, lambda flow: flow.node_name),
+    "node_labels": _any(matching.selector, lambda flow: flow.node_labels),
+    "ip_version": _among(lambda flow: flow.IP.ipVersion),
+    "trace_id": _among(lambda flow: flow.trace_context.parent.trace_id or None),
+    "ip_trace_id": _among(lambda flow: flow.ip_trace_id.trace_id),
+    "encrypted": _among(lambda flow: flow.IP.encrypted),
+}
+
+
+def _compile_one(wanted: flow_pb2.FlowFilter) -> Match:
+    tests: list[Match] = []
+
+    for field, values in wanted.ListFields():
+        build = FIELDS.get(field.name)
+        if build is None:
+            raise RefusedFilterError(f"filter field {field.name} is not supported by this node")
+        try:
+            tests.append(build(values))
+        except (ValueError, re.error) as error:
+            raise RefusedFilterError(f"filter field {field.name}: {error}") from error
+    return lambda flow: all(test(flow) for test in tests)
+
+
+def compile_filters(whitelist: Iterable[flow_pb2.FlowFilter], blacklist: Iterable[flow_pb2.FlowFilter]) -> Match:
+    """The one test of a request: in some filter of the whitelist (or it is empty) and in none of the blacklist."""
+    wanted = [_compile_one(each) for each in whitelist]
+    unwanted = [_compile_one(each) for each in blacklist]
+    return lambda flow: (not wanted or any(test(flow) for test in wanted)) and not any(test(flow) for test in unwanted)

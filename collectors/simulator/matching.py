@@ -1,0 +1,130 @@
+"""The small languages of filter values: addresses, `namespace/prefix`, label selectors, name patterns, ports.
+
+Each function reads one value of a filter and returns the test it stands for; a value that cannot be
+read raises ValueError.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+
+from collectors.hubble_api.flow import flow_pb2
+
+LARGEST_PORT = 65_535
+TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "NS")
+LABEL_TERM = re.compile(r"(?P<no>!)?(?P<key>[\w.:/-]+?)(?:\s*(?P<op>==|!=|=)\s*(?P<value>[\w.-]*))?")
+
+
+def address(value: str) -> Callable[[str], bool]:
+    """One address, or a CIDR."""
+    network = ipaddress.ip_network(value, strict=False)
+
+    def test(found: str) -> bool:
+        return bool(found) and ipaddress.ip_address(found) in network
+
+    return test
+
+
+def namespaced_prefix(value: str) -> Callable[[tuple[str, str]], bool]:
+    """`namespace/prefix`; `/prefix` is any namespace, and no slash is the namespace "default"."""
+    namespace, slash, prefix = value.rpartition("/")
+    if "/" in namespace or not value:
+        raise ValueError(f"{value!r} is not namespace/prefix")
+    if not slash:
+        namespace = "default"
+
+    def test(found: tuple[str, str]) -> bool:
+        return bool(found[0] or found[1]) and namespace in ("", found[0]) and found[1].startswith(prefix)
+
+    return test
+
+
+def fqdn(value: str) -> Callable[[Iterable[str]], bool]:
+    """A host name in which `*` stands for any run of characters."""
+    pattern = _starred(value.lower().rstrip("."), "[-.0-9a-z_]*")
+    return lambda names: any(pattern.fullmatch(name.lower().rstrip(".")) for name in names)
+
+
+def node_name(value: str) -> Callable[[str], bool]:
+    """`cluster/node` with `*`; without a slash, that node in any cluster; `cluster/` is the whole cluster."""
+    cluster, slash, node = value.rpartition("/")
+    if not value or "/" in cluster:
+        raise ValueError(f"{value!r} is not cluster/node")
+    pattern = _starred(f"{cluster if slash and cluster else '*'}/{node or '*'}", "[-.0-9A-Za-z_]*")
+    return lambda name: bool(name) and pattern.fullmatch(name if "/" in name else f"default/{name}") is not None
+
+
+def _starred(value: str, run: str) -> re.Pattern[str]:
+    return re.compile(run.join(re.escape(part) for part in value.split("*")))
+
+
+def selector(value: str) -> Callable[[Iterable[str]], bool]:
+    """Comma-separated `key`, `!key`, `key=value`, `key!=value`; a key without a source (`k8s:`) is of any source."""
+    terms: list[tuple[str, str | None, bool]] = []
+    for part in value.split(","):
+        read = LABEL_TERM.fullmatch(part.strip())
+        if read is None or (read["no"] and read["op"]):
+            raise ValueError(f"label selector {part.strip()!r} is not supported by this node")
+        terms.append((read["key"], read["value"], not read["no"] and read["op"] != "!="))
+
+    def test(labels: Iterable[str]) -> bool:
+        held: dict[str, str] = {}
+        for label in labels:
+            key, _, content = label.partition("=")
+            held[key] = content
+            held.setdefault(key.partition(":")[2] or key, content)
+        return all((key in held and wanted in (None, held[key])) == positive for key, wanted, positive in terms)
+
+    return test
+
+
+def workload(value: flow_pb2.Workload) -> Callable[[Iterable[flow_pb2.Workload]], bool]:
+    """A workload by name, kind, or both."""
+    return lambda found: any(value.name in ("", each.name) and value.kind in ("", each.kind) for each in found)
+
+
+def port(value: str) -> Callable[[int | None], bool]:
+    """A port number."""
+    if not value.isdecimal() or int(value) > LARGEST_PORT:
+        raise ValueError(f"{value!r} is not a port")
+    wanted = int(value)
+    return lambda found: found == wanted
+
+
+def port_of(flow: flow_pb2.Flow, side: str) -> int | None:
+    """The port of one end, where the protocol has ports."""
+    which = flow.l4.WhichOneof("protocol")
+    if which not in ("TCP", "UDP", "SCTP"):
+        return None
+    found: int = getattr(getattr(flow.l4, which), f"{side}_port")
+    return found
+
+
+def protocol(value: str) -> Callable[[flow_pb2.Flow], bool]:
+    """A protocol of layer 4 or layer 7, in any case; `icmp` is both versions."""
+    wanted = value.lower()
+    if wanted not in ("tcp", "udp", "sctp", "icmp", "icmpv4", "icmpv6", "vrrp", "igmp", "dns", "http", "kafka"):
+        raise ValueError(f"unrecognized protocol {value!r}")
+
+    def test(flow: flow_pb2.Flow) -> bool:
+        four = (flow.l4.WhichOneof("protocol") or "").lower()
+        return wanted in (four, flow.l7.WhichOneof("record")) or (wanted == "icmp" and four.startswith("icmp"))
+
+    return test
+
+
+def status_code(value: str) -> Callable[[flow_pb2.HTTP], bool]:
+    """`404`, or a prefix such as `4+`."""
+    if not re.fullmatch(r"[1-5][0-9]{2}|[1-5][0-9]?\+", value):
+        raise ValueError(f"{value!r} is not an HTTP status code or prefix")
+    if value.endswith("+"):
+        return lambda http: len(str(http.code)) == 3 and str(http.code).startswith(value[:-1])
+    return lambda http: http.code == int(value)
+
+
+def tcp_flags(value: flow_pb2.TCPFlags) -> Callable[[flow_pb2.Flow], bool]:
+    """Every flag asked for is set; other flags may be set too."""
+    wanted = [name for name in TCP_FLAGS if getattr(value, name)]
+    return lambda flow: flow.l4.HasField("TCP") and all(getattr(flow.l4.TCP.flags, name) for name in wanted)
