@@ -1,0 +1,46 @@
+# `make` alone prints what there is. Everything runs from .venv; nothing outside this folder is written,
+# but for the caches of pip and uv, and the real peers' (tests/peers/README.md).
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+PROTOS := $(wildcard collectors/hubble_api/*/*.proto)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup check test proto peers docs
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install the locked dependencies and this project into .venv
+
+# uv installs in seconds what takes pip minutes, but not every platform has it, so pip must do too.
+# The project itself goes in without dependencies: the lock, whose hashes are required, has them all.
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install uv || echo "uv cannot be installed here; going on with pip, which is slower"
+	if [ -x $(BIN)/uv ]; then install="$(BIN)/uv pip install --python $(BIN)/python"; else install="$(BIN)/python -m pip install"; fi; \
+	$$install --require-hashes -r requirements.lock && \
+	$$install --no-deps -e .
+	touch $@
+
+check: setup ## Check format, lint, types and the arrows between packages
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup ## Run the tests; those that need a real peer skip where it was not built
+	$(BIN)/python -m pytest
+
+proto: setup ## Generate the wire contract's Python modules from its .proto files
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOS)
+
+peers: ## Build the real Hubble programs that tests run against (needs Go)
+	$(PYTHON) tests/peers/build.py
+
+# Through a file beside it: a generator that fails must not leave an empty page.
+docs: setup ## Write docs/tables.md from the tables' schemas
+	$(BIN)/python -m warehouse.tables_doc > docs/tables.md.new
+	mv docs/tables.md.new docs/tables.md
