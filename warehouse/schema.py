@@ -147,7 +147,7 @@ _DETAILS = [
     _column("l7_http_headers", HEADERS, "HTTP headers the proxy was told to keep", "l7.http.headers"),
     _column("l7_dns_query", _S, "DNS name asked for, with its final dot", "l7.dns.query"),
     _column("l7_dns_ips", STRINGS, "Addresses in the DNS answer", "l7.dns.ips"),
-    _column("l7_dns_ttl", _I, "Time to live of the DNS answer", "l7.dns.ttl", "s"),
+    _column("l7_dns_ttl", _L, "Time to live of the DNS answer; agents send 4294967295 where there is none", "l7.dns.ttl", "s"),
     _column("l7_dns_cnames", STRINGS, "Canonical names in the DNS answer", "l7.dns.cnames"),
     _column("l7_dns_observation_source", _S, "Who saw the DNS message: proxy or agent", "l7.dns.observation_source"),
     _column("l7_dns_rcode", _I, "DNS response code; null for 0, NOERROR", "l7.dns.rcode"),

@@ -1,0 +1,179 @@
+"""Encoded Flow messages -> rows of the `flows` table, and back, losing nothing.
+
+Every batch is decoded, flattened, encoded again from its columns and compared with the bytes that came. Where they
+differ (a field newer than our protos, a second workload, a number too large), the differing fields' own bytes go to
+`rest`. A message that is no Flow at all is set aside, never the batch. Streams and files are other modules' work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from collectors import columns
+from warehouse import schema
+
+AHEAD = timedelta(hours=1)
+"""A flow further in the future than this is flagged `clock_skew`."""
+BEHIND = timedelta(days=1)
+"""A flow older than this is flagged, where it was received live."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A message that could not be decoded: its position in the batch, its bytes and why."""
+
+    position: int
+    message: bytes
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """Rows in the shape of schema.FLOWS, in the order received, and what was set aside."""
+
+    rows: pa.Table
+    rejected: tuple[Rejected, ...]
+
+
+def decode(messages: Sequence[bytes], *, cluster: str, recorded: datetime, live: bool = True) -> Decoded:
+    """Decode Flow messages received for `cluster` at `recorded` (UTC).
+
+    A flow without a time gets the recorded one, with `time_ns` null. Old times are flagged as clock skew only when
+    `live`, since a file may well hold last month's flows.
+    """
+    batch, kept, rejected = _decode_or_split(messages)
+    flat = columns.flatten(batch)
+    encoded = columns.encode(flat)
+    raw = pa.array([messages[position] for position in kept], pa.binary())
+    flat["rest"] = _rest(raw, encoded)
+    _add_ours(flat, cluster=cluster, recorded=recorded, live=live)
+    table = schema.FLOWS.schema
+    return Decoded(rows=pa.Table.from_arrays([flat[field.name] for field in table], schema=table), rejected=tuple(rejected))
+
+
+def rebuild(rows: pa.Table) -> list[bytes]:
+    """The Flow messages that rows of `flows` stand for, equal in meaning to what Hubble sent."""
+    rows = rows.combine_chunks()
+    flat = {name: _one_chunk(rows.column(name)) for name in rows.column_names}
+    encoded = columns.encode(flat).to_pylist()
+    rests = flat["rest"].to_pylist()
+    return [message if rest is None else _splice(message, rest) for message, rest in zip(encoded, rests, strict=True)]
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def _decode_or_split(messages: Sequence[bytes]) -> tuple[pa.RecordBatch, list[int], list[Rejected]]:
+    """Decode all at once; when that fails, one by one, so that only the bad ones are set aside."""
+    handler = columns.handler()
+    try:
+        return handler.list_to_record_batch(list(messages)), list(range(len(messages))), []
+    except ValueError:
+        kept: list[int] = []
+        rejected = []
+        for position, message in enumerate(messages):
+            try:
+                handler.list_to_record_batch([message])
+            except ValueError as error:
+                rejected.append(Rejected(position=position, message=message, reason=str(error)))
+            else:
+                kept.append(position)
+        return handler.list_to_record_batch([messages[position] for position in kept]), kept, rejected
+
+
+def _add_ours(flat: dict[str, pa.Array], *, cluster: str, recorded: datetime, live: bool) -> None:
+    """The columns that are ours: cluster, date, flow_count, recorded_lag_ms, clock_skew."""
+    rows = len(flat["verdict"])
+    now = pa.scalar(recorded, schema.TIMESTAMP)
+    flat["time"] = flat["time"].fill_null(now)
+    lag = pc.subtract(now.cast(pa.int64()), flat["time"].cast(pa.int64()))
+    flat["recorded_lag_ms"] = pc.divide(lag, 1000)
+    skewed = pc.less(lag, -(AHEAD // timedelta(microseconds=1)))
+    if live:
+        skewed = pc.or_(skewed, pc.greater(lag, BEHIND // timedelta(microseconds=1)))
+    flat["clock_skew"] = pc.if_else(skewed, True, None)
+    flat["cluster"] = pa.repeat(pa.scalar(cluster), rows)
+    flat["date"] = flat["time"].cast(pa.date32(), safe=False)
+    counts = [flat[f"aggregate_{direction}_flow_count"].fill_null(0) for direction in ("ingress", "egress", "unknown")]
+    flat["flow_count"] = pc.max_element_wise(pc.add(pc.add(counts[0], counts[1]), counts[2]), 1)
+
+
+# What no column holds -------------------------------------------------------------------------------------
+
+
+def _rest(raw: pa.Array, encoded: pa.Array) -> pa.Array:
+    """For each message the fields whose bytes the columns do not give back; null where they give back all."""
+    differing = pc.indices_nonzero(pc.not_equal(raw, encoded.cast(pa.binary()))).to_pylist()
+    rests: dict[int, bytes] = {}
+    for row in differing:
+        sent, held = _fields(raw[row].as_py()), _fields(encoded[row].as_py())
+        rest = b"".join(part for number, part in sent.items() if held.get(number) != part)
+        if rest:
+            rests[row] = rest
+    return pa.array([rests.get(row) for row in range(len(raw))], pa.binary()) if rests else pa.nulls(len(raw), pa.binary())
+
+
+def _splice(message: bytes, rest: bytes) -> bytes:
+    """A message whose fields named in `rest` are replaced by those of `rest`."""
+    replaced = _fields(rest)
+    return b"".join(part for number, part in _fields(message).items() if number not in replaced) + rest
+
+
+def _fields(message: bytes) -> dict[int, bytes]:
+    """Top-level field number -> the bytes of all its occurrences, tags included, in order (protobuf wire format)."""
+    fields: dict[int, bytes] = {}
+    position = 0
+    while position < len(message):
+        start = position
+        tag, position = _varint(message, position)
+        match tag & 7:
+            case 0:
+                _, position = _varint(message, position)
+            case 1:
+                position += 8
+            case 2:
+                length, position = _varint(message, position)
+                position += length
+            case 5:
+                position += 4
+            case 3:
+                position = _skip_group(message, position)
+        fields[tag >> 3] = fields.get(tag >> 3, b"") + message[start:position]
+    return fields
+
+
+def _skip_group(message: bytes, position: int) -> int:
+    """Position after the end of a group (deprecated, but a field unknown to us may be one)."""
+    while True:
+        tag, position = _varint(message, position)
+        match tag & 7:
+            case 0:
+                _, position = _varint(message, position)
+            case 1:
+                position += 8
+            case 2:
+                length, position = _varint(message, position)
+                position += length
+            case 3:
+                position = _skip_group(message, position)
+            case 4:
+                return position
+            case 5:
+                position += 4
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
