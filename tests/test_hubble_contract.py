@@ -6,6 +6,8 @@ A difference in either direction would make us read, or drop, what a real Hubble
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +21,8 @@ from collectors.hubble_api.observer import observer_pb2
 from collectors.hubble_api.peer import peer_pb2
 from collectors.hubble_api.relay import relay_pb2
 
-PUBLISHED = Path(__file__).parent / "data" / "hubble"
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "tests" / "data" / "hubble"
 OURS = "collectors/hubble_api/"
 MODULES = {
     "flow/flow.proto": flow_pb2,
@@ -129,7 +132,8 @@ def differences(theirs: Iterable[Row], ours: Iterable[Row]) -> list[str]:
 def test_our_fields_are_the_published_ones_row_by_row(file: str) -> None:
     theirs = [row for row in published("api_fields.csv") if row[-1] == file]
     assert theirs
-    assert not differences(theirs, field_rows(MODULES[file])), "\n".join(differences(theirs, field_rows(MODULES[file])))
+    found = differences(theirs, field_rows(MODULES[file]))
+    assert not found, "\n".join(found)
 
 
 def test_every_published_file_is_compared() -> None:
@@ -147,3 +151,12 @@ def test_a_change_in_any_column_of_a_row_is_listed(column: int) -> None:
     row = next(row for row in published("api_fields.csv") if row[1:3] == ("Layer7", "kafka"))
     changed = (*row[:column], row[column] + "x", *row[column + 1 :])
     assert differences([changed], [row]) == [f"only published: {','.join(changed)}", f"only ours: {','.join(row)}"]
+
+
+def test_the_generated_modules_are_what_make_proto_writes(tmp_path: Path) -> None:
+    protos = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / OURS).glob("*/*.proto"))]
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}", *protos]
+    subprocess.run(command, cwd=ROOT, check=True)
+    written = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*_pb2.py*"))
+    assert len(written) == 2 * len(protos)
+    assert [path for path in written if (ROOT / path).read_bytes() != (tmp_path / path).read_bytes()] == []

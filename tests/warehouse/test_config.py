@@ -236,7 +236,7 @@ def test_without_argument_and_variable_the_file_of_the_working_directory_is_read
 
 def test_a_configuration_cannot_be_changed_after_it_was_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        parse("").retention.flows = timedelta(0)  # type: ignore[misc]
+        parse("").retention.flows = timedelta(0)
 
 
 def test_a_secret_is_read_from_its_file_without_the_final_newline(tmp_path: Path) -> None:
