@@ -1,0 +1,248 @@
+"""Data files of the lake: Parquet as Hindcast writes it, and the statistics Delta prunes by.
+
+It knows the layout of a file, not the table's log; warehouse.tables puts the files in the log.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from warehouse.errors import LakeError
+from warehouse.schema import TIMESTAMP, Table
+
+ROW_GROUP_ROWS = 64 * 1024
+PAGE_BYTES = 8 * 1024 * 1024
+STATISTICS_LEAVES = 32
+STATISTICS_CHARACTERS = 32
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = 86_400_000_000
+# Spark cuts timestamps in statistics to milliseconds, so a greatest value may be that much too small.
+_SLACK = 999
+_LAST_CHARACTER = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """A Parquet file that is written but not yet in the table's log.
+
+    `path` is relative to the table's folder, `size` is in bytes, `modified` in milliseconds since 1970,
+    `statistics` is the JSON text of a Delta add action.
+    """
+
+    path: str
+    partition: dict[str, str]
+    size: int
+    rows: int
+    modified: int
+    statistics: str
+
+
+def write_files(table: Table, rows: pa.Table, filesystem: pafs.FileSystem, *, where: str) -> list[DataFile]:
+    """Write `rows` as one file a partition below the root of `filesystem`, in the order given; none for no rows.
+
+    Raises LakeError naming `where`, the table's address, if the rows do not fit the table or the disk does not take
+    them; files already written are deleted then.
+    """
+    written: list[DataFile] = []
+    try:
+        fitting = rows.select(table.schema.names).cast(table.schema)
+        for partition, part in _partitions(table, fitting):
+            path = "/".join([f"{name}={quote(value, safe='')}" for name, value in partition.items()] + [f"{uuid.uuid4()}.parquet"])
+            try:
+                size = _write(part, filesystem, path)
+            except BaseException:
+                delete_files(filesystem, [path])
+                raise
+            written.append(
+                DataFile(
+                    path=path,
+                    partition=partition,
+                    size=size,
+                    rows=part.num_rows,
+                    modified=time.time_ns() // 1_000_000,
+                    statistics=statistics(part),
+                )
+            )
+    except BaseException as error:
+        delete_files(filesystem, [file.path for file in written])
+        if isinstance(error, OSError | pa.ArrowException | KeyError | ValueError):
+            raise LakeError(f"table {table.name} at {where}: the rows cannot be written: {error}") from error
+        raise
+    return written
+
+
+def delete_files(filesystem: pafs.FileSystem, paths: list[str]) -> None:
+    """Delete files as far as that goes; what stays is not in the log and disturbs no reader."""
+    for path in paths:
+        try:
+            filesystem.delete_file(path)
+        except Exception:  # noqa: BLE001, S112, PERF203, RUF100
+            continue
+
+
+def statistics(rows: pa.Table) -> str:
+    """Delta's statistics of a file of `rows`: the number of rows, and nulls, least and greatest of the first 32 leaf columns.
+
+    Columns that are all null, lists and bytes have only their nulls counted. Any other has both bounds: deltalake's own
+    reader takes one that is missing for one that excludes the file.
+    """
+    least: dict[str, Any] = {}
+    greatest: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    leaves = 0
+    for field, column in zip(rows.schema, rows.columns, strict=True):
+        leaves += sum(1 for _ in _leaves(field))
+        if leaves > STATISTICS_LEAVES:
+            break
+        nulls[field.name] = column.null_count
+        if column.null_count == len(column) or not _has_order(field.type):
+            continue
+        bounds = pc.min_max(column)
+        least[field.name] = _bound(bounds["min"], upper=False)
+        greatest[field.name] = _bound(bounds["max"], upper=True)
+    told = {"numRecords": rows.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
+    # deltalake 1.6.6 reads \u escapes of U+20000 and other even planes as other characters, so none are written.
+    return json.dumps(told, separators=(",", ":"), ensure_ascii=False)
+
+
+def upper_bound(text: str) -> str:
+    """`text` if it has at most 32 characters, else the least text of at most 32 that sorts after all that begin like it.
+
+    Order is that of code points, which is the order of UTF-8 bytes. `text` if none sorts after them.
+    """
+    if len(text) <= STATISTICS_CHARACTERS:
+        return text
+    for end in range(STATISTICS_CHARACTERS - 1, -1, -1):
+        code = ord(text[end])
+        if code < _LAST_CHARACTER:
+            return text[:end] + chr(_SURROGATES.stop if code + 1 in _SURROGATES else code + 1)
+    return text
+
+
+def time_column(table: Table) -> str:
+    """The column a table's `date` is the day of: its first timestamp."""
+    return next(column.name for column in table.columns if column.type == TIMESTAMP)
+
+
+def prune(table: Table, stored: pa.Table, clusters: Collection[str] | None, since: datetime | None, until: datetime | None) -> list[str]:
+    """Paths of those `stored` files (flattened add actions) that may hold rows with `since` <= time < `until`.
+
+    An unknown bound never excludes a file. Raises ValueError for times without a zone.
+    """
+    start, end = _microseconds(since), _microseconds(until)
+
+    def numbers(name: str, type_: pa.DataType, storage: pa.DataType) -> list[int | None]:
+        if name not in stored.column_names:
+            return [None] * stored.num_rows
+        return list(stored[name].cast(type_).cast(storage).to_pylist())
+
+    time_name = time_column(table)
+    days = numbers("partition.date", pa.date32(), pa.int32())
+    least = numbers(f"min.{time_name}", TIMESTAMP, pa.int64())
+    greatest = numbers(f"max.{time_name}", TIMESTAMP, pa.int64())
+    found = []
+    for path, cluster, day, first, last in zip(
+        stored["path"].to_pylist(), stored["partition.cluster"].to_pylist(), days, least, greatest, strict=True
+    ):
+        if clusters is not None and cluster is not None and cluster not in clusters:
+            continue
+        if start is not None and ((day is not None and (day + 1) * _DAY <= start) or (last is not None and last + _SLACK < start)):
+            continue
+        if end is not None and ((day is not None and day * _DAY >= end) or (first is not None and first >= end)):
+            continue
+        found.append(path)
+    return found
+
+
+def _microseconds(moment: datetime | None) -> int | None:
+    """Microseconds since 1970."""
+    if moment is None:
+        return None
+    if moment.utcoffset() is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone; give one, e.g. UTC")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _partitions(table: Table, rows: pa.Table) -> Iterator[tuple[dict[str, str], pa.Table]]:
+    """The rows of each partition, in their order, without the partition columns."""
+    names = list(table.partition_by)
+    for keys in rows.select(names).group_by(names, use_threads=False).aggregate([]).to_pylist():
+        if None in keys.values() or "" in keys.values():
+            raise ValueError(f"{' and '.join(names)} must be given in every row, but a row has {keys}")
+        mask = None
+        for name in names:
+            equal = pc.equal(rows[name], pa.scalar(keys[name], rows.schema.field(name).type))
+            mask = equal if mask is None else pc.and_(mask, equal)
+        part = rows.filter(mask).drop_columns(names)
+        yield {name: value.isoformat() if isinstance(value, date) else str(value) for name, value in keys.items()}, part
+
+
+def _write(rows: pa.Table, filesystem: pafs.FileSystem, path: str) -> int:
+    """Write one file; gives its size in bytes."""
+    encodings: dict[str, str] = {}
+    dictionaries: list[str] = []
+    for field in rows.schema:
+        if pa.types.is_timestamp(field.type):
+            encodings[field.name] = "DELTA_BINARY_PACKED"
+        elif field.name.endswith("_port") and pa.types.is_integer(field.type):
+            encodings[field.name] = "BYTE_STREAM_SPLIT"
+        elif not pa.types.is_boolean(field.type):
+            dictionaries.extend(_leaves(field))
+    filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+    with (
+        filesystem.open_output_stream(path) as sink,
+        pq.ParquetWriter(
+            sink,
+            rows.schema,
+            compression="zstd",
+            use_dictionary=dictionaries,
+            column_encoding=encodings,
+            data_page_size=PAGE_BYTES,
+            store_schema=False,
+        ) as writer,
+    ):
+        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+    return int(filesystem.get_file_info(path).size)
+
+
+def _leaves(field: pa.Field, prefix: str = "") -> Iterator[str]:
+    """Paths of the Parquet columns a field is stored in."""
+    path = prefix + field.name
+    if pa.types.is_list(field.type):
+        yield from _leaves(pa.field("element", field.type.value_type), f"{path}.list.")
+    elif pa.types.is_struct(field.type):
+        for child in field.type:
+            yield from _leaves(child, f"{path}.")
+    else:
+        yield path
+
+
+def _has_order(type_: pa.DataType) -> bool:
+    kinds = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_string, pa.types.is_timestamp, pa.types.is_date)
+    return any(kind(type_) for kind in kinds)
+
+
+def _bound(scalar: pa.Scalar, *, upper: bool) -> bool | int | str:
+    """A least or greatest value as Delta writes it in JSON."""
+    if pa.types.is_timestamp(scalar.type):
+        value: datetime = scalar.as_py().astimezone(UTC)
+        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    value_: Any = scalar.as_py()
+    if isinstance(value_, str):
+        return upper_bound(value_) if upper else value_[:STATISTICS_CHARACTERS]
+    if isinstance(value_, date):
+        return value_.isoformat()
+    return value_ if isinstance(value_, bool) else int(value_)

@@ -1,0 +1,237 @@
+"""The lake's tables: appended to exactly once, read by pruned file lists. The one module that imports deltalake.
+
+Writing has two steps: `write_files` puts Parquet files beside the table, `commit` makes them part of it, all or none.
+A `Lake` may be shared by threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.fs as pafs
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.fs import DeltaStorageHandler
+from deltalake.transaction import AddAction, CommitProperties, Transaction
+
+from warehouse import config, files
+from warehouse.errors import CommitConflictError, LakeError
+from warehouse.files import DataFile
+from warehouse.schema import TABLES, Table
+
+PROPERTIES = {"delta.checkpointInterval": "100"}
+_FAILURES = (DeltaError, OSError, ValueError, pa.ArrowException)
+_HISTORY_STEP = 32
+
+
+class Lake:
+    """A handle on the tables below one address. Each call sees the newest commit."""
+
+    def __init__(self, url: str, options: Mapping[str, str]) -> None:
+        self._url = url
+        self._options = dict(options)
+        self._lock = threading.RLock()
+        self._tables: dict[str, DeltaTable] = {}
+        self._filesystems: dict[str, pafs.FileSystem] = {}
+
+    @classmethod
+    def open(cls, settings: config.Lake) -> Lake:
+        """Open the lake, creating tables that are not there yet; safe to do in several processes at once.
+
+        Raises LakeError naming table and address, ConfigError if an option names an environment variable that is not set.
+        """
+        options = {
+            name: config.read_secret(None, value.removeprefix("env:")) if value.startswith("env:") else value
+            for name, value in settings.options.items()
+        }
+        lake = cls(str(Path(settings.url).absolute()) if settings.is_local else settings.url.rstrip("/"), options)
+        for table in TABLES.values():
+            lake._open_table(table)
+        return lake
+
+    def address(self, table: Table) -> str:
+        """Absolute folder or URL of a table."""
+        return f"{self._url}/{table.name}"
+
+    def write_files(self, table: Table, rows: pa.Table) -> list[DataFile]:
+        """Write rows (partition columns included) as one Parquet file a cluster and day, not yet visible to readers.
+
+        Rows keep their order; no rows, no files. Raises LakeError; nothing is left behind then.
+        """
+        return files.write_files(table, rows, self._filesystems[table.name], where=self.address(table))
+
+    def commit(self, table: Table, data_files: Sequence[DataFile], *, transactions: Mapping[str, int], metadata: Mapping[str, str]) -> None:
+        """Append files to the table, all or none, and with them note the version of each app id in `transactions`.
+
+        Versions of an app id must rise. Raises CommitConflictError if one is committed already or another process commits
+        the same app id at the same time, LakeError for anything else. After an error the files are deleted and nothing is
+        stored; to try again, write them again. Only if the table cannot even be read after an error are they left, since
+        the commit may have been made: ask `transaction_version` before trying again.
+        """
+        actions: list[Any] = [AddAction(file.path, file.size, file.partition, file.modified, True, file.statistics) for file in data_files]
+        properties = CommitProperties(
+            custom_metadata=dict(metadata), app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()]
+        )
+        with self._lock:
+            try:
+                handle = self._newest(table)
+                # deltalake refuses only what was committed since the handle was read; what is older is ours to see.
+                self._refuse_repeated(table, handle, transactions)
+                handle.create_write_transaction(
+                    actions, "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
+                )
+            except BaseException as error:
+                committed = self._is_committed(table, data_files)
+                if committed is False:
+                    files.delete_files(self._filesystems[table.name], [file.path for file in data_files])
+                if not isinstance(error, _FAILURES):
+                    raise
+                if committed:
+                    return  # it failed after the commit, e.g. in writing a checkpoint: the rows are stored
+                if isinstance(error, CommitFailedError) and "oncurrent transaction" in str(error):
+                    raise CommitConflictError(
+                        f"table {table.name} at {self.address(table)}: another process commits as one of {', '.join(transactions)}"
+                    ) from error
+                raise self._error(table, "cannot be committed to", error) from error
+
+    def transaction_version(self, table: Table, app_id: str) -> int | None:
+        """The version `app_id` committed last, None if it never did. Raises LakeError."""
+        with self._lock:
+            try:
+                return self._newest(table).transaction_version(app_id)
+            except _FAILURES as error:
+                raise self._error(table, "cannot be read", error) from error
+
+    def last_metadata(self, table: Table, key: str) -> str | None:
+        """What the newest commit that has `key` in its metadata says; None if none has, or its log entry has expired (30 days).
+
+        Raises LakeError.
+        """
+        with self._lock:
+            try:
+                handle, limit = self._newest(table), _HISTORY_STEP
+                while True:
+                    history = handle.history(limit)
+                    for entry in history:
+                        if key in entry:
+                            return str(entry[key])
+                    if len(history) < limit:
+                        return None
+                    limit *= 8
+            except _FAILURES as error:
+                raise self._error(table, "cannot be read", error) from error
+
+    def files(
+        self, table: Table, *, clusters: Iterable[str] | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> list[str]:
+        """Absolute paths (or URLs) of the files that may hold rows of these clusters with `since` <= time < `until`.
+
+        Time is `time` in flows and `from` in coverage; None means no limit. Raises LakeError, ValueError for naive times.
+        """
+        return [f"{self.address(table)}/{path}" for path in self._pruned(table, clusters, since, until)]
+
+    def read(
+        self,
+        table: Table,
+        columns: Sequence[str] | None = None,
+        clusters: Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> pa.Table:
+        """Rows of these clusters with `since` <= time < `until`, in no order; limits as in `files`, all columns for None.
+
+        Raises LakeError, ValueError for naive times.
+        """
+        clusters = None if clusters is None else list(clusters)
+        time_column = files.time_column(table)
+        column, instant = pads.field(time_column), table.schema.field(time_column).type
+        condition = pads.scalar(True)
+        if clusters is not None:
+            condition = condition & pads.field("cluster").isin(pa.array(clusters, pa.string()))
+        if since is not None:
+            condition = condition & (column >= pa.scalar(since, instant))
+        if until is not None:
+            condition = condition & (column < pa.scalar(until, instant))
+        paths = self._pruned(table, clusters, since, until)
+        names = list(columns) if columns is not None else table.schema.names
+        try:
+            if not paths:
+                return table.schema.empty_table().select(names)
+            folders = pads.partitioning(pa.schema([table.schema.field(name) for name in table.partition_by]), flavor="hive")
+            data = pads.dataset(
+                paths, schema=table.schema, format="parquet", filesystem=self._filesystems[table.name], partitioning=folders
+            )
+            return data.to_table(columns=names, filter=condition)
+        except (*_FAILURES, KeyError) as error:
+            raise self._error(table, "cannot be read", error) from error
+
+    def _open_table(self, table: Table) -> None:
+        address = self.address(table)
+        for last_try in (False, True):
+            try:
+                if not DeltaTable.is_deltatable(address, self._options):
+                    DeltaTable.create(
+                        address,
+                        table.schema,
+                        mode="ignore",
+                        partition_by=list(table.partition_by),
+                        name=table.name,
+                        description=table.doc,
+                        configuration=PROPERTIES,
+                        storage_options=self._options,
+                    )
+                self._tables[table.name] = DeltaTable(address, storage_options=self._options)
+                if "://" in address:
+                    self._filesystems[table.name] = pafs.PyFileSystem(DeltaStorageHandler(address, self._options))
+                else:
+                    self._filesystems[table.name] = pafs.SubTreeFileSystem(address, pafs.LocalFileSystem())
+                return
+            except _FAILURES as error:  # another process may have created it just now: look once more
+                if last_try:
+                    raise self._error(table, "cannot be opened", error) from error
+
+    def _newest(self, table: Table) -> DeltaTable:
+        handle = self._tables[table.name]
+        handle.update_incremental()
+        return handle
+
+    def _refuse_repeated(self, table: Table, handle: DeltaTable, transactions: Mapping[str, int]) -> None:
+        for app_id, version in transactions.items():
+            last = handle.transaction_version(app_id)
+            if last is not None and last >= version:
+                raise CommitConflictError(
+                    f"table {table.name} at {self.address(table)}: {app_id} has committed version {last}, so {version} is refused"
+                )
+
+    def _is_committed(self, table: Table, data_files: Sequence[DataFile]) -> bool | None:
+        """Whether the files are in the log after all; None if that cannot be told."""
+        try:
+            stored = set(self._stored(table)["path"].to_pylist())
+        except _FAILURES:
+            return None
+        return any(file.path in stored for file in data_files)
+
+    def _stored(self, table: Table) -> pa.Table:
+        """The log's add actions, one row a file, with decoded paths."""
+        with self._lock:
+            actions = pa.table(self._newest(table).get_add_actions(flatten=True))
+        paths = pa.array([unquote(path) for path in actions["path"].to_pylist()], pa.string())
+        return actions.set_column(actions.schema.get_field_index("path"), "path", paths)
+
+    def _pruned(self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None) -> list[str]:
+        """Paths, below the table's folder, of the files that may hold such rows; an unknown bound never excludes a file."""
+        try:
+            stored = self._stored(table)
+        except _FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
+        return files.prune(table, stored, None if clusters is None else set(clusters), since, until)
+
+    def _error(self, table: Table, what: str, error: BaseException) -> LakeError:
+        return LakeError(f"table {table.name} at {self.address(table)} {what}: {error}")
