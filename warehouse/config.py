@@ -37,7 +37,16 @@ def parse_duration(text: str | timedelta) -> timedelta:
 
 
 Duration = Annotated[timedelta, pydantic.BeforeValidator(parse_duration)]
-ClusterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+_CLUSTER_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+ClusterName = Annotated[str, Field(pattern=_CLUSTER_NAME)]
+
+
+def check_cluster_name(name: str) -> None:
+    """Raise ConfigError unless `name` may name a cluster: it becomes a folder of the lake."""
+    if not re.match(_CLUSTER_NAME, name):
+        raise ConfigError(
+            f"cluster name {name!r}: use 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit at both ends"
+        )
 
 
 class Section(BaseModel):
@@ -130,7 +139,7 @@ class Hubble(Section):
             raise ValueError("auth over plaintext would show the secret to the network: use tls")
         for address in self.addresses:
             host, colon, port = address.rpartition(":")
-            if not colon or not host or not port.isdigit():
+            if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ValueError(f"{address!r} is not host:port")
         return self
 
@@ -238,15 +247,17 @@ def parse_config(text: str, *, source: Path) -> Config:
     """Parse the text of the file `source`; see load_config."""
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        repeated = _repeated_key(tree)
         value = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{source}:{line}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{source}: not valid YAML: {error}") from error
     if value is None:
         value = {}
     if not isinstance(value, dict):
         raise ConfigError(f"{source}:1: must be a mapping of sections ({', '.join(Config.model_fields)}), not {type(value).__name__}")
-    repeated = _repeated_key(tree)
     if repeated:
         raise ConfigError(f"{source}:{repeated[1]}: the key {repeated[0]!r} is given twice")
     try:
@@ -288,8 +299,9 @@ def _explain(source: Path, tree: yaml.Node | None, problem: Any) -> str:
         known = _keys_at(place[:-1])
         close = difflib.get_close_matches(str(place[-1]), known, n=1)
         return where + "unknown key" + (f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}")
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
+    message: str = problem["msg"].removeprefix("Value error, ")
+    secret = {"auth", "options"} & set(place)
+    given = None if secret else problem.get("input")
     return where + message + (f" (got {given!r})" if isinstance(given, str | int | float) and repr(given) not in message else "")
 
 

@@ -264,3 +264,17 @@ def test_a_secret_written_into_the_file_by_mistake_is_refused_without_repeating_
     message = error_of(hubble('{address: "relay:443", auth: {username: me, password: s3cret}}'))
     assert "clusters.0.hubble.auth.password: unknown key; did you mean 'password_" in message
     assert "s3cret" not in message
+
+
+@pytest.mark.parametrize("text", ["clusters:\n- name: a\n  hubble: {address: 'h:1', auth: s3cret}\n", "lake: {options: {key: 12345678}}\n"])
+def test_a_misplaced_secret_is_not_shown_in_the_error(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, source=Path("h.yaml"))
+    assert "s3cret" not in str(caught.value)
+    assert "12345678" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: \0", "a: &x [*x]"])
+def test_text_no_yaml_reader_takes_is_an_error_of_ours(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"h\.yaml"):
+        parse_config(text, source=Path("h.yaml"))

@@ -1,0 +1,300 @@
+"""Exporter files of Cilium agents -> `flows` and `coverage`: `hindcast import`.
+
+Reads JSON lines (plain, .gz, folders, standard input), adds what the lake does not hold yet, and sets malformed
+lines aside with their place and reason. Running it twice adds nothing. Printing is the command's work.
+"""
+
+from __future__ import annotations
+
+import collections
+import gzip
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf import json_format
+
+from collectors import decode
+from collectors.hubble_api.flow import flow_pb2
+from collectors.hubble_api.observer import observer_pb2
+from warehouse import schema
+from warehouse.errors import CommitConflictError, ImportFailedError
+from warehouse.tables import Lake
+
+CHUNK_LINES = 50_000
+STANDARD_INPUT = "-"
+_ATTEMPTS = 10
+_COMPARED = [column.name for column in schema.FLOWS.columns]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A line that is not stored whole: where it is, what it says and why."""
+
+    place: str
+    """file:line, counted from 1."""
+    reason: str
+    text: str
+    stored: bool
+    """True if the line was stored without the fields this version does not know."""
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What became of the lines of one file."""
+
+    source: str
+    lines: int = 0
+    added: int = 0
+    known: int = 0
+    """Flows the lake held already."""
+    other: int = 0
+    """Node states, agent and debug events: not flows, not stored."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass
+class _Ledger:
+    """What a file says about coverage."""
+
+    flows: collections.Counter[str | None] = field(default_factory=collections.Counter)
+    span: dict[str | None, tuple[datetime, datetime]] = field(default_factory=dict)
+    lost: list[tuple[str | None, datetime, flow_pb2.LostEvent]] = field(default_factory=list)
+
+
+def find_files(paths: Sequence[Path | str]) -> list[Path | str]:
+    """The files to import, rotated sets in the order they were written: names with a time sort before the live file.
+
+    Raises ImportFailedError for a path that is not there and for a folder without exporter files.
+    """
+    found: list[Path | str] = []
+    for path in paths:
+        if path == STANDARD_INPUT:
+            found.append(STANDARD_INPUT)
+            continue
+        path = Path(path)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and (p.suffix in (".log", ".json", ".jsonl", ".gz")))
+            if not inside:
+                raise ImportFailedError(f"{path}: no .log, .json, .jsonl or .gz file in this folder")
+            found.extend(inside)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise ImportFailedError(f"{path}: there is no such file or folder")
+    return found
+
+
+def import_file(
+    lake: Lake, path: Path | str, *, cluster: str, recorded: datetime, progress: Callable[[int], None] | None = None
+) -> Outcome:
+    """Add the flows of one file to `cluster`; `progress` is told how many lines were read since it was told last.
+
+    A flow is known if the lake holds its uuid, or, where it has none, as many rows of the same content and time as
+    the file has had so far: two equal lines of one file are two flows. Raises ImportFailedError if the file cannot be
+    read on (what was stored stays and is known next time), LakeError if the lake cannot be written.
+    """
+    outcome = Outcome(source=str(path))
+    ledger, seen, added = _Ledger(), collections.Counter[bytes | str](), collections.Counter[bytes | str]()
+    digest = hashlib.sha256()
+    with _open(path) as stream:
+        for chunk in _chunks(stream, path):
+            messages = [message for number, line in chunk if (message := _parse(line, f"{path}:{number}", outcome, ledger)) is not None]
+            for _, line in chunk:
+                digest.update(line)
+            _store(lake, messages, cluster, recorded, outcome, ledger, seen, added)
+            outcome.lines += len(chunk)
+            if progress:
+                progress(len(chunk))
+    _store_coverage(lake, ledger, cluster=cluster, recorded=recorded, file_id=digest.hexdigest(), source=str(path))
+    return outcome
+
+
+@contextmanager
+def _open(path: Path | str) -> Iterator[IO[bytes]]:
+    if path == STANDARD_INPUT:
+        yield sys.stdin.buffer
+        return
+    with ExitStack() as stack:
+        try:
+            plain = stack.enter_context(Path(path).open("rb"))
+        except OSError as error:
+            raise ImportFailedError(f"{path}: cannot be read: {error.strerror}") from error
+        yield cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if Path(path).suffix == ".gz" else plain
+
+
+def _chunks(stream: IO[bytes], path: Path | str) -> Iterator[list[tuple[int, bytes]]]:
+    """Lines with their numbers, some at a time; what was read before an error is given first."""
+    chunk: list[tuple[int, bytes]] = []
+    number = 0
+    failure: Exception | None = None
+    try:
+        for number, line in enumerate(stream, start=1):
+            chunk.append((number, line))
+            if len(chunk) == CHUNK_LINES:
+                yield chunk
+                chunk = []
+    except (OSError, EOFError) as error:
+        failure = error
+    if chunk:
+        yield chunk
+    if failure:
+        raise ImportFailedError(f"{path}:{number + 1}: cannot be read on: {failure}. The lines before are stored") from failure
+
+
+def _parse(line: bytes, place: str, outcome: Outcome, ledger: _Ledger) -> bytes | None:
+    """The encoded flow of a line; None for lines without one."""
+    if not line.strip():
+        return None
+    text = line.decode("utf-8", errors="replace").rstrip("\r\n")
+
+    def set_aside(reason: str, *, stored: bool = False) -> None:
+        outcome.problems.append(Problem(place=place, reason=reason, text=text, stored=stored))
+
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        set_aside(f"not JSON: {error}")
+        return None
+    event = observer_pb2.ExportEvent()
+    try:
+        json_format.ParseDict(value, event)
+    except (json_format.ParseError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        event = observer_pb2.ExportEvent()
+        try:
+            json_format.ParseDict(value, event, ignore_unknown_fields=True)
+        except (json_format.ParseError, TypeError, AttributeError):
+            set_aside(reason)
+            return None
+        if event.WhichOneof("response_types") is not None:
+            set_aside(f"stored without what this version does not know: {reason}", stored=True)
+    kind = event.WhichOneof("response_types")
+    if kind == "flow":
+        encoded: bytes = event.flow.SerializeToString()
+        return encoded
+    if kind is None:
+        set_aside("holds none of flow, lost_events, node_status, agent_event, debug_event")
+    elif kind == "lost_events":
+        ledger.lost.append((event.node_name or None, _moment(event.time), event.lost_events))
+    else:
+        outcome.other += 1
+    return None
+
+
+def _moment(timestamp: Any) -> datetime:
+    moment: datetime = pa.scalar(timestamp.seconds * 1_000_000 + timestamp.nanos // 1000, pa.int64()).cast(schema.TIMESTAMP).as_py()
+    return moment
+
+
+def _keys(rows: pa.Table) -> list[bytes | str]:
+    """What tells flows apart: the uuid, else the whole message."""
+    uuids: list[Any] = rows.column("uuid").to_pylist()
+    without = [row for row, uuid in enumerate(uuids) if uuid is None]
+    if without:
+        for row, message in zip(without, decode.rebuild(rows.take(without)), strict=True):
+            uuids[row] = flow_pb2.Flow.FromString(message).SerializeToString(deterministic=True)
+    return uuids
+
+
+def _store(
+    lake: Lake,
+    messages: list[bytes],
+    cluster: str,
+    recorded: datetime,
+    outcome: Outcome,
+    ledger: _Ledger,
+    seen: collections.Counter[bytes | str],
+    added: collections.Counter[bytes | str],
+) -> None:
+    rows = decode.decode(messages, cluster=cluster, recorded=recorded, live=False).rows
+    if not rows.num_rows:
+        return
+    _note_span(rows, ledger)
+    keys = _keys(rows)
+    nth = []
+    for key in keys:
+        seen[key] += 1
+        nth.append(seen[key])
+    span = pc.min_max(rows.column("time")).as_py()
+    for attempt in range(_ATTEMPTS):
+        version = lake.transaction_version(schema.FLOWS, f"import:{cluster}") or 0
+        held = lake.read(schema.FLOWS, _COMPARED, [cluster], span["min"], span["max"] + timedelta(microseconds=1))
+        stored = collections.Counter(_keys(held.select(_COMPARED)))
+        wanted = [
+            row
+            for row, (key, n) in enumerate(zip(keys, nth, strict=True))
+            if (n > stored[key] - added[key] if isinstance(key, bytes) else n == 1 and not stored[key])
+        ]
+        if wanted:
+            files = lake.write_files(schema.FLOWS, rows.take(wanted))
+            try:
+                lake.commit(schema.FLOWS, files, transactions={f"import:{cluster}": version + 1}, metadata={"import": outcome.source})
+            except CommitConflictError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue  # another import of this cluster came first: what it stored may be ours too
+        added.update(keys[row] for row in wanted)
+        outcome.added += len(wanted)
+        outcome.known += len(keys) - len(wanted)
+        return
+
+
+def _note_span(rows: pa.Table, ledger: _Ledger) -> None:
+    groups = rows.select(["node_name", "time", "flow_count"]).group_by("node_name")
+    for group in groups.aggregate([("time", "min"), ("time", "max"), ("flow_count", "sum")]).to_pylist():
+        node = group["node_name"]
+        first, last = ledger.span.get(node, (group["time_min"], group["time_max"]))
+        ledger.span[node] = min(first, group["time_min"]), max(last, group["time_max"])
+        ledger.flows[node] += group["flow_count_sum"]
+
+
+def _store_coverage(lake: Lake, ledger: _Ledger, *, cluster: str, recorded: datetime, file_id: str, source: str) -> None:
+    """One row a node for what the file holds, one for each lost event; once for each file's content."""
+    app_id = f"import:{cluster}:{file_id}"
+    end = timedelta(microseconds=1)
+    ledger_rows = [
+        _coverage(cluster, recorded, (first, last + end), node, "connected", "import", ledger.flows[node], 0, source)
+        for node, (first, last) in ledger.span.items()
+    ]
+    for node, time, event in ledger.lost:
+        first = _moment(event.first) if event.HasField("first") else time
+        last = _moment(event.last) if event.HasField("last") else time
+        name = flow_pb2.LostEventSource.Name(event.source) if event.source in flow_pb2.LostEventSource.values() else str(event.source)
+        interval = (min(first, last), max(first, last) + end)
+        full_name = _with_cluster(node, list(ledger.span))
+        ledger_rows.append(_coverage(cluster, recorded, interval, full_name, "lost", name, None, event.num_events_lost, source))
+    if not ledger_rows or lake.transaction_version(schema.COVERAGE, app_id) is not None:
+        return
+    files = lake.write_files(schema.COVERAGE, pa.Table.from_pylist(ledger_rows, schema=schema.COVERAGE.schema))
+    lake.commit(schema.COVERAGE, files, transactions={app_id: 1}, metadata={"import": source})
+
+
+def _coverage(
+    cluster: str,
+    recorded: datetime,
+    interval: tuple[datetime, datetime],
+    node: str | None,
+    state: str,
+    source: str,
+    received: int | None,
+    lost: int,
+    detail: str,
+) -> dict[str, Any]:
+    names = schema.COVERAGE.schema.names
+    values = (cluster, interval[0].date(), *interval, node, state, source, received, lost, detail, recorded)
+    return dict(zip(names, values, strict=True))
+
+
+def _with_cluster(node: str | None, nodes: list[str | None]) -> str | None:
+    """Lost events name a node without the cluster that flows put before it."""
+    matches = [name for name in nodes if name and node and name.endswith(f"/{node}")]
+    return matches[0] if len(matches) == 1 else node
