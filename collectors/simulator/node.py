@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -23,6 +23,8 @@ from collectors.simulator.ring import DEFAULT_CAPACITY, NANOSECONDS, Event, Quer
 VERSION = "cilium-simulated v1.21.0"
 LARGEST_NUMBER = (1 << 63) - 1
 THREADS = 32  # each open stream occupies one
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class SimulatedNode:
     def stop(self) -> None:
         """Break every stream and stop listening; stopping twice is harmless."""
         if self._server is not None:
-            stopped = self._server.stop(grace=0)  # breaks the streams before their readers could end them in order
+            stopped = self._server.stop(grace=0)
             self._stopping.set()
             stopped.wait()
             self._server = None
@@ -121,9 +123,12 @@ class SimulatedNode:
         )
         yield grpc.method_handlers_generic_handler("peer.Peer", {"Notify": notify})
 
-    def _stopped(self, context: grpc.ServicerContext) -> Callable[[], bool]:
+    def _serve(self, context: grpc.ServicerContext, read: Callable[[Callable[[], bool]], Iterator[_Read]]) -> Iterator[_Read]:
+        """What `read` yields until the client leaves; a node that stops breaks the stream, it does not end it."""
         stopping = self._stopping
-        return lambda: stopping.is_set() or not context.is_active()
+        yield from read(lambda: stopping.is_set() or not context.is_active())
+        if stopping.is_set():
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"{self.name} is stopping")
 
     def _get_flows(self, request: observer_pb2.GetFlowsRequest, context: grpc.ServicerContext) -> Iterator[observer_pb2.GetFlowsResponse]:
         if request.number > LARGEST_NUMBER:
@@ -142,7 +147,8 @@ class SimulatedNode:
             )
         except ValueError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        for event in self.ring.read(query, self._stopped(context)):
+        ring = self.ring
+        for event in self._serve(context, lambda stopped: ring.read(query, stopped)):
             yield self._response(event, request)
 
     def _response(self, event: Event, request: observer_pb2.GetFlowsRequest) -> observer_pb2.GetFlowsResponse:
@@ -176,7 +182,7 @@ class SimulatedNode:
         self, _request: observer_pb2.GetNamespacesRequest, context: grpc.ServicerContext
     ) -> observer_pb2.GetNamespacesResponse:
         seen: set[tuple[str, str]] = set()
-        for event in self.ring.read(Query(), self._stopped(context)):
+        for event in self._serve(context, lambda stopped: self.ring.read(Query(), stopped)):
             if isinstance(event, flow_pb2.Flow):
                 seen.update((end.cluster_name, end.namespace) for end in (event.source, event.destination) if end.namespace)
         named = [observer_pb2.Namespace(cluster=cluster, namespace=namespace) for cluster, namespace in sorted(seen)]
@@ -186,7 +192,7 @@ class SimulatedNode:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "GetNodes not implemented")
 
     def _notify(self, _request: peer_pb2.NotifyRequest, context: grpc.ServicerContext) -> Iterator[peer_pb2.ChangeNotification]:
-        return self.peers.changes(self._stopped(context))
+        return self._serve(context, self.peers.changes)
 
 
 def _to_bytes(message: Message) -> bytes:

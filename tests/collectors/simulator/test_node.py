@@ -186,3 +186,22 @@ def test_mutual_tls_refuses_a_client_without_a_certificate() -> None:
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         with grpc.secure_channel(node.address, known) as channel:
             assert list(get_flows(channel, observer_pb2.GetFlowsRequest())) == []
+
+
+def test_a_paused_follower_is_told_what_it_lost(node: SimulatedNode, channel: grpc.Channel) -> None:
+    for second in range(2):
+        node.observe(flow(second))
+    request = observer_pb2.GetFlowsRequest(follow=True)
+    request.since.FromSeconds(0)
+    stream = get_flows(channel, request)
+    assert next(stream).flow.uuid == "u0"
+    padding = "x" * 10_000
+    for second in range(2, 3_000):  # far more than the transport buffers while nobody reads
+        big = flow(second)
+        big.node_labels.append(padding)
+        node.observe(big)
+    told = next(response for response in stream if response.HasField("lost_events"))
+    assert told.lost_events.source == flow_pb2.HUBBLE_RING_BUFFER
+    assert told.lost_events.num_events_lost > 0
+    assert told.node_name == "eu/n1"
+    assert next(stream).HasField("flow")  # it was sent because another event arrived
