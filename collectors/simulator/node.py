@@ -22,6 +22,7 @@ from collectors.simulator.ring import DEFAULT_CAPACITY, NANOSECONDS, Event, Quer
 
 VERSION = "cilium-simulated v1.21.0"
 LARGEST_NUMBER = (1 << 63) - 1
+SERVING = b"\x08\x01"
 THREADS = 32  # each open stream occupies one
 
 _Read = TypeVar("_Read")
@@ -118,6 +119,9 @@ class SimulatedNode:
             "GetNodes": grpc.unary_unary_rpc_method_handler(self._get_nodes, observer_pb2.GetNodesRequest.FromString, _to_bytes),
         }
         yield grpc.method_handlers_generic_handler("observer.Observer", observer)
+        # `hubble status` asks gRPC's health service first; a HealthCheckResponse that says SERVING is these two bytes.
+        health: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(lambda _request, _context: SERVING)
+        yield grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health})
         notify: grpc.RpcMethodHandler[Any, Any] = grpc.unary_stream_rpc_method_handler(
             self._notify, peer_pb2.NotifyRequest.FromString, _to_bytes
         )

@@ -82,6 +82,7 @@ class Traffic:
             if reply:
                 http.code = 200 if grpc else self._chance.choice(CODES)
             flow.l7.http.CopyFrom(http)
+            flow.Summary = f"{http.protocol} {http.code or ''} {http.method} {http.url}".replace("  ", " ")
             yield flow
 
     def _lookup(self, cluster: str) -> Iterator[flow_pb2.Flow]:
@@ -98,6 +99,7 @@ class Traffic:
                 flow.l7.dns.ips.append(server.ip)
                 flow.l7.dns.rrtypes.append("A")
                 flow.l7.dns.ttl = 30
+            flow.Summary = f"DNS {'Answer' if reply else 'Query'} {query} A"
             yield flow
 
     def _probe(self, cluster: str) -> Iterator[flow_pb2.Flow]:

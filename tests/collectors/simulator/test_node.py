@@ -123,6 +123,11 @@ def test_status_and_namespaces_tell_what_the_ring_holds(node: SimulatedNode, cha
     assert [(each.cluster, each.namespace) for each in named.namespaces] == [("eu", "shop")]
 
 
+def test_the_health_service_says_serving(channel: grpc.Channel) -> None:
+    call: Callable[..., bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert call(b"", timeout=5) == b"\x08\x01"
+
+
 def test_a_follow_breaks_when_the_node_restarts_and_the_ring_is_gone(node: SimulatedNode, channel: grpc.Channel) -> None:
     for second in range(3):
         node.observe(flow(second))
