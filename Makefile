@@ -8,7 +8,7 @@ PROTOS := $(wildcard collectors/hubble_api/*/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test proto peers docs
+.PHONY: help setup check test bench proto peers docs
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: setup ## Check format, lint, types and the arrows between packages
 
 test: setup ## Run the tests; those that need a real peer skip where it was not built
 	$(BIN)/python -m pytest
+
+bench: setup ## Run the benchmarks; each prints a ratio against a named peer
+	for file in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 proto: setup ## Generate the wire contract's Python modules from its .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOS)
