@@ -134,7 +134,7 @@ FIELDS: dict[str, Build] = {
     "drop_reason_desc": _among(lambda flow: flow.drop_reason_desc),
     "event_type": _any(_event_type, _itself),
     "protocol": _any(matching.protocol, _itself),
-    "reply": _among(lambda flow: flow.is_reply.value if flow.HasField("is_reply") else None),
+    "reply": _among(lambda flow: flow.is_reply.value),  # Cilium's filter takes unknown for no reply
     "dns_query": _any(_dns_query, _itself),
     "http_status_code": _on_http(matching.status_code),
     "http_method": _on_http(_method),

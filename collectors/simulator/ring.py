@@ -103,7 +103,7 @@ class Ring:
         """The events a request receives; a follow lasts until `stopped` says so or an event lies past `until`."""
         with self._changed:
             position, end = self._start(query), self._readable()[1]
-        limited = query.number if query.since_ns is None and not query.follow else 0
+        limited = 0 if query.follow else query.number
         overrun, taken = _Overrun(), 0
         while not stopped():
             with self._changed:
@@ -158,7 +158,7 @@ class Ring:
             if query.since_ns is not None:
                 if at < query.since_ns:
                     return position + 1
-            elif (query.until_ns is None or at <= query.until_ns) and query.matches(event):
+            elif query.matches(event):
                 found += 1
                 if found == query.number:
                     return position

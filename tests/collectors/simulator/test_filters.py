@@ -112,8 +112,9 @@ def test_each_field_accepts_its_own_and_nothing_else(field: str, yes: Any, no: A
     assert not passes([], [{field: [yes]}])
 
 
-def test_an_unknown_direction_of_reply_is_neither_true_nor_false() -> None:
-    assert not passes([{"reply": [True, False]}])
+def test_an_unknown_direction_of_reply_counts_as_no_reply() -> None:
+    assert not passes([{"reply": [True]}])
+    assert passes([{"reply": [False]}])
 
 
 def test_fields_of_one_filter_must_all_hold_and_filters_are_alternatives() -> None:

@@ -56,9 +56,9 @@ def test_the_newest_flow_is_readable_only_after_the_next() -> None:
     assert seconds(list(ring.read(Query()))) == [0]
 
 
-def test_since_is_inclusive_and_overrides_number_and_first() -> None:
-    asked = Query(number=1, first=True, since_ns=3 * NANOSECONDS)
-    assert seconds(list(filled(7).read(asked))) == [3, 4, 5]
+def test_since_is_inclusive_and_says_where_to_start_while_number_says_how_many() -> None:
+    asked = Query(number=2, first=True, since_ns=3 * NANOSECONDS)
+    assert seconds(list(filled(7).read(asked))) == [3, 4]
 
 
 def test_since_older_than_the_ring_starts_at_the_oldest_without_a_marker() -> None:
@@ -133,11 +133,12 @@ def test_reads_are_those_of_a_plain_list(
     ring = Ring(7)
     for at in sorted(times):
         ring.write(flow(at))
-    wanted = [at for at in sorted(times)[:-1][-7:] if until is None or at <= until]
-    wanted = [at for at in wanted if since is None or at >= since]
-    wanted = [at for at in wanted if not odd or at % 2]
-    if since is None and number:
-        wanted = wanted[:number] if first else wanted[-number:]
+    wanted = [at for at in sorted(times)[:-1][-7:] if not odd or at % 2]
+    if since is not None:
+        wanted = [at for at in wanted if at >= since]
+    elif number and not first:
+        wanted = wanted[-number:]
+    wanted = [at for at in wanted if until is None or at <= until][: number or None]
     query = Query(
         number=number,
         first=first,
