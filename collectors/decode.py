@@ -132,40 +132,28 @@ def _fields(message: bytes) -> dict[int, bytes]:
     while position < len(message):
         start = position
         tag, position = _varint(message, position)
-        match tag & 7:
-            case 0:
-                _, position = _varint(message, position)
-            case 1:
-                position += 8
-            case 2:
-                length, position = _varint(message, position)
-                position += length
-            case 5:
-                position += 4
-            case 3:
-                position = _skip_group(message, position)
+        position = _skip(message, position, tag & 7)
         fields[tag >> 3] = fields.get(tag >> 3, b"") + message[start:position]
     return fields
 
 
-def _skip_group(message: bytes, position: int) -> int:
-    """Position after the end of a group (deprecated, but a field unknown to us may be one)."""
-    while True:
-        tag, position = _varint(message, position)
-        match tag & 7:
-            case 0:
-                _, position = _varint(message, position)
-            case 1:
-                position += 8
-            case 2:
-                length, position = _varint(message, position)
-                position += length
-            case 3:
-                position = _skip_group(message, position)
-            case 4:
-                return position
-            case 5:
-                position += 4
+def _skip(message: bytes, position: int, wire_type: int) -> int:
+    """Position after a value: 0 varint, 1 eight bytes, 2 with a length, 3 group (deprecated, but not gone), 5 four bytes."""
+    match wire_type:
+        case 0:
+            return _varint(message, position)[1]
+        case 1:
+            return position + 8
+        case 2:
+            length, position = _varint(message, position)
+            return position + length
+        case 3:
+            tag, position = _varint(message, position)
+            while tag & 7 != 4:  # the end of the group
+                tag, position = _varint(message, _skip(message, position, tag & 7))
+            return position
+        case _:
+            return position + 4
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
