@@ -32,7 +32,7 @@ from warehouse.tables import Lake
 CHUNK_LINES = 50_000
 STANDARD_INPUT = "-"
 _ATTEMPTS = 10
-_COMPARED = [column.name for column in schema.FLOWS.columns]
+_LOST = ("from", "to", "node_name", "state", "source", "flows_lost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,9 @@ class Outcome:
 
 @dataclass
 class _Ledger:
-    """What a file says about coverage."""
+    """What a file says about coverage: counts and spans of the flows it added, and its lost events."""
 
+    nodes: set[str | None] = field(default_factory=set)
     flows: collections.Counter[str | None] = field(default_factory=collections.Counter)
     span: dict[str | None, tuple[datetime, datetime]] = field(default_factory=dict)
     lost: list[tuple[str | None, datetime, flow_pb2.LostEvent]] = field(default_factory=list)
@@ -218,7 +219,7 @@ def _store(
     rows = decode.decode(messages, cluster=cluster, recorded=recorded, live=False).rows
     if not rows.num_rows:
         return
-    _note_span(rows, ledger)
+    ledger.nodes.update(rows.column("node_name").to_pylist())
     keys = _keys(rows)
     nth = []
     for key in keys:
@@ -227,8 +228,8 @@ def _store(
     span = pc.min_max(rows.column("time")).as_py()
     for attempt in range(_ATTEMPTS):
         version = lake.transaction_version(schema.FLOWS, f"import:{cluster}") or 0
-        held = lake.read(schema.FLOWS, _COMPARED, [cluster], span["min"], span["max"] + timedelta(microseconds=1))
-        stored = collections.Counter(_keys(held.select(_COMPARED)))
+        held = lake.read(schema.FLOWS, None, [cluster], span["min"], span["max"] + timedelta(microseconds=1))
+        stored = collections.Counter(_keys(held))
         wanted = [
             row
             for row, (key, n) in enumerate(zip(keys, nth, strict=True))
@@ -242,6 +243,7 @@ def _store(
                 if attempt == _ATTEMPTS - 1:
                     raise
                 continue  # another import of this cluster came first: what it stored may be ours too
+            _note_span(rows.take(wanted), ledger)
         added.update(keys[row] for row in wanted)
         outcome.added += len(wanted)
         outcome.known += len(keys) - len(wanted)
@@ -258,9 +260,12 @@ def _note_span(rows: pa.Table, ledger: _Ledger) -> None:
 
 
 def _store_coverage(lake: Lake, ledger: _Ledger, *, cluster: str, recorded: datetime, file_id: str, source: str) -> None:
-    """One row a node for what the file holds, one for each lost event; once for each file's content."""
+    """One row a node for what the file added, one for each lost event the ledger does not hold; once for each content."""
     app_id = f"import:{cluster}:{file_id}"
     end = timedelta(microseconds=1)
+    booked = (
+        {tuple(row[name] for name in _LOST) for row in lake.read(schema.COVERAGE, _LOST, [cluster]).to_pylist()} if ledger.lost else set()
+    )
     ledger_rows = [
         _coverage(cluster, recorded, (first, last + end), node, "connected", "import", ledger.flows[node], 0, source)
         for node, (first, last) in ledger.span.items()
@@ -270,8 +275,10 @@ def _store_coverage(lake: Lake, ledger: _Ledger, *, cluster: str, recorded: date
         last = _moment(event.last) if event.HasField("last") else time
         name = flow_pb2.LostEventSource.Name(event.source) if event.source in flow_pb2.LostEventSource.values() else str(event.source)
         interval = (min(first, last), max(first, last) + end)
-        full_name = _with_cluster(node, list(ledger.span))
-        ledger_rows.append(_coverage(cluster, recorded, interval, full_name, "lost", name, None, event.num_events_lost, source))
+        full_name = _with_cluster(node, ledger.nodes)
+        row = _coverage(cluster, recorded, interval, full_name, "lost", name, None, event.num_events_lost, source)
+        if tuple(row[key] for key in _LOST) not in booked:
+            ledger_rows.append(row)
     if not ledger_rows or lake.transaction_version(schema.COVERAGE, app_id) is not None:
         return
     files = lake.write_files(schema.COVERAGE, pa.Table.from_pylist(ledger_rows, schema=schema.COVERAGE.schema))
@@ -294,7 +301,7 @@ def _coverage(
     return dict(zip(names, values, strict=True))
 
 
-def _with_cluster(node: str | None, nodes: list[str | None]) -> str | None:
+def _with_cluster(node: str | None, nodes: set[str | None]) -> str | None:
     """Lost events name a node without the cluster that flows put before it."""
     matches = [name for name in nodes if name and node and name.endswith(f"/{node}")]
     return matches[0] if len(matches) == 1 else node

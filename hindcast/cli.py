@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from warehouse import config
-from warehouse.errors import HindcastError
+from warehouse.errors import HindcastError, ImportFailedError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The memory of Kubernetes networking.")
 _messages = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -47,7 +47,7 @@ def import_files(
     config.check_cluster_name(cluster)
     files = importer.find_files(paths)
     lake = Lake.open(settings)
-    outcomes = []
+    outcomes, unreadable = [], 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files · {task.fields[lines]:,} lines"))
     with Progress(*columns, console=_messages) as progress:
         task = progress.add_task("importing", total=len(files), lines=0)
@@ -56,7 +56,11 @@ def import_files(
             def advance(lines: int) -> None:
                 progress.update(task, lines=progress.tasks[0].fields["lines"] + lines)
 
-            outcomes.append(importer.import_file(lake, file, cluster=cluster, recorded=datetime.now(UTC), progress=advance))
+            try:
+                outcomes.append(importer.import_file(lake, file, cluster=cluster, recorded=datetime.now(UTC), progress=advance))
+            except ImportFailedError as error:
+                unreadable += 1
+                _messages.print(str(error), markup=False, style="red")
             progress.advance(task)
     problems = [problem for outcome in outcomes for problem in outcome.problems]
     for problem in problems[:10]:
@@ -70,7 +74,7 @@ def import_files(
         f"{total['lines']} lines of {len(outcomes)} files: {total['added']} flows added, {total['known']} known already, "
         f"{total['other']} other events, {len(problems)} lines with problems"
     )
-    if problems:
+    if problems or unreadable:
         raise typer.Exit(1)
 
 

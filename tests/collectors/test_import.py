@@ -88,10 +88,15 @@ def test_the_same_file_twice_adds_nothing(lake: Lake, tmp_path: Path) -> None:
 
 
 def test_a_live_file_that_has_grown_adds_only_what_is_new(lake: Lake, tmp_path: Path) -> None:
-    (tmp_path / "a.log").write_text("".join(map(flow_line, range(10))))
+    lost = {"lost_events": {"num_events_lost": "7"}, "node_name": "node-1", "time": "2026-02-01T10:00:05Z"}
+    start = json.dumps(lost) + "\n" + "".join(map(flow_line, range(10)))
+    (tmp_path / "a.log").write_text(start)
     run(lake, tmp_path / "a.log")
-    (tmp_path / "a.log").write_text("".join(map(flow_line, range(15))))
+    (tmp_path / "a.log").write_text(start + "".join(map(flow_line, range(10, 15))))
     assert run(lake, tmp_path / "a.log").added == 5
+    coverage = lake.read(schema.COVERAGE).to_pylist()
+    assert sum(row["flows_received"] or 0 for row in coverage) == 15
+    assert sum(row["flows_lost"] for row in coverage) == 7
 
 
 def test_a_flow_of_one_uuid_is_stored_once_even_if_a_file_repeats_it(lake: Lake, tmp_path: Path) -> None:
