@@ -40,16 +40,16 @@ class Decoded:
     rejected: tuple[Rejected, ...]
 
 
-def decode(messages: Sequence[bytes], *, cluster: str, recorded: datetime, live: bool = True) -> Decoded:
-    """Decode Flow messages received for `cluster` at `recorded` (UTC).
+def decode(messages: Sequence[bytes] | pa.BinaryArray, *, cluster: str, recorded: datetime, live: bool = True) -> Decoded:
+    """Decode encoded Flow messages received for `cluster` at `recorded` (UTC).
 
     A flow without a time gets the recorded one, with `time_ns` null. Old times are flagged as clock skew only when
     `live`, since a file may well hold last month's flows.
     """
-    batch, kept, rejected = _decode_or_split(messages)
+    raw = messages if isinstance(messages, pa.BinaryArray) else pa.array(messages, pa.binary())
+    batch, raw, rejected = _decode_or_split(raw)
     flat = columns.flatten(batch)
     encoded = columns.encode(flat)
-    raw = pa.array([messages[position] for position in kept], pa.binary())
     flat["rest"] = _rest(raw, encoded)
     _add_ours(flat, cluster=cluster, recorded=recorded, live=live)
     table = schema.FLOWS.schema
@@ -69,22 +69,23 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
-def _decode_or_split(messages: Sequence[bytes]) -> tuple[pa.RecordBatch, list[int], list[Rejected]]:
+def _decode_or_split(raw: pa.BinaryArray) -> tuple[pa.RecordBatch, pa.BinaryArray, list[Rejected]]:
     """Decode all at once; when that fails, one by one, so that only the bad ones are set aside."""
     handler = columns.handler()
     try:
-        return handler.list_to_record_batch(list(messages)), list(range(len(messages))), []
+        return handler.array_to_record_batch(raw), raw, []
     except ValueError:
         kept: list[int] = []
         rejected = []
-        for position, message in enumerate(messages):
+        for position in range(len(raw)):
             try:
-                handler.list_to_record_batch([message])
+                handler.array_to_record_batch(raw[position : position + 1])
             except ValueError as error:
-                rejected.append(Rejected(position=position, message=message, reason=str(error)))
+                rejected.append(Rejected(position=position, message=raw[position].as_py(), reason=str(error)))
             else:
                 kept.append(position)
-        return handler.list_to_record_batch([messages[position] for position in kept]), kept, rejected
+        raw = raw.take(pa.array(kept, pa.int64()))
+        return handler.array_to_record_batch(raw), raw, rejected
 
 
 def _add_ours(flat: dict[str, pa.Array], *, cluster: str, recorded: datetime, live: bool) -> None:

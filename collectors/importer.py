@@ -25,6 +25,8 @@ from google.protobuf import json_format
 from collectors import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
+from collectors.keys import CONTENT, flow_keys
+from collectors.ledger import coverage_row
 from warehouse import schema
 from warehouse.errors import CommitConflictError, ImportFailedError
 from warehouse.tables import Lake
@@ -104,7 +106,7 @@ def import_file(
     read on (what was stored stays and is known next time), LakeError if the lake cannot be written.
     """
     outcome = Outcome(source=str(path))
-    ledger, seen, added = _Ledger(), collections.Counter[bytes | str](), collections.Counter[bytes | str]()
+    ledger, seen, added = _Ledger(), collections.Counter[str](), collections.Counter[str]()
     digest = hashlib.sha256()
     with _open(path) as stream:
         for chunk in _chunks(stream, path):
@@ -196,16 +198,6 @@ def _moment(timestamp: Any) -> datetime:
     return moment
 
 
-def _keys(rows: pa.Table) -> list[bytes | str]:
-    """What tells flows apart: the uuid, else the whole message."""
-    uuids: list[Any] = rows.column("uuid").to_pylist()
-    without = [row for row, uuid in enumerate(uuids) if uuid is None]
-    if without:
-        for row, message in zip(without, decode.rebuild(rows.take(without)), strict=True):
-            uuids[row] = flow_pb2.Flow.FromString(message).SerializeToString(deterministic=True)
-    return uuids
-
-
 def _store(
     lake: Lake,
     messages: list[bytes],
@@ -213,14 +205,14 @@ def _store(
     recorded: datetime,
     outcome: Outcome,
     ledger: _Ledger,
-    seen: collections.Counter[bytes | str],
-    added: collections.Counter[bytes | str],
+    seen: collections.Counter[str],
+    added: collections.Counter[str],
 ) -> None:
     rows = decode.decode(messages, cluster=cluster, recorded=recorded, live=False).rows
     if not rows.num_rows:
         return
     ledger.nodes.update(rows.column("node_name").to_pylist())
-    keys = _keys(rows)
+    keys = flow_keys(rows).to_pylist()
     nth = []
     for key in keys:
         seen[key] += 1
@@ -229,11 +221,11 @@ def _store(
     for attempt in range(_ATTEMPTS):
         version = lake.transaction_version(schema.FLOWS, f"import:{cluster}") or 0
         held = lake.read(schema.FLOWS, None, [cluster], span["min"], span["max"] + timedelta(microseconds=1))
-        stored = collections.Counter(_keys(held))
+        stored = collections.Counter(flow_keys(held).to_pylist())
         wanted = [
             row
             for row, (key, n) in enumerate(zip(keys, nth, strict=True))
-            if (n > stored[key] - added[key] if isinstance(key, bytes) else n == 1 and not stored[key])
+            if (n > stored[key] - added[key] if key.startswith(CONTENT) else n == 1 and not stored[key])
         ]
         if wanted:
             files = lake.write_files(schema.FLOWS, rows.take(wanted))
@@ -267,7 +259,7 @@ def _store_coverage(lake: Lake, ledger: _Ledger, *, cluster: str, recorded: date
         {tuple(row[name] for name in _LOST) for row in lake.read(schema.COVERAGE, _LOST, [cluster]).to_pylist()} if ledger.lost else set()
     )
     ledger_rows = [
-        _coverage(cluster, recorded, (first, last + end), node, "connected", "import", ledger.flows[node], 0, source)
+        coverage_row(cluster, (first, last + end), node, "connected", "import", ledger.flows[node], 0, source, recorded)
         for node, (first, last) in ledger.span.items()
     ]
     for node, time, event in ledger.lost:
@@ -276,29 +268,13 @@ def _store_coverage(lake: Lake, ledger: _Ledger, *, cluster: str, recorded: date
         name = flow_pb2.LostEventSource.Name(event.source) if event.source in flow_pb2.LostEventSource.values() else str(event.source)
         interval = (min(first, last), max(first, last) + end)
         full_name = _with_cluster(node, ledger.nodes)
-        row = _coverage(cluster, recorded, interval, full_name, "lost", name, None, event.num_events_lost, source)
+        row = coverage_row(cluster, interval, full_name, "lost", name, None, event.num_events_lost, source, recorded)
         if tuple(row[key] for key in _LOST) not in booked:
             ledger_rows.append(row)
     if not ledger_rows or lake.transaction_version(schema.COVERAGE, app_id) is not None:
         return
     files = lake.write_files(schema.COVERAGE, pa.Table.from_pylist(ledger_rows, schema=schema.COVERAGE.schema))
     lake.commit(schema.COVERAGE, files, transactions={app_id: 1}, metadata={"import": source})
-
-
-def _coverage(
-    cluster: str,
-    recorded: datetime,
-    interval: tuple[datetime, datetime],
-    node: str | None,
-    state: str,
-    source: str,
-    received: int | None,
-    lost: int,
-    detail: str,
-) -> dict[str, Any]:
-    names = schema.COVERAGE.schema.names
-    values = (cluster, interval[0].date(), *interval, node, state, source, received, lost, detail, recorded)
-    return dict(zip(names, values, strict=True))
 
 
 def _with_cluster(node: str | None, nodes: set[str | None]) -> str | None:

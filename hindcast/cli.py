@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hindcast import import_files
+from hindcast import collect, import_files
 from hindcast.console import messages
 from warehouse.errors import HindcastError
 
@@ -22,6 +22,7 @@ def _commands() -> None:
     """Hindcast keeps every Hubble flow of a fleet of clusters in an open Parquet lake."""
 
 
+app.command("collect", epilog="Example: hindcast collect --config hindcast.yaml")(collect.collect)
 app.command("import", epilog="Example: hindcast import --cluster prod-eu-1 /var/run/cilium/hubble")(import_files.import_files)
 
 

@@ -1,0 +1,270 @@
+"""The collector: streams of a fleet's clusters -> the lake, for as long as it runs.
+
+One thread reads each stream; this one decodes, de-duplicates, keeps the ledger and stores a batch every few seconds.
+While the lake is away batches go to the spool; when that is full the streams are held, and Hubble counts what is lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import structlog
+
+from collectors import metrics
+from collectors.held import Held
+from collectors.intake import Intake
+from collectors.publish import Publisher, Resume, TakenOverError
+from collectors.spool import Batch, Spool
+from collectors.stream import now_us
+from warehouse import config, schema
+from warehouse.errors import ConfigError, LakeError
+from warehouse.tables import Lake
+
+TICK_SECONDS = 0.2
+RETRY_SECONDS = 5.0
+FLUSH_BYTES = 96 * 1024**2
+"""A batch is stored early when its rows take this much memory."""
+STUCK_SECONDS = 120.0
+
+_log = structlog.get_logger()
+
+
+class Collector:
+    """Collects the clusters of a configuration that name a Hubble address."""
+
+    def __init__(self, settings: config.Config) -> None:
+        """Raises ConfigError if no cluster has a Hubble address. Connects to nothing yet."""
+        self._settings = settings
+        self._clusters = {cluster.name: cluster for cluster in settings.clusters if cluster.hubble}
+        if not self._clusters:
+            raise ConfigError("no cluster to collect: give clusters[].hubble.address (hubble-relay) or clusters[].hubble.nodes")
+        self._spool_folder = spool_folder(settings)
+        self._spool = Spool(self._spool_folder, settings.collect.spool_max_bytes)
+        self._intakes: dict[str, Intake] = {}
+        self._waiting: dict[str, str] = dict.fromkeys(self._clusters, "not started yet")
+        self._wake = threading.Event()
+        self._lake: Lake | None = None
+        self._publisher: Publisher | None = None
+        self._lake_problem: str | None = "the lake was not opened yet"
+        self._held_since_us: int | None = None
+        self._last_tick = time.monotonic()
+        self.flows_stored = 0
+
+    def healthy(self) -> str | None:
+        """What keeps the collector from working at all; None if nothing does."""
+        idle = time.monotonic() - self._last_tick
+        return f"no progress for {idle:.0f} s" if idle > STUCK_SECONDS else None
+
+    def ready(self) -> str | None:
+        """What is not as it should be: lake, streams, clusters that another collector has; None if all is well."""
+        streams = [stream for intake in list(self._intakes.values()) for stream in intake.streams]
+        problems = [f"{name}: {reason}" for name, reason in list(self._waiting.items())]
+        problems += [f"{stream.address}: {stream.problem}" for stream in streams if stream.problem]
+        return "; ".join(([self._lake_problem] if self._lake_problem else []) + problems) or None
+
+    def run(self, stop: threading.Event) -> None:
+        """Collect until `stop` is set, then store what has come and let go of the clusters."""
+        next_flush = next_begin = 0.0
+        flush_every = self._settings.collect.flush_every.total_seconds()
+        try:
+            while not stop.is_set():
+                self._last_tick = time.monotonic()
+                if self._last_tick >= next_begin and self._waiting:
+                    self._begin_waiting()
+                    next_begin = time.monotonic() + RETRY_SECONDS
+                took_all = self._receive()
+                if time.monotonic() >= next_flush or (self._is_large() and self._lake_problem is None):
+                    self._flush()
+                    next_flush = time.monotonic() + flush_every
+                if took_all:
+                    self._wake.wait(TICK_SECONDS)
+                self._wake.clear()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        for intake in self._intakes.values():
+            intake.stop()
+        self._receive()
+        for _ in range(len(self._intakes) + 1):  # once more for each cluster that turns out to be another's
+            if self._flush(released=True):
+                break
+
+    # Beginning --------------------------------------------------------------------------------------------
+
+    def _begin_waiting(self) -> None:
+        """Try to begin with the clusters that are not collected."""
+        try:
+            if self._lake is None or self._publisher is None:
+                self._lake = Lake.open(self._settings.lake)
+                lease = max(60.0, 3 * self._settings.collect.flush_every.total_seconds())
+                self._publisher = Publisher(self._lake, lease_seconds=lease)
+                self._lake_problem = None
+            for name in list(self._waiting):
+                self._begin(name, self._lake, self._publisher)
+        except LakeError as error:
+            self._lake_failed(error)
+
+    def _begin(self, name: str, lake: Lake, publisher: Publisher) -> None:
+        resume = publisher.begin(name)
+        if isinstance(resume, str):
+            reason = f"{resume} collects it; standing by"
+            if self._waiting[name] != reason:
+                _log.warning("standing by: another collector stores this cluster's flows", cluster=name, other=resume)
+            self._waiting[name] = reason
+            metrics.streams(name, 0, standing_by=True)
+            return
+        resume = self._publish_spooled(name, resume, publisher)
+        cluster = self._clusters[name]
+        if cluster.hubble is None:
+            raise ConfigError(f"cluster {name} has no Hubble address")
+        look_up = self._look_up(name)
+        intake = Intake(cluster, cluster.hubble, resume, look_up, rejected=self._spool_folder / "rejected" / f"{name}.jsonl")
+        self._intakes[name] = intake
+        del self._waiting[name]
+        intake.start(self._wake)
+        _log.info("collecting", cluster=name, addresses=list(cluster.hubble.addresses), batches_before=resume.sequence)
+
+    def _look_up(self, name: str) -> Any:
+        """A function that reads the cluster's flows from the lake and the spool."""
+
+        def read(columns: list[str] | None, since: datetime, until: datetime) -> pa.Table:
+            if self._lake is None:
+                raise LakeError("the lake is not open")
+            stored = self._lake.read(schema.FLOWS, columns, [name], since, until)
+            return pa.concat_tables([stored, *self._spool.look_up(name, columns, since, until)], promote_options="permissive")
+
+        return read
+
+    def _publish_spooled(self, name: str, resume: Resume, publisher: Publisher) -> Resume:
+        """Store what an earlier run left in the spool, but for what got into the lake after all."""
+        until = dict(resume.until_us)
+        sequence = resume.sequence
+        for path in self._spool.paths(name):
+            batch = self._spool.read(path)
+            spooled = Held(lambda c, s, u: self._stored(name, c, s, u), until_us=resume.until_us, floor_us=now_us())
+            fresh = spooled.new(batch.rows)
+            for node, time_us in batch.until_us.items():
+                until[node] = max(time_us, until.get(node, time_us))
+            sequence += 1
+            coverage = batch.coverage if fresh.any() or not batch.rows.num_rows else []
+            publisher.publish(
+                [Batch(cluster=name, sequence=sequence, rows=batch.rows.filter(pa.array(fresh)), coverage=coverage, until_us=until)]
+            )
+            path.unlink()
+            _log.info("a batch of an earlier run was stored", cluster=name, flows=int(fresh.sum()))
+        return Resume(sequence=sequence, until_us=until, is_empty=resume.is_empty and sequence == resume.sequence)
+
+    def _stored(self, name: str, columns: Any, since: datetime, until: datetime) -> pa.Table:
+        if self._lake is None:
+            raise LakeError("the lake is not open")
+        return self._lake.read(schema.FLOWS, columns, [name], since, until)
+
+    # Receiving --------------------------------------------------------------------------------------------
+
+    def _receive(self) -> bool:
+        """Work on what the streams brought; false if there was more than a little."""
+        if self._must_hold():
+            return True
+        waiting = sum(stream.waiting for intake in self._intakes.values() for stream in intake.streams)
+        for intake in self._intakes.values():
+            try:
+                intake.receive()
+            except LakeError as error:
+                self._lake_failed(error)
+        for name, intake in self._intakes.items():
+            metrics.streams(name, sum(stream.connected for stream in intake.streams), standing_by=False)
+        return waiting < 5_000
+
+    def _must_hold(self) -> bool:
+        """Whether nothing more can be taken: what was taken can be stored neither in the lake nor in the spool."""
+        must = any(intake.unsent_rows for intake in self._intakes.values()) and self._is_large()
+        if must and self._held_since_us is None:
+            self._held_since_us = now_us()
+            _log.error("streams are held: the lake takes nothing and the spool is full", reason=self._lake_problem)
+        elif not must and self._held_since_us is not None:
+            for intake in self._intakes.values():
+                intake.held_back(self._held_since_us)
+            self._held_since_us = None
+        return must
+
+    def _is_large(self) -> bool:
+        rows = sum(intake.pending_rows for intake in self._intakes.values())
+        return rows >= self._settings.collect.flush_rows or sum(intake.pending_bytes for intake in self._intakes.values()) >= FLUSH_BYTES
+
+    # Storing ----------------------------------------------------------------------------------------------
+
+    def _flush(self, *, released: bool = False) -> bool:
+        """Store what is pending: in the lake, else in the spool, else keep it. False if another collector was in the way."""
+        if self._publisher is None:
+            return True
+        began = time.monotonic()
+        batches = [batch for intake in self._intakes.values() if (batch := intake.batch(even_empty=released))]
+        failed = False
+        try:
+            self._drain_spool(self._publisher)
+            if batches:
+                self._publisher.publish(batches, released=released)
+            for batch in batches:
+                self._intakes[batch.cluster].stored()
+                metrics.stored(batch.cluster, batch.rows.num_rows)
+                self.flows_stored += batch.rows.num_rows
+            if self._lake_problem:
+                _log.info("the lake takes batches again")
+            self._lake_problem = None
+        except TakenOverError as error:
+            for name in error.clusters:
+                self._yield_to_other(name, error)
+            return False
+        except LakeError as error:
+            failed = True
+            self._lake_failed(error)
+            self._spool_all(batches)
+        metrics.flushed(time.monotonic() - began, failed=failed, spool_bytes=self._spool.size)
+        return True
+
+    def _drain_spool(self, publisher: Publisher) -> None:
+        for name in self._intakes:
+            for path in self._spool.paths(name):
+                batch = self._spool.read(path)
+                publisher.publish([batch])
+                path.unlink()
+                self.flows_stored += batch.rows.num_rows
+                metrics.stored(name, batch.rows.num_rows)
+
+    def _spool_all(self, batches: list[Batch]) -> None:
+        try:
+            for batch in batches:
+                if self._spool.is_full:
+                    return
+                self._spool.put(batch)
+                self._intakes[batch.cluster].stored()
+        except OSError as error:
+            _log.error("the spool cannot be written", folder=str(self._spool_folder), reason=str(error))
+
+    def _yield_to_other(self, name: str, error: TakenOverError) -> None:
+        """Another collector has this cluster: drop what is pending, which it reads as well, and stand by."""
+        _log.warning("another collector took over: standing by", cluster=name, reason=str(error))
+        intake = self._intakes.pop(name)
+        intake.stop()
+        self._waiting[name] = str(error)
+
+    def _lake_failed(self, error: LakeError) -> None:
+        if self._lake_problem != str(error):
+            _log.error("the lake cannot be used; trying again", reason=str(error))
+        self._lake_problem = str(error)
+
+
+def spool_folder(settings: config.Config) -> Path:
+    """Where batches wait while the lake is away: as configured, else beside a local lake, else below the working directory."""
+    if settings.collect.spool:
+        return settings.collect.spool
+    if settings.lake.is_local:
+        lake = Path(settings.lake.url)
+        return lake.with_name(lake.name + ".spool")
+    return Path("hindcast.spool").absolute()

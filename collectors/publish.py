@@ -1,0 +1,129 @@
+"""Batches -> the lake, each exactly once, and one collector at a time for a cluster.
+
+A commit to `flows` notes the batch's number, its coverage rows and the nodes' last times; the commit to `coverage`
+follows. Whoever comes after a crash in between finds the rows in the note. The lake refuses a number that was used,
+so two collectors of one cluster can never store twice; the later one learns of it and stands by.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from collectors.spool import Batch, read_note
+from warehouse import schema
+from warehouse.errors import CommitConflictError
+from warehouse.tables import Lake
+
+
+def app_id(cluster: str) -> str:
+    """The name under which batches of a cluster are numbered, and their notes kept."""
+    return f"collect:{cluster}"
+
+
+class TakenOverError(CommitConflictError):
+    """Another collector stores flows of these clusters."""
+
+    def __init__(self, clusters: list[str]) -> None:
+        super().__init__(f"another collector stores the flows of {', '.join(clusters)}")
+        self.clusters = clusters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Where a cluster's collection goes on."""
+
+    sequence: int
+    until_us: dict[str | None, int]
+    is_empty: bool
+    """Whether the lake holds no flow of the cluster."""
+
+
+class Publisher:
+    """Stores the batches of one collector process. Not for use by several threads."""
+
+    def __init__(self, lake: Lake, *, lease_seconds: float) -> None:
+        """`lease_seconds`: how long after its last commit another collector is taken to be alive."""
+        self._lake = lake
+        self._lease_seconds = lease_seconds
+        self._instance = uuid.uuid4().hex
+        self._unfinished: dict[str, tuple[int, list[dict[str, Any]]]] = {}
+
+    def begin(self, cluster: str) -> Resume | str:
+        """Where to go on, or who else collects this cluster. Finishes what a collector before left undone. Raises LakeError."""
+        name = app_id(cluster)
+        sequence = self._lake.transaction_version(schema.FLOWS, name) or 0
+        written = self._lake.last_metadata(schema.FLOWS, name)
+        is_empty = not self._lake.files(schema.FLOWS, clusters=[cluster])
+        if written is None:
+            return Resume(sequence=sequence, until_us={}, is_empty=is_empty)
+        note = json.loads(written)
+        other = self._other(note)
+        if other:
+            return other
+        coverage, until = read_note(note)
+        self._unfinished[cluster] = (note["sequence"], coverage)
+        self._finish()
+        return Resume(sequence=max(sequence, note["sequence"]), until_us=until, is_empty=is_empty)
+
+    def publish(self, batches: list[Batch], *, released: bool = False) -> None:
+        """Store batches of different clusters, all or none; `released` says that this collector stops.
+
+        Raises TakenOverError if another collector used a batch's number, LakeError if the lake cannot be written:
+        try again with the same batches.
+        """
+        self._finish()
+        rows = pa.concat_tables([batch.rows for batch in batches])
+        owner = {"instance": self._instance, "host": socket.gethostname(), "pid": os.getpid(), "at": time.time(), "released": released}
+        try:
+            files = self._lake.write_files(schema.FLOWS, rows)
+            self._lake.commit(
+                schema.FLOWS,
+                files,
+                transactions={app_id(batch.cluster): batch.sequence for batch in batches},
+                metadata={app_id(batch.cluster): json.dumps(batch.note() | owner) for batch in batches},
+            )
+        except CommitConflictError as conflict:
+            lost = [batch.cluster for batch in batches if not self._is_stored(batch)]
+            if lost:
+                raise TakenOverError(lost) from conflict
+        self._unfinished.update({batch.cluster: (batch.sequence, batch.coverage) for batch in batches})
+        self._finish()
+
+    def _is_stored(self, batch: Batch) -> bool:
+        """Whether this very batch was stored after all, by an attempt that seemed to fail."""
+        note = json.loads(self._lake.last_metadata(schema.FLOWS, app_id(batch.cluster)) or "{}")
+        return (note.get("instance"), note.get("sequence")) == (self._instance, batch.sequence)
+
+    def _finish(self) -> None:
+        """Commit coverage rows whose flows are stored."""
+        due: dict[str, int] = {}
+        rows: list[dict[str, Any]] = []
+        for cluster, (sequence, coverage) in self._unfinished.items():
+            if coverage and (self._lake.transaction_version(schema.COVERAGE, app_id(cluster)) or 0) < sequence:
+                due[app_id(cluster)] = sequence
+                rows += coverage
+        if rows:
+            files = self._lake.write_files(schema.COVERAGE, pa.Table.from_pylist(rows, schema=schema.COVERAGE.schema))
+            try:
+                self._lake.commit(schema.COVERAGE, files, transactions=due, metadata={})
+            except CommitConflictError:
+                if len(due) > 1:  # only some of them were committed by another: look again which
+                    self._finish()
+        self._unfinished.clear()
+
+    def _other(self, note: dict[str, Any]) -> str | None:
+        """Who else collects, if it seems alive."""
+        if note["released"] or note["instance"] == self._instance or time.time() - note["at"] > self._lease_seconds:
+            return None
+        if note["host"] == socket.gethostname() and (note["pid"] == os.getpid() or not Path(f"/proc/{note['pid']}").exists()):
+            return None
+        return f"process {note['pid']} on {note['host']}"

@@ -1,0 +1,210 @@
+"""One stream of one address, kept up: a thread that reads messages into an inbox, and one that asks for the nodes' states.
+
+It reconnects for ever, also after the orderly end that relay gives a stream when it has no node; backs off with
+jitter; and stops reading while the inbox is full, so that Hubble counts what is lost. What messages mean is others' work.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from collectors.client import Call, Client, flows_request
+from collectors.hubble_api.observer import observer_pb2
+from warehouse import config
+from warehouse.errors import HindcastError, StreamError, StreamRefusedError
+
+INBOX_MESSAGES = 20_000
+BACKOFF_SECONDS = (0.5, 30.0)
+LASTED_SECONDS = 10.0
+"""A stream that lived this long was a good one: the next attempt comes soon."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The first message of a stream comes next. `at` is microseconds since 1970."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The stream is over, or could not begin."""
+
+    at: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What the address says of its nodes."""
+
+    at: int
+    nodes: tuple[observer_pb2.Node, ...]
+
+
+Item = bytes | Opened | Ended | Polled
+
+
+def now_us() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Stream:
+    """The stream of one address. `take` is for one thread; the rest may be called from any."""
+
+    def __init__(self, cluster: str, hubble: config.Hubble, address: str, since_ns: Callable[[], int], wake: threading.Event) -> None:
+        """`since_ns` says where to resume whenever a stream begins; `wake` is set when there is work."""
+        self.address = address
+        self.connected = False
+        self.problem: str | None = "not connected yet"
+        """Why there is no stream; None while there is one."""
+        self._cluster = cluster
+        self._hubble = hubble
+        self._since_ns = since_ns
+        self._wake = wake
+        self._inbox: deque[Item] = deque()
+        self._room = threading.Event()
+        self._stopping = threading.Event()
+        self._call: Call | None = None
+        self._client: Client | None = None
+        self._last_message = time.monotonic()
+        self._reopen = False
+        self._threads = [
+            threading.Thread(target=target, name=f"{name} {cluster} {address}", daemon=True)
+            for name, target in (("stream", self._keep_up), ("nodes", self._poll))
+        ]
+
+    def start(self) -> None:
+        """Begin to connect."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Break the stream and wait until nothing more is put into the inbox."""
+        self._stopping.set()
+        self._room.set()
+        self._cancel()
+        self._threads[0].join(5)
+
+    def reopen(self, reason: str) -> None:
+        """Ask for the flows anew, at once."""
+        _log.warning("stream is opened anew", cluster=self._cluster, address=self.address, reason=reason)
+        self._reopen = True
+        self._cancel()
+
+    def take(self) -> list[Item]:
+        """What has come since, in order."""
+        inbox = self._inbox
+        items = [inbox.popleft() for _ in range(len(inbox))]
+        self._room.set()
+        return items
+
+    def give_back(self, items: list[Item]) -> None:
+        """Put back what cannot be worked on now; it comes first when taken again."""
+        self._inbox.extendleft(reversed(items))
+
+    @property
+    def waiting(self) -> int:
+        """How many items are in the inbox."""
+        return len(self._inbox)
+
+    def _cancel(self) -> None:
+        call = self._call
+        if call is not None:
+            call.cancel()
+
+    def _keep_up(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            reason = self._read_one_stream()
+            if self._stopping.is_set():
+                break
+            self.connected, self.problem = False, reason
+            self._inbox.append(Ended(now_us(), reason))
+            self._wake.set()
+            if self._reopen:
+                self._reopen, failures = False, 0
+                continue
+            failures = 1 if time.monotonic() - began > LASTED_SECONDS else failures + 1
+            least, most = BACKOFF_SECONDS
+            self._stopping.wait(min(most, least * 2 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0))
+
+    def _read_one_stream(self) -> str:
+        """Read until the stream ends; says why it did."""
+        client: Client | None = None
+        try:
+            client = Client(self._hubble, self.address)
+            self._call = client.follow(flows_request(self._hubble, self._since_ns()))
+            self._client, self._last_message = client, time.monotonic()
+            if self._stopping.is_set():
+                self._cancel()
+            self._read(self._call)
+            reason = f"{self.address}: ended in good order, as relay does when it has no node"
+            _log.info("stream ended", cluster=self._cluster, reason=reason)
+        except HindcastError as error:
+            reason = str(error)
+            if not self._stopping.is_set() and not self._reopen:
+                say = _log.error if isinstance(error, StreamRefusedError) or not isinstance(error, StreamError) else _log.warning
+                say("stream broke", cluster=self._cluster, reason=reason)
+        finally:
+            self._client = self._call = None
+            if client is not None:
+                client.close()
+        return reason
+
+    def _read(self, call: Call) -> None:
+        inbox, append = self._inbox, self._inbox.append
+        messages = iter(call)
+        first = next(messages, None)
+        if first is None:
+            return
+        append(Opened(now_us()))
+        append(first)
+        self.connected, self.problem = True, None
+        _log.info("stream opened", cluster=self._cluster, address=self.address)
+        for message in messages:
+            append(message)
+            self._last_message = time.monotonic()
+            if len(inbox) > INBOX_MESSAGES:
+                self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        self._wake.set()
+        while len(self._inbox) > INBOX_MESSAGES and not self._stopping.is_set():
+            self._room.clear()
+            self._room.wait(0.1)
+            self._last_message = time.monotonic()
+
+    def _poll(self) -> None:
+        silent_after = self._hubble.silent_after.total_seconds()
+        while not self._stopping.wait(self._hubble.poll_every.total_seconds() if self.connected else 0.2):
+            client = self._client
+            if client is None or not self.connected:
+                continue
+            try:
+                self._inbox.append(Polled(now_us(), client.nodes()))
+            except (HindcastError, ValueError) as error:  # ValueError: the channel was closed meanwhile
+                _log.debug("nodes' states are not known", cluster=self._cluster, address=self.address, reason=str(error))
+            if time.monotonic() - self._last_message > silent_after and self.connected:
+                self.reopen(f"nothing came for {silent_after:.0f} s")
+
+
+def stop_all(streams: list[Stream]) -> None:
+    """Stop streams side by side."""
+    threads: list[Any] = [threading.Thread(target=stream.stop) for stream in streams]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,0 +1,89 @@
+"""`hindcast collect`: streams from every cluster's Hubble into the lake until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from hindcast.console import ConfigOption
+from warehouse import config
+from warehouse.errors import ConfigError
+
+STOP_SECONDS = 9.0
+
+
+def collect(
+    config_path: ConfigOption = None,
+    duration: Annotated[str | None, typer.Option("--for", help="Stop by itself after this time, e.g. 60s or 10m.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
+) -> None:
+    """Collect the flows of every cluster in the configuration. SIGTERM and Ctrl-C store what has come, then end."""
+    from collectors.collect import Collector
+    from collectors.health import HealthServer
+
+    settings = config.load_config(config_path)
+    try:
+        seconds = config.parse_duration(duration).total_seconds() if duration else None
+    except ValueError as error:
+        raise ConfigError(f"--for: {error}") from error
+    _log_to_stderr(verbose=verbose)
+    collector = Collector(settings)
+    server = HealthServer(settings.collect.listen, healthy=collector.healthy, ready=collector.ready) if settings.collect.listen else None
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            collector.run(stop)
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            stop.set()
+
+    # A thread of its own, so that a lake that hangs cannot keep the process from ending in time.
+    worker = threading.Thread(target=work, name="collector", daemon=True)
+    worker.start()
+    stop.wait(seconds)
+    problem = collector.ready()
+    stop.set()
+    worker.join(STOP_SECONDS)
+    if server:
+        server.close()
+    if failure:
+        raise failure[0]
+    if worker.is_alive():
+        typer.echo("the lake did not answer in time; what was pending is read from Hubble's rings again", err=True)
+        sys.exit(1)
+    typer.echo(f"{collector.flows_stored} flows stored")
+    if seconds is not None and not collector.flows_stored and problem:
+        typer.echo(f"hindcast: {problem}", err=True)
+        raise typer.Exit(1)
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    """JSON lines, or colours where a person looks."""
+    import structlog
+
+    person = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
