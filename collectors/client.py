@@ -131,7 +131,9 @@ def explain(error: grpc.RpcError, address: str) -> StreamError:
         case grpc.StatusCode.INVALID_ARGUMENT:
             return StreamRefusedError(f"{address}: it refuses the request: check hubble.allow and hubble.deny ({details})")
         case grpc.StatusCode.UNAVAILABLE:
-            return StreamError(f"{address}: cannot be reached or went away ({details})")
+            # With TLS 1.3 a server that refuses our certificate just hangs up.
+            hint = "; if it asks for a client certificate, check hubble.tls.cert and hubble.tls.key" if "Socket closed" in details else ""
+            return StreamError(f"{address}: cannot be reached or went away{hint} ({details})")
         case _:
             return StreamError(f"{address}: the call failed: {code.name} {details}")
 

@@ -96,8 +96,10 @@ class Held:
                 continue
             since, until = (_EPOCH + timedelta(microseconds=int(times[part[end]])) for end in (0, -1))
             stored = self._look_up(columns, since, until + timedelta(microseconds=1))
-            if stored.num_rows:
-                found[part] = _among(keys.take(pa.array(part)), [flow_keys(stored)])
+            # Stored flows without uuid cannot be one of those that have one.
+            known = stored["uuid"].drop_null().combine_chunks() if all_have_uuid else flow_keys(stored)
+            if len(known):
+                found[part] = _among(keys.take(pa.array(part)), [known])
         return found
 
     def _remember(self, keys: pa.Array, times: npt.NDArray[np.int64], steady: npt.NDArray[np.bool_], fresh: npt.NDArray[np.bool_]) -> None:

@@ -1,0 +1,142 @@
+"""A collector in a thread, simulated nodes to collect from, and what the lake holds afterwards."""
+
+import contextlib
+import datetime as dt
+import importlib.util
+import itertools
+import json
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from collectors.collect import Collector
+from collectors.hubble_api.flow import flow_pb2
+from warehouse import config, schema
+from warehouse.tables import Lake
+
+PATIENCE_SECONDS = 30.0
+
+
+def wait_for(condition: Callable[[], Any], *, what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Wait until `condition` gives something true, and give that."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"no {what} after {seconds} s")
+        time.sleep(0.05)
+    return found
+
+
+class Flows:
+    """Makes flows of one node, each with a uuid and a time of its own."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.made: list[str] = []
+        self._numbers = itertools.count()
+
+    def __call__(self, count: int = 1, *, at: dt.datetime | None = None, **fields: Any) -> list[flow_pb2.Flow]:
+        """Flows of now, or of `at` on, a microsecond apart."""
+        flows = []
+        begin = time.time_ns() if at is None else int(at.timestamp() * 1_000_000) * 1_000
+        for number in range(count):
+            flow = flow_pb2.Flow(uuid=str(uuid.uuid4()), node_name=self.node, verdict=flow_pb2.FORWARDED, **fields)
+            flow.time.FromNanoseconds(begin + number * 1_000)
+            flow.source.namespace, flow.source.ID = "shop", next(self._numbers)
+            self.made.append(flow.uuid)
+            flows.append(flow)
+        return flows
+
+
+class Stand:
+    """A lake in a folder, and collectors on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lake = Lake.open(config.Lake(url=str(folder / "lake")))
+
+    def settings(self, *addresses: str, cluster: str = "c1", collect: dict[str, Any] | None = None, **hubble: Any) -> config.Config:
+        """One cluster, collected from these nodes; the same is written to hindcast.yaml."""
+        options = {"nodes": addresses, "plaintext": True, "silent_after": "1h", "poll_every": "200ms"} | hubble
+        document = {
+            "lake": {"url": str(self.folder / "lake")},
+            "clusters": [{"name": cluster, "hubble": options}],
+            "collect": {"flush_every": "300ms", "spool": str(self.folder / "spool"), "listen": "", **(collect or {})},
+        }
+        file = self.folder / "hindcast.yaml"
+        file.write_text(json.dumps(document, default=str))
+        return config.load_config(file)
+
+    @contextlib.contextmanager
+    def collecting(self, settings: config.Config) -> Iterator[Collector]:
+        """A collector that runs inside the `with` block, and has stored everything after it."""
+        collector, stop = Collector(settings), threading.Event()
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                collector.run(stop)
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield collector
+        finally:
+            stop.set()
+            thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+        assert not failures
+
+    def uuids(self) -> list[str]:
+        """Of every stored flow, once for each time it is stored."""
+        stored: list[str] = self.lake.read(schema.FLOWS, ["uuid"])["uuid"].to_pylist()
+        return stored
+
+    def coverage(self, *states: str) -> list[dict[str, Any]]:
+        """Rows of the ledger, of these states, in order of time."""
+        rows = [row for row in self.lake.read(schema.COVERAGE).to_pylist() if row["state"] in states or not states]
+        return sorted(rows, key=lambda row: (row["from"], row["to"]))
+
+    def wait_for_flows(self, count: int, *, seconds: float = PATIENCE_SECONDS) -> list[str]:
+        """Wait until at least so many flows are stored."""
+        return wait_for(lambda: stored if len(stored := self.uuids()) >= count else None, what=f"{count} flows", seconds=seconds)
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Stand:
+    """An empty lake and a way to collect into it."""
+    return Stand(tmp_path)
+
+
+@pytest.fixture
+def flows_of() -> type[Flows]:
+    """Makes flows of a node of that name."""
+    return Flows
+
+
+@pytest.fixture
+def wait() -> Callable[..., Any]:
+    """Waits until a condition gives something true."""
+    return wait_for
+
+
+@pytest.fixture(scope="session")
+def certificates() -> ModuleType:
+    """The module beside the real peers that makes certificates."""
+    path = Path(__file__).parents[1] / "peers" / "running.py"
+    spec = importlib.util.spec_from_file_location("hindcast_certificates", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,476 @@
+"""The collector against simulated nodes: what is refused and what breaks first, then what is stored and what is declared missing."""
+
+import datetime as dt
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import grpc
+import pytest
+
+from collectors.collect import Collector
+from collectors.hubble_api.flow import flow_pb2
+from collectors.hubble_api.observer import observer_pb2
+from collectors.simulator.node import ServerTLS, SimulatedNode
+from warehouse import config, schema
+from warehouse.errors import ConfigError
+
+UTC = dt.UTC
+
+
+@pytest.fixture
+def node() -> Iterator[SimulatedNode]:
+    with SimulatedNode("c1/n1") as running:
+        yield running
+
+
+def observe(node: SimulatedNode, flows: list[flow_pb2.Flow]) -> None:
+    """All of them readable: the newest is so only when another follows."""
+    for flow in flows:
+        node.observe(flow)
+
+
+def tls_node(certificate: Path, key: Path, authority: Path | None = None) -> SimulatedNode:
+    return SimulatedNode("c1/n1", tls=ServerTLS(certificate.read_bytes(), key.read_bytes(), authority.read_bytes() if authority else None))
+
+
+class Server:
+    """A gRPC server on loopback that answers GetFlows as told, or knows no method at all."""
+
+    def __init__(self, answer: Callable[[bytes, grpc.ServicerContext], Iterator[bytes]] | None) -> None:
+        self._server = grpc.server(futures.ThreadPoolExecutor(4))
+        if answer:
+            handler: Any = grpc.unary_stream_rpc_method_handler(answer)
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("observer.Observer", {"GetFlows": handler}),))
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def __enter__(self) -> "Server":
+        self._server.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._server.stop(0)
+
+
+# What is refused or breaks -----------------------------------------------------------------------------------
+
+
+def test_a_configuration_without_any_address_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no cluster to collect"):
+        Collector(config.Config.model_validate({"clusters": [{"name": "c1"}]}))
+
+
+def test_an_unreachable_relay_is_said_and_booked_as_disconnected(stand: Any, wait: Any) -> None:
+    with stand.collecting(stand.settings("127.0.0.1:1")) as collector:
+        assert "127.0.0.1:1" in wait(lambda: (p := collector.ready()) and "cannot be reached" in p and p, what="complaint")
+        assert collector.healthy() is None
+        time.sleep(1.2)
+    assert stand.coverage() == []  # an outage that still lasts is booked when it ends, or every five minutes
+    with SimulatedNode("c1/n1") as late:
+        address = late.address
+        late.stop()
+        with stand.collecting(stand.settings(address)):
+            time.sleep(1.5)
+            late.start()
+            observe(late, [flow_pb2.Flow(node_name="c1/n1", uuid="u1"), flow_pb2.Flow(node_name="c1/n1", uuid="u2")])
+            stand.wait_for_flows(1)
+    (row,) = stand.coverage("disconnected")
+    assert address in row["detail"]
+    assert row["to"] - row["from"] > dt.timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("other_ca", "not signed by hubble.tls.ca"),
+        ("expired", "expired|not valid now"),
+        ("wrong_name", "server_name"),
+        ("no_client_certificate", "hubble.tls.cert"),
+        ("plaintext_server", "without TLS"),
+    ],
+)
+def test_a_certificate_that_does_not_fit_is_named_and_nothing_is_sent(
+    fault: str, words: str, stand: Any, wait: Any, tmp_path: Path, certificates: ModuleType
+) -> None:
+    ours = certificates.certificates(tmp_path / "ours")
+    theirs = certificates.certificates(tmp_path / "theirs")
+    name = "n1.c1.hubble-grpc.cilium.io"
+    span = dt.timedelta(hours=-1) if fault == "expired" else dt.timedelta(days=1)
+    pair = (theirs if fault == "other_ca" else ours).issue("elsewhere.example" if fault == "wrong_name" else name, valid_for=span)
+    server = (
+        SimulatedNode("c1/n1") if fault == "plaintext_server" else tls_node(*pair, ours.ca if fault == "no_client_certificate" else None)
+    )
+    with server:
+        tls = {"ca": ours.ca, "server_name": name}
+        with stand.collecting(stand.settings(server.address, plaintext=False, tls=tls)) as collector:
+            problem = wait(
+                lambda: (p := collector.ready()) and "not connected yet" not in p and "not started" not in p and p, what="refusal"
+            )
+    assert re.search(words, problem), problem
+    assert stand.uuids() == []
+
+
+def test_an_address_that_is_no_hubble_is_said(stand: Any, wait: Any) -> None:
+    with Server(None) as server, stand.collecting(stand.settings(server.address)) as collector:
+        wait(lambda: "Unimplemented" in (collector.ready() or ""), what="complaint")
+
+
+def test_garbage_in_a_stream_is_set_aside_and_counted_and_the_flows_around_it_are_stored(stand: Any, flows_of: Any) -> None:
+    make = flows_of("c1/n1")
+
+    def answer(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        good = [observer_pb2.GetFlowsResponse(flow=flow, node_name="c1/n1").SerializeToString() for flow in make(3)]
+        yield good[0]
+        yield b"\xff\xff\xff garbage"
+        yield observer_pb2.GetFlowsResponse().SerializeToString()
+        yield b"\x0a\x05\xff\xff\xff\xff\xff"  # a response whose flow is none
+        yield from good[1:]
+        time.sleep(60)
+
+    with Server(answer) as server, stand.collecting(stand.settings(server.address)):
+        assert sorted(stand.wait_for_flows(3)) == sorted(make.made)
+    assert sum(row["flows_lost"] for row in stand.coverage("lost") if row["source"] == "decode") == 3
+    kept = (stand.folder / "spool" / "rejected" / "c1.jsonl").read_text().splitlines()
+    assert len(kept) == 3
+    assert all(json.loads(line)["reason"] for line in kept)
+
+
+def test_what_a_newer_agent_sends_is_stored_and_can_be_rebuilt(stand: Any, flows_of: Any) -> None:
+    from collectors.decode import rebuild
+
+    (flow,) = flows_of("c1/n1")(1)
+    newer = flow.SerializeToString() + b"\x10\xe7\x07" + b"\xfa\xff\x07\x03new"  # verdict 999, and field 16383
+
+    def answer(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield b"\x0a" + bytes([len(newer)]) + newer
+        time.sleep(60)
+
+    assert len(newer) < 128
+    with Server(answer) as server, stand.collecting(stand.settings(server.address)):
+        stand.wait_for_flows(1)
+    (message,) = rebuild(stand.lake.read(schema.FLOWS))
+    assert flow_pb2.Flow.FromString(message).SerializeToString(deterministic=True) == flow_pb2.Flow.FromString(newer).SerializeToString(
+        deterministic=True
+    )
+    assert stand.lake.read(schema.FLOWS, ["verdict"])["verdict"].to_pylist() == ["999"]
+
+
+def test_flows_from_1970_and_the_future_are_kept_and_flagged_and_do_not_move_the_resume_point(
+    stand: Any, flows_of: Any, node: SimulatedNode
+) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(3) + make(1, at=dt.datetime(1970, 1, 2, tzinfo=UTC)) + make(1, at=dt.datetime.now(UTC) + dt.timedelta(hours=5)))
+    observe(node, make(3))
+    with stand.collecting(stand.settings(node.address)):
+        stand.wait_for_flows(7)
+    observe(node, make(3))
+    with stand.collecting(stand.settings(node.address)):
+        stand.wait_for_flows(10)
+    assert sorted(stand.uuids()) == sorted(make.made[:10])
+    rows = stand.lake.read(schema.FLOWS, ["uuid", "clock_skew"]).to_pylist()
+    assert {row["uuid"] for row in rows if row["clock_skew"]} == set(make.made[3:5])
+    assert stand.coverage("gap") == []
+    hour = dt.timedelta(hours=1)
+    now = dt.datetime.now(UTC)
+    assert stand.lake.read(schema.FLOWS, ["uuid"], ["c1"], now - hour, now + hour).num_rows == 8
+
+
+def test_a_second_collector_of_a_cluster_stands_by_and_nothing_is_doubled(
+    stand: Any, flows_of: Any, node: SimulatedNode, wait: Any
+) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(5))
+    other = stand.settings(node.address, collect={"spool": stand.folder / "other"})
+    with stand.collecting(stand.settings(node.address)) as first:
+        stand.wait_for_flows(4)
+        # As if it ran on another machine: on this one, both being this process, it would be taken for a restart.
+        import socket
+
+        name = socket.gethostname
+        socket.gethostname = lambda: "elsewhere"
+        try:
+            with stand.collecting(other) as second:
+                assert "standing by" in wait(lambda: (p := second.ready()) and "standing by" in p and p, what="notice")
+                observe(node, make(5))
+                stand.wait_for_flows(9)
+                assert second.flows_stored == 0
+        finally:
+            socket.gethostname = name
+        assert first.ready() is None
+    assert sorted(stand.uuids()) == sorted(make.made[:9])
+
+
+def test_two_collectors_that_both_take_themselves_for_the_only_one_store_each_flow_once(
+    stand: Any, flows_of: Any, node: SimulatedNode
+) -> None:
+    make = flows_of("c1/n1")
+    other = stand.settings(node.address, collect={"spool": stand.folder / "other"})
+    with stand.collecting(stand.settings(node.address)), stand.collecting(other):
+        for _ in range(20):
+            observe(node, make(10))
+            time.sleep(0.1)
+        observe(node, make(1))
+        stand.wait_for_flows(200)
+    assert sorted(stand.uuids()) == sorted(make.made[:200])
+
+
+# What is declared missing -----------------------------------------------------------------------------------
+
+
+def test_a_ring_that_was_overrun_while_nobody_read_is_a_gap(stand: Any, flows_of: Any) -> None:
+    make = flows_of("c1/n1")
+    with SimulatedNode("c1/n1", capacity=15) as node:
+        observe(node, make(5))
+        with stand.collecting(stand.settings(node.address)):
+            stand.wait_for_flows(4)
+        missed = make(100)
+        observe(node, missed)
+        with stand.collecting(stand.settings(node.address)):
+            stand.wait_for_flows(19)
+    stored = set(stand.uuids())
+    (gap,) = stand.coverage("gap")
+    assert (gap["node_name"], gap["source"]) == ("c1/n1", "ring_overrun")
+    assert len(stand.uuids()) == len(stored)
+    for flow in [one for one in missed if one.uuid not in stored][:-1]:
+        assert gap["from"] <= flow.time.ToDatetime(UTC) < gap["to"]
+    for row in stand.coverage("connected"):
+        assert row["to"] <= gap["from"] or row["from"] >= gap["to"]
+
+
+def test_a_pause_in_which_the_ring_kept_everything_is_no_gap(stand: Any, flows_of: Any, node: SimulatedNode) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(5))
+    with stand.collecting(stand.settings(node.address)):
+        stand.wait_for_flows(4)
+    observe(node, make(50))
+    with stand.collecting(stand.settings(node.address)):
+        stand.wait_for_flows(54)
+    assert stand.coverage("gap", "lost") == []
+    assert sum(row["flows_received"] for row in stand.coverage("connected")) == 54
+
+
+def test_a_node_that_restarts_is_a_gap_that_says_so(stand: Any, flows_of: Any, node: SimulatedNode) -> None:
+    make = flows_of("c1/n1")
+    with stand.collecting(stand.settings(node.address)):
+        observe(node, make(5))
+        stand.wait_for_flows(4)
+        time.sleep(2.5)
+        node.restart()
+        observe(node, make(5))
+        stand.wait_for_flows(8)
+        time.sleep(0.6)
+    assert [row["source"] for row in stand.coverage("gap")] in (["node_restart"], ["ring_overrun"])
+    assert sorted(stand.uuids()) == sorted(make.made[:4] + make.made[5:9])
+
+
+def test_lost_events_of_every_source_are_booked_with_their_numbers(stand: Any, flows_of: Any, node: SimulatedNode) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(2))
+    for source, count in ((flow_pb2.PERF_EVENT_RING_BUFFER, 7), (flow_pb2.OBSERVER_EVENTS_QUEUE, 11)):
+        node.observe(flow_pb2.LostEvent(source=source, num_events_lost=count))
+        observe(node, make(1))
+    observe(node, make(1))
+    with stand.collecting(stand.settings(node.address)):
+        stand.wait_for_flows(4)
+    assert {row["source"]: row["flows_lost"] for row in stand.coverage("lost")} == {
+        "PERF_EVENT_RING_BUFFER": 7,
+        "OBSERVER_EVENTS_QUEUE": 11,
+    }
+
+
+def test_a_silent_stream_is_opened_anew(stand: Any, flows_of: Any) -> None:
+    make = flows_of("c1/n1")
+    asked = []
+
+    def answer(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        asked.append(time.monotonic())
+        yield from (observer_pb2.GetFlowsResponse(flow=flow).SerializeToString() for flow in make(1))
+        time.sleep(60)
+
+    with Server(answer) as server, stand.collecting(stand.settings(server.address, silent_after="500ms")):
+        stand.wait_for_flows(3)
+    assert len(asked) >= 3
+
+
+def test_a_stream_that_ends_in_good_order_is_opened_again(stand: Any, flows_of: Any) -> None:
+    make = flows_of("c1/n1")
+
+    def answer(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield from (observer_pb2.GetFlowsResponse(flow=flow).SerializeToString() for flow in make(1))
+
+    with Server(answer) as server, stand.collecting(stand.settings(server.address)):
+        stand.wait_for_flows(3)
+
+
+# Storing ----------------------------------------------------------------------------------------------------
+
+
+def process(stand: Any, *arguments: str) -> subprocess.Popen[str]:
+    """`hindcast collect` in a process of its own, with the settings made last."""
+    command = [sys.executable, "-c", "from hindcast.cli import main; main()", "collect", "--config", str(stand.folder / "hindcast.yaml")]
+    return subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_lake_whose_disk_takes_nothing_costs_no_flow(stand: Any, flows_of: Any, node: SimulatedNode, wait: Any) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(5))
+    stand.settings(node.address)
+    collector = process(stand)
+    try:
+        stand.wait_for_flows(4)
+        hard = resource.prlimit(collector.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(collector.pid, resource.RLIMIT_FSIZE, (0, hard))
+        observe(node, make(50))
+        time.sleep(1.5)
+        assert len(stand.uuids()) == 4
+        resource.prlimit(collector.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        assert sorted(stand.wait_for_flows(54)) == sorted(make.made[:54])
+        collector.terminate()
+        errors = collector.communicate(timeout=15)[1]
+        assert collector.returncode == 0
+    finally:
+        collector.kill()
+    assert "the lake cannot be used" in errors
+    assert sorted(stand.uuids()) == sorted(make.made[:54])
+    assert sum(row["flows_received"] for row in stand.coverage("connected")) == 54
+    assert list((stand.folder / "lake").rglob("*.unfinished")) == []
+
+
+def test_what_waits_in_the_spool_is_stored_by_the_next_run(stand: Any, flows_of: Any, node: SimulatedNode, wait: Any) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(5))
+    log = stand.folder / "lake" / "flows" / "_delta_log"
+    away = log.with_name("_away")
+    with stand.collecting(stand.settings(node.address)):
+        stand.wait_for_flows(4)
+        log.rename(away)
+        log.write_text("in the way")  # the table is not there, and cannot be made anew
+        observe(node, make(50))
+        wait(lambda: list((stand.folder / "spool" / "c1").glob("*.parquet")), what="batch in the spool")
+    log.unlink()
+    away.rename(log)
+    node.restart()  # its ring is gone: only the spool has them
+    with stand.collecting(stand.settings(node.address)):
+        assert sorted(stand.wait_for_flows(54)) == sorted(make.made[:54])
+    assert list((stand.folder / "spool" / "c1").glob("*.parquet")) == []
+    assert sum(row["flows_received"] for row in stand.coverage("connected")) == 54
+
+
+def test_a_full_spool_holds_the_streams_and_says_so_in_the_ledger(stand: Any, flows_of: Any, node: SimulatedNode, wait: Any) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(5))
+    log = stand.folder / "lake" / "flows" / "_delta_log"
+    away = log.with_name("_away")
+    small = {"spool_max_bytes": 1, "flush_rows": 10}
+    with stand.collecting(stand.settings(node.address, collect=small)) as collector:
+        stand.wait_for_flows(4)
+        log.rename(away)
+        log.write_text("in the way")
+        for _ in range(6):
+            observe(node, make(20))
+            time.sleep(0.4)
+        wait(lambda: collector._held_since_us, what="held streams")
+        log.unlink()
+        away.rename(log)
+        stand.wait_for_flows(124)
+    assert sorted(stand.uuids()) == sorted(make.made[:124])
+    assert "spool_full" in [row["source"] for row in stand.coverage("disconnected")]
+
+
+def test_sigterm_stores_what_has_come_and_ends_in_time_with_0(stand: Any, flows_of: Any, node: SimulatedNode, wait: Any) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(11))
+    stand.settings(node.address, collect={"flush_every": "1h", "listen": "127.0.0.1:0"})
+    collector = process(stand)
+    try:
+        lines = iter(collector.stderr or [])
+        wait(lambda: "stream opened" in next(lines), what="stream")
+        time.sleep(1)
+        began = time.monotonic()
+        collector.send_signal(signal.SIGTERM)
+        assert collector.wait(10) == 0
+        assert time.monotonic() - began < 10
+    finally:
+        collector.kill()
+    assert sorted(stand.uuids()) == sorted(make.made[:10])
+
+
+def test_it_ends_by_itself_and_fails_if_it_never_got_through(stand: Any) -> None:
+    stand.settings("127.0.0.1:1")
+    collector = process(stand, "--for", "2s")
+    output, errors = collector.communicate(timeout=20)
+    assert collector.returncode == 1
+    assert "0 flows stored" in output
+    assert "127.0.0.1:1: cannot be reached" in errors
+    assert process(stand, "--for", "soon").wait(20) == 2
+
+
+def test_health_readiness_and_metrics_are_served(stand: Any, flows_of: Any, node: SimulatedNode) -> None:
+    from collectors.health import HealthServer
+
+    make = flows_of("c1/n1")
+    observe(node, make(5))
+
+    def get(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://{server.address}{path}") as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    with stand.collecting(stand.settings(node.address)) as collector:
+        server = HealthServer("127.0.0.1:0", healthy=collector.healthy, ready=collector.ready)
+        with pytest.raises(ConfigError, match=r"collect\.listen"):
+            HealthServer(server.address, healthy=collector.healthy, ready=collector.ready)
+        stand.wait_for_flows(4)
+        assert get("/healthz") == (200, "ok\n")
+        assert get("/readyz") == (200, "ok\n")
+        assert get("/else")[0] == 404
+        status, metrics = get("/metrics")
+        assert status == 200
+        assert 'hindcast_flows_stored_total{cluster="c1"}' in metrics
+        node.stop()
+        time.sleep(0.5)
+        assert get("/readyz")[0] == 503
+        server.close()
+
+
+def test_killed_at_random_moments_nothing_is_doubled_and_what_is_missing_is_declared(stand: Any, flows_of: Any) -> None:
+    make = flows_of("c1/n1")
+    sent: list[flow_pb2.Flow] = []
+    with SimulatedNode("c1/n1", capacity=1023) as node:
+        stand.settings(node.address)
+        for run in range(4):
+            collector = process(stand)
+            deadline = time.monotonic() + 2.2 + run * 0.17
+            while time.monotonic() < deadline:
+                some = make(20)
+                observe(node, some)
+                sent += some
+                time.sleep(0.02)
+            os.kill(collector.pid, signal.SIGKILL)
+            collector.communicate()
+        final = process(stand, "--for", "3s")
+        final.communicate(timeout=30)
+    stored = stand.uuids()
+    assert len(stored) == len(set(stored))
+    declared = stand.coverage("gap", "lost")
+    known = set(stored)
+    begin = next(number for number, flow in enumerate(sent) if flow.uuid in known)  # what fell out of the ring before is no history
+    assert len(known) > 1000
+    for flow in sent[begin:-1]:
+        if flow.uuid not in known:
+            at = flow.time.ToDatetime(UTC)
+            assert any(row["from"] <= at < row["to"] for row in declared), f"{at} is missing, undeclared"
