@@ -132,7 +132,7 @@ def wait() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def certificates() -> ModuleType:
     """The module beside the real peers that makes certificates."""
-    path = Path(__file__).parents[1] / "peers" / "running.py"
+    path = Path(__file__).parent / "peers" / "running.py"
     spec = importlib.util.spec_from_file_location("hindcast_certificates", path)
     assert spec is not None
     assert spec.loader is not None
