@@ -24,6 +24,8 @@ from warehouse import schema
 
 ERROR_DELAY_US = 15_000_000
 """Relay gathers node errors for 10 s before it tells; a break may be this much older than its message."""
+LOSS_DELAY_US = 3_000_000
+"""Losses told of by a LostEvent lie less than this before the last flow that came ahead of it."""
 REPEAT_US = 300_000_000
 """An outage that goes on is booked this often, so that it shows before it ends."""
 SHORTEST_OUTAGE_US = 1_000_000
@@ -159,8 +161,8 @@ class Ledger:
         times = [moment.ToMicroseconds() for field_ in ("first", "last") if event.HasField(field_) for moment in (getattr(event, field_),)]
         node = self._nodes.get(name)
         if node is not None and node.until is not None:
-            step = self._longest_step(node, since=at - ERROR_DELAY_US)
-            times += [step[0] if step else node.until]
+            # It is told up to a second after the loss, through a relay later still, and may sum up several.
+            times += [node.until, *(first for _, first, last in node.steps if last >= node.until - LOSS_DELAY_US)]
         source = flow_pb2.LostEventSource.Name(event.source) if event.source in flow_pb2.LostEventSource.values() else str(event.source)
         interval = _moment(min([told, *times])), _moment(max([told, *times]) + 1)
         row = coverage_row(self._cluster, interval, name, "lost", source, None, event.num_events_lost, None)
