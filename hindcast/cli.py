@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hindcast import collect, import_files
+from hindcast import collect, flows, import_files, sql, status
 from hindcast.console import messages
 from warehouse.errors import HindcastError
 
@@ -24,6 +24,11 @@ def _commands() -> None:
 
 app.command("collect", epilog="Example: hindcast collect --config hindcast.yaml")(collect.collect)
 app.command("import", epilog="Example: hindcast import --cluster prod-eu-1 /var/run/cilium/hubble")(import_files.import_files)
+app.command("flows", epilog="Example: hindcast flows --since 1h --namespace shop --verdict DROPPED --follow")(flows.flows)
+app.command("sql", epilog='Example: hindcast sql "SELECT verdict, count(*) FROM flows WHERE time > now() - INTERVAL 1 HOUR GROUP BY 1"')(
+    sql.sql
+)
+app.command("status", epilog="Example: hindcast status --output json")(status.status)
 
 
 def main() -> None:
@@ -33,3 +38,7 @@ def main() -> None:
     except HindcastError as error:
         messages.print(f"hindcast: {error}", markup=False, style="red")
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read, such as head, has enough
+        sys.stderr.close()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
@@ -164,13 +165,42 @@ class Lake:
         try:
             if not paths:
                 return table.schema.empty_table().select(names)
-            folders = pads.partitioning(pa.schema([table.schema.field(name) for name in table.partition_by]), flavor="hive")
-            data = pads.dataset(
-                paths, schema=table.schema, format="parquet", filesystem=self._filesystems[table.name], partitioning=folders
-            )
-            return data.to_table(columns=names, filter=condition)
+            return self._dataset(table, paths).to_table(columns=names, filter=condition)
         except (*_FAILURES, KeyError) as error:
             raise self._error(table, "cannot be read", error) from error
+
+    def dataset(self, table: Table, addresses: Sequence[str]) -> pads.Dataset:
+        """The rows of files that `files` gave, to be read by pyarrow or DuckDB wherever they are."""
+        return self._dataset(table, [address.removeprefix(f"{self.address(table)}/") for address in addresses])
+
+    def _dataset(self, table: Table, paths: list[str]) -> pads.Dataset:
+        folders = pads.partitioning(pa.schema([table.schema.field(name) for name in table.partition_by]), flavor="hive")
+        return pads.dataset(paths, schema=table.schema, format="parquet", filesystem=self._filesystems[table.name], partitioning=folders)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the tables are folders of this machine."""
+        return "://" not in self._url
+
+    def size(self, table: Table) -> tuple[int, int]:
+        """Bytes and number of the table's files. Raises LakeError."""
+        try:
+            sizes = self._stored(table)["size_bytes"]
+        except _FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
+        return sum(sizes.to_pylist()), len(sizes)
+
+    def span(self, table: Table) -> tuple[datetime | None, datetime | None]:
+        """The least and the greatest time that the log knows of; None without rows. Raises LakeError."""
+        try:
+            stored = self._stored(table)
+        except _FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
+        names = [f"{bound}.{files.time_column(table)}" for bound in ("min", "max")]
+        if not stored.num_rows or not set(names) <= set(stored.column_names):
+            return None, None
+        least, greatest = pc.min(stored[names[0]]).as_py(), pc.max(stored[names[1]]).as_py()
+        return (_utc(least), _utc(greatest))
 
     def _open_table(self, table: Table) -> None:
         address = self.address(table)
@@ -235,3 +265,8 @@ class Lake:
 
     def _error(self, table: Table, what: str, error: BaseException) -> LakeError:
         return LakeError(f"table {table.name} at {self.address(table)} {what}: {error}")
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    """Statistics come without a zone in some versions of the log."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -1,0 +1,60 @@
+"""What the commands that ask questions share: who asks, of which window, and the line below the rows."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hindcast.console import lake_settings, messages
+from warehouse import config
+from warehouse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from warehouse.access import Principal
+    from warehouse.query import Answer, Door
+
+AsOption = Annotated[str | None, typer.Option("--as", help="Ask as this user of ownership.grants, and see only what she may.")]
+GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A group of that user; may be given again.")]
+
+
+def open_door(config_path: Path | None, lake_url: str | None) -> Door:
+    """The query door of the lake that the options name; with --lake alone there are no grants."""
+    from warehouse.query import Door
+    from warehouse.tables import Lake
+
+    ownership = config.Ownership() if lake_url and not config_path else config.load_config(config_path).ownership
+    return Door(Lake.open(lake_settings(config_path, lake_url)), ownership)
+
+
+def principal(user: str | None, groups: list[str] | None) -> Principal:
+    """Who asks: the operator, unless --as names someone."""
+    from warehouse.access import OPERATOR, Principal
+
+    return Principal(user=user, groups=frozenset(groups or ())) if user else OPERATOR
+
+
+def moment(text: str, option: str, *, now: datetime) -> datetime:
+    """A time that is given as an age (`90m`), a date, or an RFC 3339 time; UTC where no zone is named. Raises ConfigError."""
+    try:
+        if re.fullmatch(r"[\d.]+(ms|[smhdwy]).*", text):
+            return now - config.parse_duration(text)
+        given = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {text!r} is neither an age like 90m or 2d nor a time like 2026-03-02T14:00Z") from error
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
+
+
+def footer(answer: Answer) -> None:
+    """What has to be known to trust the rows: how many, of how much time, how much of it was observed."""
+    parts = [f"{answer.rows.num_rows:,} rows" + (", cut there: there are more" if answer.cut else "")]
+    parts.append(f"{answer.files} files, {answer.seconds:.2f} s")
+    if answer.shares:
+        parts.append("observed " + ", ".join(f"{cluster} {share:.1%}" for cluster, share in answer.shares.items()))
+        parts.append(f"{answer.flows_lost:,} flows known lost" if answer.flows_lost else "no flow known lost")
+    elif answer.window.since is not None:
+        parts.append("not observed: the ledger has no row of this time")
+    messages.print(" · ".join(parts), markup=False, style="dim")

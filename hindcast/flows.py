@@ -1,0 +1,135 @@
+"""`hindcast flows`: recorded flows in the form that users of `hubble observe` know, once or as they arrive."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import pyarrow as pa
+import typer
+
+from hindcast import compact
+from hindcast.asking import AsOption, GroupOption, footer, moment, open_door, principal
+from hindcast.console import ConfigOption, LakeOption
+from hindcast.output import Format, write_rows
+
+if TYPE_CHECKING:
+    from warehouse.access import Principal
+    from warehouse.query import Door, FlowFilter
+
+POLL_SECONDS = 1.0
+LATE = timedelta(minutes=2)
+"""How far behind the newest flow printed another may still arrive: batches of other clusters, slow nodes."""
+
+
+class FlowFormat(StrEnum):
+    """How flows are printed."""
+
+    COMPACT = "compact"
+    TABLE = "table"
+    JSON = "json"
+    JSONPB = "jsonpb"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+Names = list[str] | None
+
+
+def flows(
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    since: Annotated[str, typer.Option("--since", help="Age (90m, 2d) or time.")] = "1h",
+    until: Annotated[str | None, typer.Option("--until", help="Age or time; now when absent.")] = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=1, help="The newest so many flows.")] = 200,
+    cluster: Annotated[Names, typer.Option("--cluster", help="Cluster; may be given again, as may the following.")] = None,
+    namespace: Annotated[Names, typer.Option("--namespace", help="Namespace of the source or the destination.")] = None,
+    from_namespace: Annotated[Names, typer.Option("--from-namespace", help="Namespace of the source.")] = None,
+    to_namespace: Annotated[Names, typer.Option("--to-namespace", help="Namespace of the destination.")] = None,
+    verdict: Annotated[Names, typer.Option("--verdict", help="FORWARDED, DROPPED, AUDIT, ERROR, REDIRECTED, ...")] = None,
+    drop_reason: Annotated[Names, typer.Option("--drop-reason", help="E.g. POLICY_DENIED.")] = None,
+    pod: Annotated[Names, typer.Option("--pod", help="Beginning of either pod's name.")] = None,
+    ip: Annotated[Names, typer.Option("--ip", help="Either address.")] = None,
+    port: Annotated[list[int] | None, typer.Option("--port", help="Either port.")] = None,
+    node: Annotated[Names, typer.Option("--node", help="Node that saw the flow.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what arrives, until Ctrl-C.")] = False,
+    output: Annotated[FlowFormat, typer.Option("--output", "-o", help="How to print them.")] = FlowFormat.COMPACT,
+    user: AsOption = None,
+    groups: GroupOption = None,
+) -> None:
+    """Print recorded flows, oldest first. All conditions hold, each by any of its values."""
+    from warehouse.query import FlowFilter
+
+    now = datetime.now(UTC)
+    door, who = open_door(config_path, lake_url), principal(user, groups)
+    wanted = FlowFilter(
+        since=moment(since, "--since", now=now),
+        until=moment(until, "--until", now=now) if until else now + timedelta(hours=1),
+        clusters=tuple(cluster or ()),
+        namespaces=tuple(namespace or ()),
+        source_namespaces=tuple(from_namespace or ()),
+        destination_namespaces=tuple(to_namespace or ()),
+        verdicts=tuple(name.upper() for name in verdict or ()),
+        drop_reasons=tuple(name.upper() for name in drop_reason or ()),
+        pods=tuple(pod or ()),
+        ips=tuple(ip or ()),
+        ports=tuple(port or ()),
+        nodes=tuple(node or ()),
+    )
+    newest = _print_once(door, who, wanted, last, output, say=not follow)
+    while follow:
+        time.sleep(POLL_SECONDS)
+        newest = _print_new(door, who, wanted, output, newest)
+
+
+def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, output: FlowFormat, *, say: bool) -> dict[str, datetime]:
+    """Print the newest flows; gives those printed that are recent enough to come again when asked anew."""
+    from warehouse.engine import Limits
+
+    columns = compact.COLUMNS if output is FlowFormat.COMPACT else None
+    answer = door.flows(who, wanted, columns=columns, limits=Limits(rows=last))
+    rows = answer.rows.take(pa.array(range(answer.rows.num_rows - 1, -1, -1), pa.int64()))
+    _print(rows, output)
+    if say:
+        footer(answer)
+    return {row["uuid"] or str(row): row["time"] for row in rows.select(["uuid", "time"]).to_pylist()}
+
+
+def _print_new(door: Door, who: Principal, wanted: FlowFilter, output: FlowFormat, printed: dict[str, datetime]) -> dict[str, datetime]:
+    """Print what arrived since; a flow is printed once, also when it arrives late."""
+    from warehouse.engine import Limits
+
+    newest = max(printed.values(), default=wanted.since)
+    again = replace(wanted, since=max(wanted.since, newest - LATE), until=datetime.now(UTC) + timedelta(hours=1))
+    columns = compact.COLUMNS if output is FlowFormat.COMPACT else None
+    rows = door.flows(who, again, columns=columns, limits=Limits(rows=100_000)).rows
+    keys = [row["uuid"] or str(row) for row in rows.select(["uuid", "time"]).to_pylist()]
+    fresh = [number for number in range(rows.num_rows - 1, -1, -1) if keys[number] not in printed]
+    _print(rows.take(pa.array(fresh, pa.int64())), output)
+    times = rows["time"].to_pylist()
+    printed |= {keys[number]: times[number] for number in fresh}
+    edge = max(printed.values(), default=newest) - LATE - LATE
+    return {key: moment_ for key, moment_ in printed.items() if moment_ >= edge}
+
+
+def _print(rows: pa.Table, output: FlowFormat) -> None:
+    if output is FlowFormat.COMPACT:
+        sys.stdout.writelines(compact.line(row) + "\n" for row in rows.to_pylist())
+    elif output is FlowFormat.JSONPB:
+        from google.protobuf import json_format
+
+        from collectors.decode import rebuild
+        from collectors.hubble_api.flow import flow_pb2
+        from collectors.hubble_api.observer import observer_pb2
+
+        for message in rebuild(rows) if rows.num_rows else ():
+            flow = flow_pb2.Flow.FromString(message)
+            response = observer_pb2.GetFlowsResponse(flow=flow, node_name=flow.node_name, time=flow.time)
+            sys.stdout.write(json_format.MessageToJson(response, indent=None, preserving_proto_field_name=True) + "\n")
+    else:
+        write_rows(rows, Format(output.value))
+    sys.stdout.flush()

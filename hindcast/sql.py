@@ -1,0 +1,100 @@
+"""`hindcast sql`: queries over the lake, once or at a prompt."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hindcast.asking import AsOption, GroupOption, footer, moment, open_door, principal
+from hindcast.console import ConfigOption, LakeOption, messages
+from hindcast.output import FileOption, Format, OutputOption, write_rows
+from warehouse.errors import ConfigError, HindcastError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEYWORDS = (
+    "SELECT FROM WHERE GROUP BY ORDER LIMIT AND OR NOT IN BETWEEN LIKE AS ON JOIN LEFT USING HAVING WITH DISTINCT COUNT SUM MIN MAX AVG "
+    "ALL DESC ASC NULL IS INTERVAL NOW EXPLAIN DESCRIBE"
+)
+
+
+def sql(
+    query: Annotated[str | None, typer.Argument(help="The query; - reads it from standard input; without one, a prompt.")] = None,
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    output: OutputOption = Format.TABLE,
+    file: FileOption = None,
+    since: Annotated[str | None, typer.Option("--since", help="Only flows since this age or time; with --as, 24h when absent.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Only flows before this age or time.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The most rows to print.")] = 10_000,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds after which the query is stopped.")] = 60.0,
+    user: AsOption = None,
+    groups: GroupOption = None,
+) -> None:
+    """Ask the lake in SQL (DuckDB's). The views are `flows` and `coverage`; docs/tables.md lists their columns."""
+    from warehouse.engine import Limits, Window
+
+    door, who = open_door(config_path, lake_url), principal(user, groups)
+    limits = Limits(rows=limit, seconds=timeout)
+
+    def answer(text: str) -> None:
+        now = datetime.now(UTC)
+        window = Window(
+            since=moment(since, "--since", now=now) if since else None, until=moment(until, "--until", now=now) if until else None
+        )
+        found = door.sql(who, text, window=window, limits=limits)
+        write_rows(found.rows, output, file)
+        footer(found)
+
+    if query is None and sys.stdin.isatty():
+        _prompt(answer)
+        return
+    text = sys.stdin.read() if query in ("-", None) else query
+    if not text or not text.strip():
+        raise ConfigError("there is no query: give one, or - and one on standard input")
+    answer(text.strip().rstrip(";"))
+
+
+def _prompt(answer: Callable[[str], None]) -> None:
+    """Read queries until the end; each ends with a semicolon, and an error ends only itself."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.lexers import PygmentsLexer
+    from pygments.lexers.sql import SqlLexer
+
+    from warehouse.schema import TABLES
+
+    words = [*KEYWORDS.split(), *TABLES, *sorted({column.name for table in TABLES.values() for column in table.columns})]
+    history = Path.home() / ".local" / "state" / "hindcast" / "sql_history"
+    history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    session: PromptSession[str] = PromptSession(
+        history=FileHistory(str(history)), completer=WordCompleter(words, ignore_case=True), lexer=PygmentsLexer(SqlLexer)
+    )
+    messages.print("End a query with ; · Tab completes · Ctrl-D leaves", style="dim")
+    written = ""
+    while True:
+        try:
+            line = session.prompt("... " if written else "sql> ")
+        except KeyboardInterrupt:
+            written = ""
+            continue
+        except EOFError:
+            return
+        written = f"{written}\n{line}".strip()
+        if not written.endswith(";"):
+            continue
+        text, written = written.rstrip(";").strip(), ""
+        if text.lower() in ("exit", "quit"):
+            return
+        try:
+            answer(text)
+        except HindcastError as error:
+            messages.print(str(error), markup=False, style="red")
+        except KeyboardInterrupt:
+            messages.print("stopped", style="red")

@@ -1,0 +1,298 @@
+"""The query door: all that people are told of the lake is told here, within what they may see, with its coverage.
+
+A principal sees a flow if the source's or the destination's namespace is the principal's; what it must not know of the
+other side is empty in the relation that every filter and aggregate works on. Printing and drawing are others' work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from warehouse import config, engine, redaction, sql_process
+from warehouse.access import Principal, Scope, glob, scope_of
+from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
+from warehouse.engine import Limits, Window, literal
+from warehouse.errors import AccessDeniedError, QueryError
+from warehouse.schema import COVERAGE, FLOWS, TABLES
+from warehouse.tables import Lake
+
+BUCKETS = 60
+LONGEST_ROW = timedelta(days=1)
+"""No row of the ledger spans more time: one that touches a window begins at most this long before it."""
+_USUAL, _FEW, _ALWAYS = Limits(), Limits(rows=200), Window()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowFilter:
+    """Which flows are asked for: all conditions hold, each by any of its values. Empty means any."""
+
+    since: datetime
+    until: datetime
+    clusters: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    """Of the source or the destination."""
+    source_namespaces: tuple[str, ...] = ()
+    destination_namespaces: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
+    drop_reasons: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+    """Beginnings of the name of either pod."""
+    ips: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Rows, and what has to be known to trust them."""
+
+    rows: pa.Table
+    cut: bool
+    """True if there were more rows than the limit."""
+    window: Window
+    """The span of time that was looked at."""
+    coverage: tuple[NodeCoverage, ...]
+    """Of the nodes of the clusters asked for, in the window; empty where the window has no bounds."""
+    files: int
+    seconds: float
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each cluster's share of the window that was observed, 0 to 1."""
+        return cluster_shares(list(self.coverage))
+
+    @property
+    def flows_lost(self) -> int:
+        """Flows known lost in the window."""
+        return sum(node.flows_lost for node in self.coverage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LakeSummary:
+    """The lake from outside."""
+
+    bytes: int
+    files: int
+    oldest: datetime | None
+    """Time of the oldest flow."""
+    newest: datetime | None
+
+
+class Door:
+    """Answers questions about one lake."""
+
+    def __init__(self, lake: Lake, ownership: config.Ownership) -> None:
+        self._lake = lake
+        self._ownership = ownership
+
+    def scope(self, principal: Principal) -> Scope:
+        """What a principal may see, by the grants of now."""
+        return scope_of(principal, self._ownership.grants)
+
+    def flows(self, principal: Principal, wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: Limits = _USUAL) -> Answer:
+        """The newest flows that match, newest first. Raises AccessDeniedError, QueryError, LakeError."""
+        names = list(columns) if columns else FLOWS.schema.names
+        picked = ", ".join(f'"{name}"' for name in names)
+        where, values = _conditions(wanted)
+        sql = f'SELECT {picked} FROM visible WHERE {where} ORDER BY "time" DESC, uuid'
+        return self._ask(principal, sql, values, wanted, limits)
+
+    def timeline(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
+        """Flows by verdict in equal parts of the window: columns `start` (UTC), `verdict`, `flows`."""
+        width = max((wanted.until - wanted.since) / buckets, timedelta(seconds=1))
+        where, values = _conditions(wanted)
+        sql = f"""SELECT time_bucket(?, "time", ?) AS start, verdict, sum(flow_count)::BIGINT AS flows
+            FROM visible WHERE {where} GROUP BY ALL ORDER BY ALL"""
+        return self._ask(principal, sql, [width, wanted.since, *values], wanted, replace(limits, rows=1_000_000))
+
+    def values(self, principal: Principal, column: str, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
+        """The values of a column in the flows that match, most frequent first: columns `value`, `flows`."""
+        if column not in FLOWS.schema.names:
+            raise QueryError(f"flows has no column {column!r}")
+        where, values = _conditions(wanted)
+        sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
+            FROM visible WHERE {where} AND "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
+        return self._ask(principal, sql, values, wanted, limits)
+
+    def sql(self, principal: Principal, text: str, *, window: Window = _ALWAYS, limits: Limits = _USUAL) -> Answer:
+        """Any query over the views `flows` and `coverage`. The operator's runs over the whole lake, or the window if one is given;
+
+        anyone else's in a process of its own that holds no more than the principal's rows of the window.
+        """
+        began = time.monotonic()
+        scope = self._allowed(principal)
+        if principal.is_operator:
+            rows, cut, window, files = self._sql_of_operator(text, window, limits)
+        else:
+            if window.since is None:
+                window = Window(since=datetime.now(UTC) - timedelta(days=1), until=window.until)
+            with engine.connect(limits) as connection:
+                files = self._add_views(connection, scope, window, ())
+                tables = {
+                    "flows": connection.sql("SELECT * FROM visible").to_arrow_table(),
+                    "coverage": connection.sql("SELECT * FROM visible_coverage").to_arrow_table(),
+                }
+            rows, cut = sql_process.run(text, tables, limits)
+        return Answer(
+            rows=rows,
+            cut=cut,
+            window=window,
+            coverage=self._coverage(scope, window, ()),
+            files=files,
+            seconds=time.monotonic() - began,
+        )
+
+    def ledger(self, principal: Principal, window: Window) -> Answer:
+        """The coverage of every node the principal may know of, in a window with both bounds; rows of `coverage`, newest first."""
+        began = time.monotonic()
+        scope = self._allowed(principal)
+        rows = self._ledger_rows(scope, window, ()).sort_by([("from", "descending")])
+        coverage = self._coverage(scope, window, (), rows)
+        return Answer(rows=rows, cut=False, window=window, coverage=coverage, files=0, seconds=time.monotonic() - began)
+
+    def lake_summary(self) -> LakeSummary:
+        """Size and span of all flows, from the log alone. Raises LakeError."""
+        size, files = (sum(part) for part in zip(*(self._lake.size(table) for table in TABLES.values()), strict=True))
+        oldest, newest = self._lake.span(FLOWS)
+        return LakeSummary(bytes=size, files=files, oldest=oldest, newest=newest)
+
+    # How ------------------------------------------------------------------------------------------------------
+
+    def _allowed(self, principal: Principal) -> Scope:
+        scope = self.scope(principal)
+        if scope.is_empty:
+            raise AccessDeniedError(f"{principal.user} owns no namespace here: ask for a grant in the configuration's ownership.grants")
+        return scope
+
+    def _ask(self, principal: Principal, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits) -> Answer:
+        began = time.monotonic()
+        scope = self._allowed(principal)
+        window = Window(since=wanted.since, until=wanted.until)
+        with engine.connect(limits) as connection:
+            files = self._add_views(connection, scope, window, wanted.clusters)
+            rows, cut = engine.run(connection, sql, values, limits)
+        return Answer(
+            rows=rows,
+            cut=cut,
+            window=window,
+            coverage=self._coverage(scope, window, wanted.clusters),
+            files=files,
+            seconds=time.monotonic() - began,
+        )
+
+    def _sql_of_operator(self, text: str, window: Window, limits: Limits) -> tuple[pa.Table, bool, Window, int]:
+        with engine.connect(limits) as connection:
+            engine.check_is_query(connection, text)
+            for table in TABLES.values():
+                engine.add_view(connection, self._lake, table, window)
+            if not text.lstrip().upper().startswith("EXPLAIN"):
+                asked = engine.asked_window(connection, text, FLOWS)
+                window = Window(since=asked.since or window.since, until=asked.until or window.until)
+            files = engine.add_view(connection, self._lake, FLOWS, window)
+            rows, cut = engine.run(connection, text, (), limits)
+        return rows, cut, window, files
+
+    def _add_views(self, connection: Any, scope: Scope, window: Window, clusters: Sequence[str]) -> int:
+        """The views `visible` (flows) and `visible_coverage`."""
+        files = engine.add_view(connection, self._lake, FLOWS, window, clusters or None)
+        engine.add_view(connection, self._lake, COVERAGE, _with_margin(window))
+        connection.execute(f"CREATE VIEW visible AS {visible_flows(scope, self._ownership.peer_detail, window)}")
+        seen = "true" if scope.everything else _any([f"cluster GLOB {literal(glob(p))}" for p in _cluster_patterns(scope)])
+        connection.execute(f"CREATE VIEW visible_coverage AS SELECT * FROM coverage WHERE {seen}")
+        return files
+
+    def _coverage(self, scope: Scope, window: Window, clusters: Sequence[str], rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:
+        if window.since is None:
+            return ()
+        until = min(window.until or datetime.now(UTC), datetime.now(UTC))
+        rows = self._ledger_rows(scope, window, clusters) if rows is None else rows
+        return tuple(node_coverage(rows, window.since, until)) if until > window.since else ()
+
+    def _ledger_rows(self, scope: Scope, window: Window, clusters: Sequence[str]) -> pa.Table:
+        margin = _with_margin(window)
+        rows = self._lake.read(COVERAGE, None, clusters or None, margin.since, margin.until)
+        seen = {cluster: scope.sees_cluster(cluster) for cluster in rows.column("cluster").unique().to_pylist()}
+        return rows.filter(pa.array([seen[cluster] for cluster in rows.column("cluster").to_pylist()], pa.bool_()))
+
+
+def visible_flows(scope: Scope, peer_detail: str, window: Window) -> str:
+    """The query that gives a scope's flows, with empty columns where the other side must not be known.
+
+    Two scans and no OR over both sides: only so DuckDB can leave out what cannot match.
+    """
+    times = [
+        f'"time" {sign} {literal(bound.isoformat())}::TIMESTAMPTZ' for sign, bound in ((">=", window.since), ("<", window.until)) if bound
+    ]
+    within = " AND ".join(times) or "true"
+    names = FLOWS.schema.names
+    if scope.everything:
+        return f"SELECT * FROM flows WHERE {within}"
+    owned = {side: _owned(scope, side) for side in ("source", "destination")}
+
+    def columns(peer: str) -> str:
+        hidden = redaction.hidden_columns(peer, peer_detail)
+        foreign = f"({peer}_namespace IS NOT NULL AND NOT {owned[peer]})"
+        return ", ".join(
+            f'CASE WHEN {foreign} THEN NULL ELSE "{name}" END AS "{name}"' if name in hidden else f'"{name}"' for name in names
+        )
+
+    return f"""SELECT {columns("destination")} FROM flows WHERE {within} AND {owned["source"]}
+        UNION ALL
+        SELECT {columns("source")} FROM flows WHERE {within} AND {owned["destination"]} AND NOT {owned["source"]}"""
+
+
+def _owned(scope: Scope, side: str) -> str:
+    """A condition that is true or false, never null."""
+    column = f"{side}_namespace"
+    parts = [f"cluster GLOB {literal(glob(cluster))}" for cluster in scope.clusters]
+    for pattern in scope.owned:
+        here = "true" if pattern.cluster == "*" else f"cluster GLOB {literal(glob(pattern.cluster))}"
+        plain = not set("*?") & set(pattern.namespace)
+        name = f"{column} = {literal(pattern.namespace)}" if plain else f"{column} GLOB {literal(glob(pattern.namespace))}"
+        parts.append(f"({here} AND coalesce({name}, false))" if not plain else f"({here} AND {column} IS NOT NULL AND {name})")
+    return f"coalesce({_any(parts)}, false)"
+
+
+def _conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
+    """A condition with placeholders, and their values."""
+    parts, values = ['"time" >= ?', '"time" < ?'], [wanted.since, wanted.until]
+
+    def among(columns: Sequence[str], wanted_values: Sequence[Any], how: str = "IN") -> None:
+        if not wanted_values:
+            return
+        marks = ", ".join("?" * len(wanted_values))
+        either = []
+        for column in columns:
+            either.append(f'"{column}" IN ({marks})' if how == "IN" else _any([f'starts_with("{column}", ?)'] * len(wanted_values)))
+            values.extend(wanted_values)
+        parts.append(_any(either))
+
+    among(["cluster"], wanted.clusters)
+    among(["source_namespace", "destination_namespace"], wanted.namespaces)
+    among(["source_namespace"], wanted.source_namespaces)
+    among(["destination_namespace"], wanted.destination_namespaces)
+    among(["verdict"], wanted.verdicts)
+    among(["drop_reason_desc"], wanted.drop_reasons)
+    among(["source_pod_name", "destination_pod_name"], wanted.pods, "starts")
+    among(["source_ip", "destination_ip"], wanted.ips)
+    among(["source_port", "destination_port"], wanted.ports)
+    among(["node_name"], wanted.nodes)
+    return " AND ".join(parts), values
+
+
+def _cluster_patterns(scope: Scope) -> list[str]:
+    return sorted({*scope.clusters, *(pattern.cluster for pattern in scope.owned)})
+
+
+def _with_margin(window: Window) -> Window:
+    return Window(since=window.since and window.since - LONGEST_ROW, until=window.until)
+
+
+def _any(parts: Sequence[str]) -> str:
+    return "(" + (" OR ".join(parts) or "false") + ")"
