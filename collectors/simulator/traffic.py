@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Iterator
 
 from collectors.hubble_api.flow import flow_pb2
-from collectors.simulator.fleet import AUDITED, CALLS, DENIED, OUTSIDE, Fleet, Pod
+from collectors.simulator.fleet import AUDITED, CALLS, DENIED, Fleet, Pod
+from collectors.simulator.story import CUT_OFF, DEPLOYED, Phase, Story, redeployed
 
 DROP, TRACE, POLICY_VERDICT, ACCESS_LOG = 1, 4, 5, 129  # Cilium's event types
 HOST, WORLD = 1, 2  # reserved identities
@@ -31,13 +32,15 @@ def daily_factor(at: dt.datetime) -> float:
 class Traffic:
     """An endless stream of flows of one fleet from a moment on, in the order of time."""
 
-    def __init__(self, fleet: Fleet, seed: int, start: dt.datetime, flows_per_second: float) -> None:
+    def __init__(self, fleet: Fleet, seed: int, start: dt.datetime, flows_per_second: float, story: Story | Phase | None = None) -> None:
         if start.tzinfo is None or flows_per_second <= 0:
             raise ValueError("traffic needs a start with a time zone and a rate above zero")
         self._fleet = fleet
         self._rate = flows_per_second
         self._start_ns = int(start.timestamp() * 1_000_000) * 1_000
         self._chance = random.Random(f"{seed}/traffic")
+        self._story = story
+        self._phase = Phase()
 
     def flows(self) -> Iterator[flow_pb2.Flow]:
         """Each flow with its time, uuid and node; `flows_per_second` is the rate at the busiest hour."""
@@ -45,6 +48,8 @@ class Traffic:
         kinds = (self._call, self._lookup, self._probe, self._from_world, self._to_world, self._denied, self._audited)
         while True:
             kind = self._chance.choices(kinds, (60, 12, 8, 8, 5, 2, 1))[0]
+            if self._story is not None:
+                self._phase = self._story.phase(at)
             rate = self._rate * daily_factor(dt.datetime.fromtimestamp(at / 1e9, dt.UTC))
             for flow in kind(self._chance.choice(self._fleet.clusters)):
                 at += max(1, int(self._chance.expovariate(rate) * 1e9))
@@ -53,13 +58,18 @@ class Traffic:
                 yield flow
 
     def _pod(self, cluster: str, service: str) -> Pod:
-        return self._chance.choice(self._fleet.pods[cluster, service])
+        pod = self._chance.choice(self._fleet.pods[cluster, service])
+        return redeployed(pod) if self._phase.deployed and service == DEPLOYED else pod
 
     def _any_pod(self, cluster: str) -> Pod:
         return self._pod(cluster, self._chance.choice(CALLS)[0])
 
     def _call(self, cluster: str) -> Iterator[flow_pb2.Flow]:
-        client, server = (self._pod(cluster, service) for service in self._chance.choice(CALLS))
+        pair = self._chance.choice(self._phase.calls)
+        if self._phase.incident and pair == CUT_OFF:
+            yield from self._refused(cluster, pair)
+            return
+        client, server = (self._pod(cluster, service) for service in pair)
         port = self._chance.randrange(32_768, 61_000)
         yield self._trace(client.node, client, server, port, flow_pb2.EGRESS)
         yield self._trace(server.node, client, server, port, flow_pb2.INGRESS)
@@ -117,10 +127,11 @@ class Traffic:
         yield flow
 
     def _to_world(self, cluster: str) -> Iterator[flow_pb2.Flow]:
-        service, (name, address) = self._chance.choice(list(OUTSIDE.items()))
+        outside = self._phase.outside(cluster)
+        service, (name, address) = self._chance.choice(list(outside.items()))
         client = self._pod(cluster, service)
         flow = self._trace(client.node, client, client, self._chance.randrange(32_768, 61_000), flow_pb2.EGRESS)
-        identity = 16_777_217 + list(OUTSIDE).index(service)
+        identity = 16_777_217 + list(outside).index(service)
         flow.destination.CopyFrom(flow_pb2.Endpoint(identity=identity, labels=[f"fqdn:{name}", "reserved:world"]))
         flow.IP.destination = address
         flow.l4.TCP.destination_port = 443
@@ -136,8 +147,11 @@ class Traffic:
         return flow
 
     def _denied(self, cluster: str) -> Iterator[flow_pb2.Flow]:
+        yield from self._refused(cluster, self._chance.choice(DENIED))
+
+    def _refused(self, cluster: str, pair: tuple[str, str]) -> Iterator[flow_pb2.Flow]:
         """Two events for one refused packet: the verdict (5), then the drop (1)."""
-        flow = self._verdict(cluster, self._chance.choice(DENIED), flow_pb2.DROPPED)
+        flow = self._verdict(cluster, pair, flow_pb2.DROPPED)
         flow.ClearField("is_reply")
         flow.drop_reason = flow.drop_reason_desc = flow_pb2.POLICY_DENIED
         flow.Summary = "TCP Flags: SYN"

@@ -1,0 +1,95 @@
+"""What happens in the simulated company: a deployment that changes who talks to whom, an incident, a new host outside.
+
+The times are counted back from one moment, so that whoever looks at the history knows what to find.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+from dataclasses import dataclass
+
+from collectors.hubble_api.flow import flow_pb2
+from collectors.simulator.fleet import CALLS, OUTSIDE, Pod
+
+DEPLOYED = "checkout-api"
+CUT_OFF = ("cart-api", "cart-db")
+"""Whom a mistaken policy keeps apart during the incident."""
+NEW_HOST = ("collector", ("telemetry.vendor.example", "198.51.100.200"))
+NEW_HOST_CLUSTER = "us-east"
+
+_ENDED = ("checkout-api", "inventory-api")
+_BEGUN = (("checkout-api", "shipping-api"), ("checkout-api", "mailer"))
+CALLS_AFTER = (*(pair for pair in CALLS if pair != _ENDED), *_BEGUN)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Which of the events are in force."""
+
+    deployed: bool = False
+    incident: bool = False
+    new_host: bool = False
+
+    @property
+    def calls(self) -> tuple[tuple[str, str], ...]:
+        """Who calls whom."""
+        return CALLS_AFTER if self.deployed else CALLS
+
+    def outside(self, cluster: str) -> dict[str, tuple[str, str]]:
+        """A service's host on the internet: its name and address."""
+        return OUTSIDE | dict([NEW_HOST]) if self.new_host and cluster == NEW_HOST_CLUSTER else OUTSIDE
+
+    def phase(self, _at_ns: int) -> Phase:
+        """Itself: a story in which nothing changes."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """When what happens; times in UTC."""
+
+    deployment: dt.datetime
+    incident: tuple[dt.datetime, dt.datetime]
+    new_host: dt.datetime
+
+    @classmethod
+    def before(cls, now: dt.datetime) -> Story:
+        """A story whose last event ended hours before `now`."""
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        begin = hour - dt.timedelta(hours=6)
+        return cls(
+            deployment=hour - dt.timedelta(hours=20),
+            incident=(begin + dt.timedelta(minutes=10), begin + dt.timedelta(minutes=35)),
+            new_host=hour - dt.timedelta(hours=12),
+        )
+
+    def phase(self, at_ns: int) -> Phase:
+        """What is in force at a moment, nanoseconds since 1970."""
+        deployment, begin, end, new_host = _nanoseconds(self)
+        return Phase(deployed=at_ns >= deployment, incident=begin <= at_ns < end, new_host=at_ns >= new_host)
+
+    def changes(self) -> list[dt.datetime]:
+        """The moments at which the phase changes, in order."""
+        return sorted([self.deployment, *self.incident, self.new_host])
+
+
+@functools.lru_cache(maxsize=8)
+def _nanoseconds(story: Story) -> tuple[int, ...]:
+    return tuple(int(moment.timestamp()) * 1_000_000_000 for moment in (story.deployment, *story.incident, story.new_host))
+
+
+@functools.lru_cache(maxsize=1024)
+def _renamed(name: str) -> str:
+    service, _, suffix = name.partition("-api-")
+    return f"{service}-api-{suffix[::-1].replace('-', '', 1)[:9]}-{suffix[-5:][::-1]}"
+
+
+def redeployed(pod: Pod) -> Pod:
+    """The pod after the deployment: another name, and a label that says the new version."""
+    endpoint = flow_pb2.Endpoint()
+    endpoint.CopyFrom(pod.endpoint)
+    endpoint.pod_name = _renamed(endpoint.pod_name)
+    endpoint.labels.append("k8s:app.kubernetes.io/version=2.0")
+    endpoint.labels.sort()
+    return Pod(pod.service, pod.protocol, pod.port, pod.node, pod.ip, pod.mac, endpoint)
