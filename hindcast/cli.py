@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hindcast import collect, flows, import_files, sql, status
+from hindcast import collect, demo, flows, import_files, simulate, sql, status
 from hindcast.console import messages
 from warehouse.errors import HindcastError
 
@@ -24,6 +24,8 @@ def _commands() -> None:
 
 app.command("collect", epilog="Example: hindcast collect --config hindcast.yaml")(collect.collect)
 app.command("import", epilog="Example: hindcast import --cluster prod-eu-1 /var/run/cilium/hubble")(import_files.import_files)
+app.command("demo", epilog="Example: hindcast demo --for 60s --headless")(demo.demo)
+app.command("simulate", epilog="Example: hindcast simulate --clusters 2 --rate 500 --write-config hindcast.yaml")(simulate.simulate)
 app.command("flows", epilog="Example: hindcast flows --since 1h --namespace shop --verdict DROPPED --follow")(flows.flows)
 app.command("sql", epilog='Example: hindcast sql "SELECT verdict, count(*) FROM flows WHERE time > now() - INTERVAL 1 HOUR GROUP BY 1"')(
     sql.sql

@@ -190,6 +190,13 @@ class Lake:
             raise self._error(table, "cannot be read", error) from error
         return sum(sizes.to_pylist()), len(sizes)
 
+    def rows(self, table: Table) -> int:
+        """How many rows the table holds, from the log alone. Raises LakeError."""
+        try:
+            return sum(self._stored(table)["num_records"].to_pylist())
+        except _FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
+
     def span(self, table: Table) -> tuple[datetime | None, datetime | None]:
         """The least and the greatest time that the log knows of; None without rows. Raises LakeError."""
         try:

@@ -1,0 +1,225 @@
+"""`hindcast demo`: everything at once on one machine, with a simulated fleet and two days of its history."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+import yaml
+from rich.progress import BarColumn, Progress, TextColumn
+
+from hindcast.children import Child, stop_all
+from hindcast.console import messages
+from hindcast.simulate import CLUSTERS, GRANTS
+from warehouse import config
+from warehouse.errors import ConfigError, HindcastError
+
+HISTORY = timedelta(days=2)
+HISTORY_FLOWS_PER_SECOND = 3.0
+SEED = 1
+READY_SECONDS = 90.0
+
+
+class DemoFailedError(HindcastError):
+    """A part of the demo did not start or did not stay up."""
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where lake, configuration and logs go.")] = Path("demo"),
+    config_path: Annotated[Path | None, typer.Option("--config", help="Collect what this file names instead of a simulated fleet.")] = None,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Flows a second of the simulated fleet.")] = 60.0,
+    duration: Annotated[str | None, typer.Option("--for", help="Stop by itself after this time, e.g. 60s.")] = None,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="For scripts: open no browser; with --for, fail unless flows arrived.")
+    ] = False,
+) -> None:
+    """Run a simulated fleet, collectors, the lake's care and the dashboard. Ctrl-C stops everything it started."""
+    try:
+        seconds = config.parse_duration(duration).total_seconds() if duration else None
+    except ValueError as error:
+        raise ConfigError(f"--for: {error}") from error
+    folder = folder.absolute()
+    children: list[Child] = []
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        stored_before = _start(folder, config_path, rate, children, headless=headless)
+        _watch(children, seconds)
+    except KeyboardInterrupt:
+        messages.print("\nstopping …", style="dim")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave nothing behind
+        stop_all(children)
+    added = _flows_stored(folder) - stored_before
+    typer.echo(f"stopped; {added:,} flows were collected, the lake is in {folder / 'lake'}")
+    if headless and seconds is not None and added <= 0:
+        raise DemoFailedError(f"no flow was collected: see {folder / 'logs'}")
+
+
+def _start(folder: Path, config_path: Path | None, rate: float, children: list[Child], *, headless: bool) -> int:
+    """Start every part in turn, each when the one before it is ready; gives the flows that the lake holds then."""
+    command = [sys.executable, "-m", "hindcast"]
+    logs = folder / "logs"
+
+    def start(name: str, *arguments: str, ready: Callable[[Child], bool], seconds: float = READY_SECONDS) -> None:
+        child = Child(name, [*command, *arguments], logs / f"{name}.log")
+        children.append(child)
+        deadline = time.monotonic() + seconds
+        while not ready(child):
+            _check(child)
+            if time.monotonic() > deadline:
+                raise DemoFailedError(f"{name} is not ready after {seconds:.0f} s:\n{child.last_lines()}")
+            time.sleep(0.1)
+        messages.print(f"✓ {name}", style="green")
+
+    ports = {name: _free_port() for name in ("collect", "dashboard", "airflow")}
+    if config_path:
+        document = yaml.safe_load(config_path.read_text(encoding="utf-8")) or {}
+        settings = config.load_config(config_path)
+        file = config_path.absolute()
+        collect = settings.collect.listen or None
+    else:
+        fleet_file = folder / "fleet.json"
+        fleet_file.unlink(missing_ok=True)
+        start(
+            *("simulate", "simulate", "--rate", str(rate), "--seed", str(SEED), "--write-config", str(fleet_file)),
+            ready=lambda _: fleet_file.exists(),
+        )
+        document = json.loads(fleet_file.read_text())
+        collect = f"127.0.0.1:{ports['collect']}"
+        document["collect"] = {"flush_every": "5s", "listen": collect}
+        document["dashboard"] = {"listen": f"127.0.0.1:{ports['dashboard']}"}
+        file = folder / "hindcast.yaml"
+        file.write_text(yaml.safe_dump(document, sort_keys=False))
+        settings = config.load_config(file)
+        _backfill(settings)
+    stored = _flows_of(settings.lake)
+    if collect:
+        start("collect", "collect", "--config", str(file), ready=lambda _: _answers(f"http://{collect}/readyz"))
+    dashboard = f"http://{settings.dashboard.listen}"
+    start("dashboard", "dashboard", "--config", str(file), ready=lambda _: _answers(f"{dashboard}/_stcore/health"))
+    airflow = f"http://127.0.0.1:{ports['airflow']}"
+    start(
+        *("airflow", "airflow", "--config", str(file), "--home", str(folder / "airflow"), "--port", str(ports["airflow"])),
+        ready=lambda _: _answers(f"{airflow}/api/v2/version"),
+    )
+    _say_what_to_try(file, dashboard, airflow, simulated=config_path is None)
+    if not headless and sys.stdout.isatty():
+        typer.launch(dashboard)
+    return stored
+
+
+def _backfill(settings: config.Config) -> None:
+    """Two days of history, unless the lake has some."""
+    from collectors.simulator.fleet import build_fleet
+    from collectors.simulator.history import backfill
+    from collectors.simulator.story import Story
+    from warehouse.schema import FLOWS
+    from warehouse.tables import Lake
+
+    lake = Lake.open(settings.lake)
+    if lake.files(FLOWS):
+        return
+    now = datetime.now(UTC)
+    hours = int(HISTORY.total_seconds() // 3600)
+    since = now.replace(minute=0, second=0, microsecond=0) - HISTORY
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} hours · {task.fields[flows]:,} flows"),
+    )
+    with Progress(*columns, console=messages) as progress:
+        task = progress.add_task("two days of history", total=hours + 1, flows=0)
+
+        def tell(done: int, flows: int) -> None:
+            progress.update(task, advance=done, flows=progress.tasks[0].fields["flows"] + flows)
+
+        backfill(
+            lake,
+            build_fleet(SEED, CLUSTERS[:3], 3),
+            Story.before(now),
+            since=since,
+            until=now,
+            flows_per_second=HISTORY_FLOWS_PER_SECOND,
+            seed=SEED,
+            progress=tell,
+        )
+
+
+def _watch(children: list[Child], seconds: float | None) -> None:
+    """Until the time is over; a part that ends is an error."""
+    began = time.monotonic()
+    while seconds is None or time.monotonic() - began < seconds:
+        for child in children:
+            _check(child)
+        time.sleep(0.5)
+
+
+def _check(child: Child) -> None:
+    if not child.is_alive:
+        raise DemoFailedError(f"{child.name} ended by itself; the end of {child.log}:\n{child.last_lines()}")
+
+
+def _say_what_to_try(file: Path, dashboard: str, airflow: str, *, simulated: bool) -> None:
+    from collectors.simulator.story import Story
+
+    hindcast = f"hindcast --help · with --config {file}:"
+    lines = [
+        f"dashboard   {dashboard}" + (f"   users: {', '.join(str(grant['subject']) for grant in GRANTS)}" if simulated else ""),
+        f"airflow     {airflow}",
+        hindcast,
+        "  hindcast status",
+        "  hindcast flows --since 5m --follow",
+        "  hindcast sql \"SELECT source_namespace, count(*) FROM flows WHERE verdict = 'DROPPED' GROUP BY 1 ORDER BY 2 DESC\"",
+    ]
+    if simulated:
+        story = Story.before(datetime.now(UTC))
+        begin, end = story.incident
+        lines += [
+            f"  what was dropped in the incident ({begin:%d %b %H:%M} to {end:%H:%M} UTC)?",
+            f"  hindcast flows --since {begin:%Y-%m-%dT%H:%MZ} --until {end:%Y-%m-%dT%H:%MZ} --namespace cart --verdict DROPPED",
+            f"  a deployment of checkout-api at {story.deployment:%d %b %H:%M} UTC changed whom it calls",
+        ]
+    lines.append("Ctrl-C stops everything.")
+    for line in lines:
+        typer.echo(line)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _flows_stored(folder: Path) -> int:
+    file = folder / "hindcast.yaml"
+    return _flows_of(config.load_config(file).lake) if file.exists() else 0
+
+
+def _flows_of(lake: config.Lake) -> int:
+    from warehouse.schema import FLOWS
+    from warehouse.tables import Lake
+
+    return Lake.open(lake).rows(FLOWS)
