@@ -10,8 +10,9 @@ import sys
 
 import typer
 
-from hindcast import collect, demo, flows, import_files, simulate, sql, status
+from hindcast import airflow_server, collect, demo, flows, import_files, simulate, sql, status
 from hindcast.console import messages
+from hindcast.maintain import maintain
 from warehouse.errors import HindcastError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The memory of Kubernetes networking.")
@@ -22,6 +23,7 @@ def _commands() -> None:
     """Hindcast keeps every Hubble flow of a fleet of clusters in an open Parquet lake."""
 
 
+app.command("airflow", epilog="Example: hindcast airflow --config hindcast.yaml --home ./airflow")(airflow_server.airflow)
 app.command("collect", epilog="Example: hindcast collect --config hindcast.yaml")(collect.collect)
 app.command("import", epilog="Example: hindcast import --cluster prod-eu-1 /var/run/cilium/hubble")(import_files.import_files)
 app.command("demo", epilog="Example: hindcast demo --for 60s --headless")(demo.demo)
@@ -31,6 +33,7 @@ app.command("sql", epilog='Example: hindcast sql "SELECT verdict, count(*) FROM 
     sql.sql
 )
 app.command("status", epilog="Example: hindcast status --output json")(status.status)
+app.add_typer(maintain, name="maintain")
 
 
 def main() -> None:

@@ -346,3 +346,8 @@ def read_secret(file: Path | None, variable: str | None) -> str:
     if variable is not None and variable in os.environ:
         return os.environ[variable]
     raise ConfigError(f"the environment variable {variable} is not set")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment for a program that is started, with additions."""
+    return {**os.environ, **more}

@@ -50,8 +50,27 @@ class DataFile:
     statistics: str
 
 
-def write_files(table: Table, rows: pa.Table, filesystem: pafs.FileSystem, *, where: str) -> list[DataFile]:
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file of the table's log. `first` and `last` bound its times; None if the log does not say."""
+
+    path: str
+    partition: dict[str, str]
+    size: int
+    rows: int
+    first: datetime | None
+    last: datetime | None
+
+    @property
+    def name(self) -> str:
+        """Its name without folders."""
+        return self.path.rpartition("/")[2]
+
+
+def write_files(table: Table, rows: pa.Table, filesystem: pafs.FileSystem, *, where: str, prefix: str = "") -> list[DataFile]:
     """Write `rows` as one file a partition below the root of `filesystem`, in the order given; none for no rows.
+
+    Names begin with `prefix`, so that later readers of the log can tell files apart.
 
     Raises LakeError naming `where`, the table's address, if the rows do not fit the table or the disk does not take
     them; files already written are deleted then.
@@ -60,7 +79,7 @@ def write_files(table: Table, rows: pa.Table, filesystem: pafs.FileSystem, *, wh
     try:
         fitting = rows.select(table.schema.names).cast(table.schema)
         for partition, part in _partitions(table, fitting):
-            path = "/".join([f"{name}={quote(value, safe='')}" for name, value in partition.items()] + [f"{uuid.uuid4()}.parquet"])
+            path = "/".join([f"{name}={quote(value, safe='')}" for name, value in partition.items()] + [f"{prefix}{uuid.uuid4()}.parquet"])
             try:
                 size = _write(part, filesystem, path)
             except BaseException:

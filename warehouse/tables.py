@@ -7,6 +7,7 @@ A `Lake` may be shared by threads.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +21,11 @@ import pyarrow.fs as pafs
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.fs import DeltaStorageHandler
-from deltalake.transaction import AddAction, CommitProperties, Transaction
+from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
 from warehouse import config, files
 from warehouse.errors import CommitConflictError, LakeError
-from warehouse.files import DataFile
+from warehouse.files import DataFile, StoredFile
 from warehouse.schema import TABLES, Table
 
 PROPERTIES = {"delta.checkpointInterval": "100"}
@@ -61,12 +62,12 @@ class Lake:
         """Absolute folder or URL of a table."""
         return f"{self._url}/{table.name}"
 
-    def write_files(self, table: Table, rows: pa.Table) -> list[DataFile]:
+    def write_files(self, table: Table, rows: pa.Table, *, prefix: str = "") -> list[DataFile]:
         """Write rows (partition columns included) as one Parquet file a cluster and day, not yet visible to readers.
 
-        Rows keep their order; no rows, no files. Raises LakeError; nothing is left behind then.
+        Rows keep their order; no rows, no files; names begin with `prefix`. Raises LakeError; nothing is left behind then.
         """
-        return files.write_files(table, rows, self._filesystems[table.name], where=self.address(table))
+        return files.write_files(table, rows, self._filesystems[table.name], where=self.address(table), prefix=prefix)
 
     def commit(self, table: Table, data_files: Sequence[DataFile], *, transactions: Mapping[str, int], metadata: Mapping[str, str]) -> None:
         """Append files to the table, all or none, and with them note the version of each app id in `transactions`.
@@ -101,6 +102,62 @@ class Lake:
                         f"table {table.name} at {self.address(table)}: another process commits as one of {', '.join(transactions)}"
                     ) from error
                 raise self._error(table, "cannot be committed to", error) from error
+
+    def replace(self, table: Table, old: Sequence[StoredFile], new: Sequence[DataFile], *, guard: str) -> None:
+        """Put files in the place of others that hold the same rows; readers see the one or the other, appends go on meanwhile.
+
+        `guard` names what no two may replace at a time, such as a partition. Raises CommitConflictError if another replaced
+        some of them first (the new files are deleted then: look again), LakeError for anything else.
+        """
+        now_ms = time.time_ns() // 1_000_000
+        removed = [RemoveAction(file.path, False, now_ms, file.size, dict(file.partition)) for file in old]
+        added = [AddAction(file.path, file.size, file.partition, file.modified, False, file.statistics) for file in new]
+        with self._lock:
+            try:
+                handle = self._newest(table)
+                stored = set(self._stored(table)["path"].to_pylist())
+                if not {file.path for file in old} <= stored:
+                    raise CommitConflictError(f"table {table.name} at {self.address(table)}: {guard} was replaced by another process")
+                # From here to the commit deltalake itself refuses whoever else commits as the same guard.
+                properties = CommitProperties(app_transactions=[Transaction(guard, handle.version())])
+                handle.create_write_transaction(
+                    [*removed, *added], "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
+                )
+            except BaseException as error:
+                committed = self._is_committed(table, new)
+                if committed is False:
+                    files.delete_files(self._filesystems[table.name], [file.path for file in new])
+                if isinstance(error, CommitConflictError) or not isinstance(error, _FAILURES):
+                    raise
+                if committed:
+                    return
+                if isinstance(error, CommitFailedError):
+                    raise CommitConflictError(
+                        f"table {table.name} at {self.address(table)}: {guard} is being replaced by another process"
+                    ) from error
+                raise self._error(table, "cannot be committed to", error) from error
+
+    def contents(self, table: Table) -> list[StoredFile]:
+        """Every file of the table. Raises LakeError."""
+        try:
+            stored = self._stored(table)
+        except _FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
+        names = [f"{bound}.{files.time_column(table)}" for bound in ("min", "max")]
+        bounds = [stored[name].to_pylist() if name in stored.column_names else [None] * stored.num_rows for name in names]
+        keys = [stored[f"partition.{name}"].cast(pa.string()).to_pylist() for name in table.partition_by]
+        columns = (stored[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
+        return [
+            StoredFile(
+                path=path,
+                partition=dict(zip(table.partition_by, values, strict=True)),
+                size=size,
+                rows=rows,
+                first=_utc(first),
+                last=_utc(last),
+            )
+            for path, size, rows, first, last, *values in zip(*columns, *bounds, *keys, strict=True)
+        ]
 
     def transaction_version(self, table: Table, app_id: str) -> int | None:
         """The version `app_id` committed last, None if it never did. Raises LakeError."""

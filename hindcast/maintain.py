@@ -1,0 +1,68 @@
+"""`hindcast maintain`: the lake's care, by hand; Airflow's DAGs call the same functions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
+from warehouse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipelines.compaction import Done, Task
+
+maintain = typer.Typer(no_args_is_help=True, help="Keep the lake small and fast.")
+
+
+@maintain.callback()
+def _commands() -> None:
+    """Keep the lake small and fast."""
+
+
+@maintain.command("compact", epilog="Example: hindcast maintain compact --cluster prod-eu-1 --dry-run")
+def compact(
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    cluster: Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; may be given again.")] = None,
+    hour: Annotated[str | None, typer.Option("--hour", help="Only this hour, e.g. 2026-03-02T14 (UTC).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+) -> None:
+    """Turn the small files of closed hours into few sorted ones, each flow once. Running it again changes nothing."""
+    from pipelines.compaction import compact_closed_hours, plan
+    from warehouse.schema import COVERAGE, FLOWS
+    from warehouse.tables import Lake
+
+    lake, now = Lake.open(lake_settings(config_path, lake_url)), datetime.now(UTC)
+    clusters = frozenset(cluster) if cluster else None
+    start = _hour(hour) if hour else None
+    tasks = [task for table in (FLOWS, COVERAGE) for task in plan(lake, now=now, clusters=clusters, hour=start, table=table)]
+    if dry_run:
+        for task in tasks:
+            typer.echo(f"{task.table.name} {task.cluster} {task.hour:%Y-%m-%dT%H}: {len(task.files)} files, {task.size:,} bytes")
+        typer.echo(f"{len(tasks)} hours would be compacted")
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("hours"))
+    with Progress(*columns, console=messages) as progress:
+        bar = progress.add_task("compacting", total=len(tasks))
+
+        def tell(_task: Task, _done: Done | None) -> None:
+            progress.advance(bar)
+
+        done = compact_closed_hours(lake, now=now, clusters=clusters, hour=start, progress=tell)
+    before, after = (sum(getattr(one, name) for one in done) for name in ("bytes_before", "bytes_after"))
+    files = [sum(getattr(one, name) for one in done) for name in ("files_before", "files_after")]
+    typer.echo(
+        f"{len(done)} hours compacted: {files[0]} files became {files[1]}, {before:,} bytes {after:,}, "
+        f"{sum(one.duplicates for one in done)} duplicates dropped"
+    )
+
+
+def _hour(text: str) -> datetime:
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"--hour: {text!r} is not an hour like 2026-03-02T14") from error
+    return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
