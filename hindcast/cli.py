@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hindcast import airflow_server, collect, demo, flows, import_files, simulate, sql, status
+from hindcast import airflow_server, collect, dashboard, demo, flows, import_files, simulate, sql, status
 from hindcast.console import messages
 from hindcast.maintain import maintain
 from warehouse.errors import HindcastError
@@ -26,6 +26,7 @@ def _commands() -> None:
 app.command("airflow", epilog="Example: hindcast airflow --config hindcast.yaml --home ./airflow")(airflow_server.airflow)
 app.command("collect", epilog="Example: hindcast collect --config hindcast.yaml")(collect.collect)
 app.command("import", epilog="Example: hindcast import --cluster prod-eu-1 /var/run/cilium/hubble")(import_files.import_files)
+app.command("dashboard", epilog="Example: hindcast dashboard --config hindcast.yaml")(dashboard.dashboard)
 app.command("demo", epilog="Example: hindcast demo --for 60s --headless")(demo.demo)
 app.command("simulate", epilog="Example: hindcast simulate --clusters 2 --rate 500 --write-config hindcast.yaml")(simulate.simulate)
 app.command("flows", epilog="Example: hindcast flows --since 1h --namespace shop --verdict DROPPED --follow")(flows.flows)

@@ -105,7 +105,7 @@ class Door:
 
     def timeline(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows by verdict in equal parts of the window: columns `start` (UTC), `verdict`, `flows`."""
-        width = max((wanted.until - wanted.since) / buckets, timedelta(seconds=1))
+        width = bucket_width(wanted, buckets)
         where, values = _conditions(wanted)
         sql = f"""SELECT time_bucket(?, "time", ?) AS start, verdict, sum(flow_count)::BIGINT AS flows
             FROM visible WHERE {where} GROUP BY ALL ORDER BY ALL"""
@@ -219,6 +219,11 @@ class Door:
         rows = self._lake.read(COVERAGE, None, clusters or None, margin.since, margin.until)
         seen = {cluster: scope.sees_cluster(cluster) for cluster in rows.column("cluster").unique().to_pylist()}
         return rows.filter(pa.array([seen[cluster] for cluster in rows.column("cluster").to_pylist()], pa.bool_()))
+
+
+def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:
+    """How long each part of a timeline is: whole seconds, at least one."""
+    return timedelta(seconds=max(1, -(-(wanted.until - wanted.since) // timedelta(seconds=buckets))))
 
 
 def visible_flows(scope: Scope, peer_detail: str, window: Window) -> str:
