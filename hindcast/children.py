@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 STOP_SECONDS = 12.0
 _PR_SET_PDEATHSIG = 1
@@ -27,6 +28,7 @@ class Child:
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.log = log
+        self._family: list[psutil.Process] = []
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603
@@ -54,21 +56,21 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
     def ask_to_stop(self) -> None:
-        """SIGTERM to it and all it started."""
-        self._signal(signal.SIGTERM)
+        """SIGTERM to it and all it started, whatever session that is in."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            itself = psutil.Process(self._process.pid)
+            self._family = [itself, *itself.children(recursive=True)]
+        for process in self._family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
 
     def wait_stopped(self, deadline: float) -> None:
         """Wait until `deadline` (monotonic seconds), then kill what is left."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        self._signal(signal.SIGKILL)
+        _, left = psutil.wait_procs(self._family, timeout=max(0.0, deadline - time.monotonic()))
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return
 
 
 def stop_all(children: Sequence[Child]) -> None:

@@ -73,8 +73,9 @@ def simulate(
         unfinished.rename(write_config)
     typer.echo("ready", nl=True)
     started = datetime.now(UTC)
+    # The fleet is the seed's, its traffic this run's: uuids must not come again in the next.
     try:
-        _feed(served, Traffic(fleet, seed + 1, started, rate, Story.before(started)).flows(), stop, seconds)
+        _feed(served, Traffic(fleet, time.time_ns(), started, rate, Story.before(started)).flows(), stop, seconds)
     finally:
         for node in served.values():
             node.stop()

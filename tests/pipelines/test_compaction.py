@@ -1,0 +1,254 @@
+"""Compaction: what it must never do first, then what it does."""
+
+import datetime as dt
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from collectors.decode import decode
+from collectors.hubble_api.flow import flow_pb2
+from collectors.simulator.fleet import build_fleet
+from collectors.simulator.traffic import Traffic
+from pipelines.compaction import GRACE, compact, compact_closed_hours, plan
+from warehouse import config
+from warehouse.schema import COVERAGE, FLOWS
+from warehouse.tables import Lake
+
+HOUR = dt.timedelta(hours=1)
+NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
+LATER = NOON + 6 * HOUR
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake.open(config.Lake(url=str(tmp_path / "lake")))
+
+
+def flows(begin: dt.datetime, count: int, *, seed: int = 1, rate: float = 1.0) -> list[flow_pb2.Flow]:
+    return list(itertools.islice(Traffic(build_fleet(1, clusters=("c1",)), seed, begin, rate).flows(), count))
+
+
+def append(lake: Lake, some: list[flow_pb2.Flow], cluster: str = "c1") -> None:
+    rows = decode([flow.SerializeToString() for flow in some], cluster=cluster, recorded=NOON, live=False).rows
+    lake.commit(FLOWS, lake.write_files(FLOWS, rows), transactions={}, metadata={})
+
+
+def append_hour(lake: Lake, begin: dt.datetime, *, files: int = 6, each: int = 50) -> int:
+    for number in range(files):
+        append(lake, flows(begin + number * dt.timedelta(minutes=8), each, seed=number))
+    return files * each
+
+
+def rows_of(lake: Lake) -> pa.Table:
+    return lake.read(FLOWS).sort_by([("time", "ascending"), ("uuid", "ascending")])
+
+
+# What it must never do ----------------------------------------------------------------------------------------
+
+
+def test_an_empty_lake_has_nothing_to_compact(lake: Lake) -> None:
+    assert plan(lake, now=LATER) == []
+    assert compact_closed_hours(lake, now=LATER) == []
+
+
+def test_an_hour_that_has_not_closed_is_left_alone(lake: Lake) -> None:
+    append_hour(lake, NOON)
+    assert plan(lake, now=NOON + HOUR + GRACE - dt.timedelta(seconds=1)) == []
+    assert len(plan(lake, now=NOON + HOUR + GRACE)) == 1
+
+
+def test_no_flow_changes_and_none_is_lost(lake: Lake) -> None:
+    append_hour(lake, NOON)
+    append_hour(lake, NOON + HOUR)
+    before = rows_of(lake)
+    assert len(compact_closed_hours(lake, now=LATER)) == 2
+    assert rows_of(lake).equals(before)
+
+
+def test_a_second_run_changes_nothing(lake: Lake) -> None:
+    append_hour(lake, NOON)
+    compact_closed_hours(lake, now=LATER)
+    files = lake.files(FLOWS)
+    assert compact_closed_hours(lake, now=LATER) == []
+    assert lake.files(FLOWS) == files
+
+
+def test_two_that_planned_the_same_double_nothing(lake: Lake, tmp_path: Path) -> None:
+    append_hour(lake, NOON)
+    before = rows_of(lake)
+    other = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    (mine,), (theirs,) = plan(lake, now=LATER), plan(other, now=LATER)
+    assert compact(lake, mine) is not None
+    assert compact(other, theirs) is None
+    assert rows_of(lake).equals(before)
+    assert {path.name for path in (tmp_path / "lake" / "flows").rglob("hour-*.parquet")} == {Path(file).name for file in lake.files(FLOWS)}
+
+
+APPENDER = """
+    import datetime as dt, sys
+    from warehouse import config
+    from warehouse.schema import FLOWS
+    from warehouse.tables import Lake
+    from collectors.decode import decode
+    from collectors.hubble_api.flow import flow_pb2
+
+    lake = Lake.open(config.Lake(url=sys.argv[1]))
+    k = lake.transaction_version(FLOWS, "appender") or 0
+    while True:
+        k += 1
+        flows = []
+        for number in range(20):
+            flow = flow_pb2.Flow(uuid=f"{k}-{number}", node_name="n")
+            flow.time.FromDatetime(dt.datetime(2026, 3, 2, 12, k % 60, number))
+            flows.append(flow.SerializeToString())
+        rows = decode(flows, cluster="c1", recorded=dt.datetime.now(dt.UTC), live=False).rows
+        lake.commit(FLOWS, lake.write_files(FLOWS, rows), transactions={"appender": k}, metadata={})
+"""
+COMPACTOR = """
+    import datetime as dt, sys
+    from pipelines.compaction import compact_closed_hours
+    from warehouse import config
+    from warehouse.tables import Lake
+
+    lake = Lake.open(config.Lake(url=sys.argv[1]))
+    while True:
+        compact_closed_hours(lake, now=dt.datetime(2026, 3, 3, tzinfo=dt.UTC))
+"""
+
+
+def test_appenders_and_compactors_that_are_killed_lose_and_double_nothing(lake: Lake, tmp_path: Path) -> None:
+    def start(program: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "lake")]
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    wrong: list[str] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        reader = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+        most = 0
+        while not stop.is_set():
+            uuids = reader.read(FLOWS, ["uuid"])["uuid"].to_pylist()
+            if len(uuids) != len(set(uuids)) or len(uuids) % 20 or len(uuids) < most:
+                wrong.append(f"{len(uuids)} rows, {len(set(uuids))} distinct, {most} before")
+            most = len(uuids)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    began = time.monotonic()
+    running = [start(APPENDER), start(COMPACTOR), start(COMPACTOR)]
+    try:
+        while time.monotonic() - began < 14:
+            for place, program in enumerate((APPENDER, COMPACTOR, COMPACTOR)):
+                time.sleep(1.3)
+                os.kill(running[place].pid, signal.SIGKILL)
+                running[place].wait()
+                running[place] = start(program)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+        stop.set()
+        thread.join()
+    assert wrong == []
+    compact_closed_hours(lake, now=LATER)
+    stored = lake.read(FLOWS, ["uuid"])["uuid"].to_pylist()
+    last = lake.transaction_version(FLOWS, "appender") or 0
+    assert last > 10
+    assert sorted(stored) == sorted(f"{k}-{number}" for k in range(1, last + 1) for number in range(20))
+
+
+# What it does -------------------------------------------------------------------------------------------------
+
+
+def test_an_hour_becomes_one_sorted_file(lake: Lake) -> None:
+    append_hour(lake, NOON)
+    (done,) = compact_closed_hours(lake, now=LATER)
+    assert (done.files_before, done.files_after) == (6, 1)
+    assert done.bytes_after < done.bytes_before
+    (file,) = lake.files(FLOWS)
+    rows = pq.read_table(file)
+    names = rows["source_namespace"].fill_null("\U0010ffff").to_pylist()
+    assert names == sorted(names)
+
+
+def test_a_file_that_reaches_into_the_next_hour_is_split(lake: Lake) -> None:
+    append(lake, flows(NOON + dt.timedelta(minutes=59), 200, rate=1.0))
+    before = rows_of(lake)
+    assert len(compact_closed_hours(lake, now=NOON + HOUR + GRACE)) == 1
+    names = sorted(Path(file).name[:7] for file in lake.files(FLOWS))
+    assert names[-1] == "hour-12"
+    assert len(names) == 2
+    assert rows_of(lake).equals(before)
+    assert len(compact_closed_hours(lake, now=LATER)) == 1
+    assert sorted(Path(file).name[:7] for file in lake.files(FLOWS)) == ["hour-12", "hour-13"]
+    assert rows_of(lake).equals(before)
+
+
+def test_late_flows_reopen_their_hour(lake: Lake) -> None:
+    append_hour(lake, NOON)
+    compact_closed_hours(lake, now=LATER)
+    append(lake, flows(NOON + dt.timedelta(minutes=5), 10, seed=99))
+    (done,) = compact_closed_hours(lake, now=LATER)
+    assert (done.files_before, done.files_after) == (2, 1)
+    assert lake.read(FLOWS).num_rows == 310
+
+
+def test_a_flow_that_was_stored_twice_stays_once_and_flows_without_uuid_all_stay(lake: Lake) -> None:
+    some = flows(NOON, 30)
+    nameless = flows(NOON, 5, seed=7)
+    for flow in nameless:
+        flow.uuid = ""
+    append(lake, some + nameless)
+    append(lake, some[:10] + nameless)
+    (done,) = compact_closed_hours(lake, now=LATER)
+    assert done.duplicates == 10
+    assert lake.read(FLOWS).num_rows == 40
+
+
+def test_a_large_hour_becomes_several_files(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.compaction.SLICE_ROWS", 100)
+    append_hour(lake, NOON)
+    before = rows_of(lake)
+    (done,) = compact_closed_hours(lake, now=LATER)
+    assert done.files_after == 3
+    assert rows_of(lake).equals(before)
+    assert compact_closed_hours(lake, now=LATER) == []
+
+
+def test_the_ledger_is_compacted_too(lake: Lake) -> None:
+    for minute in range(5):
+        begin = NOON + dt.timedelta(minutes=minute)
+        row: dict[str, Any] = {"cluster": "c1", "date": begin.date(), "from": begin, "to": begin, "node_name": "n", "state": "connected"}
+        rows = pa.Table.from_pylist([row], schema=COVERAGE.schema)
+        lake.commit(COVERAGE, lake.write_files(COVERAGE, rows), transactions={}, metadata={})
+    compact_closed_hours(lake, now=LATER)
+    assert len(lake.files(COVERAGE)) == 1
+    assert lake.read(COVERAGE).num_rows == 5
+
+
+def test_the_command_plans_compacts_and_then_has_nothing_to_do(lake: Lake, tmp_path: Path) -> None:
+    append_hour(lake, NOON)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "hindcast", "maintain", "compact", "--lake", str(tmp_path / "lake"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run("--hour", "noon").returncode == 2
+    assert "0 hours" in run("--cluster", "c2", "--dry-run").stdout
+    assert "flows c1 2026-03-02T12: 6 files" in run("--dry-run").stdout
+    assert "1 hours compacted: 6 files became 1" in run("--hour", "2026-03-02T12").stdout
+    assert "0 hours compacted" in run().stdout
+    assert pc.sum(lake.read(FLOWS)["flow_count"]).as_py() == 300
