@@ -111,7 +111,7 @@ def _to_column(values: pa.Array, type_: pa.DataType) -> pa.Array:
         lists = pa.ListArray.from_arrays(values.offsets, values.values, mask=empty)
         return lists.cast(type_, safe=False)
     if pa.types.is_string(type_):
-        return pc.if_else(pc.greater(pc.binary_length(values), 0), values, None)
+        return _null_where_empty(values)
     if values.type == pa.bool_():
         return pc.if_else(values, True, None)
     limit = 2 ** (type_.bit_width - 1) - 1
@@ -119,6 +119,26 @@ def _to_column(values: pa.Array, type_: pa.DataType) -> pa.Array:
     if pa.types.is_unsigned_integer(values.type) and values.type.bit_width >= type_.bit_width:
         held = pc.and_(held, pc.less_equal(values, pa.scalar(limit, values.type)))
     return pc.if_else(held, values, None).cast(type_)
+
+
+def _null_where_empty(texts: pa.StringArray) -> pa.StringArray:
+    """The texts with null for each empty one, over the same bytes."""
+    held = pc.greater(pc.binary_length(texts), 0)
+    if held.null_count or texts.offset or held.offset:  # has nulls of its own, or is part of another: copied
+        return pc.if_else(held, texts, None)
+    _, offsets, data = texts.buffers()
+    return pa.StringArray.from_buffers(len(texts), offsets, data, held.buffers()[1])
+
+
+def _empty_where_null(texts: pa.StringArray) -> pa.StringArray:
+    """The reverse of _null_where_empty."""
+    if not texts.null_count:
+        return texts
+    _, offsets, data = texts.buffers()
+    bounds = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4)
+    if np.diff(bounds)[texts.is_null().to_numpy(zero_copy_only=False)].any():  # bytes stand where nulls are
+        return texts.fill_null("")
+    return pa.StringArray.from_buffers(len(texts), offsets, data, None, 0, texts.offset)
 
 
 def _names(numbers: pa.Array, enum: EnumDescriptor, *, keep_zero: bool) -> pa.Array:
@@ -243,7 +263,9 @@ class _Builder:
             return lists.cast(field.type, safe=False)
         if field.nullable:
             return values.cast(field.type)
-        return values.cast(field.type).fill_null("" if pa.types.is_string(field.type) else False if field.type == pa.bool_() else 0)
+        if pa.types.is_string(field.type):
+            return _empty_where_null(values)
+        return values.cast(field.type).fill_null(False if field.type == pa.bool_() else 0)
 
     def _time(self, field: pa.Field) -> pa.Array:
         microseconds = self.columns["time"].cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
