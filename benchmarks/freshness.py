@@ -1,0 +1,59 @@
+"""Freshness at 5,000 flows/s: how old a flow is when SQL sees it first, p50 and p99, beside the limit of 15 s.
+
+Run: .venv/bin/python -m benchmarks.freshness [SECONDS]. Two of Cilium's own nodes, the default flush of 10 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks import stand
+from warehouse import config
+from warehouse.access import OPERATOR
+from warehouse.engine import Limits
+from warehouse.query import Door, FlowFilter
+from warehouse.tables import Lake
+
+RATE = 5_000
+LIMIT_SECONDS = 15.0
+
+
+def main() -> None:
+    """Measure and print."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+    running: Any = stand.peers()
+    ages: list[np.ndarray[Any, Any]] = []
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        nodes = [stack.enter_context(running.hubble_node(folder, name=f"test/node-{n}", rate=RATE / 2, ring=65_535)) for n in range(2)]
+        wanted = stand.settings(folder, {"bench": [node.address for node in nodes]})
+        door = Door(Lake.open(wanted.lake), config.Ownership())
+        with stand.collecting(wanted):
+            began, newest = time.monotonic(), datetime.now(UTC)
+            while time.monotonic() - began < seconds:
+                time.sleep(0.5)
+                window = FlowFilter(since=newest - timedelta(seconds=30), until=datetime.now(UTC) + timedelta(hours=1))
+                rows = door.flows(OPERATOR, window, columns=["time", "uuid"], limits=Limits(rows=1_000_000)).rows
+                seen_at = time.time()
+                times = rows["time"].cast(pa.int64()).to_numpy() / 1e6
+                fresh = times[times > newest.timestamp()]
+                if fresh.size:
+                    ages.append(seen_at - fresh)
+                    newest = datetime.fromtimestamp(float(fresh.max()), UTC)
+    all_ages = np.concatenate(ages)
+    p50, p99 = np.percentile(all_ages, [50, 99])
+    print(f"{all_ages.size:,} flows at {RATE:,} flows/s: visible to SQL after p50 {p50:.1f} s, p99 {p99:.1f} s")
+    print(f"ratio to the limit of {LIMIT_SECONDS:g} s: {p99 / LIMIT_SECONDS:.2f}")
+
+
+if __name__ == "__main__":
+    main()
