@@ -8,7 +8,7 @@ PROTOS := $(wildcard collectors/hubble_api/*/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test bench proto peers docs
+.PHONY: help setup demo check test bench proto peers docs
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ $(STAMP): requirements.lock pyproject.toml
 	$$install --require-hashes -r requirements.lock && \
 	$$install --no-deps -e .
 	touch $@
+
+demo: setup ## Run a simulated fleet, its collectors, history, Airflow and the dashboard; Ctrl-C stops it
+	$(BIN)/hindcast demo
 
 check: setup ## Check format, lint, types and the arrows between packages
 	$(BIN)/ruff format --check

@@ -47,7 +47,7 @@ def main() -> None:
     print(f"{len(flows):,} simulated flows, files of {FLOWS_PER_FLUSH:,}; bytes a flow")
     print(f"fresh Parquet {ours:8.1f}   JSON lines {plain:8.1f}   gzip of them {packed:8.1f}")
     print(
-        f"ratio: {plain / ours:.1f} x smaller than JSON, {packed / ours:.1f} x smaller than its gzip; {ours / GOAL_BYTES:.2f} of the goal of {GOAL_BYTES}"
+        f"ratio: {plain / ours:.1f} x smaller than JSON, {packed / ours:.1f} x than its gzip; {ours / GOAL_BYTES:.2f} of the goal of {GOAL_BYTES}"
     )
 
 

@@ -57,7 +57,9 @@ def test_the_example_of_the_configuration_page_is_valid() -> None:
     assert len(parse_config(example, source=ROOT / "hindcast.yaml").clusters) == 2
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md", "docs/tables.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/configuration.md", "docs/operating.md", "docs/ownership.md", "docs/tables.md", "CHANGELOG.md"]
+)
 def test_links_within_the_tree_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
@@ -69,3 +71,11 @@ def test_every_target_the_readme_names_is_in_the_makefile() -> None:
     named = set(re.findall(r"^make ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert named
     assert named <= targets
+
+
+def test_every_command_the_readme_shows_is_one() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\.venv/bin/hindcast ([a-z]+)", text, re.MULTILINE))
+    listed = subprocess.run([sys.executable, "-m", "hindcast", "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert named
+    assert not [name for name in named if not re.search(rf"^│ {name} ", listed, re.MULTILINE)]

@@ -15,8 +15,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
-def test_five_packages_are_shipped() -> None:
-    assert sorted(PACKAGES) == ["collectors", "dashboards", "hindcast", "pipelines", "warehouse"]
+def test_six_packages_are_shipped() -> None:
+    assert sorted(PACKAGES) == ["collectors", "dags", "dashboards", "hindcast", "pipelines", "warehouse"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

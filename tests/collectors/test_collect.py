@@ -49,12 +49,16 @@ def tls_node(certificate: Path, key: Path, authority: Path | None = None) -> Sim
 class Server:
     """A gRPC server on loopback that answers GetFlows as told, or knows no method at all."""
 
-    def __init__(self, answer: Callable[[bytes, grpc.ServicerContext], Iterator[bytes]] | None) -> None:
+    def __init__(
+        self, answer: Callable[[bytes, grpc.ServicerContext], Iterator[bytes]] | None, credentials: grpc.ServerCredentials | None = None
+    ) -> None:
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         if answer:
             handler: Any = grpc.unary_stream_rpc_method_handler(answer)
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("observer.Observer", {"GetFlows": handler}),))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        listen = "127.0.0.1:0"
+        port = self._server.add_secure_port(listen, credentials) if credentials else self._server.add_insecure_port(listen)
+        self.address = f"127.0.0.1:{port}"
 
     def __enter__(self) -> "Server":
         self._server.start()
@@ -474,3 +478,77 @@ def test_killed_at_random_moments_nothing_is_doubled_and_what_is_missing_is_decl
         if flow.uuid not in known:
             at = flow.time.ToDatetime(UTC)
             assert any(row["from"] <= at < row["to"] for row in declared), f"{at} is missing, undeclared"
+
+
+# What is asked -----------------------------------------------------------------------------------------------
+
+
+def test_a_token_goes_to_the_gateway_over_tls_and_a_wrong_one_is_said(
+    stand: Any, flows_of: Any, wait: Any, tmp_path: Path, certificates: ModuleType
+) -> None:
+    ours = certificates.certificates(tmp_path / "tls")
+    certificate, key = ours.issue("gateway.example")
+    (tmp_path / "token").write_text("open-sesame\n")
+    (tmp_path / "password").write_text("hunter2")
+    told: list[str] = []
+    make = flows_of("c1/n1")
+
+    def answer(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        told.append(dict(context.invocation_metadata())["authorization"])
+        if told[-1] not in ("Bearer open-sesame", "Basic YWRhOmh1bnRlcjI="):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you")
+        yield from (observer_pb2.GetFlowsResponse(flow=flow).SerializeToString() for flow in make(1))
+        time.sleep(30)
+
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    tls = {"plaintext": False, "tls": {"ca": str(ours.ca), "server_name": "gateway.example"}}
+    with Server(answer, credentials) as server:
+        for number, auth in enumerate(
+            [{"bearer_file": str(tmp_path / "token")}, {"username": "ada", "password_file": str(tmp_path / "password")}], start=1
+        ):
+            with stand.collecting(stand.settings(server.address, auth=auth, **tls)):
+                stand.wait_for_flows(number)
+        (tmp_path / "token").write_text("wrong")
+        with stand.collecting(stand.settings(server.address, auth={"bearer_file": str(tmp_path / "token")}, **tls)) as collector:
+            problem = wait(lambda: (p := collector.ready()) and "refuses who we are" in p and p, what="refusal")
+    assert "hubble.auth" in problem
+    assert "wrong" not in problem
+
+
+def test_only_flows_that_are_asked_for_are_stored(stand: Any, flows_of: Any, node: SimulatedNode) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(3))
+    for flow in make(4):
+        flow.verdict = flow_pb2.DROPPED
+        node.observe(flow)
+    for flow in make(2):
+        flow.verdict = flow_pb2.DROPPED
+        flow.source.pod_name = flow.source.namespace = "noise"
+        flow.source.pod_name = "noise-1"
+        node.observe(flow)
+    observe(node, make(1))
+    filters = {"allow": [{"verdict": ["DROPPED"]}], "deny": [{"source_pod": ["noise/"]}]}
+    with stand.collecting(stand.settings(node.address, **filters)):
+        stand.wait_for_flows(4)
+    assert sorted(stand.uuids()) == sorted(make.made[3:7])
+
+
+def test_a_filter_that_hubble_does_not_know_is_said(stand: Any, node: SimulatedNode, wait: Any) -> None:
+    with stand.collecting(stand.settings(node.address, allow=[{"verdicts": ["DROPPED"]}])) as collector:
+        assert "hubble.allow[0]" in wait(lambda: (p := collector.ready()) and "verdicts" in p and p, what="complaint")
+
+
+def test_certificates_that_rotate_on_disk_are_used_for_the_next_stream(
+    stand: Any, flows_of: Any, wait: Any, tmp_path: Path, certificates: ModuleType
+) -> None:
+    name = "n1.c1.hubble-grpc.cilium.io"
+    ours = certificates.certificates(tmp_path / "tls")
+    ours.issue("client", valid_for=dt.timedelta(hours=-1))
+    client, key = ours.client
+    tls = {"ca": str(ours.ca), "cert": str(client), "key": str(key), "server_name": name}
+    with tls_node(*ours.issue(name), ours.ca) as server:
+        observe(server, flows_of("c1/n1")(3))
+        with stand.collecting(stand.settings(server.address, plaintext=False, tls=tls)) as collector:
+            assert "hubble.tls.cert" in wait(lambda: (p := collector.ready()) and "cannot be reached" in p and p, what="refusal")
+            ours.issue("client")
+            stand.wait_for_flows(2)

@@ -157,3 +157,10 @@ def test_a_wrong_cluster_name_is_a_usage_error(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, input="", capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "../x" in done.stderr
+
+
+def test_a_rotated_set_is_read_in_the_order_it_was_written(tmp_path: Path) -> None:
+    names = ["events.log", "events-2026-11-23T01-09-01.716.log", "events-2026-11-23T01-07-00.002.log.gz"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [Path(path).name for path in importer.find_files([tmp_path])] == [names[2], names[1], names[0]]
