@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import json_format
 
-from collectors import decode
+from collectors import decode, json_lines
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.keys import CONTENT, flow_keys
@@ -31,7 +31,9 @@ from warehouse import schema
 from warehouse.errors import CommitConflictError, ImportFailedError
 from warehouse.tables import Lake
 
-CHUNK_LINES = 50_000
+CHUNK_LINES = 20_000
+FEW_LINES = 200
+"""So few lines are read one by one when one of them is odd."""
 STANDARD_INPUT = "-"
 _ATTEMPTS = 10
 _LOST = ("from", "to", "node_name", "state", "source", "flows_lost")
@@ -110,7 +112,7 @@ def import_file(
     digest = hashlib.sha256()
     with _open(path) as stream:
         for chunk in _chunks(stream, path):
-            messages = [message for number, line in chunk if (message := _parse(line, f"{path}:{number}", outcome, ledger)) is not None]
+            messages = _messages(chunk, path, outcome, ledger)
             for _, line in chunk:
                 digest.update(line)
             _store(lake, messages, cluster, recorded, outcome, ledger, seen, added)
@@ -151,6 +153,25 @@ def _chunks(stream: IO[bytes], path: Path | str) -> Iterator[list[tuple[int, byt
         yield chunk
     if failure:
         raise ImportFailedError(f"{path}:{number + 1}: cannot be read on: {failure}. The lines before are stored") from failure
+
+
+def _messages(chunk: list[tuple[int, bytes]], path: Path | str, outcome: Outcome, ledger: _Ledger) -> pa.BinaryArray:
+    """The encoded flows of a chunk: those of the usual kind first, all at once."""
+    usual = [(number, line) for number, line in chunk if json_lines.is_usual(line)]
+    unusual = [(number, line) for number, line in chunk if not json_lines.is_usual(line)]
+    parts: list[pa.BinaryArray] = []
+    waiting = [usual]
+    while waiting:
+        some = waiting.pop()
+        encoded = json_lines.encode([line for _, line in some]) if some else None
+        if encoded is not None:
+            parts.append(encoded)
+        elif len(some) > FEW_LINES:  # some line among them is odd: look for it by halves
+            waiting += [some[: len(some) // 2], some[len(some) // 2 :]]
+        else:
+            unusual += some
+    one_by_one = [message for number, line in sorted(unusual) if (message := _parse(line, f"{path}:{number}", outcome, ledger)) is not None]
+    return pa.concat_arrays([*parts, pa.array(one_by_one, pa.binary())])
 
 
 def _parse(line: bytes, place: str, outcome: Outcome, ledger: _Ledger) -> bytes | None:
@@ -200,7 +221,7 @@ def _moment(timestamp: Any) -> datetime:
 
 def _store(
     lake: Lake,
-    messages: list[bytes],
+    messages: pa.BinaryArray,
     cluster: str,
     recorded: datetime,
     outcome: Outcome,
@@ -220,7 +241,11 @@ def _store(
     span = pc.min_max(rows.column("time")).as_py()
     for attempt in range(_ATTEMPTS):
         version = lake.transaction_version(schema.FLOWS, f"import:{cluster}") or 0
-        held = lake.read(schema.FLOWS, None, [cluster], span["min"], span["max"] + timedelta(microseconds=1))
+        held = lake.read(
+            schema.FLOWS, None if rows["uuid"].null_count else ["uuid"], [cluster], span["min"], span["max"] + timedelta(microseconds=1)
+        )
+        if not rows["uuid"].null_count:  # what has none cannot be one of these
+            held = held.filter(held["uuid"].is_valid())
         stored = collections.Counter(flow_keys(held).to_pylist())
         wanted = [
             row

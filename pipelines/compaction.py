@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from warehouse.errors import CommitConflictError
-from warehouse.files import StoredFile, time_column
+from warehouse.files import StoredFile
 from warehouse.schema import COVERAGE, FLOWS, Table
 from warehouse.tables import Lake
 
@@ -96,7 +96,7 @@ def clusters_to_compact(lake: Lake, *, now: datetime) -> list[str]:
 
 def compact(lake: Lake, task: Task) -> Done | None:
     """Do a task in one commit; None if none of its files has rows of the hour, or another process did it first. Raises LakeError."""
-    column = time_column(task.table)
+    column = task.table.time_column
     type_ = task.table.schema.field(column).type
     begin, end = pa.scalar(task.hour, type_), pa.scalar(task.hour + HOUR, type_)
     field = pc.field(column)

@@ -18,7 +18,6 @@ import duckdb
 import pyarrow as pa
 
 from warehouse.errors import QueryError, QueryLimitError
-from warehouse.files import time_column
 from warehouse.schema import Table
 from warehouse.tables import Lake
 
@@ -85,7 +84,7 @@ def asked_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) 
         return Window()  # what is wrong with it is said when it runs
     finally:
         connection.execute("RESET disabled_optimizers")
-    bound = re.compile(_BOUND.format(name=time_column(table)))
+    bound = re.compile(_BOUND.format(name=table.time_column))
     chain = re.compile(rf"\(?{bound.pattern}( AND {bound.pattern})*\)?")
     starts: list[datetime | None] = []
     ends: list[datetime | None] = []

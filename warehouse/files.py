@@ -151,11 +151,6 @@ def upper_bound(text: str) -> str:
     return text
 
 
-def time_column(table: Table) -> str:
-    """The column a table's `date` is the day of: its first timestamp."""
-    return next(column.name for column in table.columns if column.type == TIMESTAMP)
-
-
 def prune(table: Table, stored: pa.Table, clusters: Collection[str] | None, since: datetime | None, until: datetime | None) -> list[str]:
     """Paths of those `stored` files (flattened add actions) that may hold rows with `since` <= time < `until`.
 
@@ -168,7 +163,7 @@ def prune(table: Table, stored: pa.Table, clusters: Collection[str] | None, sinc
             return [None] * stored.num_rows
         return list(stored[name].cast(type_).cast(storage).to_pylist())
 
-    time_name = time_column(table)
+    time_name = table.time_column
     days = numbers("partition.date", pa.date32(), pa.int32())
     least = numbers(f"min.{time_name}", TIMESTAMP, pa.int64())
     greatest = numbers(f"max.{time_name}", TIMESTAMP, pa.int64())

@@ -143,7 +143,7 @@ class Lake:
             stored = self._stored(table)
         except _FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
-        names = [f"{bound}.{files.time_column(table)}" for bound in ("min", "max")]
+        names = [f"{bound}.{table.time_column}" for bound in ("min", "max")]
         bounds = [stored[name].to_pylist() if name in stored.column_names else [None] * stored.num_rows for name in names]
         keys = [stored[f"partition.{name}"].cast(pa.string()).to_pylist() for name in table.partition_by]
         columns = (stored[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
@@ -208,7 +208,7 @@ class Lake:
         Raises LakeError, ValueError for naive times.
         """
         clusters = None if clusters is None else list(clusters)
-        time_column = files.time_column(table)
+        time_column = table.time_column
         column, instant = pads.field(time_column), table.schema.field(time_column).type
         condition = pads.scalar(True)
         if clusters is not None:
@@ -260,7 +260,7 @@ class Lake:
             stored = self._stored(table)
         except _FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
-        names = [f"{bound}.{files.time_column(table)}" for bound in ("min", "max")]
+        names = [f"{bound}.{table.time_column}" for bound in ("min", "max")]
         if not stored.num_rows or not set(names) <= set(stored.column_names):
             return None, None
         least, greatest = pc.min(stored[names[0]]).as_py(), pc.max(stored[names[1]]).as_py()

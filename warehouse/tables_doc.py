@@ -14,7 +14,7 @@ from warehouse.schema import TABLES, Column, Table
 _INTRODUCTION = """\
 # Tables of the lake
 
-Generated from `warehouse/schema.py` by `make docs`; edit it there.
+Generated from `warehouse/schema/` by `make docs`; edit it there.
 
 The tables are Delta Lake tables, so any engine that reads Delta can open them. Times are UTC with
 microseconds. A column's *Hubble field* is the path in `flow.Flow` that it holds; without one the value is

@@ -1,0 +1,59 @@
+"""What a table is: columns with their types, units and meaning. It does no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+STRINGS = pa.list_(pa.string())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    `field` is the dotted path of the Hubble `flow.Flow` field it holds, empty where the value is ours.
+    """
+
+    name: str
+    type: pa.DataType
+    doc: str
+    field: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of the lake: its columns in storage order, and the columns its folders are named by."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    partition_by: tuple[str, ...]
+    time_column: str = "time"
+    """The timestamp by which a window of rows is read."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Arrow schema of a row, partition columns included."""
+        return pa.schema([pa.field(column.name, column.type) for column in self.columns])
+
+    @property
+    def file_schema(self) -> pa.Schema:
+        """Arrow schema of a data file: without the partition columns, which its path holds."""
+        return pa.schema([pa.field(column.name, column.type) for column in self.columns if column.name not in self.partition_by])
+
+
+def column(name: str, type_: pa.DataType, doc: str, field: str = "", unit: str = "") -> Column:
+    """A column; see Column."""
+    return Column(name=name, type=type_, doc=doc, field=field, unit=unit)
+
+
+def partition_columns(day_of: str = "time") -> tuple[Column, Column]:
+    """The columns `cluster` and `date`, by which most tables are partitioned."""
+    return (
+        column("cluster", pa.string(), "Name of the cluster in Hindcast's configuration"),
+        column("date", pa.date32(), f"Day of `{day_of}`, UTC"),
+    )
