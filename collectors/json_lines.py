@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Sequence
+from typing import Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 
 from collectors import columns
 
@@ -64,7 +66,7 @@ def _schema() -> pa.Schema:
     return pa.schema([pa.field("flow", _type(columns.FLOW)), pa.field("node_name", pa.string()), pa.field("time", pa.string())])
 
 
-def _type(message: Descriptor) -> pa.DataType:
+def _type(message: Any) -> pa.DataType:
     """The JSON form of a message, by protobuf's rules: 64-bit numbers and enums are text."""
     fields = []
     for field in message.fields:
@@ -75,11 +77,11 @@ def _type(message: Descriptor) -> pa.DataType:
     return pa.struct(fields)
 
 
-def _is_any(field: FieldDescriptor) -> bool:
+def _is_any(field: Any) -> bool:
     return field.message_type is not None and field.message_type.full_name == _ANY
 
 
-def _field_type(field: FieldDescriptor) -> pa.DataType:
+def _field_type(field: Any) -> pa.DataType:
     if field.message_type is not None:
         match field.message_type.full_name:
             case name if name == _TIMESTAMP:
@@ -99,7 +101,7 @@ def _field_type(field: FieldDescriptor) -> pa.DataType:
     }[field.cpp_type]
 
 
-def _convert(values: pa.Array, wanted: pa.Field, field: FieldDescriptor) -> pa.Array:
+def _convert(values: pa.Array, wanted: pa.Field, field: Any) -> pa.Array:
     """A JSON column in the form of protobuf's Arrow column. Raises KeyError, pyarrow.ArrowException for what is unusual."""
     if field.is_repeated:
         element = wanted.type.value_field
@@ -108,7 +110,7 @@ def _convert(values: pa.Array, wanted: pa.Field, field: FieldDescriptor) -> pa.A
     return _convert_one(values, wanted, field)
 
 
-def _convert_one(values: pa.Array, wanted: pa.Field, field: FieldDescriptor) -> pa.Array:
+def _convert_one(values: pa.Array, wanted: pa.Field, field: Any) -> pa.Array:
     message = field.message_type
     if message is not None and message.full_name == _WRAPPER:
         return pa.StructArray.from_arrays([values.fill_null(False)], fields=list(wanted.type), mask=values.is_null())
