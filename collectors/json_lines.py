@@ -11,7 +11,6 @@ import functools
 import io
 from collections.abc import Sequence
 from typing import Any
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
