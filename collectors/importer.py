@@ -9,9 +9,11 @@ from __future__ import annotations
 import collections
 import gzip
 import hashlib
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -110,15 +112,15 @@ def import_file(
     outcome = Outcome(source=str(path))
     ledger, seen, added = _Ledger(), collections.Counter[str](), collections.Counter[str]()
     digest = hashlib.sha256()
-    with _open(path) as stream:
-        for chunk in _chunks(stream, path):
-            messages = _messages(chunk, path, outcome, ledger)
-            for _, line in chunk:
-                digest.update(line)
+    with _open(path) as stream, ThreadPoolExecutor(1) as reader:
+        for chunk, encoded in _ahead(reader, _chunks(stream, path)):
+            digest.update(chunk.text)
+            odd = [message for number, line in encoded.odd if (message := _parse(line, f"{path}:{number}", outcome, ledger)) is not None]
+            messages = pa.concat_arrays([*encoded.parts, pa.array(odd, pa.binary())])
             _store(lake, messages, cluster, recorded, outcome, ledger, seen, added)
-            outcome.lines += len(chunk)
+            outcome.lines += len(chunk.lines)
             if progress:
-                progress(len(chunk))
+                progress(len(chunk.lines))
     _store_coverage(lake, ledger, cluster=cluster, recorded=recorded, file_id=digest.hexdigest(), source=str(path))
     return outcome
 
@@ -136,42 +138,82 @@ def _open(path: Path | str) -> Iterator[IO[bytes]]:
         yield cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if Path(path).suffix == ".gz" else plain
 
 
-def _chunks(stream: IO[bytes], path: Path | str) -> Iterator[list[tuple[int, bytes]]]:
-    """Lines with their numbers, some at a time; what was read before an error is given first."""
-    chunk: list[tuple[int, bytes]] = []
-    number = 0
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Some lines of a file, with the number of the first, counted from 1."""
+
+    first: int
+    lines: list[bytes]
+
+    @property
+    def text(self) -> bytes:
+        return b"".join(self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """The flows of a chunk's usual lines, and the other lines with their numbers."""
+
+    parts: list[pa.BinaryArray]
+    odd: list[tuple[int, bytes]]
+
+
+def _chunks(stream: IO[bytes], path: Path | str) -> Iterator[_Chunk]:
+    """The lines, some at a time; what was read before an error is given first."""
+    first = 1
+    lines: list[bytes] = []
     failure: Exception | None = None
-    try:
-        for number, line in enumerate(stream, start=1):
-            chunk.append((number, line))
-            if len(chunk) == CHUNK_LINES:
-                yield chunk
-                chunk = []
-    except (OSError, EOFError) as error:
-        failure = error
-    if chunk:
-        yield chunk
+    while failure is None:
+        try:
+            lines = []
+            lines.extend(itertools.islice(stream, CHUNK_LINES))
+        except (OSError, EOFError) as error:
+            failure = error
+        if not lines:
+            break
+        yield _Chunk(first, lines)
+        first += len(lines)
     if failure:
-        raise ImportFailedError(f"{path}:{number + 1}: cannot be read on: {failure}. The lines before are stored") from failure
+        raise ImportFailedError(f"{path}:{first}: cannot be read on: {failure}. The lines before are stored") from failure
 
 
-def _messages(chunk: list[tuple[int, bytes]], path: Path | str, outcome: Outcome, ledger: _Ledger) -> pa.BinaryArray:
-    """The encoded flows of a chunk: those of the usual kind first, all at once."""
-    usual = [(number, line) for number, line in chunk if json_lines.is_usual(line)]
-    unusual = [(number, line) for number, line in chunk if not json_lines.is_usual(line)]
+def _ahead(reader: Executor, chunks: Iterator[_Chunk]) -> Iterator[tuple[_Chunk, _Encoded]]:
+    """Each chunk with its flows; the next one is encoded while this one is stored."""
+    waiting: tuple[_Chunk, Future[_Encoded]] | None = None
+    failure: ImportFailedError | None = None
+    while True:
+        try:
+            chunk = next(chunks, None)
+        except ImportFailedError as error:
+            chunk, failure = None, error
+        following = None if chunk is None else (chunk, reader.submit(_encode, chunk))
+        if waiting:
+            yield waiting[0], waiting[1].result()
+        waiting = following
+        if waiting is None:
+            break
+    if failure:
+        raise failure
+
+
+def _encode(chunk: _Chunk) -> _Encoded:
+    """The usual lines all at once; where that fails, some line among them is odd and is looked for by halves."""
+    odd: list[tuple[int, bytes]] = []
+    usual: list[tuple[int, bytes]] = []
+    for numbered in enumerate(chunk.lines, start=chunk.first):
+        (usual if json_lines.is_usual(numbered[1]) else odd).append(numbered)
     parts: list[pa.BinaryArray] = []
-    waiting = [usual]
+    waiting = [usual] if usual else []
     while waiting:
         some = waiting.pop()
-        encoded = json_lines.encode([line for _, line in some]) if some else None
+        encoded = json_lines.encode([line for _, line in some])
         if encoded is not None:
             parts.append(encoded)
-        elif len(some) > FEW_LINES:  # some line among them is odd: look for it by halves
-            waiting += [some[: len(some) // 2], some[len(some) // 2 :]]
+        elif len(some) > FEW_LINES:
+            waiting += [some[len(some) // 2 :], some[: len(some) // 2]]
         else:
-            unusual += some
-    one_by_one = [message for number, line in sorted(unusual) if (message := _parse(line, f"{path}:{number}", outcome, ledger)) is not None]
-    return pa.concat_arrays([*parts, pa.array(one_by_one, pa.binary())])
+            odd += some
+    return _Encoded(parts, sorted(odd))
 
 
 def _parse(line: bytes, place: str, outcome: Outcome, ledger: _Ledger) -> bytes | None:

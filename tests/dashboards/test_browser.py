@@ -93,7 +93,8 @@ def test_a_click_on_a_flow_opens_its_fields(page: Page, address: str) -> None:
     page.wait_for_timeout(1500)
     table.hover()
     table.click(position={"x": 500, "y": 60})
-    expect(page.get_by_text("source namespace").first).to_be_visible()
+    expect(page.get_by_role("rowheader", name="verdict", exact=True)).to_be_visible()
+    expect(page.get_by_role("rowheader", name="uuid", exact=True)).to_be_visible()
 
 
 def test_the_dashboard_refuses_to_listen_where_others_could_reach_it(tmp_path: Path) -> None:
