@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hindcast import airflow_server, collect, dashboard, demo, flows, import_files, simulate, sql, status
+from hindcast import airflow_server, check, collect, dashboard, demo, flows, import_files, simulate, sql, status
 from hindcast.console import messages
 from hindcast.maintain import maintain
 from warehouse.errors import HindcastError
@@ -24,6 +24,7 @@ def _commands() -> None:
 
 
 app.command("airflow", epilog="Example: hindcast airflow --config hindcast.yaml --home ./airflow")(airflow_server.airflow)
+app.command("check", epilog="Example: hindcast check --config hindcast.yaml")(check.check)
 app.command("collect", epilog="Example: hindcast collect --config hindcast.yaml")(collect.collect)
 app.command("import", epilog="Example: hindcast import --cluster prod-eu-1 /var/run/cilium/hubble")(import_files.import_files)
 app.command("dashboard", epilog="Example: hindcast dashboard --config hindcast.yaml")(dashboard.dashboard)
