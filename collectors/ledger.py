@@ -25,7 +25,9 @@ from warehouse import schema
 ERROR_DELAY_US = 15_000_000
 """Relay gathers node errors for 10 s before it tells; a break may be this much older than its message."""
 LOSS_DELAY_US = 3_000_000
-"""Losses told of by a LostEvent lie less than this before the last flow that came ahead of it."""
+"""A ring tells of losses at most once a second, and relay sorts: they lie behind a flow that came at most this long before."""
+PAUSE_US = 500_000
+"""Of a longer time in which nothing came of a node only this much counts: whoever paused told nothing meanwhile."""
 REPEAT_US = 300_000_000
 """An outage that goes on is booked this often, so that it shows before it ends."""
 SHORTEST_OUTAGE_US = 1_000_000
@@ -49,6 +51,10 @@ class _Node:
     duplicate_at: int = 0
     steps: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=64))
     """Arrival by our clock, and the longest time between two flows that came then."""
+    awake: int = 0
+    """How long its flows have come, by our clock and without pauses."""
+    ends: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=256))
+    """Its last flow held before each batch that came, and `awake` at that batch."""
     last_gap: int | None = None
     started_at: int | None = None
     seen: int = 0
@@ -108,6 +114,7 @@ class Ledger:
         for code, name in enumerate(names):
             mine = np.flatnonzero(codes == code)
             node = self._nodes.setdefault(name, _Node())
+            node.awake += min(at - node.arrived_at, PAUSE_US)
             node.address, node.arrived_at = address, at
             if node.away is not None:
                 self._back(name, node, at)
@@ -139,6 +146,7 @@ class Ledger:
             self._rows += [] if proven else node.overrun
             node.overrun.clear()
         later = np.sort(later[later > node.until])
+        node.ends.append((node.awake, node.until))
         if later.size:
             whole = np.concatenate(([node.until], later))
             longest = int(np.argmax(np.diff(whole)))
@@ -161,8 +169,7 @@ class Ledger:
         times = [moment.ToMicroseconds() for field_ in ("first", "last") if event.HasField(field_) for moment in (getattr(event, field_),)]
         node = self._nodes.get(name)
         if node is not None and node.until is not None:
-            # It is told up to a second after the loss, through a relay later still, and may sum up several.
-            times += [node.until, *(first for _, first, last in node.steps if last >= node.until - LOSS_DELAY_US)]
+            times += [node.until, *(end for awake, end in node.ends if awake >= node.awake - LOSS_DELAY_US)]
         source = flow_pb2.LostEventSource.Name(event.source) if event.source in flow_pb2.LostEventSource.values() else str(event.source)
         interval = _moment(min([told, *times])), _moment(max([told, *times]) + 1)
         row = coverage_row(self._cluster, interval, name, "lost", source, None, event.num_events_lost, None)
