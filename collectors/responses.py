@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
@@ -14,9 +15,12 @@ from collectors.hubble_api.observer import observer_pb2
 
 # Tags on the wire: the field's number and "of this many bytes" (2) in one varint.
 _FLOW_TAG = 0x0A  # 1
-_NODE_NAME_TAG = b"\xc2\x3e"  # 1000
-_TIME_TAG = b"\xca\x3e"  # 1001
+_NODE_NAME_TAG = (0xC2, 0x3E)  # 1000
+_TIME_TAG = (0xCA, 0x3E)  # 1001
 _MORE = 0x80  # a byte of a varint with this bit is not its last
+_LOOK_AHEAD = bytes(8)
+"""More than is ever looked at beyond a message's end."""
+_Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +37,21 @@ class Responses:
 
 def split(messages: Sequence[bytes]) -> Responses:
     """Take responses apart; what cannot be read is set aside and stops nothing."""
-    flows: list[bytes | memoryview] = []
+    whole = b"".join([*messages, _LOOK_AHEAD])
+    ends = np.cumsum(np.fromiter(map(len, messages), np.int64, len(messages)))
+    begins = np.concatenate(([0], ends[:-1])) if len(messages) else ends
+    first, last, usual = _flow_spans(np.frombuffer(whole, np.uint8), begins, ends)
+    cut = _cut(whole, begins, first, last)
+    unusual = np.flatnonzero(~usual)
+    if not unusual.size:
+        return Responses(flows=cut, others=(), rejected=())
+    flows = cut.filter(pa.array(usual))
     others: list[tuple[int, observer_pb2.GetFlowsResponse]] = []
     rejected: list[Rejected] = []
-    add = flows.append
-    for position, message in enumerate(messages):
-        span = _flow_span(message)
-        if span is not None:
-            add(memoryview(message)[span[0] : span[1]])
-            continue
+    parsed: list[tuple[int, bytes]] = []
+    before = np.cumsum(usual)
+    for position in unusual.tolist():
+        message = messages[position]
         try:
             response = observer_pb2.GetFlowsResponse.FromString(message)
         except DecodeError as error:
@@ -50,54 +60,59 @@ def split(messages: Sequence[bytes]) -> Responses:
             continue
         kind = response.WhichOneof("response_types")
         if kind == "flow":
-            add(response.flow.SerializeToString())
+            parsed.append((int(before[position]), response.flow.SerializeToString()))
         elif kind in ("lost_events", "node_status"):
-            others.append((len(flows), response))
+            others.append((int(before[position]) + len(parsed), response))
         else:
             rejected.append(Rejected(position=position, message=message, reason="a GetFlowsResponse without anything this version knows"))
-    return Responses(flows=_joined(flows), others=tuple(others), rejected=tuple(rejected))
+    return Responses(flows=_with(flows, parsed), others=tuple(others), rejected=tuple(rejected))
 
 
-def _flow_span(message: bytes) -> tuple[int, int] | None:
-    """Where in a response its flow stands; None unless it has one of the two common forms.
+def _flow_spans(data: npt.NDArray[np.uint8], begins: _Numbers, ends: _Numbers) -> tuple[_Numbers, _Numbers, npt.NDArray[np.bool_]]:
+    """Where each message's flow begins and ends, and whether that is sure: it is if the message has one of the two common forms.
 
     Go writes a oneof last (node name, time, flow), most others in order of numbers (flow, node name, time). Parsing
     every response only to serialize its flow again would cost more than all the rest.
     """
-    size = len(message)
-    try:
-        begin = 0
-        if message[0] == _FLOW_TAG:
-            begin, end = _delimited(message, 1)
-            return (begin, end) if end == size or message.startswith((_NODE_NAME_TAG, _TIME_TAG), end) else None
-        if message.startswith(_NODE_NAME_TAG):
-            begin = 3 + message[2]
-        if message.startswith(_TIME_TAG, begin):
-            begin += 3 + message[begin + 2]
-        if message[begin] != _FLOW_TAG:
-            return None
-        begin, end = _delimited(message, begin + 1)
-    except IndexError:
-        return None
-    return (begin, end) if end == size else None
+    farthest = len(data) - len(_LOOK_AHEAD)
+
+    def tagged(places: _Numbers, tag: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = (data[places] == tag[0]) & (data[places + 1] == tag[1]) & (data[places + 2] < _MORE)
+        return found
+
+    place = begins
+    for tag in (_NODE_NAME_TAG, _TIME_TAG):
+        behind = np.minimum(place + 3 + data[place + 2], farthest)
+        place = np.where(tagged(place, tag), behind, place)
+    sizes = [data[place + byte].astype(np.int64) for byte in (1, 2, 3)]
+    short, middling = sizes[0] < _MORE, sizes[1] < _MORE
+    low = sizes[0] & 0x7F
+    length = np.where(short, low, np.where(middling, low | sizes[1] << 7, low | (sizes[1] & 0x7F) << 7 | sizes[2] << 14))
+    first = place + 2 + ~short + (~short & ~middling)
+    last = first + length
+    usual = (data[place] == _FLOW_TAG) & (short | middling | (sizes[2] < _MORE)) & (last <= ends)
+    last = np.where(usual, last, begins)
+    goes_on = (place == begins) & (tagged(last, _NODE_NAME_TAG) | tagged(last, _TIME_TAG))
+    usual &= (last == ends) | goes_on
+    return np.where(usual, first, begins), np.where(usual, last, begins), usual
 
 
-def _delimited(message: bytes, position: int) -> tuple[int, int]:
-    """Begin and end of a value whose length stands at `position`, in at most three bytes; raises IndexError if it is longer."""
-    first = message[position]
-    if first < _MORE:
-        return position + 1, position + 1 + first
-    second = message[position + 1]
-    if second < _MORE:
-        return position + 2, position + 2 + (first & 0x7F | second << 7)
-    third = message[position + 2]
-    if third >= _MORE:
-        raise IndexError(position)
-    return position + 3, position + 3 + (first & 0x7F | (second & 0x7F) << 7 | third << 14)
+def _cut(whole: bytes, begins: _Numbers, first: _Numbers, last: _Numbers) -> pa.BinaryArray:
+    """The bytes from `first` to `last` of each message."""
+    count = len(begins)
+    offsets = np.zeros(3 * count + 1, np.int32)  # what stands before the flow, the flow, what stands behind it
+    offsets[0:-1:3], offsets[1::3], offsets[2::3] = begins, first, last
+    offsets[-1] = last[-1] if count else 0
+    parts = pa.Array.from_buffers(pa.binary(), 3 * count, [None, pa.py_buffer(offsets), pa.py_buffer(whole)])
+    return parts.take(pa.array(np.arange(1, 3 * count, 3)))
 
 
-def _joined(parts: list[bytes | memoryview]) -> pa.BinaryArray:
-    """One array of them all, each byte copied once."""
-    offsets = np.zeros(len(parts) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, parts), np.int32, len(parts)), out=offsets[1:])
-    return pa.Array.from_buffers(pa.binary(), len(parts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(parts))])
+def _with(flows: pa.BinaryArray, more: list[tuple[int, bytes]]) -> pa.BinaryArray:
+    """The flows with some more at their places, each given as the number of those that come before it."""
+    if not more:
+        return flows
+    parts, done = [], 0
+    for place, flow in more:
+        parts += [flows[done:place], pa.array([flow], pa.binary())]
+        done = place
+    return pa.concat_arrays([*parts, flows[done:]])
