@@ -14,12 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import config, engine, redaction, sql_process
-from warehouse.access import Principal, Scope, glob, scope_of
+from warehouse import config, engine, ownership, scoping, sql_process
+from warehouse.access import Principal, Scope, scope_of
 from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
-from warehouse.engine import Limits, Window, literal
+from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
-from warehouse.schema import COVERAGE, FLOWS, TABLES
+from warehouse.schema import COVERAGE, FLOWS, TABLES, Table
 from warehouse.tables import Lake
 
 BUCKETS = 60
@@ -93,14 +93,14 @@ class Door:
 
     def scope(self, principal: Principal) -> Scope:
         """What a principal may see, by the grants of now."""
-        return scope_of(principal, self._ownership.grants)
+        return scope_of(principal, ownership.grants_of(self._ownership))
 
     def flows(self, principal: Principal, wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: Limits = _USUAL) -> Answer:
         """The newest flows that match, newest first. Raises AccessDeniedError, QueryError, LakeError."""
         names = list(columns) if columns else FLOWS.schema.names
         picked = ", ".join(f'"{name}"' for name in names)
         where, values = _conditions(wanted)
-        sql = f'SELECT {picked} FROM visible WHERE {where} ORDER BY "time" DESC, uuid'
+        sql = f'SELECT {picked} FROM visible_flows WHERE {where} ORDER BY "time" DESC, uuid'
         return self._ask(principal, sql, values, wanted, limits)
 
     def timeline(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
@@ -108,7 +108,7 @@ class Door:
         width = bucket_width(wanted, buckets)
         where, values = _conditions(wanted)
         sql = f"""SELECT time_bucket(?, "time", ?) AS start, verdict, sum(flow_count)::BIGINT AS flows
-            FROM visible WHERE {where} GROUP BY ALL ORDER BY ALL"""
+            FROM visible_flows WHERE {where} GROUP BY ALL ORDER BY ALL"""
         return self._ask(principal, sql, [width, wanted.since, *values], wanted, replace(limits, rows=1_000_000))
 
     def values(self, principal: Principal, column: str, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
@@ -117,7 +117,7 @@ class Door:
             raise QueryError(f"flows has no column {column!r}")
         where, values = _conditions(wanted)
         sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
-            FROM visible WHERE {where} AND "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
+            FROM visible_flows WHERE {where} AND "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
         return self._ask(principal, sql, values, wanted, limits)
 
     def sql(self, principal: Principal, text: str, *, window: Window = _ALWAYS, limits: Limits = _USUAL) -> Answer:
@@ -135,7 +135,7 @@ class Door:
             with engine.connect(limits) as connection:
                 files = self._add_views(connection, scope, window, ())
                 tables = {
-                    "flows": connection.sql("SELECT * FROM visible").to_arrow_table(),
+                    "flows": connection.sql("SELECT * FROM visible_flows").to_arrow_table(),
                     "coverage": connection.sql("SELECT * FROM visible_coverage").to_arrow_table(),
                 }
             rows, cut = sql_process.run(text, tables, limits)
@@ -199,12 +199,21 @@ class Door:
         return rows, cut, window, files
 
     def _add_views(self, connection: Any, scope: Scope, window: Window, clusters: Sequence[str]) -> int:
-        """The views `visible` (flows) and `visible_coverage`."""
-        files = engine.add_view(connection, self._lake, FLOWS, window, clusters or None)
-        engine.add_view(connection, self._lake, COVERAGE, _with_margin(window))
-        connection.execute(f"CREATE VIEW visible AS {visible_flows(scope, self._ownership.peer_detail, window)}")
-        seen = "true" if scope.everything else _any([f"cluster GLOB {literal(glob(p))}" for p in _cluster_patterns(scope)])
-        connection.execute(f"CREATE VIEW visible_coverage AS SELECT * FROM coverage WHERE {seen}")
+        """The views `visible_flows` and `visible_coverage`; gives the number of files of flows."""
+        files = self.add_visible(connection, scope, FLOWS, window, clusters)
+        self.add_visible(connection, scope, COVERAGE, _with_margin(window))
+        return files
+
+    def add_visible(self, connection: Any, scope: Scope, table: Table, window: Window, clusters: Sequence[str] = ()) -> int:
+        """A view `visible_TABLE` of what a scope shows of a table in the window and, where any are named, of the clusters.
+
+        Gives the number of files it may read. Every question is to be asked of such views alone. Raises LakeError.
+        """
+        seen = scoping.clusters_seen(scope, self._lake.clusters(table))
+        seen = [cluster for cluster in seen if not clusters or cluster in clusters]
+        files = engine.add_view(connection, self._lake, table, window, None if scope.everything and not clusters else seen)
+        query = scoping.visible(scope, table, window, seen, peer_detail=self._ownership.peer_detail)
+        connection.execute(f"CREATE OR REPLACE VIEW visible_{table.name} AS {query}")
         return files
 
     def _coverage(self, scope: Scope, window: Window, clusters: Sequence[str], rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:
@@ -224,44 +233,6 @@ class Door:
 def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:
     """How long each part of a timeline is: whole seconds, at least one."""
     return timedelta(seconds=max(1, -(-(wanted.until - wanted.since) // timedelta(seconds=buckets))))
-
-
-def visible_flows(scope: Scope, peer_detail: str, window: Window) -> str:
-    """The query that gives a scope's flows, with empty columns where the other side must not be known.
-
-    Two scans and no OR over both sides: only so DuckDB can leave out what cannot match.
-    """
-    times = [
-        f'"time" {sign} {literal(bound.isoformat())}::TIMESTAMPTZ' for sign, bound in ((">=", window.since), ("<", window.until)) if bound
-    ]
-    within = " AND ".join(times) or "true"
-    names = FLOWS.schema.names
-    if scope.everything:
-        return f"SELECT * FROM flows WHERE {within}"
-    owned = {side: _owned(scope, side) for side in ("source", "destination")}
-
-    def columns(peer: str) -> str:
-        hidden = redaction.hidden_columns(peer, peer_detail)
-        foreign = f"({peer}_namespace IS NOT NULL AND NOT {owned[peer]})"
-        return ", ".join(
-            f'CASE WHEN {foreign} THEN NULL ELSE "{name}" END AS "{name}"' if name in hidden else f'"{name}"' for name in names
-        )
-
-    return f"""SELECT {columns("destination")} FROM flows WHERE {within} AND {owned["source"]}
-        UNION ALL
-        SELECT {columns("source")} FROM flows WHERE {within} AND {owned["destination"]} AND NOT {owned["source"]}"""
-
-
-def _owned(scope: Scope, side: str) -> str:
-    """A condition that is true or false, never null."""
-    column = f"{side}_namespace"
-    parts = [f"cluster GLOB {literal(glob(cluster))}" for cluster in scope.clusters]
-    for pattern in scope.owned:
-        here = "true" if pattern.cluster == "*" else f"cluster GLOB {literal(glob(pattern.cluster))}"
-        plain = not set("*?") & set(pattern.namespace)
-        name = f"{column} = {literal(pattern.namespace)}" if plain else f"{column} GLOB {literal(glob(pattern.namespace))}"
-        parts.append(f"({here} AND coalesce({name}, false))" if not plain else f"({here} AND {column} IS NOT NULL AND {name})")
-    return f"coalesce({_any(parts)}, false)"
 
 
 def _conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
@@ -289,10 +260,6 @@ def _conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
     among(["source_port", "destination_port"], wanted.ports)
     among(["node_name"], wanted.nodes)
     return " AND ".join(parts), values
-
-
-def _cluster_patterns(scope: Scope) -> list[str]:
-    return sorted({*scope.clusters, *(pattern.cluster for pattern in scope.owned)})
 
 
 def _with_margin(window: Window) -> Window:

@@ -234,6 +234,14 @@ class Lake:
         folders = pads.partitioning(pa.schema([table.schema.field(name) for name in table.partition_by]), flavor="hive")
         return pads.dataset(paths, schema=table.schema, format="parquet", filesystem=self._filesystems[table.name], partitioning=folders)
 
+    def clusters(self, table: Table) -> list[str]:
+        """Names of the clusters the table holds rows of, sorted. Raises LakeError."""
+        try:
+            found = self._stored(table)["partition.cluster"].unique().to_pylist()
+        except _FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
+        return sorted(name for name in found if name is not None)
+
     @property
     def is_local(self) -> bool:
         """Whether the tables are folders of this machine."""

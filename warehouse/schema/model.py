@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pyarrow as pa
 
@@ -34,6 +35,8 @@ class Table:
     partition_by: tuple[str, ...]
     time_column: str = "time"
     """The timestamp by which a window of rows is read."""
+    row_span: timedelta = timedelta(0)
+    """How much time a row stands for, from its `time_column` on; 0 for a moment."""
 
     @property
     def schema(self) -> pa.Schema:

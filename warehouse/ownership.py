@@ -1,0 +1,167 @@
+"""The sources of ownership -> grants, each with its reason: the file, labels and annotations of namespaces, RoleBindings. Pure.
+
+What a grant means for a principal is warehouse.access' work, reading the recorded configuration warehouse.query's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+
+from warehouse import config
+from warehouse.access import WHOLE_CLUSTERS, Grant
+from warehouse.selectors import Selector
+
+_ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamespaceVersion:
+    """A namespace as it was in [valid_from, valid_to); None: it still is."""
+
+    cluster: str
+    name: str
+    uid: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    valid_from: datetime
+    valid_to: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BindingVersion:
+    """A RoleBinding as it was in [valid_from, valid_to): `subjects` as (kind, name, namespace)."""
+
+    cluster: str
+    namespace: str
+    name: str
+    role: str
+    subjects: Sequence[tuple[str, str, str | None]]
+    valid_from: datetime
+    valid_to: datetime | None = None
+
+
+def grants_of(
+    ownership: config.Ownership, namespaces: Iterable[NamespaceVersion] = (), bindings: Iterable[BindingVersion] = ()
+) -> tuple[Grant, ...]:
+    """All grants and denials that the sources give together."""
+    versions, bound = list(namespaces), list(bindings)
+    reborn = _reborn(versions)
+    grants: list[Grant] = []
+    for number, grant in enumerate(ownership.grants):
+        grants.extend(_of_file(grant, f"ownership.grants[{number}]", versions, reborn))
+    for number, source in enumerate(ownership.sources):
+        where = f"ownership.sources[{number}]"
+        if source.kind == "role_bindings":
+            grants.extend(_of_bindings(source, where, bound))
+        else:
+            grants.extend(_of_namespaces(source, where, versions))
+    return _joined(grants)
+
+
+def _of_file(
+    grant: config.Grant, where: str, versions: Sequence[NamespaceVersion], reborn: Sequence[tuple[str, str, datetime]]
+) -> Iterator[Grant]:
+    reason = f"{where}: {grant.reason}" if grant.reason else where
+    role = grant.role or "namespace-owner"
+    for cluster in grant.clusters:
+        given = Grant(
+            subject=grant.subject,
+            role=role,
+            cluster=cluster,
+            namespace=None,
+            since=grant.since,
+            until=grant.until,
+            is_denial=grant.deny,
+            reason=reason,
+        )
+        if role in WHOLE_CLUSTERS or (grant.deny and not grant.namespaces and grant.selector is None):
+            yield given
+        # A name that was deleted and made anew is another namespace: without a time, the newest is meant.
+        cut = () if grant.since or grant.deny else tuple(one for one in reborn if fnmatchcase(one[0], cluster.replace("[", "[[]")))
+        for namespace in grant.namespaces if role not in WHOLE_CLUSTERS else ():
+            mine = tuple(one for one in cut if fnmatchcase(one[1], namespace.replace("[", "[[]")))
+            yield replace(given, namespace=namespace, not_before=mine)
+        if grant.selector is not None:
+            selector = Selector.parse(grant.selector)
+            for version in versions:
+                if selector.matches(version.labels) and given.covers(version.cluster, version.name):
+                    yield from _while(given, version, f"{reason}: labels match {grant.selector}")
+
+
+def _of_namespaces(source: config.OwnershipSource, where: str, versions: Sequence[NamespaceVersion]) -> Iterator[Grant]:
+    for version in versions:
+        held = version.labels if source.kind == "label" else version.annotations
+        value = held.get(source.key or "", "")
+        for name in [value] if source.kind == "label" else value.split(","):
+            if name.strip() and _among(version.cluster, source.clusters):
+                subject = source.subject.replace("{value}", name.strip())
+                given = Grant(subject=subject, role="namespace-owner", cluster=version.cluster, namespace=version.name, reason=where)
+                yield from _while(given, version, f"{where}: {source.kind} {source.key}={name.strip()}")
+
+
+def _of_bindings(source: config.OwnershipSource, where: str, bindings: Sequence[BindingVersion]) -> Iterator[Grant]:
+    for binding in bindings:
+        if binding.role not in source.roles or not _among(binding.cluster, source.clusters):
+            continue
+        for kind, name, namespace in binding.subjects:
+            match kind:
+                case "Group":
+                    subject = f"group:{name}"
+                case "ServiceAccount":
+                    subject = f"system:serviceaccount:{namespace or binding.namespace}:{name}"
+                case _ if name.startswith("group:"):  # a user whom someone called so to pass for a group
+                    continue
+                case _:
+                    subject = name
+            yield Grant(
+                subject=subject,
+                role="namespace-owner",
+                cluster=binding.cluster,
+                namespace=binding.namespace,
+                since=binding.valid_from,
+                until=binding.valid_to,
+                reason=f"{where}: RoleBinding {binding.namespace}/{binding.name} gives {binding.role}",
+            )
+
+
+def _while(given: Grant, version: NamespaceVersion, reason: str) -> Iterator[Grant]:
+    """A grant of a namespace for the time of one of its versions, within the grant's own time."""
+    since = version.valid_from if given.since is None else max(given.since, version.valid_from)
+    ends = [end for end in (given.until, version.valid_to) if end is not None]
+    until = min(ends, default=None)
+    if until is None or since < until:
+        yield replace(given, cluster=version.cluster, namespace=version.name, since=since, until=until, reason=reason)
+
+
+def _reborn(versions: Sequence[NamespaceVersion]) -> list[tuple[str, str, datetime]]:
+    """(cluster, namespace, since when) of the newest of namespaces that were deleted and made anew."""
+    born: dict[tuple[str, str], dict[str, datetime]] = {}
+    for version in versions:
+        of_name = born.setdefault((version.cluster, version.name), {})
+        of_name[version.uid] = min(version.valid_from, of_name.get(version.uid, version.valid_from))
+    return [(cluster, name, max(uids.values())) for (cluster, name), uids in sorted(born.items()) if len(uids) > 1]
+
+
+def _joined(grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """Grants that differ only in times that touch, made one: every new version of a namespace repeats them."""
+    spans: dict[Grant, list[tuple[datetime, datetime]]] = {}
+    for grant in grants:
+        spans.setdefault(replace(grant, since=None, until=None), []).append((grant.since or _ALWAYS[0], grant.until or _ALWAYS[1]))
+    joined = []
+    for grant, times in spans.items():
+        merged: list[tuple[datetime, datetime]] = []
+        for since, until in sorted(times):
+            if merged and since <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], until))
+            else:
+                merged.append((since, until))
+        for since, until in merged:
+            joined.append(replace(grant, since=None if since == _ALWAYS[0] else since, until=None if until == _ALWAYS[1] else until))
+    return tuple(joined)
+
+
+def _among(cluster: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(cluster, pattern.replace("[", "[[]")) for pattern in patterns)

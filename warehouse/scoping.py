@@ -1,0 +1,211 @@
+"""A table under a scope: the relation that holds just what a principal may see, at the time of each row. Pure.
+
+Four kinds of tables, told apart by their columns, so that one that is new is put under the rule without being named here:
+two sides (`source_namespace` and `destination_namespace`), of a namespace (`namespace`), the ledger (what is known of
+clusters), and all others, which only who sees everything sees. What must not be known of a side is empty in the relation.
+
+A namespace may be owned for a time only. The names are always a plain IN, by which files are pruned; times are asked only
+of rows of namespaces whose owner changed within the window. Two scans and no OR over both sides: only so DuckDB prunes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from warehouse import redaction
+from warehouse.access import Grant, Scope, glob, is_plain
+from warehouse.engine import Window, literal
+from warehouse.schema import COVERAGE, Table
+
+BY_CLUSTER = frozenset({COVERAGE.name})
+"""Tables that every owner of something in a cluster sees of that cluster."""
+SIDES = ("source", "destination")
+
+
+def visible(scope: Scope, table: Table, window: Window, clusters: Iterable[str], *, peer_detail: str = "workload") -> str:
+    """The query for what a scope shows of the view that is named as the table, in the window.
+
+    `clusters` are those the view may hold rows of; rows of any other are not shown.
+    """
+    within = _within(table, window)
+    if scope.everything:
+        return f"SELECT * FROM {table.name} WHERE {within}"
+    columns = set(table.schema.names)
+    parts: list[str] = []
+    for decided, names in _grouped(scope, table, window, clusters).items():
+        here = f"cluster IN ({', '.join(literal(name) for name in names)}) AND {within}"
+        rule = _Rule(table, decided)
+        if table.name in BY_CLUSTER or rule.sees_all:
+            parts.append(f"SELECT * FROM {table.name} WHERE {here}")
+        elif columns >= {f"{side}_namespace" for side in SIDES}:
+            parts.extend(_two_sided(table, rule, here, peer_detail))
+        elif "namespace" in columns:
+            parts.append(f"SELECT * FROM {table.name} WHERE {here} AND {rule.prunes('namespace')} AND {rule.owns('namespace')}")
+            if rule.has_whole:
+                parts.append(f"SELECT * FROM {table.name} WHERE {here} AND namespace IS NULL AND {rule.whole()}")
+    return "\nUNION ALL\n".join(parts) or f"SELECT * FROM {table.name} WHERE false"
+
+
+def clusters_seen(scope: Scope, clusters: Iterable[str]) -> list[str]:
+    """Those clusters of which anything may be seen."""
+    return sorted(cluster for cluster in set(clusters) if scope.sees_cluster(cluster))
+
+
+def _grouped(scope: Scope, table: Table, window: Window, clusters: Iterable[str]) -> dict[tuple[Grant, ...], list[str]]:
+    """Clusters by what is decided for them in the window: the same grants and denials, whatever the cluster's name."""
+    groups: dict[tuple[Grant, ...], list[str]] = {}
+    for cluster in clusters_seen(scope, clusters):
+        decided = []
+        for grant in (*scope.grants, *scope.denials):
+            if not replace(grant, namespace=None).covers(cluster, None):
+                continue
+            clipped = _clipped(grant, window, table.row_span)
+            if clipped is not None:
+                cuts = tuple(cut for cut in grant.not_before if cut[0] == cluster)
+                decided.append(replace(clipped, subject="", role="namespace-owner", cluster="*", reason="", not_before=cuts))
+        if any(not grant.is_denial for grant in decided):
+            groups.setdefault(tuple(dict.fromkeys(decided)), []).append(cluster)
+    return groups
+
+
+def _clipped(grant: Grant, window: Window, row_span: timedelta) -> Grant | None:
+    """A grant without the bounds that lie outside of the window; None if it holds at no time of it."""
+    start, end = window.since, window.until and window.until + row_span
+    if (grant.until and start and grant.until <= start) or (grant.since and end and grant.since >= end):
+        return None
+    return replace(
+        grant,
+        since=None if grant.since and start and grant.since <= start else grant.since,
+        until=None if grant.until and end and grant.until >= end else grant.until,
+    )
+
+
+class _Rule:
+    """What is decided for a group of clusters, as conditions on the rows of a table."""
+
+    def __init__(self, table: Table, decided: Sequence[Grant]) -> None:
+        self._table = table
+        self._grants = [grant for grant in decided if not grant.is_denial]
+        self._denials = [grant for grant in decided if grant.is_denial]
+        self.has_whole = any(grant.namespace is None for grant in self._grants)
+        always = any(grant.namespace is None and grant.since is None and grant.until is None for grant in self._grants)
+        self.sees_all = always and not self._denials
+
+    def owns(self, column: str) -> str:
+        """Whether the namespace in a column is owned at the row's time; true or false, never null."""
+        given = _any(self._names(column, self._grants, self._throughout))
+        taken = _any(self._names(column, self._denials, self._ever)) if self._denials else "false"
+        return f"coalesce({column} IS NOT NULL AND {given} AND NOT coalesce({taken}, false), false)"
+
+    def prunes(self, column: str) -> str:
+        """A condition that holds wherever `owns` does, and that files are pruned by."""
+        if any(grant.namespace is None or not is_plain(grant.namespace) for grant in self._grants):
+            return "true"
+        return f"{column} IN ({', '.join(literal(name) for name in sorted({grant.namespace or '' for grant in self._grants}))})"
+
+    def whole(self) -> str:
+        """Whether the cluster is seen whole at the row's time."""
+        given = _any([self._throughout(grant) for grant in self._grants if grant.namespace is None])
+        taken = _any([self._ever(grant) for grant in self._denials if grant.namespace is None])
+        return f"({given} AND NOT {taken})"
+
+    def _names(self, column: str, grants: Sequence[Grant], when: Callable[[Grant], str]) -> list[str]:
+        """Conditions on the name and the time, plain names of the same time as one IN."""
+        plain: dict[str, set[str]] = {}
+        others: list[str] = []
+        for grant in grants:
+            time = when(grant)
+            if grant.namespace is None:
+                others.append(time)
+            elif is_plain(grant.namespace) and not grant.not_before:
+                plain.setdefault(time, set()).add(grant.namespace)
+            else:
+                name = f"{column} GLOB {literal(glob(grant.namespace))}"
+                cuts = [f"NOT ({column} = {literal(cut[1])} AND {self._start()} < {_time(cut[2])})" for cut in grant.not_before]
+                others.append(f"({' AND '.join([name, time, *cuts])})")
+        lists = [f"({column} IN ({', '.join(map(literal, sorted(names)))}) AND {time})" for time, names in plain.items()]
+        return [*lists, *others]
+
+    def _start(self) -> str:
+        return f'"{self._table.time_column}"'
+
+    def _throughout(self, grant: Grant) -> str:
+        """Whether a grant holds for all of the time a row stands for; a row that holds for long (a version) need only touch it."""
+        start = self._start()
+        parts = []
+        if "valid_to" in self._table.schema.names:
+            if grant.until is not None:
+                parts.append(f"valid_from < {_time(grant.until)}")
+            if grant.since is not None:
+                parts.append(f"(valid_to IS NULL OR valid_to > {_time(grant.since)})")
+        else:
+            if grant.since is not None:
+                parts.append(f"{start} >= {_time(grant.since)}")
+            if grant.until is not None:
+                last = grant.until - self._table.row_span
+                parts.append(f"{start} {'<=' if self._table.row_span else '<'} {_time(last)}")
+        return f"({' AND '.join(parts)})" if parts else "true"
+
+    def _ever(self, grant: Grant) -> str:
+        """Whether a grant holds at any moment that a row stands for."""
+        start = self._start()
+        parts = []
+        if grant.until is not None:
+            parts.append(f"{start} < {_time(grant.until)}")
+        if grant.since is not None:
+            if "valid_to" in self._table.schema.names:
+                parts.append(f"(valid_to IS NULL OR valid_to > {_time(grant.since)})")
+            else:
+                first = grant.since - self._table.row_span
+                parts.append(f"{start} {'>' if self._table.row_span else '>='} {_time(first)}")
+        return f"({' AND '.join(parts)})" if parts else "true"
+
+
+def _two_sided(table: Table, rule: _Rule, here: str, peer_detail: str) -> list[str]:
+    """The scan of what leaves owned namespaces, and that of what else arrives there."""
+    owned = {side: f"({rule.owns(f'{side}_namespace')} AND {_is_local(table, side)})" for side in SIDES}
+    scans = []
+    for mine, peer in (SIDES, SIDES[::-1]):
+        hidden = redaction.hidden_columns(table, peer, peer_detail)
+        columns = ", ".join(
+            f'CASE WHEN _foreign THEN NULL ELSE "{name}" END AS "{name}"' if name in hidden else f'"{name}"' for name in table.schema.names
+        )
+        once = f" AND NOT {owned[peer]}" if mine == "destination" else ""
+        scans.append(
+            f"SELECT {columns} FROM (SELECT *, {peer}_namespace IS NOT NULL AND NOT {owned[peer]} AS _foreign FROM {table.name} "
+            f"WHERE {here} AND {rule.prunes(f'{mine}_namespace')} AND {owned[mine]}{once})"
+        )
+    if rule.has_whole:  # what has no namespace on either side is a cluster's own
+        neither = " AND ".join(f"{side}_namespace IS NULL" for side in SIDES)
+        scans.append(f"SELECT * FROM {table.name} WHERE {here} AND {neither} AND {rule.whole()}")
+    return scans
+
+
+def _is_local(table: Table, side: str) -> str:
+    """Whether a side is in the cluster that saw the flow: in a mesh, a namespace of that name elsewhere is another's."""
+    name = f"{side}_cluster_name"
+    if name not in table.schema.names:
+        return "true"
+    same = [f"{name} IS NULL", f"{name} IN (cluster, 'default')"]
+    if "node_name" in table.schema.names:
+        same.append(f"coalesce({name} = split_part(node_name, '/', 1), false)")
+    return _any(same)
+
+
+def _within(table: Table, window: Window) -> str:
+    if "valid_to" in table.schema.names:
+        parts = [f"valid_from < {_time(window.until)}"] if window.until else []
+        parts += [f"(valid_to IS NULL OR valid_to > {_time(window.since)})"] if window.since else []
+    else:
+        parts = [f'"{table.time_column}" {sign} {_time(bound)}' for sign, bound in ((">=", window.since), ("<", window.until)) if bound]
+    return " AND ".join(parts) or "true"
+
+
+def _time(moment: datetime) -> str:
+    return f"{literal(moment.isoformat())}::TIMESTAMPTZ"
+
+
+def _any(parts: Sequence[str]) -> str:
+    return "(" + (" OR ".join(parts) or "false") + ")"
