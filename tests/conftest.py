@@ -22,6 +22,12 @@ from warehouse import config, schema
 from warehouse.tables import Lake
 
 PATIENCE_SECONDS = 30.0
+_LATE = ("peers", "airflow", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is quick comes first; what starts whole programs of others after it, in this order."""
+    items.sort(key=lambda item: max((_LATE.index(name) + 1 for name in _LATE if item.get_closest_marker(name)), default=0))
 
 
 def wait_for(condition: Callable[[], Any], *, what: str, seconds: float = PATIENCE_SECONDS) -> Any:
