@@ -168,9 +168,8 @@ def prune(table: Table, stored: pa.Table, clusters: Collection[str] | None, sinc
     least = numbers(f"min.{time_name}", TIMESTAMP, pa.int64())
     greatest = numbers(f"max.{time_name}", TIMESTAMP, pa.int64())
     found = []
-    for path, cluster, day, first, last in zip(
-        stored["path"].to_pylist(), stored["partition.cluster"].to_pylist(), days, least, greatest, strict=True
-    ):
+    of = stored["partition.cluster"].to_pylist() if "partition.cluster" in stored.column_names else [None] * stored.num_rows
+    for path, cluster, day, first, last in zip(stored["path"].to_pylist(), of, days, least, greatest, strict=True):
         if clusters is not None and cluster is not None and cluster not in clusters:
             continue
         if start is not None and ((day is not None and (day + 1) * _DAY <= start) or (last is not None and last + _SLACK < start)):

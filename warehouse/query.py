@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import config, engine, ownership, scoping, sql_process
+from warehouse import config, engine, grants, scoping, sql_process
 from warehouse.access import Principal, Scope, scope_of
 from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.engine import Limits, Window
@@ -93,7 +93,7 @@ class Door:
 
     def scope(self, principal: Principal) -> Scope:
         """What a principal may see, by the grants of now."""
-        return scope_of(principal, ownership.grants_of(self._ownership))
+        return scope_of(principal, grants.in_force(self._lake, self._ownership))
 
     def flows(self, principal: Principal, wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: Limits = _USUAL) -> Answer:
         """The newest flows that match, newest first. Raises AccessDeniedError, QueryError, LakeError."""

@@ -39,7 +39,7 @@ def hidden_columns(table: Table, peer: str, level: str) -> frozenset[str]:
         raise ValueError(f"peer_detail {level!r} is none of {', '.join(LEVELS)}")
     mine = "destination" if peer == "source" else "source"
     shown = {name for name in table.schema.names if level == "full" or _is_shown(name, mine, peer, LEVELS.index(level))}
-    return frozenset(table.schema.names) - shown
+    return frozenset(table.schema.names) - shown - {*table.partition_by, table.time_column}
 
 
 def _is_shown(name: str, mine: str, peer: str, step: int) -> bool:

@@ -10,8 +10,9 @@ of rows of namespaces whose owner changed within the window. Two scans and no OR
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from warehouse import redaction
@@ -36,7 +37,7 @@ def visible(scope: Scope, table: Table, window: Window, clusters: Iterable[str],
     parts: list[str] = []
     for decided, names in _grouped(scope, table, window, clusters).items():
         here = f"cluster IN ({', '.join(literal(name) for name in names)}) AND {within}"
-        rule = _Rule(table, decided)
+        rule = _Rule(table, decided, window.until)
         if table.name in BY_CLUSTER or rule.sees_all:
             parts.append(f"SELECT * FROM {table.name} WHERE {here}")
         elif columns >= {f"{side}_namespace" for side in SIDES}:
@@ -46,6 +47,42 @@ def visible(scope: Scope, table: Table, window: Window, clusters: Iterable[str],
             if rule.has_whole:
                 parts.append(f"SELECT * FROM {table.name} WHERE {here} AND namespace IS NULL AND {rule.whole()}")
     return "\nUNION ALL\n".join(parts) or f"SELECT * FROM {table.name} WHERE false"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """Conditions on `cluster`, `source_namespace` and `destination_namespace` under which a row is seen because of its side.
+
+    Each is true or false, never null, and knows no time.
+    """
+
+    source: str
+    destination: str
+
+
+def pieces(scope: Scope, window: Window) -> list[Window]:
+    """The window cut at the moments when what the scope shows changes, in order: within each the same is seen."""
+    moments = {bound for grant in (*scope.grants, *scope.denials) for bound in (grant.since, grant.until) if bound}
+    moments |= {cut[2] for grant in scope.grants for cut in grant.not_before}
+    inner = sorted(at for at in moments if (window.since is None or at > window.since) and (window.until is None or at < window.until))
+    bounds = [window.since, *inner, window.until]
+    return [Window(since=since, until=until) for since, until in itertools.pairwise(bounds)]
+
+
+def sight(scope: Scope, piece: Window, clusters: Iterable[str]) -> Sight | None:
+    """What is seen in one of the `pieces`, for relations that are made of several tables; None for everything."""
+    if scope.everything:
+        return None
+    either: dict[str, list[str]] = {side: [] for side in SIDES}
+    for decided, names in _grouped(scope, COVERAGE, piece, clusters).items():
+        here, rule = f"cluster IN ({', '.join(literal(name) for name in names)})", _Rule(COVERAGE, decided, piece.until)
+        neither = " AND ".join(f"{side}_namespace IS NULL" for side in SIDES)
+        for side in SIDES:
+            own = rule.owns(f"{side}_namespace")
+            if rule.has_whole:
+                own = f"({own} OR ({neither} AND {rule.whole()}))"
+            either[side].append(here if rule.sees_all else f"({here} AND {own})")
+    return Sight(**{side: _any(parts) for side, parts in either.items()})
 
 
 def clusters_seen(scope: Scope, clusters: Iterable[str]) -> list[str]:
@@ -63,7 +100,7 @@ def _grouped(scope: Scope, table: Table, window: Window, clusters: Iterable[str]
                 continue
             clipped = _clipped(grant, window, table.row_span)
             if clipped is not None:
-                cuts = tuple(cut for cut in grant.not_before if cut[0] == cluster)
+                cuts = tuple(cut for cut in grant.not_before if cut[0] == cluster and not (window.since and cut[2] <= window.since))
                 decided.append(replace(clipped, subject="", role="namespace-owner", cluster="*", reason="", not_before=cuts))
         if any(not grant.is_denial for grant in decided):
             groups.setdefault(tuple(dict.fromkeys(decided)), []).append(cluster)
@@ -85,8 +122,9 @@ def _clipped(grant: Grant, window: Window, row_span: timedelta) -> Grant | None:
 class _Rule:
     """What is decided for a group of clusters, as conditions on the rows of a table."""
 
-    def __init__(self, table: Table, decided: Sequence[Grant]) -> None:
+    def __init__(self, table: Table, decided: Sequence[Grant], until: datetime | None) -> None:
         self._table = table
+        self._until = until
         self._grants = [grant for grant in decided if not grant.is_denial]
         self._denials = [grant for grant in decided if grant.is_denial]
         self.has_whole = any(grant.namespace is None for grant in self._grants)
@@ -123,13 +161,17 @@ class _Rule:
                 plain.setdefault(time, set()).add(grant.namespace)
             else:
                 name = f"{column} GLOB {literal(glob(grant.namespace))}"
-                cuts = [f"NOT ({column} = {literal(cut[1])} AND {self._start()} < {_time(cut[2])})" for cut in grant.not_before]
+                cuts = [f"NOT ({column} = {literal(cut[1])} AND {self._before(cut[2])})" for cut in grant.not_before]
                 others.append(f"({' AND '.join([name, time, *cuts])})")
         lists = [f"({column} IN ({', '.join(map(literal, sorted(names)))}) AND {time})" for time, names in plain.items()]
         return [*lists, *others]
 
     def _start(self) -> str:
         return f'"{self._table.time_column}"'
+
+    def _before(self, moment: datetime) -> str:
+        """Whether a row begins before a time; said without asking the row where the window ends by then."""
+        return "true" if self._until is not None and moment >= self._until else f"{self._start()} < {_time(moment)}"
 
     def _throughout(self, grant: Grant) -> str:
         """Whether a grant holds for all of the time a row stands for; a row that holds for long (a version) need only touch it."""
