@@ -30,7 +30,7 @@ COLUMNS = (
 def page(door: Door, who: Principal) -> None:
     """Draw the page for a principal. Raises LakeError."""
     try:
-        summary = door.lake_summary()
+        summary = door.lake_summary(who)
         wanted = _controls(door, who)
         if wanted is None:
             return

@@ -21,13 +21,18 @@ AsOption = Annotated[str | None, typer.Option("--as", help="Ask as this user of 
 GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A group of that user; may be given again.")]
 
 
-def open_door(config_path: Path | None, lake_url: str | None) -> Door:
-    """The query door of the lake that the options name; with --lake alone there are no grants."""
+def open_door(config_path: Path | None, lake_url: str | None, command: str = "") -> Door:
+    """The query door of the lake that the options name, opened by a command; with --lake alone there are no grants."""
     from warehouse.query import Door
     from warehouse.tables import Lake
 
-    ownership = config.Ownership() if lake_url and not config_path else config.load_config(config_path).ownership
-    return Door(Lake.open(lake_settings(config_path, lake_url)), ownership)
+    purpose = f"hindcast {command}".rstrip()
+    return Door(Lake.open(lake_settings(config_path, lake_url)), ownership_settings(config_path, lake_url), purpose=purpose)
+
+
+def ownership_settings(config_path: Path | None, lake_url: str | None) -> config.Ownership:
+    """Who owns what, by the configuration; nobody anything where only a lake is named. Raises ConfigError."""
+    return config.Ownership() if lake_url and not config_path else config.load_config(config_path).ownership
 
 
 def principal(user: str | None, groups: list[str] | None) -> Principal:

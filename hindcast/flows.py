@@ -65,7 +65,7 @@ def flows(
     from warehouse.query import FlowFilter
 
     now = datetime.now(UTC)
-    door, who = open_door(config_path, lake_url), principal(user, groups)
+    door, who = open_door(config_path, lake_url, "flows"), principal(user, groups)
     wanted = FlowFilter(
         since=moment(since, "--since", now=now),
         until=moment(until, "--until", now=now) if until else now + timedelta(hours=1),

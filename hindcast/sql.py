@@ -39,7 +39,7 @@ def sql(
     """Ask the lake in SQL (DuckDB's). The views are `flows` and `coverage`; docs/tables.md lists their columns."""
     from warehouse.engine import Limits, Window
 
-    door, who = open_door(config_path, lake_url), principal(user, groups)
+    door, who = open_door(config_path, lake_url, "sql"), principal(user, groups)
     limits = Limits(rows=limit, seconds=timeout)
 
     def answer(text: str) -> None:

@@ -26,13 +26,14 @@ def status(
     groups: GroupOption = None,
 ) -> None:
     """Per cluster and node: observed since when, last flow, rate, share of time observed and flows known lost; and the lake's size."""
-    door, who, now = open_door(config_path, lake_url), principal(user, groups), datetime.now(UTC)
+    door, who, now = open_door(config_path, lake_url, "status"), principal(user, groups), datetime.now(UTC)
     rows = _nodes(door, who, now)
     write_rows(rows, output)
     if output is Format.TABLE:
-        lake = door.lake_summary()
+        lake = door.lake_summary(who)
         span = f"flows from {_short(lake.oldest)} to {_short(lake.newest)}" if lake.newest else "no flow yet"
-        typer.echo(f"\nlake: {lake.bytes / 1e6:,.1f} MB in {lake.files:,} files · {span}")
+        size = "" if lake.bytes is None else f"lake: {lake.bytes / 1e6:,.1f} MB in {lake.files:,} files · "
+        typer.echo(f"\n{size}{span}")
 
 
 def _nodes(door: Door, who: Any, now: datetime) -> pa.Table:

@@ -6,20 +6,23 @@ other side is empty in the relation that every filter and aggregate works on. Pr
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
+from warehouse import access_log as log
 from warehouse import config, engine, grants, scoping, sql_process
-from warehouse.access import Principal, Scope, scope_of
+from warehouse.access import Grant, Principal, Scope, scope_of
 from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
-from warehouse.schema import COVERAGE, FLOWS, TABLES, Table
+from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, TABLES, Table
 from warehouse.tables import Lake
 
 BUCKETS = 60
@@ -77,8 +80,9 @@ class Answer:
 class LakeSummary:
     """The lake from outside."""
 
-    bytes: int
-    files: int
+    bytes: int | None
+    files: int | None
+    """Of all tables; None for who does not see everything."""
     oldest: datetime | None
     """Time of the oldest flow."""
     newest: datetime | None
@@ -87,13 +91,28 @@ class LakeSummary:
 class Door:
     """Answers questions about one lake."""
 
-    def __init__(self, lake: Lake, ownership: config.Ownership) -> None:
+    def __init__(self, lake: Lake, ownership: config.Ownership, *, purpose: str = "") -> None:
+        """`purpose` says in the access log where it was asked: a command, a page, a report."""
         self._lake = lake
         self._ownership = ownership
+        self._purpose = purpose
 
     def scope(self, principal: Principal) -> Scope:
         """What a principal may see, by the grants of now."""
-        return scope_of(principal, grants.in_force(self._lake, self._ownership))
+        return scope_of(principal, self.grants())
+
+    def grants(self) -> tuple[Grant, ...]:
+        """Every grant and denial of now, of all subjects: for who administers ownership. Raises LakeError."""
+        return grants.in_force(self._lake, self._ownership)
+
+    def clusters(self, principal: Principal) -> list[str]:
+        """The clusters with flows of which the principal may see something, without a question to the flows. Raises LakeError."""
+        return scoping.clusters_seen(self.scope(principal), self._lake.clusters(FLOWS))
+
+    @property
+    def peer_detail(self) -> str:
+        """How much of the other side an owner sees."""
+        return self._ownership.peer_detail
 
     def flows(self, principal: Principal, wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: Limits = _USUAL) -> Answer:
         """The newest flows that match, newest first. Raises AccessDeniedError, QueryError, LakeError."""
@@ -101,7 +120,7 @@ class Door:
         picked = ", ".join(f'"{name}"' for name in names)
         where, values = _conditions(wanted)
         sql = f'SELECT {picked} FROM visible_flows WHERE {where} ORDER BY "time" DESC, uuid'
-        return self._ask(principal, sql, values, wanted, limits)
+        return self._ask(principal, "flows", sql, values, wanted, limits)
 
     def timeline(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows by verdict in equal parts of the window: columns `start` (UTC), `verdict`, `flows`."""
@@ -109,7 +128,7 @@ class Door:
         where, values = _conditions(wanted)
         sql = f"""SELECT time_bucket(?, "time", ?) AS start, verdict, sum(flow_count)::BIGINT AS flows
             FROM visible_flows WHERE {where} GROUP BY ALL ORDER BY ALL"""
-        return self._ask(principal, sql, [width, wanted.since, *values], wanted, replace(limits, rows=1_000_000))
+        return self._ask(principal, "timeline", sql, [width, wanted.since, *values], wanted, replace(limits, rows=1_000_000))
 
     def values(self, principal: Principal, column: str, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
         """The values of a column in the flows that match, most frequent first: columns `value`, `flows`."""
@@ -118,7 +137,7 @@ class Door:
         where, values = _conditions(wanted)
         sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
             FROM visible_flows WHERE {where} AND "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
-        return self._ask(principal, sql, values, wanted, limits)
+        return self._ask(principal, "values", sql, values, wanted, limits)
 
     def sql(self, principal: Principal, text: str, *, window: Window = _ALWAYS, limits: Limits = _USUAL) -> Answer:
         """Any query over the views `flows` and `coverage`. The operator's runs over the whole lake, or the window if one is given;
@@ -126,19 +145,20 @@ class Door:
         anyone else's in a process of its own that holds no more than the principal's rows of the window.
         """
         began = time.monotonic()
-        scope = self._allowed(principal)
-        if principal.is_operator:
-            rows, cut, window, files = self._sql_of_operator(text, window, limits)
-        else:
-            if window.since is None:
-                window = Window(since=datetime.now(UTC) - timedelta(days=1), until=window.until)
-            with engine.connect(limits) as connection:
-                files = self._add_views(connection, scope, window, ())
-                tables = {
-                    "flows": connection.sql("SELECT * FROM visible_flows").to_arrow_table(),
-                    "coverage": connection.sql("SELECT * FROM visible_coverage").to_arrow_table(),
-                }
-            rows, cut = sql_process.run(text, tables, limits)
+        if window.since is None and not principal.is_operator:
+            window = Window(since=datetime.now(UTC) - timedelta(days=1), until=window.until)
+        with self._noted(principal, "sql", window, text=text) as (scope, note):
+            if principal.is_operator:
+                rows, cut, window, files = self._sql_of_operator(text, window, limits)
+            else:
+                with engine.connect(limits) as connection:
+                    files = self._add_views(connection, scope, window, ())
+                    tables = {
+                        "flows": connection.sql("SELECT * FROM visible_flows").to_arrow_table(),
+                        "coverage": connection.sql("SELECT * FROM visible_coverage").to_arrow_table(),
+                    }
+                rows, cut = sql_process.run(text, tables, limits)
+            note.rows = rows.num_rows
         return Answer(
             rows=rows,
             cut=cut,
@@ -151,32 +171,70 @@ class Door:
     def ledger(self, principal: Principal, window: Window) -> Answer:
         """The coverage of every node the principal may know of, in a window with both bounds; rows of `coverage`, newest first."""
         began = time.monotonic()
-        scope = self._allowed(principal)
-        rows = self._ledger_rows(scope, window, ()).sort_by([("from", "descending")])
-        coverage = self._coverage(scope, window, (), rows)
+        with self._noted(principal, "ledger", window) as (scope, note):
+            rows = self._ledger_rows(scope, window, ()).sort_by([("from", "descending")])
+            coverage = self._coverage(scope, window, (), rows)
+            note.rows = rows.num_rows
         return Answer(rows=rows, cut=False, window=window, coverage=coverage, files=0, seconds=time.monotonic() - began)
 
-    def lake_summary(self) -> LakeSummary:
-        """Size and span of all flows, from the log alone. Raises LakeError."""
-        size, files = (sum(part) for part in zip(*(self._lake.size(table) for table in TABLES.values()), strict=True))
-        oldest, newest = self._lake.span(FLOWS)
-        return LakeSummary(bytes=size, files=files, oldest=oldest, newest=newest)
+    def access_log(self, principal: Principal, window: Window, *, limits: Limits = _USUAL) -> Answer:
+        """Who asked what, newest first: all of it for who sees everything, else one's own and who looked at one's namespaces."""
+        began = time.monotonic()
+        with self._noted(principal, "access_log", window) as (scope, note):
+            log.flush()
+            rows = self._lake.read(ACCESS_LOG, since=window.since, until=window.until)
+            rows = log.visible(rows, scope, principal).sort_by([("time", "descending")])
+            note.rows = min(rows.num_rows, limits.rows)
+        cut = rows.num_rows > limits.rows
+        seconds = time.monotonic() - began
+        return Answer(rows=rows.slice(0, limits.rows), cut=cut, window=window, coverage=(), files=0, seconds=seconds)
+
+    def lake_summary(self, principal: Principal) -> LakeSummary:
+        """Size and span of all flows in clusters the principal may know of, from the log alone. Raises AccessDeniedError, LakeError."""
+        with self._noted(principal, "lake_summary", _ALWAYS) as (scope, _):
+            size = files = None
+            if scope.everything:
+                size, files = (sum(part) for part in zip(*(self._lake.size(table) for table in TABLES.values()), strict=True))
+            stored = [file for file in self._lake.contents(FLOWS) if scope.sees_cluster(file.partition["cluster"])]
+            return LakeSummary(
+                bytes=size,
+                files=files,
+                oldest=min((file.first for file in stored if file.first), default=None),
+                newest=max((file.last for file in stored if file.last), default=None),
+            )
 
     # How ------------------------------------------------------------------------------------------------------
 
-    def _allowed(self, principal: Principal) -> Scope:
-        scope = self.scope(principal)
-        if scope.is_empty:
-            raise AccessDeniedError(f"{principal.user} owns no namespace here: ask for a grant in the configuration's ownership.grants")
-        return scope
+    @contextmanager
+    def _noted(
+        self,
+        principal: Principal,
+        question: str,
+        window: Window,
+        *,
+        text: str | None = None,
+        clusters: Sequence[str] = (),
+        namespaces: Sequence[str] = (),
+    ) -> Iterator[tuple[Scope, log.Note]]:
+        """The scope of who asks, and the question's entry in the access log. Raises AccessDeniedError to who may see nothing."""
+        since, until = window.since, window.until
+        asking = log.noted(self._lake, principal, purpose=self._purpose, question=question, text=text, since=since, until=until)
+        with asking as note:
+            scope = self.scope(principal)
+            note.namespaces = log.looked_at(scope, clusters, namespaces)
+            if scope.is_empty:
+                raise AccessDeniedError(f"{principal.user} owns no namespace here: ask for a grant in the configuration's ownership.grants")
+            yield scope, note
 
-    def _ask(self, principal: Principal, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits) -> Answer:
+    def _ask(self, principal: Principal, question: str, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits) -> Answer:
         began = time.monotonic()
-        scope = self._allowed(principal)
         window = Window(since=wanted.since, until=wanted.until)
-        with engine.connect(limits) as connection:
+        namespaces = (*wanted.namespaces, *wanted.source_namespaces, *wanted.destination_namespaces)
+        noted = self._noted(principal, question, window, text=_as_text(wanted), clusters=wanted.clusters, namespaces=namespaces)
+        with noted as (scope, note), engine.connect(limits) as connection:
             files = self._add_views(connection, scope, window, wanted.clusters)
             rows, cut = engine.run(connection, sql, values, limits)
+            note.rows = rows.num_rows
         return Answer(
             rows=rows,
             cut=cut,
@@ -233,6 +291,12 @@ class Door:
 def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:
     """How long each part of a timeline is: whole seconds, at least one."""
     return timedelta(seconds=max(1, -(-(wanted.until - wanted.since) // timedelta(seconds=buckets))))
+
+
+def _as_text(wanted: FlowFilter) -> str | None:
+    """The conditions as JSON, for the access log; None without any."""
+    told = {name: value for name, value in asdict(wanted).items() if value and name not in ("since", "until")}
+    return json.dumps(told) if told else None
 
 
 def _conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:

@@ -58,6 +58,12 @@ class Lake:
             lake._open_table(table)
         return lake
 
+    def apart(self, table: Table) -> Lake:
+        """A handle on one table alone: nobody who reads by this one waits for its commits. Raises LakeError."""
+        lake = Lake(self._url, self._options)
+        lake._open_table(table)
+        return lake
+
     def address(self, table: Table) -> str:
         """Absolute folder or URL of a table."""
         return f"{self._url}/{table.name}"

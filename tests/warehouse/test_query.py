@@ -117,7 +117,7 @@ def test_an_empty_lake_answers_with_no_rows_and_says_that_nothing_was_observed(t
         assert door.flows(who, ALL).rows.num_rows == 0
         assert door.sql(who, "SELECT count(*) AS n FROM flows", window=Window(since=START)).rows.to_pylist() == [{"n": 0}]
         assert door.flows(who, ALL).shares == {}
-    assert door.lake_summary().newest is None
+    assert door.lake_summary(OPERATOR).newest is None
 
 
 def test_brackets_in_a_grant_are_no_pattern() -> None:

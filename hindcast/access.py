@@ -1,0 +1,153 @@
+"""`hindcast access`: who may see what and why, checks of it, and who looked at what."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hindcast.asking import AsOption, GroupOption, moment, open_door, principal
+from hindcast.console import ConfigOption, LakeOption, messages
+from hindcast.output import FileOption, Format, OutputOption, write_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from warehouse.access import Grant
+
+access = typer.Typer(no_args_is_help=True, help="Who may see what, why, and who looked.")
+AtOption = Annotated[str | None, typer.Option("--at", help="Age (90m, 2d) or time; now when absent.")]
+
+
+@access.callback()
+def _commands() -> None:
+    """Who may see what, why, and who looked."""
+
+
+@access.command("explain", epilog="Example: hindcast access explain paula --group payments --namespace payments --at 2d")
+def explain(
+    user: Annotated[str, typer.Argument(help="The user.")],
+    groups: GroupOption = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", help="Only what is decided on this namespace.")] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Only of this cluster.")] = None,
+    at: AtOption = None,
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Say what a user may see, each grant and denial with its reason. Exit code 1 if the answer is nothing."""
+    now = datetime.now(UTC)
+    when = moment(at, "--at", now=now) if at else None
+    door, who = open_door(config_path, lake_url, "access explain"), principal(user, groups)
+    scope = door.scope(who)
+    decided = [
+        grant
+        for grant in (*scope.denials, *scope.grants)
+        if (when is None or grant.holds(when)) and _is_about(grant, cluster, namespace, when)
+    ]
+    write_rows(_grants(decided), output)
+    if namespace is None:
+        sees = bool(scope.grants)
+    else:
+        known = [cluster] if cluster else door.clusters(who) or ["*"]
+        sees = any(scope.owns(name, namespace, when or now) for name in known)
+        if output is Format.TABLE:
+            messages.print(
+                f"{user} {'owns' if sees else 'does not own'} {namespace} at {(when or now):%Y-%m-%d %H:%M:%S} UTC", markup=False
+            )
+    if not sees:
+        raise typer.Exit(1)
+
+
+@access.command("who", epilog="Example: hindcast access who --namespace payments --cluster prod-eu-1 --at 2026-03-02T14:00Z")
+def who_sees(
+    namespace: Annotated[str, typer.Option("--namespace", help="The namespace.")],
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Its cluster; any when absent.")] = None,
+    at: AtOption = None,
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """List every subject that a grant lets see a namespace, or a denial keeps from it, at a time."""
+    now = datetime.now(UTC)
+    when = moment(at, "--at", now=now) if at else now
+    grants = open_door(config_path, lake_url, "access who").grants()
+    found = [grant for grant in grants if grant.holds(when) and _is_about(grant, cluster, namespace, when)]
+    write_rows(_grants(sorted(found, key=lambda grant: (not grant.is_denial, grant.subject))), output)
+
+
+@access.command("test", epilog="Example: hindcast access test ownership-tests.yaml")
+def test(
+    file: Annotated[Path, typer.Argument(help="Cases, in YAML; docs/ownership.md shows their form.")],
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Check the ownership against cases of who sees which flow, and how. Exit code 1 if one fails."""
+    import pyarrow as pa
+
+    from hindcast import access_cases
+
+    door = open_door(config_path, lake_url, "access test")
+    results = access_cases.run(access_cases.load(file), door.grants(), door.peer_detail)
+    write_rows(pa.Table.from_pylist([result.row() for result in results], schema=access_cases.SCHEMA), output)
+    failed = sum(not result.passed for result in results)
+    if output is Format.TABLE:
+        messages.print(f"{len(results)} cases, {failed} failed" if failed else f"{len(results)} cases, all passed", markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+@access.command("log", epilog="Example: hindcast access log --as paula --group payments --since 7d --output json")
+def log(
+    since: Annotated[str, typer.Option("--since", help="Age (90m, 2d) or time.")] = "24h",
+    until: Annotated[str | None, typer.Option("--until", help="Age or time; now when absent.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The most rows to print.")] = 1_000,
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    output: OutputOption = Format.TABLE,
+    file: FileOption = None,
+    user: AsOption = None,
+    groups: GroupOption = None,
+) -> None:
+    """Print who asked what, newest first: all of it for operators and auditors, who looked at theirs for owners."""
+    from warehouse.engine import Limits, Window
+
+    now = datetime.now(UTC)
+    window = Window(since=moment(since, "--since", now=now), until=moment(until, "--until", now=now) if until else None)
+    door = open_door(config_path, lake_url, "access log")
+    answer = door.access_log(principal(user, groups), window, limits=Limits(rows=limit))
+    write_rows(answer.rows.drop_columns(["date"]), output, file)
+    messages.print(f"{answer.rows.num_rows:,} rows" + (", cut there: there are more" if answer.cut else ""), style="dim")
+
+
+def _is_about(grant: Grant, cluster: str | None, namespace: str | None, at: datetime | None) -> bool:
+    """Whether a grant says something of what is asked about; what is not named may be any."""
+    from dataclasses import replace
+
+    wide = grant if namespace is not None else replace(grant, namespace=None)
+    return wide.covers(cluster, namespace, at) if cluster else replace(wide, cluster="*").covers("", namespace, at)
+
+
+def _grants(grants: list[Grant]) -> pa.Table:
+    import pyarrow as pa
+
+    def row(grant: Grant) -> dict[str, Any]:
+        return {
+            "subject": grant.subject,
+            "effect": "deny" if grant.is_denial else grant.role,
+            "cluster": grant.cluster,
+            "namespace": grant.namespace or "*",
+            "since": grant.since,
+            "until": grant.until,
+            "reason": grant.reason,
+            "not_before": "; ".join(f"{c}/{n} since {at:%Y-%m-%d %H:%M} UTC, when it was made anew" for c, n, at in grant.not_before)
+            or None,
+        }
+
+    time = pa.timestamp("us", tz="UTC")
+    names = ("subject", "effect", "cluster", "namespace", "since", "until", "reason", "not_before")
+    schema = pa.schema([pa.field(name, time if name in ("since", "until") else pa.string()) for name in names])
+    return pa.Table.from_pylist([row(grant) for grant in grants], schema=schema)
