@@ -12,14 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
 
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.schema import Table
-from warehouse.tables import Lake
+
+if TYPE_CHECKING:
+    from warehouse.tables import Lake
 
 _BOUND = r"\(?\"?{name}\"? (>=|>|<=|<|=) '([0-9:.+\- ]+)'::TIMESTAMP WITH TIME ZONE\)?"
 
@@ -41,16 +44,17 @@ class Window:
     until: datetime | None = None
 
 
-def connect(limits: Limits) -> duckdb.DuckDBPyConnection:
-    """An empty engine in memory; times are UTC, and nothing is downloaded."""
-    connection = duckdb.connect(
-        config={
-            "memory_limit": f"{limits.memory_bytes // 1024**2}MiB",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "python_enable_replacements": "false",
-        }
-    )
+def connect(limits: Limits, *, confined: bool = False) -> duckdb.DuckDBPyConnection:
+    """An empty engine in memory; times are UTC, and nothing is downloaded. A confined one writes nothing to disk and has two threads."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{limits.memory_bytes // 1024**2}MiB",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "python_enable_replacements": "false",
+    }
+    if confined:
+        config |= {"threads": "2", "async_threads": "1", "temp_directory": "", "max_temp_directory_size": "0KB"}
+    connection = duckdb.connect(config=config)
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 
@@ -58,17 +62,37 @@ def connect(limits: Limits) -> duckdb.DuckDBPyConnection:
 def add_view(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> int:
     """A view named as the table over the files that may hold such rows; gives their number. Raises LakeError."""
     files = lake.files(table, clusters=clusters, since=window.since, until=window.until)
-    if not files:
-        connection.from_arrow(table.schema.empty_table()).create_view(table.name, replace=True)
-    elif lake.is_local:
-        listed = ", ".join(literal(file) for file in files)
-        types = ", ".join(f"{name}: {'DATE' if name == 'date' else 'VARCHAR'}" for name in table.partition_by)
-        columns = ", ".join(f'"{name}"' for name in table.schema.names)
-        source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}})"
-        connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS SELECT {columns} FROM {source}")
-    else:
-        connection.register(table.name, lake.dataset(table, files))
+    add_view_of_files(connection, lake, table, files)
     return len(files)
+
+
+def add_view_of_files(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, files: Sequence[str], name: str | None = None
+) -> None:
+    """A view, named as the table unless told otherwise, over files of it that `Lake.files` gave."""
+    name = name or table.name
+    if not files:
+        connection.from_arrow(table.schema.empty_table()).create_view(name, replace=True)
+    elif lake.is_local:
+        replace_view(connection, name, query_of_files(table, files))
+    else:
+        connection.register(name, lake.dataset(table, list(files)))
+
+
+def query_of_files(table: Table, files: Sequence[str]) -> str:
+    """The query for a table's rows in local files of it, one at least."""
+    listed = ", ".join(literal(file) for file in files)
+    types = ", ".join(f"{name}: {'DATE' if name == 'date' else 'VARCHAR'}" for name in table.partition_by)
+    columns = ", ".join(f'"{name}"' for name in table.schema.names)
+    return f"SELECT {columns} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}})"
+
+
+def query_of_nothing(table: Table) -> str:
+    """The query for no rows of a table."""
+    with duckdb.connect() as connection:
+        described = connection.from_arrow(table.schema.empty_table())
+        columns = zip(described.columns, described.types, strict=True)
+        return "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns) + " WHERE false"
 
 
 def asked_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) -> Window:
@@ -76,14 +100,24 @@ def asked_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) 
 
     Found only where it is certain: every scan has to have plain bounds. The views must exist.
     """
-    # Statistics of the files would let the optimizer drop a bound that holds for all rows there are.
-    connection.execute("SET disabled_optimizers = 'statistics_propagation'")
+    keep_bounds(connection)
     try:
-        ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
-    except (duckdb.Error, RuntimeError):
-        return Window()  # what is wrong with it is said when it runs
+        return planned_window(connection, sql, table)
     finally:
         connection.execute("RESET disabled_optimizers")
+
+
+def keep_bounds(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let the optimizer drop no bound because, by the files' statistics, it holds for all rows there are."""
+    connection.execute("SET disabled_optimizers = 'statistics_propagation'")
+
+
+def planned_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) -> Window:
+    """As asked_window, on a connection that keeps bounds already."""
+    try:
+        ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
+    except (duckdb.Error, RuntimeError, ValueError):
+        return Window()  # what is wrong with it is said when it runs
     bound = re.compile(_BOUND.format(name=table.time_column))
     chain = re.compile(rf"\(?{bound.pattern}( AND {bound.pattern})*\)?")
     starts: list[datetime | None] = []
@@ -144,12 +178,34 @@ def explain(error: BaseException, limits: Limits) -> QueryError:
     return QueryError(re.sub(r"^(\w+ Error: )", "", text).strip())
 
 
-def create_locked(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]) -> None:
-    """Load tables, then shut every door: no files, no Python objects, no settings."""
-    for name, rows in tables.items():
-        connection.from_arrow(rows).create(name)
+def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path] = ()) -> None:
+    """Shut every door: no files but those below `readable`, no Python objects, no settings."""
+    if readable:
+        connection.execute(f"SET allowed_directories = [{', '.join(literal(str(path)) for path in readable)}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+
+
+def load(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.RecordBatchReader) -> None:
+    """A table in memory of rows as they come. Raises QueryLimitError."""
+    try:
+        connection.from_arrow(rows).create(name)
+    except (duckdb.Error, RuntimeError) as error:
+        raise QueryLimitError("your rows of this window need more memory than there is: ask for less time") from error
+
+
+def is_alive(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the engine still answers: after some errors of its own it never does again."""
+    try:
+        connection.execute("SELECT 1").fetchall()
+    except (duckdb.Error, RuntimeError):
+        return False
+    return True
+
+
+def replace_view(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
+    """A view in the place of one of the same name."""
+    connection.execute(f'CREATE OR REPLACE VIEW "{name}" AS {query}')
 
 
 def literal(value: str) -> str:

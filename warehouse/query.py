@@ -7,27 +7,34 @@ other side is empty in the relation that every filter and aggregate works on. Pr
 from __future__ import annotations
 
 import json
+import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from warehouse import access_log as log
-from warehouse import config, engine, grants, scoping, sql_process
+from warehouse import config, confinement, engine, grants, scoping, sql_workers
 from warehouse.access import Grant, Principal, Scope, scope_of
 from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
-from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, TABLES, Table
+from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, STRINGS, TABLES, Table
+from warehouse.sql_workers import WORKERS, Ran
 from warehouse.tables import Lake
 
 BUCKETS = 60
 LONGEST_ROW = timedelta(days=1)
 """No row of the ledger spans more time: one that touches a window begins at most this long before it."""
+MOST_MEMORY_BYTES = 512 * 1024**2
+"""What an owner's own SQL may take; four times as much for who reads files."""
+ROWS_AT_ONCE = 65_536
 _USUAL, _FEW, _ALWAYS = Limits(), Limits(rows=200), Window()
 
 
@@ -139,25 +146,31 @@ class Door:
             FROM visible_flows WHERE {where} AND "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
         return self._ask(principal, "values", sql, values, wanted, limits)
 
-    def sql(self, principal: Principal, text: str, *, window: Window = _ALWAYS, limits: Limits = _USUAL) -> Answer:
-        """Any query over the views `flows` and `coverage`. The operator's runs over the whole lake, or the window if one is given;
+    def sql(
+        self,
+        principal: Principal,
+        text: str,
+        *,
+        window: Window = _ALWAYS,
+        limits: Limits = _USUAL,
+        cancelled: threading.Event | None = None,
+    ) -> Answer:
+        """Any query over the tables. The operator's runs here, over the whole lake, or the window if one is given;
 
-        anyone else's in a process of its own that holds no more than the principal's rows of the window.
+        who sees everything has a process that may read the lake's files and nothing else; anyone else's process holds no more
+        than the principal's rows of the window, 24 h if it has no start. Raises AccessDeniedError, QueryError, LakeError.
         """
         began = time.monotonic()
-        if window.since is None and not principal.is_operator:
-            window = Window(since=datetime.now(UTC) - timedelta(days=1), until=window.until)
         with self._noted(principal, "sql", window, text=text) as (scope, note):
             if principal.is_operator:
                 rows, cut, window, files = self._sql_of_operator(text, window, limits)
             else:
-                with engine.connect(limits) as connection:
-                    files = self._add_views(connection, scope, window, ())
-                    tables = {
-                        "flows": connection.sql("SELECT * FROM visible_flows").to_arrow_table(),
-                        "coverage": connection.sql("SELECT * FROM visible_coverage").to_arrow_table(),
-                    }
-                rows, cut = sql_process.run(text, tables, limits)
+                over_files = self._reads_files(scope)
+                most = MOST_MEMORY_BYTES * (4 if over_files else 1)
+                limits = replace(limits, memory_bytes=min(limits.memory_bytes, most))
+                how = self._sql_over_files if over_files else self._sql_over_rows
+                ran, window, files = how(principal, scope, text, window, limits, cancelled)
+                rows, cut = ran.rows, ran.cut
             note.rows = rows.num_rows
         return Answer(
             rows=rows,
@@ -255,6 +268,65 @@ class Door:
             files = engine.add_view(connection, self._lake, FLOWS, window)
             rows, cut = engine.run(connection, text, (), limits)
         return rows, cut, window, files
+
+    def _reads_files(self, scope: Scope) -> bool:
+        """Whether someone's SQL may read the files themselves; an auditor reads no labels, so hers may not."""
+        return scope.everything and not scope.is_auditors and self._lake.is_local and confinement.is_possible()
+
+    def _sql_over_files(
+        self, principal: Principal, _scope: Scope, text: str, window: Window, limits: Limits, cancelled: threading.Event | None
+    ) -> tuple[Ran, Window, int]:
+        counted = {"files": 0, "window": window}
+
+        def query(table: Table, within: Window) -> str:
+            files = self._lake.files(table, since=within.since, until=within.until)
+            counted.update(files=len(files), window=within)
+            return engine.query_of_files(table, files) if files else engine.query_of_nothing(table)
+
+        def asked(by_text: Window) -> str:
+            return query(FLOWS, Window(since=by_text.since or window.since, until=by_text.until or window.until))
+
+        views = {table.name: query(table, window) for table in TABLES.values()}
+        folder = Path(self._lake.address(FLOWS)).parent
+        owner = (str(folder), principal)
+        ran = WORKERS.run_over_files(owner, text, views, (FLOWS.name, asked), folder, limits, cancelled=cancelled)
+        return ran, counted["window"], counted["files"]  # type: ignore[return-value]
+
+    def _sql_over_rows(
+        self, principal: Principal, scope: Scope, text: str, window: Window, limits: Limits, cancelled: threading.Event | None
+    ) -> tuple[Ran, Window, int]:
+        since = window.since or datetime.now(UTC) - timedelta(days=1)
+        window = Window(since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0), until=window.until)
+        offered = [table for table in TABLES.values() if scope.everything or scoping.is_shared(table) or table is ACCESS_LOG]
+        named = [table for table in offered if re.search(rf"\b{table.name}\b", text, re.IGNORECASE)]
+        with ExitStack() as opened:
+            sources = {table.name: self._source(opened, principal, scope, table, window, limits) for table in named}
+            key = (scope, self._ownership.peer_detail, window)
+            ran = WORKERS.run((self._lake.address(FLOWS), principal), key, text, sources, limits, cancelled=cancelled)
+        files = sum(isinstance(source.stamp, tuple) and len(source.stamp) for source in sources.values())
+        return ran, replace(window, until=window.until or ran.read_at), files
+
+    def _source(
+        self, opened: ExitStack, principal: Principal, scope: Scope, table: Table, window: Window, limits: Limits
+    ) -> sql_workers.Source:
+        """A table's rows for someone's own SQL, read when they are first asked for."""
+        within = _with_margin(window) if table is COVERAGE else window
+
+        def read() -> pa.RecordBatchReader:
+            if table is ACCESS_LOG:
+                log.flush()
+                return log.visible(self._lake.read(table, since=within.since, until=within.until), scope, principal).to_reader()
+            connection = opened.enter_context(engine.connect(limits))
+            self.add_visible(connection, scope, table, within)
+            emptied = [
+                name
+                for name in table.schema.names
+                if scope.is_auditors and name.endswith("labels") and table.schema.field(name).type == STRINGS
+            ]
+            nothing = f"REPLACE ({', '.join(f'NULL::VARCHAR[] AS {name}' for name in emptied)})" if emptied else ""
+            return connection.sql(f"SELECT * {nothing} FROM visible_{table.name}").to_arrow_reader(ROWS_AT_ONCE)
+
+        return sql_workers.Source(read=read, stamp=tuple(self._lake.files(table, since=within.since, until=within.until)))
 
     def _add_views(self, connection: Any, scope: Scope, window: Window, clusters: Sequence[str]) -> int:
         """The views `visible_flows` and `visible_coverage`; gives the number of files of flows."""

@@ -49,6 +49,12 @@ def visible(scope: Scope, table: Table, window: Window, clusters: Iterable[str],
     return "\nUNION ALL\n".join(parts) or f"SELECT * FROM {table.name} WHERE false"
 
 
+def is_shared(table: Table) -> bool:
+    """Whether who does not see everything may see rows of a table."""
+    columns = set(table.schema.names)
+    return table.name in BY_CLUSTER or "namespace" in columns or columns >= {f"{side}_namespace" for side in SIDES}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sight:
     """Conditions on `cluster`, `source_namespace` and `destination_namespace` under which a row is seen because of its side.

@@ -1,91 +1,183 @@
-"""A principal's own SQL, in a process that holds nothing but the principal's rows.
+"""The processes that answer people's own SQL: a clean parent that forks, and its children, one a principal.
 
-The boundary is what is loaded, not what is parsed: the child has no environment, no open files, no way out, and limits
-of the operating system. The parent ends it when its time is over.
+A child holds nothing but the rows it is sent: no environment, no files, no network, no way to more memory. The boundary is
+what is loaded, not what is parsed. Whom to ask, when to kill and what to send is warehouse.sql_workers' work.
+
+Messages are eight bytes of length and so many of content. A child is sent a job in JSON, with `load` also one Arrow stream a
+table; it answers with a JSON and, where that says so, an Arrow stream.
 """
 
 from __future__ import annotations
 
+import gc
 import json
-import resource
+import os
+import signal
+import socket
 import struct
-import subprocess
 import sys
-from collections.abc import Mapping
-from typing import IO
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
 
 import pyarrow as pa
 
-from warehouse import engine
+from warehouse import confinement, engine
 from warehouse.engine import Limits
 from warehouse.errors import QueryError, QueryLimitError
+from warehouse.schema import TABLES
 
-_REFUSED = 3
-_LIMIT = 4
-ADDRESS_SPACE_BYTES = 2 * 1024**3
-"""Room for Python, its libraries and their arenas, above the engine's own limit."""
+MOST_RESULT_BYTES = 64 * 1024**2
+HEADROOM_BYTES = 1024**3
+"""Address space for threads' stacks and arenas, above what the engine may hold."""
+LENGTH = struct.Struct("<Q")
 
 
-def run(sql: str, tables: Mapping[str, pa.Table], limits: Limits) -> tuple[pa.Table, bool]:
-    """The rows of `sql` over `tables`, at most `limits.rows`, and whether there were more. Raises QueryError, QueryLimitError."""
-    job = {"sql": sql, "seconds": limits.seconds, "rows": limits.rows, "memory_bytes": limits.memory_bytes, "tables": list(tables)}
-    parts = [json.dumps(job).encode()]
-    for table in tables.values():
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        parts.append(sink.getvalue().to_pybytes())
-    sent = b"".join(struct.pack("<Q", len(part)) + part for part in parts)
-    command = [sys.executable, "-I", "-m", "warehouse.sql_process"]
+def send(stream: IO[bytes], content: bytes) -> None:
+    """Send one message."""
+    stream.write(LENGTH.pack(len(content)))
+    stream.write(content)
+    stream.flush()
+
+
+def receive(stream: IO[bytes], most: int = MOST_RESULT_BYTES) -> bytes:
+    """Receive one message. Raises EOFError at the end of the stream, ValueError for a message of more than `most` bytes."""
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        raise EOFError
+    (length,) = LENGTH.unpack(head)
+    if length > most:
+        raise ValueError(f"a message of {length} bytes")
+    content = stream.read(length)
+    if len(content) < length:
+        raise EOFError
+    return content
+
+
+# The parent of the workers -------------------------------------------------------------------------------------
+
+
+def parent(control: socket.socket) -> None:
+    """Fork a child for each socket that is sent, end those that are named; with the control socket's end all end."""
+    children: set[int] = set()
+    gc.collect()
+    gc.freeze()
+    while True:
+        order, sockets, _, _ = socket.recv_fds(control, 1 + LENGTH.size, 1)
+        if not order:
+            break
+        while children and (done := os.waitpid(-1, os.WNOHANG)[0]):
+            children.discard(done)
+        if order[:1] == b"k":
+            (process,) = LENGTH.unpack(order[1:])
+            if process in children:  # not waited for yet, so the number is still its own
+                os.kill(process, signal.SIGKILL)
+            continue
+        process = os.fork()
+        if process == 0:
+            _begin(control, sockets[0])
+        os.close(sockets[0])
+        children.add(process)
+        control.sendall(LENGTH.pack(process))
+    for process in children:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _begin(control: socket.socket, descriptor: int) -> None:
+    """A child's whole life."""
+    code = 1
     try:
-        done = subprocess.run(  # noqa: S603
-            command, input=sent, capture_output=True, env={}, cwd="/", timeout=limits.seconds + 10, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise QueryLimitError(f"the query was stopped after {limits.seconds:g} s: ask for less time, or for fewer rows") from error
-    if done.returncode == _REFUSED:
-        raise QueryError(done.stdout.decode())
-    if done.returncode == _LIMIT:
-        raise QueryLimitError(done.stdout.decode())
-    if done.returncode:
-        raise QueryLimitError("the query ran into the limits of its process: ask for less time or fewer columns")
-    rows = pa.ipc.open_stream(done.stdout).read_all()
-    return rows.slice(0, limits.rows), rows.num_rows > limits.rows
+        control.close()
+        with socket.socket(fileno=descriptor) as link:
+            _serve(link.makefile("rb"), link.makefile("wb"))
+        code = 0
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        code = 0
+    finally:
+        os._exit(code)
 
 
-def _child(source: IO[bytes], sink: IO[bytes]) -> int:
-    """Read the job and the rows, shut the doors, answer. Gives the exit code."""
-    job = json.loads(_part(source))
-    limits = Limits(seconds=job["seconds"], rows=job["rows"], memory_bytes=job["memory_bytes"])
-    tables = {name: pa.ipc.open_stream(_part(source)).read_all() for name in job["tables"]}
-    held = sum(table.nbytes for table in tables.values())
-    room = limits.memory_bytes + 2 * held + ADDRESS_SPACE_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (room, room))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection = engine.connect(limits)
+# A worker ------------------------------------------------------------------------------------------------------
+
+
+def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
+    first = json.loads(receive(source))
+    limits = Limits(memory_bytes=first["memory_bytes"])
+    readable = [Path(path) for path in first["readable"]]
+    confinement.limit(limits.memory_bytes + HEADROOM_BYTES)
+    is_shut = confinement.shut_in(readable)
+    connection = engine.connect(limits, confined=True)
+    engine.lock(connection, readable)
+    planner = None
+    if readable:  # which files a query can touch is planned apart, with other settings
+        planner = engine.connect(limits, confined=True)
+        engine.keep_bounds(planner)
+        engine.lock(planner, readable)
+    send(sink, json.dumps({"is_shut": is_shut}).encode())
+    while True:
+        job = json.loads(receive(source))
+        work: dict[str, Callable[[], pa.Table | dict[str, Any]]] = {
+            "load": lambda: _load(connection, source, job["tables"]),  # noqa: B023
+            "views": lambda: _views([connection, planner], job),  # noqa: B023
+            "window": lambda: _window(planner, job),  # noqa: B023
+            "run": lambda: _run(connection, job),  # noqa: B023
+        }
+        told, content = _done(work[job["do"]])
+        if told.keys() & {"limit", "refused"} and not engine.is_alive(connection):
+            told["is_dead"] = True
+        send(sink, json.dumps(told).encode())
+        if content is not None:
+            send(sink, content)
+
+
+def _done(work: Callable[[], pa.Table | dict[str, Any]]) -> tuple[dict[str, Any], bytes | None]:
+    """What came of a job, and the rows it gave."""
     try:
-        engine.create_locked(connection, tables)
-        del tables
-        engine.check_is_query(connection, job["sql"])
-        rows, more = engine.run(connection, job["sql"], (), limits)
+        found = work()
+        if isinstance(found, dict):
+            return found, None
+        if found.nbytes > MOST_RESULT_BYTES // 2:
+            raise QueryLimitError(f"the result has {found.nbytes // 1024**2} MiB: ask for fewer rows or columns")
+        buffer = pa.BufferOutputStream()
+        with pa.ipc.new_stream(buffer, found.schema) as writer:
+            writer.write_table(found)
+        return {"rows": found.num_rows}, buffer.getvalue().to_pybytes()
     except QueryLimitError as error:
-        sink.write(str(error).encode())
-        return _LIMIT
+        return {"limit": str(error)}, None
     except QueryError as error:
-        sink.write(str(error).encode())
-        return _REFUSED
-    if more:  # one row beyond the limit tells the parent
-        rows = pa.concat_tables([rows, rows.slice(0, 1)])
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    return 0
+        return {"refused": str(error)}, None
+    except (MemoryError, pa.ArrowException):
+        return {"limit": "the query needs more memory than there is: ask for less time or fewer columns"}, None
 
 
-def _part(source: IO[bytes]) -> bytes:
-    (length,) = struct.unpack("<Q", source.read(8))
-    return source.read(length)
+def _load(connection: Any, source: IO[bytes], tables: list[str]) -> dict[str, Any]:
+    for name in tables:
+        engine.load(connection, name, pa.ipc.open_stream(source))
+    return {}
+
+
+def _views(connections: list[Any], job: dict[str, Any]) -> dict[str, Any]:
+    for name, query in job["views"].items():
+        for connection in connections:
+            engine.replace_view(connection, name, query)
+    return {}
+
+
+def _window(planner: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """The span of time that a query asks for of a table."""
+    engine.check_is_query(planner, job["sql"])
+    asked = engine.planned_window(planner, job["sql"], TABLES[job["table"]])
+    return {name: bound and bound.isoformat() for name, bound in (("since", asked.since), ("until", asked.until))}
+
+
+def _run(connection: Any, job: dict[str, Any]) -> pa.Table:
+    limits = Limits(seconds=job["seconds"], rows=job["rows"], memory_bytes=job["memory_bytes"])
+    engine.check_is_query(connection, job["sql"])
+    rows, more = engine.run(connection, job["sql"], (), limits)
+    return pa.concat_tables([rows, rows.slice(0, 1)]) if more else rows  # one row beyond the limit tells the parent
 
 
 if __name__ == "__main__":
-    sys.exit(_child(sys.stdin.buffer, sys.stdout.buffer))
+    parent(socket.socket(fileno=sys.stdin.fileno()))
