@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -192,6 +192,17 @@ def load(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.RecordBatchR
         connection.from_arrow(rows).create(name)
     except (duckdb.Error, RuntimeError) as error:
         raise QueryLimitError("your rows of this window need more memory than there is: ask for less time") from error
+
+
+@contextmanager
+def reading(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Within, nothing can be written to any table: a query may hold an INSERT, even if it is a SELECT to look at."""
+    connection.execute("BEGIN TRANSACTION READ ONLY").fetchall()
+    try:
+        yield
+    finally:
+        with suppress(duckdb.Error, RuntimeError):  # after some errors there is no transaction any more
+            connection.execute("ROLLBACK").fetchall()
 
 
 def is_alive(connection: duckdb.DuckDBPyConnection) -> bool:

@@ -175,7 +175,8 @@ def _window(planner: Any, job: dict[str, Any]) -> dict[str, Any]:
 def _run(connection: Any, job: dict[str, Any]) -> pa.Table:
     limits = Limits(seconds=job["seconds"], rows=job["rows"], memory_bytes=job["memory_bytes"])
     engine.check_is_query(connection, job["sql"])
-    rows, more = engine.run(connection, job["sql"], (), limits)
+    with engine.reading(connection):
+        rows, more = engine.run(connection, job["sql"], (), limits)
     return pa.concat_tables([rows, rows.slice(0, 1)]) if more else rows  # one row beyond the limit tells the parent
 
 

@@ -21,7 +21,8 @@ import pytest
 from warehouse import access_log, config
 from warehouse.access import OPERATOR, Principal
 from warehouse.query import Door, FlowFilter
-from warehouse.schema import COVERAGE, FINDINGS, FLOWS, TABLES, Table
+from warehouse.schema import COVERAGE, FINDINGS, FLOWS, TABLES, TIMESTAMP, Table
+from warehouse.schema.model import column, partition_columns
 from warehouse.tables import Lake
 
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
@@ -224,8 +225,8 @@ class World:
 def _flow(number: int, chance: random.Random) -> dict[str, Any]:
     """A flow in which every column holds a value that is found in no other."""
     row: dict[str, Any] = {}
-    for column in FLOWS.columns:
-        name, kind = column.name, column.type
+    for made in FLOWS.columns:
+        name, kind = made.name, made.type
         if pa.types.is_string(kind):
             row[name] = f"{name}~{number}"
         elif pa.types.is_boolean(kind):
@@ -254,7 +255,7 @@ def _flow(number: int, chance: random.Random) -> dict[str, Any]:
         row[name] = None
     for name in ("ip_version", "tunnel_protocol", "tunnel_ip_version", "icmp_type", "icmp_code"):
         row[name] = None
-    for name in (column.name for column in FLOWS.columns if pa.types.is_list(column.type) and "policies" not in column.name):
+    for name in (made.name for made in FLOWS.columns if pa.types.is_list(made.type)):
         if (
             row.get(name)
             and isinstance(row[name][0], dict)
@@ -297,10 +298,19 @@ def _version(
     }
 
 
+def _table_of_versions(name: str) -> Table:
+    """As configuration history has it, for a lake without."""
+    text = ("kind", "namespace", "name", "uid", "hash", "manifest", "source")
+    times = ("valid_from", "valid_to", "recorded")
+    columns = (partition_columns()[0], *(column(n, TIMESTAMP, "") for n in times), *(column(n, pa.string(), "") for n in text))
+    return Table(name=name, doc="", columns=columns, partition_by=("cluster",), time_column="valid_from")
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Six days of two clusters: 1,500 flows, findings, the ledger, and the configuration's history."""
     folder = tmp_path_factory.mktemp("world")
+    added = [name for name in ("namespaces", "role_bindings") if TABLES.setdefault(name, new := _table_of_versions(name)) is new]
     lake = Lake.open(config.Lake(url=str(folder / "lake")))
     chance = random.Random(6)
     made = [_flow(number, chance) for number in range(1500)]
@@ -329,3 +339,5 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     stored: list[dict[str, Any]] = lake.read(FLOWS).to_pylist()
     yield World(lake, stored, lake.read(FINDINGS).to_pylist(), folder)
     access_log.flush()
+    for name in added:
+        del TABLES[name]
