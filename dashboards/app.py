@@ -43,7 +43,7 @@ def main() -> None:
             st.space("stretch")
             st.badge("Local mode: no sign-in, this machine only", icon=":material/computer:", color="yellow")
             who = local_user(settings)
-        flows.page(Door(open_lake(settings.lake), settings.ownership), who)
+        flows.page(Door(open_lake(settings.lake), settings.ownership, settings.rollups), who)
     except HindcastError as error:
         st.error(str(error), icon=":material/error:")
 

@@ -26,8 +26,8 @@ def open_door(config_path: Path | None, lake_url: str | None) -> Door:
     from warehouse.query import Door
     from warehouse.tables import Lake
 
-    ownership = config.Ownership() if lake_url and not config_path else config.load_config(config_path).ownership
-    return Door(Lake.open(lake_settings(config_path, lake_url)), ownership)
+    settings = config.Config() if lake_url and not config_path else config.load_config(config_path)
+    return Door(Lake.open(lake_settings(config_path, lake_url)), settings.ownership, settings.rollups)
 
 
 def principal(user: str | None, groups: list[str] | None) -> Principal:
@@ -51,6 +51,7 @@ def moment(text: str, option: str, *, now: datetime) -> datetime:
 def footer(answer: Answer) -> None:
     """What has to be known to trust the rows: how many, of how much time, how much of it was observed."""
     parts = [f"{answer.rows.num_rows:,} rows" + (", cut there: there are more" if answer.cut else "")]
+    parts.append(f"source: {answer.source}")
     parts.append(f"{answer.files} files, {answer.seconds:.2f} s")
     if answer.shares:
         parts.append("observed " + ", ".join(f"{cluster} {share:.1%}" for cluster, share in answer.shares.items()))

@@ -58,17 +58,25 @@ def connect(limits: Limits) -> duckdb.DuckDBPyConnection:
 def add_view(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> int:
     """A view named as the table over the files that may hold such rows; gives their number. Raises LakeError."""
     files = lake.files(table, clusters=clusters, since=window.since, until=window.until)
+    add_view_of_files(connection, lake, table, files)
+    return len(files)
+
+
+def add_view_of_files(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, files: Sequence[str], name: str | None = None
+) -> None:
+    """A view, named as the table unless told otherwise, over files of it that `Lake.files` gave."""
+    name = name or table.name
     if not files:
-        connection.from_arrow(table.schema.empty_table()).create_view(table.name, replace=True)
+        connection.from_arrow(table.schema.empty_table()).create_view(name, replace=True)
     elif lake.is_local:
         listed = ", ".join(literal(file) for file in files)
         types = ", ".join(f"{name}: {'DATE' if name == 'date' else 'VARCHAR'}" for name in table.partition_by)
         columns = ", ".join(f'"{name}"' for name in table.schema.names)
         source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}})"
-        connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS SELECT {columns} FROM {source}")
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM {source}")
     else:
-        connection.register(table.name, lake.dataset(table, files))
-    return len(files)
+        connection.register(name, lake.dataset(table, list(files)))
 
 
 def asked_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) -> Window:
