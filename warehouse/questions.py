@@ -155,7 +155,8 @@ def names(wanted: FlowFilter) -> Asked:
 
     `inferred` is true in every row: between two sightings the name is taken to have stayed.
     """
-    parts, conditions = ["true"], []
+    parts: list[str] = ["true"]
+    conditions: list[Any] = []
     for column, listed in (("cluster", wanted.clusters), ("ip", wanted.ips), ("namespace", wanted.namespaces)):
         if listed:
             parts.append(f"{column} IN ({', '.join('?' * len(listed))})")
@@ -163,8 +164,9 @@ def names(wanted: FlowFilter) -> Asked:
     sql = f"""SELECT cluster, ip, name, min(first_seen) AS first_seen, max(last_seen) AS last_seen, sum(flows)::BIGINT AS flows,
             list_sort(list(DISTINCT learned_from)) AS learned_from, true AS inferred
         FROM (
-            SELECT *, sum(begins) OVER (PARTITION BY cluster, ip, name ORDER BY first_seen, last_seen ROWS UNBOUNDED PRECEDING) AS interval_number
-            FROM (
+            SELECT *, sum(begins) OVER (
+                PARTITION BY cluster, ip, name ORDER BY first_seen, last_seen ROWS UNBOUNDED PRECEDING
+            ) AS interval_number FROM (
                 SELECT *, (first_seen - max(last_seen) OVER (
                     PARTITION BY cluster, ip, name ORDER BY first_seen, last_seen ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
                 ) > ?)::INTEGER AS begins

@@ -7,6 +7,7 @@ Which flows, and who may see the result, are others' work; the rules of counting
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -29,51 +30,59 @@ _LOCAL_IDENTITIES, _REMOTE_NODES, _NO_IDENTITY = 1 << 24, 1 << 25, 1 << 26
 _GENERATED = "[bcdfghjklmnpqrstvwxz2456789]"
 _POD_NAME = rf"^(.+?)(?:-(?:{_GENERATED}{{6,10}}|\d{{8}}))?-{_GENERATED}{{5}}$"
 _NUMBERED_POD_NAME = r"^(.+)-\d{1,4}$"
-COUNTED = (
-    "cluster", "time", "uuid", "verdict", "drop_reason_desc", "event_type", "node_name", "flow_count", "l4_protocol", "source_port",
-    "destination_port", "source_namespace", "destination_namespace", "source_ip", "destination_ip",
+_PACKET = (
+    "cluster", "node_name", "source_namespace", "destination_namespace", "source_ip", "destination_ip", "source_port", "destination_port",
+    "l4_protocol", "drop_reason_desc", "time",
 )  # fmt: skip
-"""The columns of flows that counting drops once takes."""
 _NEEDED = (
-    "cluster", "time", "uuid", "verdict", "drop_reason_desc", "traffic_direction", "is_reply", "event_type", "node_name", "flow_count",
-    "l4_protocol", "source_port", "destination_port",
+    "cluster", "time", "verdict", "drop_reason_desc", "traffic_direction", "is_reply", "l4_protocol", "source_port", "destination_port",
     *(
         f"{side}_{part}"
         for side in ("source", "destination")
-        for part in ("namespace", "workload_kind", "workload_name", "pod_name", "ip", "identity", "labels", "names")
+        for part in ("namespace", "workload_kind", "workload_name", "pod_name", "ip", "identity", "names")
     ),
 )  # fmt: skip
+_PART_KEY = (
+    "cluster", "hour", "turned", "server_port", "l4_protocol", "verdict", "drop_reason_desc", "traffic_direction",
+    *(
+        f"{side}_{part}"
+        for side in ("source", "destination")
+        for part in ("namespace", "workload_kind", "workload_name", "pod_name", "entity", "dns_name", "ip")
+    ),
+)  # fmt: skip
+_LABELS = ("source_labels", "destination_labels")
 
 
-def with_repeats(flows: str, columns: tuple[str, ...] = _NEEDED) -> str:
-    """The flows and `repeats`: of `flow_count`, how many report a drop that a policy verdict reports as well.
+def counted(flows: str, columns: Sequence[str], *, empty: Sequence[str] = ()) -> str:
+    """Some columns of the flows, with what they count for: `flows`, and `repeats` of them that another flow reports as well.
 
     In a minute, one packet's drops (same node, ends, ports, reason) are as many as the greater of the two events' counts:
-    the k-th drop event repeats the k-th policy verdict.
+    the k-th drop event repeats the k-th policy verdict. Repeats come as rows of their own, with `flows` 0: so only drops are
+    looked at twice. Columns of `empty` are null in those, since lists are costly to read.
     """
-    names = ", ".join(f'"{name}"' for name in columns)
-    pair = f"verdict = 'DROPPED' AND event_type IN ({DROP}, {POLICY_VERDICT})"
-    packet = f"""cluster, node_name, source_namespace, destination_namespace, source_ip, destination_ip, source_port, destination_port,
-        l4_protocol, drop_reason_desc, epoch_us("time") // {_MINUTE_US}"""
-    return f"""SELECT {names}, 0::BIGINT AS repeats FROM {flows} WHERE NOT coalesce({pair}, false)
+    names = ", ".join(columns)
+    some = ", ".join(f"NULL AS {name}" if name in empty else name for name in columns)
+    carried = ", ".join(name for name in dict.fromkeys([*columns, *_PACKET]) if name not in empty)
+    packet = f"""{", ".join(name for name in _PACKET if name != "time")}, epoch_us("time") // {_MINUTE_US}"""
+    return f"""SELECT {names}, coalesce(flow_count, 0) AS flows, 0::BIGINT AS repeats FROM {flows}
         UNION ALL
-        SELECT {names}, CASE WHEN event_type = {DROP} THEN greatest(0, least(flow_count, verdicts - (drops - flow_count))) ELSE 0 END::BIGINT
-        FROM (
-            SELECT *,
-                coalesce(sum(flow_count) FILTER (event_type = {POLICY_VERDICT}) OVER (PARTITION BY {packet}), 0) AS verdicts,
+        SELECT {some}, 0, greatest(0, least(flow_count, verdicts - (drops - flow_count)))::BIGINT AS repeats FROM (
+            SELECT {carried}, event_type, flow_count,
+                sum(flow_count) FILTER (event_type = {POLICY_VERDICT}) OVER (PARTITION BY {packet}) AS verdicts,
                 sum(flow_count) FILTER (event_type = {DROP}) OVER (
                     PARTITION BY {packet} ORDER BY "time", uuid ROWS UNBOUNDED PRECEDING
                 ) AS drops
-            FROM {flows} WHERE {pair}
-        )"""
+            FROM {flows} WHERE verdict = 'DROPPED' AND event_type IN ({DROP}, {POLICY_VERDICT})
+        ) WHERE event_type = {DROP} AND verdicts - (drops - flow_count) > 0"""
 
 
 def timeline(flows: str) -> str:
     """Rows of timeline_1m of the flows."""
+    key = ("cluster", "time", "source_namespace", "destination_namespace", "verdict", "drop_reason_desc")
     return f"""SELECT cluster, make_timestamptz(minute * {_MINUTE_US}) AS minute, * EXCLUDE (cluster, minute) FROM (
-            SELECT cluster, epoch_us("time") // {_MINUTE_US} AS minute, source_namespace, destination_namespace, verdict, drop_reason_desc,
-                coalesce(sum(flow_count), 0)::BIGINT AS flows, coalesce(sum(repeats), 0)::BIGINT AS repeats
-            FROM ({with_repeats(flows)}) GROUP BY ALL
+            SELECT cluster, epoch_us("time") // {_MINUTE_US} AS minute, {", ".join(key[2:])},
+                sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
+            FROM ({counted(flows, key)}) GROUP BY ALL
         )"""
 
 
@@ -146,37 +155,41 @@ def label_sets() -> str:
 
 def _parts(flows: str, *, labels: bool) -> str:
     """Flows summed up as far as it goes without looking at each text: pods where no workload is told, addresses where no name is."""
-    ends = ", ".join(_end(side, labels=labels) for side in ("source", "destination"))
+    ends = ", ".join(_end(side) for side in ("source", "destination"))
     turned = f"coalesce(is_reply, source_port < {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}, false)"
     nobodys = f"is_reply IS NULL AND source_port >= {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}"
-    return f"""SELECT cluster, epoch_us("time") // {_HOUR_US} AS hour, {turned} AS turned, {ends},
+    listed = ", ".join(f"hash({name}) AS {name}_hash, any_value({name}) AS {name}" for name in _LABELS)
+    sums = f"""SELECT cluster, epoch_us("time") // {_HOUR_US} AS hour, {turned} AS turned, {ends},
             CASE WHEN {turned} THEN source_port WHEN {nobodys} THEN NULL ELSE destination_port END AS server_port,
             l4_protocol, verdict, drop_reason_desc, traffic_direction,
-            coalesce(sum(flow_count), 0)::BIGINT AS flows, coalesce(sum(repeats), 0)::BIGINT AS repeats,
-            coalesce(sum(flow_count) FILTER (is_reply), 0)::BIGINT AS replies,
+            {listed if labels else ", ".join(f"NULL::VARCHAR[] AS {name}" for name in _LABELS)},
+            sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats, coalesce(sum(flows) FILTER (is_reply), 0)::BIGINT AS replies,
             min("time") AS first_seen, max("time") AS last_seen
-        FROM ({with_repeats(flows)}) GROUP BY ALL"""
+        FROM ({counted(flows, _NEEDED + _LABELS if labels else _NEEDED, empty=_LABELS)}) GROUP BY ALL"""
+    if not labels:
+        return sums
+    # Repeats were counted without labels: they go to the row that is the same but for these.
+    alike = ", ".join(_PART_KEY)
+    return f"""SELECT * EXCLUDE (place, all_repeats) REPLACE (CASE WHEN place = 1 THEN all_repeats ELSE 0 END AS repeats) FROM (
+            SELECT *, row_number() OVER (PARTITION BY {alike} ORDER BY flows DESC, source_labels_hash, destination_labels_hash) AS place,
+                sum(repeats) OVER (PARTITION BY {alike})::BIGINT AS all_repeats
+            FROM ({sums})
+        ) WHERE flows > 0 OR place = 1"""
 
 
-def _end(side: str, *, labels: bool) -> str:
+def _end(side: str) -> str:
+    """What an end is told apart by."""
     outside = f"{side}_namespace IS NULL AND {side}_pod_name IS NULL"
     numbers = " ".join(f"WHEN {side}_identity = {number} THEN '{name}'" for number, name in _IDENTITIES.items())
     entity = f"""CASE WHEN NOT ({outside}) THEN NULL {numbers}
         WHEN {side}_identity >= {_LOCAL_IDENTITIES} AND {side}_identity < {_REMOTE_NODES} THEN 'world'
         WHEN {side}_identity >= {_REMOTE_NODES} AND {side}_identity < {_NO_IDENTITY} THEN 'remote-node' END"""
     unnamed = f"{outside} AND list_min({side}_names) IS NULL AND coalesce(starts_with({entity}, 'world'), true)"
-    parts = [
-        f"{side}_namespace, {side}_workload_kind, {side}_workload_name",
-        f"CASE WHEN {side}_workload_name IS NULL THEN {side}_pod_name END AS {side}_pod_name",
-        f"{entity} AS {side}_entity",
-        f"CASE WHEN {outside} THEN list_min({side}_names) END AS {side}_dns_name",
-        f"CASE WHEN {unnamed} THEN {side}_ip END AS {side}_ip",
-    ]
-    if labels:
-        parts.append(f"hash({side}_labels) AS {side}_labels_hash, any_value({side}_labels) AS {side}_labels")
-    else:
-        parts.append(f"NULL::VARCHAR[] AS {side}_labels")
-    return ", ".join(parts)
+    return f"""{side}_namespace, {side}_workload_kind, {side}_workload_name,
+            CASE WHEN {side}_workload_name IS NULL THEN {side}_pod_name END AS {side}_pod_name,
+            {entity} AS {side}_entity,
+            CASE WHEN {outside} THEN list_min({side}_names) END AS {side}_dns_name,
+            CASE WHEN {unnamed} THEN {side}_ip END AS {side}_ip"""
 
 
 def _pods(flows: str) -> str:
