@@ -32,7 +32,7 @@ SORTED_BY = {
     ),
     TIMELINE_1M.name: ("source_namespace", "destination_namespace", "verdict", "drop_reason_desc", "minute"),
     LABEL_SETS.name: ("id", "hour"),
-    DNS_NAMES.name: ("namespace", "name", "ip", "hour"),
+    DNS_NAMES.name: ("source_namespace", "name", "ip", "hour"),
 }  # fmt: skip
 
 

@@ -46,9 +46,9 @@ class EdgeScope(StrEnum):
 
 
 _ENDS = {
-    EdgeScope.CLUSTER: ("entity",),
-    EdgeScope.NAMESPACE: ("namespace", "entity"),
-    EdgeScope.WORKLOAD: ("namespace", "workload_name", "entity", "dns_name", "cidr"),
+    EdgeScope.CLUSTER: ("cluster_name", "entity"),
+    EdgeScope.NAMESPACE: ("cluster_name", "namespace", "entity"),
+    EdgeScope.WORKLOAD: ("cluster_name", "namespace", "workload_name", "entity", "dns_name", "cidr"),
 }
 _SIDES = ("source", "destination")
 
@@ -155,22 +155,20 @@ def names(wanted: FlowFilter) -> Asked:
 
     `inferred` is true in every row: between two sightings the name is taken to have stayed.
     """
-    parts: list[str] = ["true"]
-    conditions: list[Any] = []
-    for column, listed in (("cluster", wanted.clusters), ("ip", wanted.ips), ("namespace", wanted.namespaces)):
-        if listed:
-            parts.append(f"{column} IN ({', '.join('?' * len(listed))})")
-            conditions += listed
+    where, conditions = _among([(["cluster"], wanted.clusters), (["source_namespace", "destination_namespace"], wanted.namespaces)])
+    if wanted.ips:
+        where += f" AND ip IN ({', '.join('?' * len(wanted.ips))})"
+        conditions += wanted.ips
     sql = f"""SELECT cluster, ip, name, min(first_seen) AS first_seen, max(last_seen) AS last_seen, sum(flows)::BIGINT AS flows,
             list_sort(list(DISTINCT learned_from)) AS learned_from, true AS inferred
         FROM (
             SELECT *, sum(begins) OVER (
                 PARTITION BY cluster, ip, name ORDER BY first_seen, last_seen ROWS UNBOUNDED PRECEDING
             ) AS interval_number FROM (
-                SELECT *, (first_seen - max(last_seen) OVER (
+                SELECT *, coalesce(first_seen - max(last_seen) OVER (
                     PARTITION BY cluster, ip, name ORDER BY first_seen, last_seen ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-                ) > ?)::INTEGER AS begins
-                FROM visible_dns_names WHERE {" AND ".join(parts)}
+                ) > ?, false)::INTEGER AS begins
+                FROM visible_dns_names WHERE {where} AND ip IS NOT NULL AND name IS NOT NULL
             )
         ) GROUP BY cluster, ip, name, interval_number ORDER BY cluster, ip, first_seen, name"""
     return sql, [SEEN_WITHIN, *conditions]
@@ -222,19 +220,25 @@ def check_edges(wanted: FlowFilter) -> None:
 
 def _conditions(wanted: FlowFilter) -> Asked:
     """A condition with placeholders, and their values; the time is the views'."""
+    return _among(
+        [
+            (["cluster"], wanted.clusters),
+            (["source_namespace", "destination_namespace"], wanted.namespaces),
+            (["source_namespace"], wanted.source_namespaces),
+            (["destination_namespace"], wanted.destination_namespaces),
+            (["verdict"], wanted.verdicts),
+            (["drop_reason_desc"], wanted.drop_reasons),
+        ]
+    )
+
+
+def _among(asked: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> Asked:
+    """All conditions hold, each by any of its columns and values."""
     parts: list[str] = ["true"]
     placed: list[Any] = []
-
-    def among(columns: Sequence[str], listed: Sequence[Any]) -> None:
+    for columns, listed in asked:
         if listed:
             marks = ", ".join("?" * len(listed))
             parts.append("(" + " OR ".join(f"{column} IN ({marks})" for column in columns) + ")")
             placed.extend([*listed] * len(columns))
-
-    among(["cluster"], wanted.clusters)
-    among(["source_namespace", "destination_namespace"], wanted.namespaces)
-    among(["source_namespace"], wanted.source_namespaces)
-    among(["destination_namespace"], wanted.destination_namespaces)
-    among(["verdict"], wanted.verdicts)
-    among(["drop_reason_desc"], wanted.drop_reasons)
     return " AND ".join(parts), placed

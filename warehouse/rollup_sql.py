@@ -12,14 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import config
+from warehouse import config, scoping
+from warehouse.schema import FLOWS
 
 EPHEMERAL_PORT = 32_768
 """Ports from here on are clients', unless Hubble says who opened the connection."""
 DROP, POLICY_VERDICT = 1, 5
 """Cilium's event types that report one and the same policy drop."""
 
-ENDS = ("namespace", "workload_kind", "workload_name", "entity", "dns_name", "cidr", "labels_id")
+ENDS = ("cluster_name", "namespace", "workload_kind", "workload_name", "entity", "dns_name", "cidr", "labels_id")
 _HOUR_US, _MINUTE_US = 3_600_000_000, 60_000_000
 _IDENTITIES = {
     1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node", 7: "kube-apiserver", 8: "ingress",
@@ -39,7 +40,7 @@ _NEEDED = (
     *(
         f"{side}_{part}"
         for side in ("source", "destination")
-        for part in ("namespace", "workload_kind", "workload_name", "pod_name", "ip", "identity", "names")
+        for part in ("cluster_name", "namespace", "workload_kind", "workload_name", "pod_name", "ip", "identity", "names")
     ),
 )  # fmt: skip
 _PART_KEY = (
@@ -47,7 +48,7 @@ _PART_KEY = (
     *(
         f"{side}_{part}"
         for side in ("source", "destination")
-        for part in ("namespace", "workload_kind", "workload_name", "pod_name", "entity", "dns_name", "ip")
+        for part in ("cluster_name", "namespace", "workload_kind", "workload_name", "pod_name", "entity", "dns_name", "ip")
     ),
 )  # fmt: skip
 _LABELS = ("source_labels", "destination_labels")
@@ -64,7 +65,7 @@ def counted(flows: str, columns: Sequence[str], *, empty: Sequence[str] = ()) ->
     some = ", ".join(f"NULL AS {name}" if name in empty else name for name in columns)
     carried = ", ".join(name for name in dict.fromkeys([*columns, *_PACKET]) if name not in empty)
     packet = f"""{", ".join(name for name in _PACKET if name != "time")}, epoch_us("time") // {_MINUTE_US}"""
-    return f"""SELECT {names}, coalesce(flow_count, 0) AS flows, 0::BIGINT AS repeats FROM {flows}
+    return f"""SELECT {names}, coalesce(flow_count, 0) AS flows, 0::BIGINT AS repeats FROM {_located(flows)}
         UNION ALL
         SELECT {some}, 0, greatest(0, least(flow_count, verdicts - (drops - flow_count)))::BIGINT AS repeats FROM (
             SELECT {carried}, event_type, flow_count,
@@ -72,13 +73,22 @@ def counted(flows: str, columns: Sequence[str], *, empty: Sequence[str] = ()) ->
                 sum(flow_count) FILTER (event_type = {DROP}) OVER (
                     PARTITION BY {packet} ORDER BY "time", uuid ROWS UNBOUNDED PRECEDING
                 ) AS drops
-            FROM {flows} WHERE verdict = 'DROPPED' AND event_type IN ({DROP}, {POLICY_VERDICT})
+            FROM {_located(flows)} WHERE verdict = 'DROPPED' AND event_type IN ({DROP}, {POLICY_VERDICT})
         ) WHERE event_type = {DROP} AND verdicts - (drops - flow_count) > 0"""
+
+
+def _located(flows: str) -> str:
+    """The flows, with a side's cluster only where it is not the one that saw the flow."""
+    names = ", ".join(
+        f"CASE WHEN {scoping.is_local(FLOWS, side)} THEN NULL ELSE {side}_cluster_name END AS {side}_cluster_name" for side in scoping.SIDES
+    )
+    return f"(SELECT * REPLACE ({names}) FROM {flows})"
 
 
 def timeline(flows: str) -> str:
     """Rows of timeline_1m of the flows."""
-    key = ("cluster", "time", "source_namespace", "destination_namespace", "verdict", "drop_reason_desc")
+    sides = ("source_cluster_name", "source_namespace", "destination_cluster_name", "destination_namespace")
+    key = ("cluster", "time", *sides, "verdict", "drop_reason_desc")
     return f"""SELECT cluster, make_timestamptz(minute * {_MINUTE_US}) AS minute, * EXCLUDE (cluster, minute) FROM (
             SELECT cluster, epoch_us("time") // {_MINUTE_US} AS minute, {", ".join(key[2:])},
                 sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
@@ -90,16 +100,19 @@ def dns_names(flows: str) -> str:
     """Rows of dns_names of the flows."""
     learned = [
         # An answer goes from the resolver to who asked.
-        f"""SELECT cluster, "time", flow_count, destination_namespace AS namespace, source_namespace AS peer_namespace,
+        f"""SELECT cluster, "time", flow_count, destination_cluster_name AS source_cluster_name, destination_namespace AS source_namespace,
+            source_cluster_name AS destination_cluster_name, source_namespace AS destination_namespace,
             unnest(l7_dns_ips) AS ip, l7_dns_query AS name, 'dns' AS learned_from
-        FROM {flows} WHERE l7_dns_ips IS NOT NULL AND l7_dns_query IS NOT NULL"""
+        FROM {_located(flows)} WHERE l7_dns_ips IS NOT NULL AND l7_dns_query IS NOT NULL"""
     ]
     for side, other in (("source", "destination"), ("destination", "source")):
         learned.append(
-            f"""SELECT cluster, "time", flow_count, {other}_namespace, {side}_namespace, {side}_ip, unnest({side}_names), 'names'
-            FROM {flows} WHERE {side}_names IS NOT NULL AND {side}_ip IS NOT NULL"""
+            f"""SELECT cluster, "time", flow_count, {other}_cluster_name, {other}_namespace, {side}_cluster_name, {side}_namespace,
+                {side}_ip, unnest({side}_names), 'names'
+            FROM {_located(flows)} WHERE {side}_names IS NOT NULL AND {side}_ip IS NOT NULL"""
         )
-    return f"""SELECT cluster, make_timestamptz(epoch_us("time") // {_HOUR_US} * {_HOUR_US}) AS hour, namespace, peer_namespace, ip,
+    return f"""SELECT cluster, make_timestamptz(epoch_us("time") // {_HOUR_US} * {_HOUR_US}) AS hour,
+            source_cluster_name, source_namespace, destination_cluster_name, destination_namespace, ip,
             rtrim(name, '.') AS name, learned_from, min("time") AS first_seen, max("time") AS last_seen,
             coalesce(sum(flow_count), 0)::BIGINT AS flows
         FROM ({" UNION ALL ".join(learned)}) WHERE ip IS NOT NULL AND name IS NOT NULL GROUP BY ALL"""
@@ -185,7 +198,7 @@ def _end(side: str) -> str:
         WHEN {side}_identity >= {_LOCAL_IDENTITIES} AND {side}_identity < {_REMOTE_NODES} THEN 'world'
         WHEN {side}_identity >= {_REMOTE_NODES} AND {side}_identity < {_NO_IDENTITY} THEN 'remote-node' END"""
     unnamed = f"{outside} AND list_min({side}_names) IS NULL AND coalesce(starts_with({entity}, 'world'), true)"
-    return f"""{side}_namespace, {side}_workload_kind, {side}_workload_name,
+    return f"""{side}_cluster_name, {side}_namespace, {side}_workload_kind, {side}_workload_name,
             CASE WHEN {side}_workload_name IS NULL THEN {side}_pod_name END AS {side}_pod_name,
             {entity} AS {side}_entity,
             CASE WHEN {outside} THEN list_min({side}_names) END AS {side}_dns_name,
@@ -212,7 +225,8 @@ def _named() -> str:
         inferred = f"""CASE WHEN regexp_matches({pod}, '{_POD_NAME}') THEN regexp_extract({pod}, '{_POD_NAME}', 1)
             WHEN regexp_matches({pod}, '{_NUMBERED_POD_NAME}') THEN regexp_extract({pod}, '{_NUMBERED_POD_NAME}', 1) ELSE {pod} END"""
         columns.append(
-            f"""edge_parts.{side}_namespace, coalesce({side}_workload_kind, {pods}.kind) AS {side}_workload_kind,
+            f"""edge_parts.{side}_cluster_name, edge_parts.{side}_namespace,
+            coalesce({side}_workload_kind, {pods}.kind) AS {side}_workload_kind,
             coalesce({side}_workload_name, {pods}.name, {inferred}) AS {side}_workload_name, {side}_entity,
             rtrim({side}_dns_name, '.') AS {side}_dns_name, {ranges}.cidr AS {side}_cidr,
             {_labels_id(_labels(side))} AS {side}_labels_id"""

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
-from warehouse import config, engine, redaction, rollup_notes, rollup_sql
+from warehouse import config, engine, rollup_notes, rollup_sql, scoping
+from warehouse.access import Grant, Scope, is_plain
 from warehouse.engine import Window, literal
 from warehouse.files import StoredFile
 from warehouse.rollup_notes import HOUR, SEALED, ClusterHour
@@ -28,24 +30,12 @@ Spans = dict[str, list[Span]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
-    """What someone may see: conditions in SQL over `cluster` and either side's namespace, true or false and never null."""
-
-    source: str
-    destination: str
-    peer_detail: str
-
-    def of(self, side: str) -> str:
-        """The condition that a side is the person's own."""
-        return self.source if side == "source" else self.destination
-
-
-@dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A span of time in which one sees the same; without a sight, everything."""
+    """A span of time in which one sees the same."""
 
     window: Window
-    sight: Sight | None
+    scope: Scope
+    """Without times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +71,22 @@ def add_view(
     connection: Any,
     lake: Lake,
     table: Table,
-    pieces: Sequence[Piece],
+    window: Window,
+    scope: Scope,
     wanted: Wanted,
     settings: config.Rollups,
     *,
+    peer_detail: str,
     name: str | None = None,
 ) -> Sources:
-    """A view `visible_<table>`, or `name`, with the table's columns but date: what is seen of it in the pieces. Raises LakeError.
+    """A view `visible_<table>`, or `name`, with the table's columns: what a scope shows of it in the window. Raises LakeError.
 
     Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window has them.
     """
     name, sources, seen = name or f"visible_{table.name}", Sources(), []
-    for number, piece in enumerate(pieces):
-        parts = _parts(lake, table, piece.window, wanted.clusters)
-        columns = ", ".join(column for column in table.schema.names if column != "date")
+    columns = ", ".join(table.schema.names)
+    for number, piece in enumerate(pieces(scope, window)):
+        parts = _parts(lake, table, piece, wanted.clusters)
         stored, fresh, whole = (f"{name}_{kind}_{number}" for kind in ("stored", "fresh", "whole"))
         engine.add_view_of_files(connection, lake, table, sorted(parts.rollup_files), stored)
         either = [f"SELECT {columns} FROM {stored} WHERE {_within(table.time_column, parts.rollup)}"]
@@ -102,35 +94,45 @@ def add_view(
             _sum_up(connection, lake, table, parts, piece, wanted, settings, fresh)
             either.append(f"SELECT {columns} FROM {fresh}")
         connection.execute(f"CREATE VIEW {whole} AS {' UNION ALL '.join(either)}")
-        seen.append(visible(table, whole, piece.sight))
+        # A row that stands for flows of the piece alone may begin before it: the window is in the rows already.
+        seen.append(
+            scoping.visible(piece.scope, replace(table, name=whole), Window(), {*parts.rollup, *parts.flows}, peer_detail=peer_detail)
+        )
         sources.rollup_files += len(parts.rollup_files)
         sources.flows_files += len(parts.flows_files)
-    connection.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(seen)}")
+    connection.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(f'({query})' for query in seen)}")
     return sources
+
+
+def pieces(scope: Scope, window: Window) -> list[Piece]:
+    """The window, cut where what a scope shows changes: there a rollup's row cannot be had by halves, and flows are summed up."""
+    decided = (*scope.grants, *scope.denials)
+    moments = {moment for grant in decided for moment in (grant.since, grant.until, *(cut for _, _, cut in grant.not_before)) if moment}
+    inside = sorted(moment for moment in moments if window.since and window.until and window.since < moment < window.until)
+    bounds = [window.since, *inside, window.until]
+    return [
+        Piece(window=Window(since=since, until=until), scope=_at(scope, since or datetime.min.replace(tzinfo=UTC)))
+        for since, until in pairwise(bounds)
+    ]
+
+
+def _at(scope: Scope, moment: datetime) -> Scope:
+    """What a scope shows from a moment on until it changes, without times."""
+
+    def holding(grants: Sequence[Grant]) -> tuple[Grant, ...]:
+        return tuple(
+            replace(grant, since=None, until=None, not_before=tuple(cut for cut in grant.not_before if moment < cut[2]))
+            for grant in grants
+            if grant.holds(moment)
+        )
+
+    return Scope(grants=holding(scope.grants), denials=holding(scope.denials))
 
 
 def source_text(table: Table, sources: Sequence[Sources]) -> str:
     """For people: `edges_1h`, `edges_1h and flows`, or `flows`."""
     rollup, flows = (any(getattr(source, name) for source in sources) for name in ("rollup_files", "flows_files"))
     return " and ".join([table.name] * (rollup or not flows) + [FLOWS.name] * flows)
-
-
-def visible(table: Table, relation: str, sight: Sight | None) -> str:
-    """The query that gives what is seen of a rollup's rows, with empty columns where the other side must not be known."""
-    names = [name for name in table.schema.names if name != "date"]
-    if sight is None:
-        return f"SELECT {', '.join(names)} FROM {relation}"
-    if table is DNS_NAMES:
-        return _visible_names(relation, sight, names)
-
-    def columns(peer: str) -> str:
-        hidden = redaction.hidden_rollup_columns(table, peer, sight.peer_detail)
-        foreign = f"({peer}_namespace IS NOT NULL AND NOT {sight.of(peer)})"
-        return ", ".join(f"CASE WHEN {foreign} THEN NULL ELSE {name} END AS {name}" if name in hidden else name for name in names)
-
-    return f"""SELECT {columns("destination")} FROM {relation} WHERE {sight.source}
-        UNION ALL
-        SELECT {columns("source")} FROM {relation} WHERE {sight.destination} AND NOT {sight.source}"""
 
 
 def widened(lake: Lake, table: Table, window: Window, clusters: Sequence[str]) -> Window:
@@ -147,17 +149,6 @@ def widened(lake: Lake, table: Table, window: Window, clusters: Sequence[str]) -
     return replace(window, since=since, until=until)
 
 
-def _visible_names(relation: str, sight: Sight, names: Sequence[str]) -> str:
-    """A name is seen by who could read it on a flow: the flow is hers, and its other side nobody's, hers, or shown in full."""
-    own, others = "own_side", "other_side"
-    either = f"({own} OR {others})"
-    both = "true" if sight.peer_detail == "full" else f"({own} OR source_namespace IS NULL) AND ({others} OR destination_namespace IS NULL)"
-    return f"""SELECT {", ".join(names)} FROM (
-            SELECT *, {sight.source} AS {own}, {sight.destination} AS {others}
-            FROM (SELECT *, namespace AS source_namespace, peer_namespace AS destination_namespace FROM {relation})
-        ) WHERE {either} AND {both}"""
-
-
 def _sum_up(
     connection: Any, lake: Lake, table: Table, parts: _Parts, piece: Piece, wanted: Wanted, settings: config.Rollups, name: str
 ) -> None:
@@ -166,32 +157,36 @@ def _sum_up(
     engine.add_view_of_files(connection, lake, FLOWS, sorted(parts.flows_files), files)
     connection.execute(f"CREATE VIEW {hours} AS SELECT * FROM {files} WHERE {_within('time', parts.hours)}")
     flows = f"{name}_flows"
-    connection.execute(f"CREATE VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), piece.sight, wanted.namespaces)}")
+    connection.execute(f"CREATE VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), _names(piece.scope, wanted))}")
     if table is EDGES_1H:
         query = rollup_sql.edges(connection, flows, hours, settings, labels=False)
     else:
         query = {TIMELINE_1M.name: rollup_sql.timeline, DNS_NAMES.name: rollup_sql.dns_names}[table.name](flows)
-    connection.execute(f"CREATE TEMP TABLE {name} AS {query}")
+    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT *, {table.time_column}::DATE AS date FROM ({query})")
 
 
-def _two_scans(relation: str, within: str, sight: Sight | None, namespaces: Sequence[str]) -> str:
+def _names(scope: Scope, wanted: Wanted) -> frozenset[str] | None:
+    """Namespaces of which one has to be on either side of a flow, for it to matter; None if there is no telling."""
+    if wanted.namespaces:
+        return frozenset(wanted.namespaces)
+    given = [grant.namespace for grant in scope.grants]
+    return None if any(name is None or not is_plain(name) for name in given) else frozenset(name for name in given if name)
+
+
+def _two_scans(relation: str, within: str, names: frozenset[str] | None) -> str:
     """The flows that can matter. Two scans and no OR over both sides: only so DuckDB can leave out what cannot match."""
-    owned = None if sight is None else (sight.source, sight.destination)
-    if namespaces:
-        listed = ", ".join(literal(name) for name in namespaces)
-        first, second = (f"coalesce({side}_namespace IN ({listed}), false)" for side in ("source", "destination"))
-        allowed = "true" if owned is None else f"({owned[0]} OR {owned[1]})"
-    elif owned is not None:
-        (first, second), allowed = owned, "true"
-    else:
+    if names is None:
         return f"SELECT * FROM {relation} WHERE {within}"
-    return f"""SELECT * FROM {relation} WHERE {within} AND {first} AND {allowed}
+    listed = ", ".join(literal(name) for name in sorted(names)) or "NULL"
+    first, second = (f"coalesce({side}_namespace IN ({listed}), false)" for side in scoping.SIDES)
+    return f"""SELECT * FROM {relation} WHERE {within} AND {first}
         UNION ALL
-        SELECT * FROM {relation} WHERE {within} AND {second} AND NOT {first} AND {allowed}"""
+        SELECT * FROM {relation} WHERE {within} AND {second} AND NOT {first}"""
 
 
-def _parts(lake: Lake, table: Table, window: Window, clusters: Sequence[str]) -> _Parts:
+def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str]) -> _Parts:
     """Hour by hour: the rollup where it stands for the flows there are, else the flows."""
+    window = piece.window
     notes, flows = _notes(lake, table, window, clusters), _flows(lake, window, clusters)
     if table is not EDGES_1H:  # a day without a row of a table has no file: the edges, which every day with flows has, tell
         days = {(file.partition["cluster"], rollup_notes.day_of(file)) for file in lake.contents(table)}
@@ -201,7 +196,7 @@ def _parts(lake: Lake, table: Table, window: Window, clusters: Sequence[str]) ->
     parts, grain = _Parts(), GRAIN[table.name]
     for cluster, hour in sorted({*notes, *flows}):
         first, last = max(window.since or hour, hour), min(window.until or hour + HOUR, hour + HOUR)
-        if first >= last:
+        if first >= last or not piece.scope.sees_cluster(cluster):
             continue
         path, written = notes.get((cluster, hour), ("", ""))
         files = flows.get((cluster, hour))

@@ -5,6 +5,8 @@ What is counted, and how often, is written in docs/counting.md.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pyarrow as pa
 
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table, column, partition_columns
@@ -19,8 +21,15 @@ def _counts() -> tuple[Column, Column]:
     )
 
 
+def _cluster(side: str, role: str) -> Column:
+    return column(
+        f"{side}_cluster_name", _S, f"Cluster of the {role} where it is another than the one that saw it (cluster mesh); null else"
+    )
+
+
 def _end(side: str, role: str) -> list[Column]:
     return [
+        _cluster(side, role),
         column(f"{side}_namespace", _S, f"Kubernetes namespace of the {role}; null outside the cluster"),
         column(
             f"{side}_workload_kind",
@@ -64,6 +73,7 @@ EDGES_1H = Table(
     ),
     partition_by=("cluster", "date"),
     time_column="hour",
+    row_span=timedelta(hours=1),
 )
 
 TIMELINE_1M = Table(
@@ -72,7 +82,9 @@ TIMELINE_1M = Table(
     columns=(
         *partition_columns("minute"),
         column("minute", TIMESTAMP, "Start of the minute"),
+        _cluster("source", "source"),
         column("source_namespace", _S, "As in flows"),
+        _cluster("destination", "destination"),
         column("destination_namespace", _S, "As in flows"),
         column("verdict", _S, "As in flows"),
         column("drop_reason_desc", _S, "As in flows"),
@@ -80,6 +92,7 @@ TIMELINE_1M = Table(
     ),
     partition_by=("cluster", "date"),
     time_column="minute",
+    row_span=timedelta(minutes=1),
 )
 
 LABEL_SETS = Table(
@@ -97,6 +110,7 @@ LABEL_SETS = Table(
     ),
     partition_by=("cluster", "date"),
     time_column="hour",
+    row_span=timedelta(hours=1),
 )
 
 DNS_NAMES = Table(
@@ -105,8 +119,10 @@ DNS_NAMES = Table(
     columns=(
         *partition_columns("hour"),
         column("hour", TIMESTAMP, "Start of the hour"),
-        column("namespace", _S, "Namespace of who looked the name up, or talked to the address"),
-        column("peer_namespace", _S, "Namespace of who answered (dns), or of who has the address (names); null outside the cluster"),
+        _cluster("source", "source"),
+        column("source_namespace", _S, "Namespace of who looked the name up, or talked to the address"),
+        _cluster("destination", "destination"),
+        column("destination_namespace", _S, "Namespace of who answered (dns), or of who has the address (names); null outside the cluster"),
         column("ip", _S, "The address"),
         column("name", _S, "The DNS name, without its final dot"),
         column("learned_from", _S, "dns: an answer that Hubble saw; names: the names that an agent put on a flow"),
@@ -116,6 +132,7 @@ DNS_NAMES = Table(
     ),
     partition_by=("cluster", "date"),
     time_column="hour",
+    row_span=timedelta(hours=1),
 )
 
 ROLLUPS = (EDGES_1H, TIMELINE_1M, LABEL_SETS, DNS_NAMES)
