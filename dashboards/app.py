@@ -43,7 +43,7 @@ def main() -> None:
             st.space("stretch")
             st.badge("Local mode: no sign-in, this machine only", icon=":material/computer:", color="yellow")
             who = local_user(settings)
-        flows.page(Door(open_lake(settings.lake), settings.ownership, purpose="dashboard: flows"), who)
+        flows.page(Door(open_lake(settings.lake), settings.ownership, settings.rollups, purpose="dashboard: flows"), who)
     except HindcastError as error:
         st.error(str(error), icon=":material/error:")
 

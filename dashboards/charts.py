@@ -39,7 +39,7 @@ def histogram(timeline: pa.Table, since: datetime, until: datetime, width: timed
                 "flows": row["flows"],
             }
         )
-    bars: Any = alt.Chart(alt.InlineData(values=data)).mark_rect()
+    bars: Any = alt.Chart(alt.InlineData(values=data)).mark_rect(clip=True)
     return (
         bars.encode(
             x=alt.X(

@@ -21,18 +21,14 @@ AsOption = Annotated[str | None, typer.Option("--as", help="Ask as this user of 
 GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A group of that user; may be given again.")]
 
 
-def open_door(config_path: Path | None, lake_url: str | None, command: str = "") -> Door:
+def open_door(config_path: Path | None, lake_url: str | None, command: str) -> Door:
     """The query door of the lake that the options name, opened by a command; with --lake alone there are no grants."""
     from warehouse.query import Door
     from warehouse.tables import Lake
 
-    purpose = f"hindcast {command}".rstrip()
-    return Door(Lake.open(lake_settings(config_path, lake_url)), ownership_settings(config_path, lake_url), purpose=purpose)
-
-
-def ownership_settings(config_path: Path | None, lake_url: str | None) -> config.Ownership:
-    """Who owns what, by the configuration; nobody anything where only a lake is named. Raises ConfigError."""
-    return config.Ownership() if lake_url and not config_path else config.load_config(config_path).ownership
+    settings = config.Config() if lake_url and not config_path else config.load_config(config_path)
+    purpose = f"hindcast {command}"
+    return Door(Lake.open(lake_settings(config_path, lake_url)), settings.ownership, settings.rollups, purpose=purpose)
 
 
 def principal(user: str | None, groups: list[str] | None) -> Principal:
@@ -56,6 +52,7 @@ def moment(text: str, option: str, *, now: datetime) -> datetime:
 def footer(answer: Answer) -> None:
     """What has to be known to trust the rows: how many, of how much time, how much of it was observed."""
     parts = [f"{answer.rows.num_rows:,} rows" + (", cut there: there are more" if answer.cut else "")]
+    parts.append(f"source: {answer.source}")
     parts.append(f"{answer.files} files, {answer.seconds:.2f} s")
     if answer.shares:
         parts.append("observed " + ", ".join(f"{cluster} {share:.1%}" for cluster, share in answer.shares.items()))

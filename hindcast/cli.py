@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hindcast import airflow_server, check, collect, dashboard, demo, flows, import_files, simulate, sql, status
+from hindcast import airflow_server, check, collect, dashboard, demo, edges, flows, import_files, simulate, sql, status
 from hindcast.access import access
 from hindcast.console import messages
 from hindcast.maintain import maintain
@@ -31,6 +31,7 @@ app.command("import", epilog="Example: hindcast import --cluster prod-eu-1 /var/
 app.command("dashboard", epilog="Example: hindcast dashboard --config hindcast.yaml")(dashboard.dashboard)
 app.command("demo", epilog="Example: hindcast demo --for 60s --headless")(demo.demo)
 app.command("simulate", epilog="Example: hindcast simulate --clusters 2 --rate 500 --write-config hindcast.yaml")(simulate.simulate)
+app.command("edges", epilog="Example: hindcast edges --since 24h --namespace shop")(edges.edges)
 app.command("flows", epilog="Example: hindcast flows --since 1h --namespace shop --verdict DROPPED --follow")(flows.flows)
 app.command("sql", epilog='Example: hindcast sql "SELECT verdict, count(*) FROM flows WHERE time > now() - INTERVAL 1 HOUR GROUP BY 1"')(
     sql.sql

@@ -60,6 +60,42 @@ def compact(
     )
 
 
+@maintain.command("rollup", epilog="Example: hindcast maintain rollup --cluster prod-eu-1 --dry-run")
+def rollup(
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    cluster: Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; may be given again.")] = None,
+    hour: Annotated[str | None, typer.Option("--hour", help="Only this hour, e.g. 2026-03-02T14 (UTC).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+) -> None:
+    """Sum closed hours up into edges_1h, timeline_1m, label_sets and dns_names. Running it again changes nothing."""
+    from pipelines import rollup as rollups
+    from warehouse.config import Config, load_config
+    from warehouse.tables import Lake
+
+    settings = Config() if lake_url and not config_path else load_config(config_path)
+    lake, now = Lake.open(lake_settings(config_path, lake_url)), datetime.now(UTC)
+    clusters = frozenset(cluster) if cluster else None
+    start = _hour(hour) if hour else None
+    tasks = rollups.plan(lake, now=now, clusters=clusters, hour=start)
+    if dry_run:
+        for task in tasks:
+            typer.echo(f"{task.cluster} {task.day:%Y-%m-%d}: hours {', '.join(f'{begin:%H}' for begin, _ in task.hours)}")
+        typer.echo(f"{sum(len(task.hours) for task in tasks)} hours would be rolled up")
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("days of clusters"))
+    with Progress(*columns, console=messages) as progress:
+        bar = progress.add_task("rolling up", total=len(tasks))
+        done = rollups.roll_up_closed_hours(
+            lake, settings.rollups, now=now, clusters=clusters, hour=start, progress=lambda _task, _done: progress.advance(bar)
+        )
+    rows = {table.name: sum(one.rows[table.name] for one in done) for table in rollups.ORDER}
+    typer.echo(
+        f"{sum(one.hours for one in done)} hours rolled up: {sum(one.flows for one in done):,} flows became "
+        + ", ".join(f"{count:,} rows of {name}" for name, count in rows.items())
+    )
+
+
 def _hour(text: str) -> datetime:
     try:
         given = datetime.fromisoformat(text)

@@ -265,6 +265,16 @@ class Collect(Section):
     """Address of /metrics, /healthz and /readyz; empty for none. Loopback unless told otherwise."""
 
 
+class Rollups(Section):
+    """How finely rollups tell peers and ports apart. A change holds for hours rolled up from then on."""
+
+    world_prefix_ipv4: int = Field(default=24, ge=0, le=32)
+    """Peers outside that have no DNS name count together by ranges of so many leading bits."""
+    world_prefix_ipv6: int = Field(default=48, ge=0, le=128)
+    ports_per_edge: int = Field(default=50, ge=1)
+    """Of the ports between two ends in an hour, so many, the busiest, are told apart; the rest count as one without port."""
+
+
 class Retention(Section):
     """How long rows are kept."""
 
@@ -284,6 +294,7 @@ class Config(Section):
     clusters: tuple[Cluster, ...] = ()
     ownership: Ownership = Ownership()
     collect: Collect = Collect()
+    rollups: Rollups = Rollups()
     retention: Retention = Retention()
     dashboard: Dashboard = Dashboard()
 

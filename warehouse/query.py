@@ -10,8 +10,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,12 +20,14 @@ from typing import Any
 import pyarrow as pa
 
 from warehouse import access_log as log
-from warehouse import config, confinement, engine, grants, scoping, sql_workers
+from warehouse import config, confinement, engine, grants, questions, rollup_sql, rollup_views, scoping, sql_workers
 from warehouse.access import Grant, Principal, Scope, scope_of
 from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
-from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, STRINGS, TABLES, Table
+from warehouse.questions import EdgeScope
+from warehouse.rollup_views import Wanted
+from warehouse.schema import ACCESS_LOG, COVERAGE, DNS_NAMES, EDGES_1H, FLOWS, STRINGS, TABLES, TIMELINE_1M, Table
 from warehouse.sql_workers import WORKERS, Ran
 from warehouse.tables import Lake
 
@@ -71,6 +73,8 @@ class Answer:
     """Of the nodes of the clusters asked for, in the window; empty where the window has no bounds."""
     files: int
     seconds: float
+    source: str = FLOWS.name
+    """The tables that the rows come from: a rollup is named where it stands in for flows."""
 
     @property
     def shares(self) -> dict[str, float]:
@@ -98,10 +102,11 @@ class LakeSummary:
 class Door:
     """Answers questions about one lake."""
 
-    def __init__(self, lake: Lake, ownership: config.Ownership, *, purpose: str = "") -> None:
+    def __init__(self, lake: Lake, ownership: config.Ownership, rollups: config.Rollups | None = None, *, purpose: str = "") -> None:
         """`purpose` says in the access log where it was asked: a command, a page, a report."""
         self._lake = lake
         self._ownership = ownership
+        self._rollups = rollups or config.Rollups()
         self._purpose = purpose
 
     def scope(self, principal: Principal) -> Scope:
@@ -130,21 +135,72 @@ class Door:
         return self._ask(principal, "flows", sql, values, wanted, limits)
 
     def timeline(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
-        """Flows by verdict in equal parts of the window: columns `start` (UTC), `verdict`, `flows`."""
-        width = bucket_width(wanted, buckets)
+        """Flows by verdict in parts of the window: columns `start` (UTC), `verdict`, `flows`, `repeats` (docs/counting.md).
+
+        Parts are `bucket_width` long and begin at round times; the first and the last may reach over the window's ends.
+        """
+        width, limits = bucket_width(wanted, buckets), replace(limits, rows=1_000_000)
+        if questions.on_timeline(wanted) and width >= questions.MINUTE:
+            return self._ask_rollup(principal, "timeline", TIMELINE_1M, questions.timeline(wanted, width), wanted, limits)
         where, values = _conditions(wanted)
-        sql = f"""SELECT time_bucket(?, "time", ?) AS start, verdict, sum(flow_count)::BIGINT AS flows
-            FROM visible_flows WHERE {where} GROUP BY ALL ORDER BY ALL"""
-        return self._ask(principal, "timeline", sql, [width, wanted.since, *values], wanted, replace(limits, rows=1_000_000))
+        flows = rollup_sql.counted(f"(SELECT * FROM visible_flows WHERE {where})", ("time", "verdict"))
+        sql = f"""SELECT time_bucket(?, "time") AS start, verdict, sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
+            FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
+        return self._ask(principal, "timeline", sql, [width, *values, *values], wanted, limits)
 
     def values(self, principal: Principal, column: str, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
         """The values of a column in the flows that match, most frequent first: columns `value`, `flows`."""
         if column not in FLOWS.schema.names:
             raise QueryError(f"flows has no column {column!r}")
+        if questions.has_values(column) and questions.on_timeline(wanted):
+            return self._ask_rollup(principal, "values", TIMELINE_1M, questions.values(column, wanted), wanted, limits)
         where, values = _conditions(wanted)
         sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
             FROM visible_flows WHERE {where} AND "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
         return self._ask(principal, "values", sql, values, wanted, limits)
+
+    def edges(self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _USUAL) -> Answer:
+        """Who talks to whom, most flows first: both ends, counts by verdict, drop reasons, the busiest ports, first and last time.
+
+        A source is who opened the connection. Raises QueryError for a filter by pods, addresses or nodes.
+        """
+        questions.check_edges(wanted)
+        answer = self._ask_rollup(principal, "edges", EDGES_1H, questions.edges(wanted, scope), wanted, limits)
+        return self._named(principal, answer, wanted) if scope is EdgeScope.WORKLOAD else answer
+
+    def new_edges(
+        self,
+        principal: Principal,
+        wanted: FlowFilter,
+        before: Window,
+        *,
+        scope: EdgeScope = EdgeScope.WORKLOAD,
+        limits: Limits = _USUAL,
+    ) -> Answer:
+        """The edges of the window that the window `before` (with both bounds) does not have, in the order they appeared."""
+        questions.check_edges(wanted)
+        asked = questions.new_edges(wanted, scope, "edges_before")
+        answer = self._ask_rollup(principal, "new_edges", EDGES_1H, asked, wanted, limits, more={"edges_before": before})
+        return self._named(principal, answer, wanted) if scope is EdgeScope.WORKLOAD else answer
+
+    def talkers(self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _FEW) -> Answer:
+        """Who talks most, as client and as server. Raises QueryError for a filter by pods, addresses or nodes."""
+        questions.check_edges(wanted)
+        return self._ask_rollup(principal, "talkers", EDGES_1H, questions.talkers(wanted, scope), wanted, limits)
+
+    def drop_reasons(self, principal: Principal, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
+        """Drops by cluster and reason, each drop once: `cluster`, `drop_reason_desc`, `drops`, `flows`."""
+        if questions.on_timeline(wanted):
+            return self._ask_rollup(principal, "drop_reasons", TIMELINE_1M, questions.drop_reasons(wanted), wanted, limits)
+        where, values = _conditions(wanted)
+        flows = rollup_sql.counted(f"(SELECT * FROM visible_flows WHERE {where} AND verdict = 'DROPPED')", ("cluster", "drop_reason_desc"))
+        sql = f"""SELECT cluster, drop_reason_desc, sum(flows - repeats)::BIGINT AS drops, sum(flows)::BIGINT AS flows
+            FROM ({flows}) GROUP BY ALL ORDER BY drops DESC, cluster, drop_reason_desc"""
+        return self._ask(principal, "drop_reasons", sql, [*values, *values], wanted, limits)
+
+    def names(self, principal: Principal, wanted: FlowFilter, *, limits: Limits = _USUAL) -> Answer:
+        """The DNS names that addresses (`ips`, all when empty) had in the window, with intervals; each is inferred from flows."""
+        return self._ask_rollup(principal, "names", DNS_NAMES, questions.names(wanted), wanted, limits)
 
     def sql(
         self,
@@ -239,12 +295,16 @@ class Door:
                 raise AccessDeniedError(f"{principal.user} owns no namespace here: ask for a grant in the configuration's ownership.grants")
             yield scope, note
 
+    def _asked(self, principal: Principal, question: str, wanted: FlowFilter) -> AbstractContextManager[tuple[Scope, log.Note]]:
+        """`_noted` for a question with conditions."""
+        window = Window(since=wanted.since, until=wanted.until)
+        namespaces = (*wanted.namespaces, *wanted.source_namespaces, *wanted.destination_namespaces)
+        return self._noted(principal, question, window, text=_as_text(wanted), clusters=wanted.clusters, namespaces=namespaces)
+
     def _ask(self, principal: Principal, question: str, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits) -> Answer:
         began = time.monotonic()
         window = Window(since=wanted.since, until=wanted.until)
-        namespaces = (*wanted.namespaces, *wanted.source_namespaces, *wanted.destination_namespaces)
-        noted = self._noted(principal, question, window, text=_as_text(wanted), clusters=wanted.clusters, namespaces=namespaces)
-        with noted as (scope, note), engine.connect(limits) as connection:
+        with self._asked(principal, question, wanted) as (scope, note), engine.connect(limits) as connection:
             files = self._add_views(connection, scope, window, wanted.clusters)
             rows, cut = engine.run(connection, sql, values, limits)
             note.rows = rows.num_rows
@@ -256,6 +316,53 @@ class Door:
             files=files,
             seconds=time.monotonic() - began,
         )
+
+    def _ask_rollup(
+        self,
+        principal: Principal,
+        question: str,
+        table: Table,
+        asked: questions.Asked,
+        wanted: FlowFilter,
+        limits: Limits,
+        *,
+        more: Mapping[str, Window] | None = None,
+    ) -> Answer:
+        """Ask a rollup, over the view `visible_<table>` of the window and those named in `more` of other windows."""
+        began = time.monotonic()
+        windows = {f"visible_{table.name}": Window(since=wanted.since, until=wanted.until), **(more or {})}
+        fewer = Wanted(clusters=wanted.clusters, namespaces=wanted.namespaces)
+        with self._asked(principal, question, wanted) as (scope, note), engine.connect(limits) as connection:
+            sources = []
+            for name, asked_window in windows.items():
+                windows[name] = window = rollup_views.widened(self._lake, table, asked_window, wanted.clusters)
+                added = rollup_views.add_view(
+                    connection, self._lake, table, window, scope, fewer, self._rollups, peer_detail=self._ownership.peer_detail, name=name
+                )
+                sources.append(added)
+            rows, cut = engine.run(connection, *asked, limits)
+            note.rows = rows.num_rows
+        window = windows[f"visible_{table.name}"]
+        return Answer(
+            rows=rows,
+            cut=cut,
+            window=window,
+            coverage=self._coverage(scope, window, wanted.clusters),
+            files=sum(source.rollup_files + source.flows_files for source in sources),
+            seconds=time.monotonic() - began,
+            source=rollup_views.source_text(table, sources),
+        )
+
+    def _named(self, principal: Principal, answer: Answer, wanted: FlowFilter) -> Answer:
+        """The edges, with names that outside peers without one are remembered by."""
+        ranges = {*answer.rows["source_cidr"].to_pylist(), *answer.rows["destination_cidr"].to_pylist()} - {None}
+        if not ranges:
+            rows = questions.with_inferred_names(answer.rows, DNS_NAMES.schema.empty_table(), self._rollups)
+            return replace(answer, rows=rows)
+        earlier = FlowFilter(since=wanted.since - questions.LOOK_BACK, until=wanted.until, clusters=wanted.clusters)
+        known = self.names(principal, earlier, limits=Limits(rows=1_000_000))
+        rows = questions.with_inferred_names(answer.rows, known.rows, self._rollups)
+        return replace(answer, rows=rows, seconds=answer.seconds + known.seconds)
 
     def _sql_of_operator(self, text: str, window: Window, limits: Limits) -> tuple[pa.Table, bool, Window, int]:
         with engine.connect(limits) as connection:
@@ -361,8 +468,8 @@ class Door:
 
 
 def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:
-    """How long each part of a timeline is: whole seconds, at least one."""
-    return timedelta(seconds=max(1, -(-(wanted.until - wanted.since) // timedelta(seconds=buckets))))
+    """How long each part of a timeline is: a round time, at least a second."""
+    return questions.bucket_width(wanted.since, wanted.until, buckets)
 
 
 def _as_text(wanted: FlowFilter) -> str | None:

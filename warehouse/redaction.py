@@ -11,7 +11,7 @@ from warehouse.schema import Table
 
 LEVELS = ("full", "workload", "namespace", "hidden")
 
-FROM_NAMESPACE_ON = frozenset({"workload_name", "workload_kind", "service_name", "service_namespace", "identity", "cluster_name"})
+FROM_NAMESPACE_ON = frozenset({"workload_name", "workload_kind", "service_name", "service_namespace", "identity", "cluster_name", "entity"})
 """Of a side, without its `source_` or `destination_`: shown at `workload`, hidden from `namespace` on."""
 FROM_HIDDEN_ON = frozenset({"namespace"})
 SHOWN_OF_A_SIDE = frozenset({"port"})
@@ -24,6 +24,7 @@ SHOWN = frozenset({
     "trace_reason", "policy_match_type", "auth_type", "ip_trace_option_type", "tunnel_protocol", "tunnel_ip_version",
     "tunnel_source_port", "tunnel_destination_port", "tunnel_vni", "sock_xlate_point", "debug_capture_point", "emitter_name",
     "emitter_version", "aggregate_ingress_flow_count", "aggregate_egress_flow_count", "aggregate_unknown_flow_count",
+    "hour", "minute", "flows", "repeats", "replies", "first_seen", "last_seen", "learned_from",
 })  # fmt: skip
 """Of neither side, and telling nothing of who the peer is."""
 HIDDEN = frozenset({

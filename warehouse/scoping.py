@@ -213,7 +213,7 @@ class _Rule:
 
 def _two_sided(table: Table, rule: _Rule, here: str, peer_detail: str) -> list[str]:
     """The scan of what leaves owned namespaces, and that of what else arrives there."""
-    owned = {side: f"({rule.owns(f'{side}_namespace')} AND {_is_local(table, side)})" for side in SIDES}
+    owned = {side: f"({rule.owns(f'{side}_namespace')} AND {is_local(table, side)})" for side in SIDES}
     scans = []
     for mine, peer in (SIDES, SIDES[::-1]):
         hidden = redaction.hidden_columns(table, peer, peer_detail)
@@ -231,7 +231,7 @@ def _two_sided(table: Table, rule: _Rule, here: str, peer_detail: str) -> list[s
     return scans
 
 
-def _is_local(table: Table, side: str) -> str:
+def is_local(table: Table, side: str) -> str:
     """Whether a side is in the cluster that saw the flow: in a mesh, a namespace of that name elsewhere is another's."""
     name = f"{side}_cluster_name"
     if name not in table.schema.names:

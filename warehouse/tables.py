@@ -109,20 +109,32 @@ class Lake:
                     ) from error
                 raise self._error(table, "cannot be committed to", error) from error
 
-    def replace(self, table: Table, old: Sequence[StoredFile], new: Sequence[DataFile], *, guard: str) -> None:
-        """Put files in the place of others that hold the same rows; readers see the one or the other, appends go on meanwhile.
+    def replace(
+        self,
+        table: Table,
+        old: Sequence[StoredFile],
+        new: Sequence[DataFile],
+        *,
+        guard: str,
+        whole: Mapping[str, str] | None = None,
+        data_change: bool = False,
+    ) -> None:
+        """Put files in the place of others; readers see the one or the other, appends go on meanwhile.
 
-        `guard` names what no two may replace at a time, such as a partition. Raises CommitConflictError if another replaced
-        some of them first (the new files are deleted then: look again), LakeError for anything else.
+        `guard` names what no two may replace at a time, such as a partition. With `whole`, a partition, the old files have to
+        be all there are in it. `data_change` says that the rows are not the same, for who follows the table's changes.
+        Raises CommitConflictError if another replaced some of them first (the new files are deleted then: look again),
+        LakeError for anything else.
         """
         now_ms = time.time_ns() // 1_000_000
-        removed = [RemoveAction(file.path, False, now_ms, file.size, dict(file.partition)) for file in old]
-        added = [AddAction(file.path, file.size, file.partition, file.modified, False, file.statistics) for file in new]
+        removed = [RemoveAction(file.path, data_change, now_ms, file.size, dict(file.partition)) for file in old]
+        added = [AddAction(file.path, file.size, file.partition, file.modified, data_change, file.statistics) for file in new]
         with self._lock:
             try:
                 handle = self._newest(table)
                 stored = set(self._stored(table)["path"].to_pylist())
-                if not {file.path for file in old} <= stored:
+                there = {file.path for file in self.contents(table) if whole is not None and file.partition == whole}
+                if not {file.path for file in old} <= stored or not there <= {file.path for file in old}:
                     raise CommitConflictError(f"table {table.name} at {self.address(table)}: {guard} was replaced by another process")
                 # From here to the commit deltalake itself refuses whoever else commits as the same guard.
                 properties = CommitProperties(app_transactions=[Transaction(guard, handle.version())])

@@ -10,7 +10,11 @@ from warehouse.schema.coverage import COVERAGE
 from warehouse.schema.findings import FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
+from warehouse.schema.rollups import DNS_NAMES, EDGES_1H, LABEL_SETS, ROLLUPS, TIMELINE_1M
 
-TABLES: dict[str, Table] = {table.name: table for table in (FLOWS, COVERAGE, FINDINGS, ACCESS_LOG)}
+TABLES: dict[str, Table] = {table.name: table for table in (FLOWS, COVERAGE, FINDINGS, *ROLLUPS, ACCESS_LOG)}
 
-__all__ = ["ACCESS_LOG", "COVERAGE", "FINDINGS", "FLOWS", "HEADERS", "POLICIES", "STRINGS", "TABLES", "TIMESTAMP", "Column", "Table"]
+__all__ = [
+    "ACCESS_LOG", "COVERAGE", "DNS_NAMES", "EDGES_1H", "FINDINGS", "FLOWS", "HEADERS", "LABEL_SETS", "POLICIES", "ROLLUPS", "STRINGS", "TABLES",
+    "TIMELINE_1M", "TIMESTAMP", "Column", "Table",
+]  # fmt: skip

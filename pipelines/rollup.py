@@ -1,0 +1,195 @@
+"""Rollups: closed hours of flows are summed up into edges_1h, timeline_1m, label_sets and dns_names. When it runs is others' work.
+
+What the sums are is warehouse.rollup_sql's, which flows a stored hour stands for warehouse.rollup_notes'. An hour whose
+flows have changed since is done again; a second run finds nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.compaction import GRACE
+from warehouse import config, engine, rollup_notes, rollup_sql
+from warehouse.engine import Limits
+from warehouse.errors import CommitConflictError
+from warehouse.files import StoredFile
+from warehouse.rollup_notes import HOUR, SEALED
+from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
+from warehouse.tables import Lake
+
+ORDER = (LABEL_SETS, DNS_NAMES, TIMELINE_1M, EDGES_1H)
+"""How the tables are committed: an hour is done when the last has it."""
+LIMITS = Limits(seconds=3600, rows=1_000_000_000, memory_bytes=3 * 1024**3 // 2)
+SORTED_BY = {
+    EDGES_1H.name: (
+        "source_namespace", "destination_namespace", "source_workload_name", "destination_workload_name", "destination_port", "hour",
+    ),
+    TIMELINE_1M.name: ("source_namespace", "destination_namespace", "verdict", "drop_reason_desc", "minute"),
+    LABEL_SETS.name: ("id", "hour"),
+    DNS_NAMES.name: ("source_namespace", "name", "ip", "hour"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Hours of one cluster's day to be rolled up together."""
+
+    cluster: str
+    day: datetime
+    """Its start, UTC."""
+    hours: tuple[tuple[datetime, tuple[StoredFile, ...]], ...]
+    """Start of each hour, and the files that may hold its flows."""
+
+    @property
+    def partition(self) -> dict[str, str]:
+        """Of the rollups' tables."""
+        return {"cluster": self.cluster, "date": f"{self.day:%Y-%m-%d}"}
+
+    @property
+    def guard(self) -> str:
+        """What no two may replace at a time."""
+        return f"rollup:{self.cluster}/{self.day:%Y-%m-%d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What became of a task."""
+
+    hours: int
+    flows: int
+    """Flows summed up."""
+    rows: Mapping[str, int]
+    """Rows made, by table."""
+
+
+def plan(lake: Lake, *, now: datetime, clusters: frozenset[str] | None = None, hour: datetime | None = None) -> list[Task]:
+    """The closed hours whose flows are not, or no longer, rolled up, oldest day first. Raises LakeError."""
+    rolled: dict[tuple[str, datetime], str] = {}
+    for file in lake.contents(EDGES_1H):
+        rolled |= {(file.partition["cluster"], begin): note for begin, note in rollup_notes.notes(file).items()}
+    tasks: dict[tuple[str, datetime], list[tuple[datetime, tuple[StoredFile, ...]]]] = {}
+    for (cluster, begin), files in rollup_notes.by_hour(lake.contents(FLOWS)).items():
+        if (clusters is not None and cluster not in clusters) or hour not in (None, begin) or begin + HOUR + GRACE > now:
+            continue
+        if rolled.get((cluster, begin)) not in (SEALED, rollup_notes.note(files)):
+            tasks.setdefault((cluster, begin.replace(hour=0)), []).append((begin, tuple(files)))
+    found = [Task(cluster=cluster, day=day, hours=tuple(sorted(hours))) for (cluster, day), hours in tasks.items()]
+    return sorted(found, key=lambda task: (task.day, task.cluster))
+
+
+def clusters_to_roll_up(lake: Lake, *, now: datetime) -> list[str]:
+    """Names of the clusters that have closed hours to roll up. Raises LakeError."""
+    return sorted({task.cluster for task in plan(lake, now=now)})
+
+
+def roll_up(lake: Lake, task: Task, settings: config.Rollups) -> Done | None:
+    """Do a task; None if another process did it meanwhile. What is stored of other hours of the day stays. Raises LakeError."""
+    made: dict[str, list[pa.Table]] = {table.name: [] for table in ORDER}
+    together: dict[tuple[str, ...], list[datetime]] = {}
+    for begin, files in task.hours:
+        together.setdefault(tuple(sorted(file.path for file in files)), []).append(begin)
+    for paths, hours in together.items():  # hours that share their files, such as a day's, are read at once
+        for name, rows in _sums(lake, task, paths, hours, settings).items():
+            made[name].append(rows)
+    notes = {begin: rollup_notes.note(files) for begin, files in task.hours}
+    counts = {}
+    try:
+        for table in ORDER:
+            new = pa.concat_tables(made[table.name])
+            counts[table.name] = new.num_rows
+            _put(lake, table, task.partition, new, notes, task.guard)
+    except CommitConflictError:
+        return None
+    return Done(hours=len(task.hours), flows=sum(pc.sum(rows["flows"]).as_py() or 0 for rows in made[TIMELINE_1M.name]), rows=counts)
+
+
+def roll_up_closed_hours(
+    lake: Lake,
+    settings: config.Rollups,
+    *,
+    now: datetime,
+    clusters: frozenset[str] | None = None,
+    hour: datetime | None = None,
+    progress: Callable[[Task, Done | None], None] = lambda _task, _done: None,
+) -> list[Done]:
+    """Roll up what is to be, and tell of each task. Raises LakeError."""
+    done = []
+    for task in plan(lake, now=now, clusters=clusters, hour=hour):
+        result = roll_up(lake, task, settings)
+        progress(task, result)
+        if result:
+            done.append(result)
+    return done
+
+
+def seal(lake: Lake, cluster: str, day: datetime) -> None:
+    """Let what is rolled up of a day stand from now on, whatever becomes of its flows. Raises LakeError, CommitConflictError.
+
+    For retention, before it takes part of a day's flows away: without it their rollup would be made again from the rest.
+    A day all of whose flows go needs none.
+    """
+    partition = {"cluster": cluster, "date": f"{day:%Y-%m-%d}"}
+    for table in ORDER:
+        notes = {begin: SEALED for file in _stored(lake, table, partition) for begin in rollup_notes.notes(file)}
+        if notes:
+            _put(lake, table, partition, None, notes, f"rollup:{cluster}/{day:%Y-%m-%d}")
+
+
+def _sums(lake: Lake, task: Task, paths: tuple[str, ...], hours: list[datetime], settings: config.Rollups) -> dict[str, pa.Table]:
+    """The rollups' rows of some hours that are in the same files."""
+    within = " OR ".join(f"(\"time\" >= '{begin.isoformat()}' AND \"time\" < '{(begin + HOUR).isoformat()}')" for begin in hours)
+    with engine.connect(LIMITS) as connection:
+        engine.add_view_of_files(connection, lake, FLOWS, [f"{lake.address(FLOWS)}/{path}" for path in paths], "flows_of_files")
+        connection.execute(f"CREATE VIEW flows AS SELECT * FROM flows_of_files WHERE {within}")
+        edges = rollup_sql.edges(connection, "flows", "flows", settings, labels=True)
+        queries = {
+            EDGES_1H: edges,
+            LABEL_SETS: rollup_sql.label_sets(),
+            TIMELINE_1M: rollup_sql.timeline("flows"),
+            DNS_NAMES: rollup_sql.dns_names("flows"),
+        }
+        return {
+            table.name: _fitting(table, engine.run(connection, query, (), LIMITS)[0], task.partition) for table, query in queries.items()
+        }
+
+
+def _put(lake: Lake, table: Table, partition: Mapping[str, str], new: pa.Table | None, notes: Mapping[datetime, str], guard: str) -> None:
+    """Replace some hours' rows of a day; without new rows all stay, and the hours get other notes."""
+    old = _stored(lake, table, partition)
+    kept: dict[datetime, str] = {}
+    rows = [] if new is None else [new]
+    for file in old:
+        kept |= rollup_notes.notes(file)
+        stay = lake.dataset(table, [f"{lake.address(table)}/{file.path}"]).to_table()
+        if new is not None:
+            time, type_ = stay[table.time_column], table.schema.field(table.time_column).type
+            inside = [
+                pc.and_(pc.greater_equal(time, pa.scalar(begin, type_)), pc.less(time, pa.scalar(begin + HOUR, type_))) for begin in notes
+            ]
+            stay = stay.filter(pc.invert(reduce(pc.or_, inside)))
+        rows.append(stay.select(table.schema.names).cast(table.schema))
+    ordered = pa.concat_tables(rows).sort_by([(name, "ascending") for name in SORTED_BY[table.name]])
+    prefix = rollup_notes.prefix({begin.hour: note for begin, note in {**kept, **notes}.items()})
+    written = lake.write_files(table, ordered, prefix=prefix)
+    if old or written:
+        lake.replace(table, old, written, guard=guard, whole=dict(partition), data_change=new is not None)
+
+
+def _stored(lake: Lake, table: Table, partition: Mapping[str, str]) -> list[StoredFile]:
+    return [file for file in lake.contents(table) if file.partition == partition]
+
+
+def _fitting(table: Table, rows: pa.Table, partition: Mapping[str, str]) -> pa.Table:
+    """The rows with their partition's columns, in the table's order and types."""
+    day = datetime.fromisoformat(partition["date"]).date()
+    for name, value in (("cluster", pa.scalar(partition["cluster"])), ("date", pa.scalar(day, pa.date32()))):
+        column = pa.array([value.as_py()] * rows.num_rows, value.type)
+        place = rows.schema.get_field_index(name)
+        rows = rows.append_column(name, column) if place < 0 else rows.set_column(place, name, column)
+    return rows.select(table.schema.names).cast(table.schema)

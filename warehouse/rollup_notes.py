@@ -1,0 +1,81 @@
+"""Which flows a stored rollup stands for: told by the names of files, so that the log alone knows.
+
+A rollup has a file a cluster and day, named `rollup-`, then a note for each of the 24 hours, then a random part. The note is
+a digest of the names of the files of `flows` that can hold flows of that hour. Files never change, so a rollup's hour
+is right as long as the note is that of the files there are now: late flows, compaction or erasure give another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+from warehouse.engine import Window
+from warehouse.files import StoredFile
+
+HOUR = timedelta(hours=1)
+SLACK = timedelta(milliseconds=1)
+"""Some engines cut the times in a file's statistics to milliseconds."""
+PREFIX = "rollup-"
+NONE, SEALED = "0000000", "1111111"
+"""Notes of an hour that is not rolled up, and of one that stands whatever becomes of its flows. No digest has these digits."""
+
+ClusterHour = tuple[str, datetime]
+
+
+def note(files: Iterable[StoredFile]) -> str:
+    """The digest of a set of files: 7 characters, 35 bits."""
+    text = "\n".join(sorted(file.path for file in files))
+    return base64.b32encode(hashlib.sha256(text.encode()).digest())[: len(NONE)].decode().lower()
+
+
+def prefix(notes: Mapping[int, str]) -> str:
+    """How a rollup's file begins that has such notes, by hour of the day."""
+    return PREFIX + "".join(notes.get(hour, NONE) for hour in range(24)) + "-"
+
+
+def notes(file: StoredFile) -> dict[datetime, str]:
+    """The hours a rollup's file stands for, each with its note."""
+    text = file.name.removeprefix(PREFIX)
+    if text == file.name or len(text) <= 24 * len(NONE):
+        return {}  # written by someone else: nothing is known of its rows
+    day = day_of(file)
+    cut = {hour: text[hour * len(NONE) : (hour + 1) * len(NONE)] for hour in range(24)}
+    return {day + hour * HOUR: written for hour, written in cut.items() if written != NONE}
+
+
+def day_of(file: StoredFile) -> datetime:
+    """Start of the day whose partition a file is in, UTC."""
+    return datetime.fromisoformat(file.partition["date"]).replace(tzinfo=UTC)
+
+
+def within(files: Iterable[StoredFile], window: Window, clusters: Collection[str] | None) -> list[StoredFile]:
+    """Those of the clusters (None: all) whose day touches the window."""
+    return [
+        file
+        for file in files
+        if (not clusters or file.partition["cluster"] in clusters)
+        and (window.since is None or day_of(file) + 24 * HOUR > window.since)
+        and (window.until is None or day_of(file) < window.until)
+    ]
+
+
+def by_hour(files: Iterable[StoredFile]) -> dict[ClusterHour, list[StoredFile]]:
+    """The files of flows that may hold flows of each hour of each cluster."""
+    found: dict[ClusterHour, list[StoredFile]] = {}
+    for file in files:
+        for hour in _hours(file):
+            found.setdefault((file.partition["cluster"], hour), []).append(file)
+    return found
+
+
+def _hours(file: StoredFile) -> Iterator[datetime]:
+    day = day_of(file)
+    first = day if file.first is None else max(day, file.first)
+    last = day + 24 * HOUR - SLACK if file.last is None else min(day + 24 * HOUR - SLACK, file.last + SLACK)
+    begin = first.replace(minute=0, second=0, microsecond=0)
+    while begin <= last:
+        yield begin
+        begin += HOUR

@@ -1,0 +1,263 @@
+"""Rollups in SQL: a relation of flows -> the rows of edges_1h, timeline_1m, label_sets and dns_names.
+
+The same text makes the stored rollups and stands in for the hours that have none, so that there is no seam between them.
+Which flows, and who may see the result, are others' work; the rules of counting are told in docs/counting.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from warehouse import config, scoping
+from warehouse.schema import FLOWS
+
+EPHEMERAL_PORT = 32_768
+"""Ports from here on are clients', unless Hubble says who opened the connection."""
+DROP, POLICY_VERDICT = 1, 5
+"""Cilium's event types that report one and the same policy drop."""
+
+ENDS = ("cluster_name", "namespace", "workload_kind", "workload_name", "entity", "dns_name", "cidr", "labels_id")
+_HOUR_US, _MINUTE_US = 3_600_000_000, 60_000_000
+_IDENTITIES = {
+    1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node", 7: "kube-apiserver", 8: "ingress",
+    9: "world-ipv4", 10: "world-ipv6",
+}  # fmt: skip
+_LOCAL_IDENTITIES, _REMOTE_NODES, _NO_IDENTITY = 1 << 24, 1 << 25, 1 << 26
+# What Kubernetes makes the ends of generated names of: no vowels, and no digits that look like letters.
+_GENERATED = "[bcdfghjklmnpqrstvwxz2456789]"
+_POD_NAME = rf"^(.+?)(?:-(?:{_GENERATED}{{6,10}}|\d{{8}}))?-{_GENERATED}{{5}}$"
+_NUMBERED_POD_NAME = r"^(.+)-\d{1,4}$"
+_PACKET = (
+    "cluster", "node_name", "source_namespace", "destination_namespace", "source_ip", "destination_ip", "source_port", "destination_port",
+    "l4_protocol", "drop_reason_desc", "time",
+)  # fmt: skip
+_NEEDED = (
+    "cluster", "time", "verdict", "drop_reason_desc", "traffic_direction", "is_reply", "l4_protocol", "source_port", "destination_port",
+    *(
+        f"{side}_{part}"
+        for side in ("source", "destination")
+        for part in ("cluster_name", "namespace", "workload_kind", "workload_name", "pod_name", "ip", "identity", "names")
+    ),
+)  # fmt: skip
+_PART_KEY = (
+    "cluster", "hour", "turned", "server_port", "l4_protocol", "verdict", "drop_reason_desc", "traffic_direction",
+    *(
+        f"{side}_{part}"
+        for side in ("source", "destination")
+        for part in ("cluster_name", "namespace", "workload_kind", "workload_name", "pod_name", "entity", "dns_name", "ip")
+    ),
+)  # fmt: skip
+_LABELS = ("source_labels", "destination_labels")
+
+
+def counted(flows: str, columns: Sequence[str], *, empty: Sequence[str] = ()) -> str:
+    """Some columns of the flows, with what they count for: `flows`, and `repeats` of them that another flow reports as well.
+
+    In a minute, one packet's drops (same node, ends, ports, reason) are as many as the greater of the two events' counts:
+    the k-th drop event repeats the k-th policy verdict. Repeats come as rows of their own, with `flows` 0: so only drops are
+    looked at twice. Columns of `empty` are null in those, since lists are costly to read.
+    """
+    names = ", ".join(columns)
+    some = ", ".join(f"NULL AS {name}" if name in empty else name for name in columns)
+    carried = ", ".join(name for name in dict.fromkeys([*columns, *_PACKET]) if name not in empty)
+    packet = f"""{", ".join(name for name in _PACKET if name != "time")}, epoch_us("time") // {_MINUTE_US}"""
+    return f"""SELECT {names}, coalesce(flow_count, 0) AS flows, 0::BIGINT AS repeats FROM {_located(flows)}
+        UNION ALL
+        SELECT {some}, 0, greatest(0, least(flow_count, verdicts - (drops - flow_count)))::BIGINT AS repeats FROM (
+            SELECT {carried}, event_type, flow_count,
+                sum(flow_count) FILTER (event_type = {POLICY_VERDICT}) OVER (PARTITION BY {packet}) AS verdicts,
+                sum(flow_count) FILTER (event_type = {DROP}) OVER (
+                    PARTITION BY {packet} ORDER BY "time", uuid ROWS UNBOUNDED PRECEDING
+                ) AS drops
+            FROM {_located(flows)} WHERE verdict = 'DROPPED' AND event_type IN ({DROP}, {POLICY_VERDICT})
+        ) WHERE event_type = {DROP} AND verdicts - (drops - flow_count) > 0"""
+
+
+def _located(flows: str) -> str:
+    """The flows, with a side's cluster only where it is not the one that saw the flow."""
+    names = ", ".join(
+        f"CASE WHEN {scoping.is_local(FLOWS, side)} THEN NULL ELSE {side}_cluster_name END AS {side}_cluster_name" for side in scoping.SIDES
+    )
+    return f"(SELECT * REPLACE ({names}) FROM {flows})"
+
+
+def timeline(flows: str) -> str:
+    """Rows of timeline_1m of the flows."""
+    sides = ("source_cluster_name", "source_namespace", "destination_cluster_name", "destination_namespace")
+    key = ("cluster", "time", *sides, "verdict", "drop_reason_desc")
+    return f"""SELECT cluster, make_timestamptz(minute * {_MINUTE_US}) AS minute, * EXCLUDE (cluster, minute) FROM (
+            SELECT cluster, epoch_us("time") // {_MINUTE_US} AS minute, {", ".join(key[2:])},
+                sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
+            FROM ({counted(flows, key)}) GROUP BY ALL
+        )"""
+
+
+def dns_names(flows: str) -> str:
+    """Rows of dns_names of the flows."""
+    learned = [
+        # An answer goes from the resolver to who asked.
+        f"""SELECT cluster, "time", flow_count, destination_cluster_name AS source_cluster_name, destination_namespace AS source_namespace,
+            source_cluster_name AS destination_cluster_name, source_namespace AS destination_namespace,
+            unnest(l7_dns_ips) AS ip, l7_dns_query AS name, 'dns' AS learned_from
+        FROM {_located(flows)} WHERE l7_dns_ips IS NOT NULL AND l7_dns_query IS NOT NULL"""
+    ]
+    for side, other in (("source", "destination"), ("destination", "source")):
+        learned.append(
+            f"""SELECT cluster, "time", flow_count, {other}_cluster_name, {other}_namespace, {side}_cluster_name, {side}_namespace,
+                {side}_ip, unnest({side}_names), 'names'
+            FROM {_located(flows)} WHERE {side}_names IS NOT NULL AND {side}_ip IS NOT NULL"""
+        )
+    return f"""SELECT cluster, make_timestamptz(epoch_us("time") // {_HOUR_US} * {_HOUR_US}) AS hour,
+            source_cluster_name, source_namespace, destination_cluster_name, destination_namespace, ip,
+            rtrim(name, '.') AS name, learned_from, min("time") AS first_seen, max("time") AS last_seen,
+            coalesce(sum(flow_count), 0)::BIGINT AS flows
+        FROM ({" UNION ALL ".join(learned)}) WHERE ip IS NOT NULL AND name IS NOT NULL GROUP BY ALL"""
+
+
+def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Rollups, *, labels: bool) -> str:
+    """Make tables of the flows' edges, and give the query of edges_1h's rows; label ids are null without `labels`.
+
+    `hours_of_pods` is a relation of all flows of the same hours, whoever's: where a pod runs, its node tells its workload,
+    and so the far end's name is known. Nothing else is taken from it.
+    """
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_parts AS {_parts(flows, labels=labels)}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_pods AS {_pods(hours_of_pods)}")
+    addresses = "SELECT source_ip AS ip FROM edge_parts WHERE source_ip IS NOT NULL UNION SELECT destination_ip FROM edge_parts"
+    found = [address for address in connection.sql(addresses).to_arrow_table()["ip"].to_pylist() if address is not None]
+    ranges = {"ip": found, "cidr": [range_of(address, settings) for address in found]}
+    connection.from_arrow(pa.table(ranges, pa.schema({"ip": pa.string(), "cidr": pa.string()}))).create_view("edge_ranges", replace=True)
+    ends = [f"{side}_{part}" for side in ("source", "destination") for part in ENDS]
+    whole = [name for name in ends if not name.endswith(("_kind", "_labels_id"))]
+    between = f"cluster, hour, l4_protocol, {', '.join(whole)}"
+    turned = ", ".join(
+        f"CASE WHEN turned THEN {other}_{part} ELSE {side}_{part} END AS {side}_{part}"
+        for side, other in (("source", "destination"), ("destination", "source"))
+        for part in ENDS
+    )
+    counts = "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats, sum(replies)::BIGINT AS replies"
+    seen = "min(first_seen) AS first_seen, max(last_seen) AS last_seen"
+    key = f"cluster, hour, {', '.join(ends)}, destination_port, l4_protocol, verdict, drop_reason_desc, traffic_direction"
+    # A scan touches thousands of ports: of two ends' ports the busiest stay, the rest become one row without port.
+    return f"""WITH named AS ({_named()}), met AS (
+            SELECT cluster, hour, {turned}, destination_port, l4_protocol, verdict, drop_reason_desc, traffic_direction,
+                flows, repeats, replies, first_seen, last_seen
+            FROM named
+        ), busy AS (
+            SELECT *, sum(flows) OVER (PARTITION BY {between}, destination_port) AS port_flows FROM met
+        ), ranked AS (
+            SELECT *, dense_rank() OVER (PARTITION BY {between} ORDER BY port_flows DESC, destination_port) AS port_rank FROM busy
+        ), folded AS (
+            SELECT * REPLACE (CASE WHEN port_rank <= {settings.ports_per_edge} THEN destination_port END AS destination_port) FROM ranked
+        )
+        SELECT {key}, {counts}, {seen} FROM folded GROUP BY ALL"""
+
+
+def label_sets() -> str:
+    """Rows of label_sets of the flows that `edges` was given last, with labels."""
+    sides = " UNION ALL ".join(
+        f"SELECT cluster, hour, {side}_namespace AS namespace, {_labels(side)} AS labels FROM edge_parts"
+        for side in ("source", "destination")
+    )
+    return f"""SELECT cluster, make_timestamptz(hour * {_HOUR_US}) AS hour, {_labels_id("labels")} AS id, namespace, labels
+        FROM ({sides}) WHERE len(labels) > 0 GROUP BY ALL"""
+
+
+def _parts(flows: str, *, labels: bool) -> str:
+    """Flows summed up as far as it goes without looking at each text: pods where no workload is told, addresses where no name is."""
+    ends = ", ".join(_end(side) for side in ("source", "destination"))
+    turned = f"coalesce(is_reply, source_port < {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}, false)"
+    nobodys = f"is_reply IS NULL AND source_port >= {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}"
+    listed = ", ".join(f"hash({name}) AS {name}_hash, any_value({name}) AS {name}" for name in _LABELS)
+    sums = f"""SELECT cluster, epoch_us("time") // {_HOUR_US} AS hour, {turned} AS turned, {ends},
+            CASE WHEN {turned} THEN source_port WHEN {nobodys} THEN NULL ELSE destination_port END AS server_port,
+            l4_protocol, verdict, drop_reason_desc, traffic_direction,
+            {listed if labels else ", ".join(f"NULL::VARCHAR[] AS {name}" for name in _LABELS)},
+            sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats, coalesce(sum(flows) FILTER (is_reply), 0)::BIGINT AS replies,
+            min("time") AS first_seen, max("time") AS last_seen
+        FROM ({counted(flows, _NEEDED + _LABELS if labels else _NEEDED, empty=_LABELS)}) GROUP BY ALL"""
+    if not labels:
+        return sums
+    # Repeats were counted without labels: they go to the row that is the same but for these.
+    alike = ", ".join(_PART_KEY)
+    return f"""SELECT * EXCLUDE (place, all_repeats) REPLACE (CASE WHEN place = 1 THEN all_repeats ELSE 0 END AS repeats) FROM (
+            SELECT *, row_number() OVER (PARTITION BY {alike} ORDER BY flows DESC, source_labels_hash, destination_labels_hash) AS place,
+                sum(repeats) OVER (PARTITION BY {alike})::BIGINT AS all_repeats
+            FROM ({sums})
+        ) WHERE flows > 0 OR place = 1"""
+
+
+def _end(side: str) -> str:
+    """What an end is told apart by."""
+    outside = f"{side}_namespace IS NULL AND {side}_pod_name IS NULL"
+    numbers = " ".join(f"WHEN {side}_identity = {number} THEN '{name}'" for number, name in _IDENTITIES.items())
+    entity = f"""CASE WHEN NOT ({outside}) THEN NULL {numbers}
+        WHEN {side}_identity >= {_LOCAL_IDENTITIES} AND {side}_identity < {_REMOTE_NODES} THEN 'world'
+        WHEN {side}_identity >= {_REMOTE_NODES} AND {side}_identity < {_NO_IDENTITY} THEN 'remote-node' END"""
+    unnamed = f"{outside} AND list_min({side}_names) IS NULL AND coalesce(starts_with({entity}, 'world'), true)"
+    return f"""{side}_cluster_name, {side}_namespace, {side}_workload_kind, {side}_workload_name,
+            CASE WHEN {side}_workload_name IS NULL THEN {side}_pod_name END AS {side}_pod_name,
+            {entity} AS {side}_entity,
+            CASE WHEN {outside} THEN list_min({side}_names) END AS {side}_dns_name,
+            CASE WHEN {unnamed} THEN {side}_ip END AS {side}_ip"""
+
+
+def _pods(flows: str) -> str:
+    """What workload each pod is of, as the node that runs it says."""
+    sides = " UNION ALL ".join(
+        f"""SELECT DISTINCT cluster, epoch_us("time") // {_HOUR_US} AS hour, {side}_namespace AS namespace, {side}_pod_name AS pod,
+            {side}_workload_kind AS kind, {side}_workload_name AS name
+        FROM {flows} WHERE {side}_workload_name IS NOT NULL AND {side}_pod_name IS NOT NULL"""
+        for side in ("source", "destination")
+    )
+    return f"""SELECT cluster, hour, namespace, pod, min(name) AS name, arg_min(kind, name) AS kind
+        FROM (SELECT * FROM ({sides}) ORDER BY ALL) GROUP BY cluster, hour, namespace, pod"""
+
+
+def _named() -> str:
+    """The parts with both ends' names."""
+    columns, joins = [], []
+    for side in ("source", "destination"):
+        pod, pods, ranges = f"edge_parts.{side}_pod_name", f"{side}_pods", f"{side}_ranges"
+        inferred = f"""CASE WHEN regexp_matches({pod}, '{_POD_NAME}') THEN regexp_extract({pod}, '{_POD_NAME}', 1)
+            WHEN regexp_matches({pod}, '{_NUMBERED_POD_NAME}') THEN regexp_extract({pod}, '{_NUMBERED_POD_NAME}', 1) ELSE {pod} END"""
+        columns.append(
+            f"""edge_parts.{side}_cluster_name, edge_parts.{side}_namespace,
+            coalesce({side}_workload_kind, {pods}.kind) AS {side}_workload_kind,
+            coalesce({side}_workload_name, {pods}.name, {inferred}) AS {side}_workload_name, {side}_entity,
+            rtrim({side}_dns_name, '.') AS {side}_dns_name, {ranges}.cidr AS {side}_cidr,
+            {_labels_id(_labels(side))} AS {side}_labels_id"""
+        )
+        joins.append(
+            f"""LEFT JOIN edge_pods AS {pods} ON {pods}.cluster = edge_parts.cluster AND {pods}.hour = edge_parts.hour
+                AND {pods}.namespace IS NOT DISTINCT FROM edge_parts.{side}_namespace AND {pods}.pod = {pod}
+            LEFT JOIN edge_ranges AS {ranges} ON {ranges}.ip = edge_parts.{side}_ip"""
+        )
+    return f"""SELECT edge_parts.cluster, make_timestamptz(edge_parts.hour * {_HOUR_US}) AS hour, turned, {", ".join(columns)},
+            server_port AS destination_port, l4_protocol, verdict, drop_reason_desc, traffic_direction,
+            flows, repeats, replies, first_seen, last_seen
+        FROM edge_parts {" ".join(joins)}"""
+
+
+def _labels(side: str) -> str:
+    """The labels an end's set is made of: sorted, and without addresses where it is no pod."""
+    labels = f"edge_parts.{side}_labels"
+    return f"""list_sort(CASE WHEN edge_parts.{side}_namespace IS NULL
+        THEN list_filter({labels}, lambda label: NOT starts_with(label, 'cidr:')) ELSE {labels} END)"""
+
+
+def _labels_id(labels: str) -> str:
+    return f"CASE WHEN len({labels}) > 0 THEN left(md5(array_to_string({labels}, chr(10))), 16) END"
+
+
+def range_of(address: str, settings: config.Rollups) -> str | None:
+    """The range that stands for an outside address; None if it is no address."""
+    try:
+        version = ipaddress.ip_address(address).version
+        bits = settings.world_prefix_ipv4 if version == 4 else settings.world_prefix_ipv6
+        return str(ipaddress.ip_network(f"{address.split('%')[0]}/{bits}", strict=False))
+    except ValueError:
+        return None

@@ -1,0 +1,267 @@
+"""Rollups as relations for questions: stored hours where they stand for the flows there are, the rest summed up from flows.
+
+So an answer from a rollup is that of the flows, also in the hour that is open, in one that late flows reached, and where a
+window cuts one. Scope and redaction stand above both kinds of rows and below every aggregate. Who is who, and what is asked,
+are others' work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from warehouse import config, engine, rollup_notes, rollup_sql, scoping
+from warehouse.access import Grant, Scope, is_plain
+from warehouse.engine import Window, literal
+from warehouse.files import StoredFile
+from warehouse.rollup_notes import HOUR, SEALED, ClusterHour
+from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
+from warehouse.tables import Lake
+
+MINUTE = timedelta(minutes=1)
+GRAIN = {EDGES_1H.name: HOUR, TIMELINE_1M.name: MINUTE, LABEL_SETS.name: HOUR, DNS_NAMES.name: HOUR}
+"""The part of an hour that a table's row cannot be cut below."""
+
+Span = tuple[datetime, datetime]
+Spans = dict[str, list[Span]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A span of time in which one sees the same."""
+
+    window: Window
+    scope: Scope
+    """Without times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What lets fewer flows be read. It changes no row of the relation that has both conditions."""
+
+    clusters: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    """Of either side."""
+
+
+@dataclass(kw_only=True)
+class Sources:
+    """Where the rows of an answer come from."""
+
+    rollup_files: int = 0
+    flows_files: int = 0
+
+
+@dataclass(kw_only=True)
+class _Parts:
+    """What of a window is read from where."""
+
+    rollup_files: set[str] = field(default_factory=set)
+    rollup: Spans = field(default_factory=dict)
+    flows_files: set[str] = field(default_factory=set)
+    flows: Spans = field(default_factory=dict)
+    hours: Spans = field(default_factory=dict)
+    """The whole hours that `flows` touches."""
+
+
+def add_view(
+    connection: Any,
+    lake: Lake,
+    table: Table,
+    window: Window,
+    scope: Scope,
+    wanted: Wanted,
+    settings: config.Rollups,
+    *,
+    peer_detail: str,
+    name: str | None = None,
+) -> Sources:
+    """A view `visible_<table>`, or `name`, with the table's columns: what a scope shows of it in the window. Raises LakeError.
+
+    Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window has them.
+    """
+    name, sources, seen = name or f"visible_{table.name}", Sources(), []
+    columns = ", ".join(table.schema.names)
+    for number, piece in enumerate(pieces(scope, window)):
+        parts = _parts(lake, table, piece, wanted.clusters)
+        stored, fresh, whole = (f"{name}_{kind}_{number}" for kind in ("stored", "fresh", "whole"))
+        engine.add_view_of_files(connection, lake, table, sorted(parts.rollup_files), stored)
+        either = [f"SELECT {columns} FROM {stored} WHERE {_within(table.time_column, parts.rollup)}"]
+        if parts.flows_files:
+            _sum_up(connection, lake, table, parts, piece, wanted, settings, fresh)
+            either.append(f"SELECT {columns} FROM {fresh}")
+        connection.execute(f"CREATE VIEW {whole} AS {' UNION ALL '.join(either)}")
+        # A row that stands for flows of the piece alone may begin before it: the window is in the rows already.
+        seen.append(
+            scoping.visible(piece.scope, replace(table, name=whole), Window(), {*parts.rollup, *parts.flows}, peer_detail=peer_detail)
+        )
+        sources.rollup_files += len(parts.rollup_files)
+        sources.flows_files += len(parts.flows_files)
+    connection.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(f'({query})' for query in seen)}")
+    return sources
+
+
+def pieces(scope: Scope, window: Window) -> list[Piece]:
+    """The window, cut where what a scope shows changes: there a rollup's row cannot be had by halves, and flows are summed up."""
+    decided = (*scope.grants, *scope.denials)
+    moments = {moment for grant in decided for moment in (grant.since, grant.until, *(cut for _, _, cut in grant.not_before)) if moment}
+    inside = sorted(moment for moment in moments if window.since and window.until and window.since < moment < window.until)
+    bounds = [window.since, *inside, window.until]
+    return [
+        Piece(window=Window(since=since, until=until), scope=_at(scope, since or datetime.min.replace(tzinfo=UTC)))
+        for since, until in pairwise(bounds)
+    ]
+
+
+def _at(scope: Scope, moment: datetime) -> Scope:
+    """What a scope shows from a moment on until it changes, without times."""
+
+    def holding(grants: Sequence[Grant]) -> tuple[Grant, ...]:
+        return tuple(
+            replace(grant, since=None, until=None, not_before=tuple(cut for cut in grant.not_before if moment < cut[2]))
+            for grant in grants
+            if grant.holds(moment)
+        )
+
+    return Scope(grants=holding(scope.grants), denials=holding(scope.denials))
+
+
+def source_text(table: Table, sources: Sequence[Sources]) -> str:
+    """For people: `edges_1h`, `edges_1h and flows`, or `flows`."""
+    rollup, flows = (any(getattr(source, name) for source in sources) for name in ("rollup_files", "flows_files"))
+    return " and ".join([table.name] * (rollup or not flows) + [FLOWS.name] * flows)
+
+
+def widened(lake: Lake, table: Table, window: Window, clusters: Sequence[str]) -> Window:
+    """The window, or a wider one where it cuts an hour (or minute) of which only the rollup is left. Raises LakeError."""
+    if window.since is None or window.until is None:
+        return window
+    grain, notes, flows = GRAIN[table.name], _notes(lake, table, window, clusters), _flows(lake, window, clusters)
+    left = {hour for (cluster, hour), (_, note) in notes.items() if note == SEALED or (cluster, hour) not in flows}
+    since, until = window.since, window.until
+    if _floor(since, HOUR) in left:
+        since = _floor(since, grain)
+    if _floor(until, HOUR) in left and _floor(until, grain) != until:
+        until = _floor(until, grain) + grain
+    return replace(window, since=since, until=until)
+
+
+def _sum_up(
+    connection: Any, lake: Lake, table: Table, parts: _Parts, piece: Piece, wanted: Wanted, settings: config.Rollups, name: str
+) -> None:
+    """A table of the rollup's rows of those flows that are not rolled up."""
+    files, hours = f"{name}_files", f"{name}_hours"
+    engine.add_view_of_files(connection, lake, FLOWS, sorted(parts.flows_files), files)
+    connection.execute(f"CREATE VIEW {hours} AS SELECT * FROM {files} WHERE {_within('time', parts.hours)}")
+    flows = f"{name}_flows"
+    connection.execute(f"CREATE VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), _names(piece.scope, wanted))}")
+    if table is EDGES_1H:
+        query = rollup_sql.edges(connection, flows, hours, settings, labels=False)
+    else:
+        query = {TIMELINE_1M.name: rollup_sql.timeline, DNS_NAMES.name: rollup_sql.dns_names}[table.name](flows)
+    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT *, {table.time_column}::DATE AS date FROM ({query})")
+
+
+def _names(scope: Scope, wanted: Wanted) -> frozenset[str] | None:
+    """Namespaces of which one has to be on either side of a flow, for it to matter; None if there is no telling."""
+    if wanted.namespaces:
+        return frozenset(wanted.namespaces)
+    given = [grant.namespace for grant in scope.grants]
+    return None if any(name is None or not is_plain(name) for name in given) else frozenset(name for name in given if name)
+
+
+def _two_scans(relation: str, within: str, names: frozenset[str] | None) -> str:
+    """The flows that can matter. Two scans and no OR over both sides: only so DuckDB can leave out what cannot match."""
+    if names is None:
+        return f"SELECT * FROM {relation} WHERE {within}"
+    listed = ", ".join(literal(name) for name in sorted(names)) or "NULL"
+    first, second = (f"coalesce({side}_namespace IN ({listed}), false)" for side in scoping.SIDES)
+    return f"""SELECT * FROM {relation} WHERE {within} AND {first}
+        UNION ALL
+        SELECT * FROM {relation} WHERE {within} AND {second} AND NOT {first}"""
+
+
+def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str]) -> _Parts:
+    """Hour by hour: the rollup where it stands for the flows there are, else the flows."""
+    window = piece.window
+    notes, flows = _notes(lake, table, window, clusters), _flows(lake, window, clusters)
+    if table is not EDGES_1H:  # a day without a row of a table has no file: the edges, which every day with flows has, tell
+        days = {(file.partition["cluster"], rollup_notes.day_of(file)) for file in lake.contents(table)}
+        for (cluster, hour), (_, written) in _notes(lake, EDGES_1H, window, clusters).items():
+            if (cluster, hour.replace(hour=0)) not in days:
+                notes[cluster, hour] = ("", written)
+    parts, grain = _Parts(), GRAIN[table.name]
+    for cluster, hour in sorted({*notes, *flows}):
+        first, last = max(window.since or hour, hour), min(window.until or hour + HOUR, hour + HOUR)
+        if first >= last or not piece.scope.sees_cluster(cluster):
+            continue
+        path, written = notes.get((cluster, hour), ("", ""))
+        files = flows.get((cluster, hour))
+        stands = bool(written) and (files is None or written in (SEALED, rollup_notes.note(files)))
+        begin, end = (_floor(first + grain - _MICROSECOND, grain), _floor(last, grain)) if stands else (last, last)
+        if begin < end:
+            if path:
+                parts.rollup_files.add(f"{lake.address(table)}/{path}")
+            _add(parts.rollup, cluster, (begin, end))
+        else:
+            begin = end = last
+        for span in ((first, begin), (end, last)):
+            if span[0] < span[1] and files and written != SEALED:
+                parts.flows_files |= {f"{lake.address(FLOWS)}/{file.path}" for file in files}
+                _add(parts.flows, cluster, span)
+                if parts.hours.get(cluster, [(hour, hour)])[-1][1] < hour + HOUR or cluster not in parts.hours:
+                    _add(parts.hours, cluster, (hour, hour + HOUR))
+    return parts
+
+
+def _notes(lake: Lake, table: Table, window: Window, clusters: Collection[str]) -> dict[ClusterHour, tuple[str, str]]:
+    """Path and note of each stored hour."""
+    return {
+        (file.partition["cluster"], hour): (file.path, written)
+        for file in rollup_notes.within(lake.contents(table), window, clusters)
+        for hour, written in rollup_notes.notes(file).items()
+    }
+
+
+def _flows(lake: Lake, window: Window, clusters: Collection[str]) -> dict[ClusterHour, list[StoredFile]]:
+    return rollup_notes.by_hour(rollup_notes.within(lake.contents(FLOWS), window, clusters))
+
+
+def _add(spans: Spans, cluster: str, span: Span) -> None:
+    """Add a span that is not before the last one, joined to it where they touch."""
+    there = spans.setdefault(cluster, [])
+    if there and there[-1][1] == span[0]:
+        span = (there.pop()[0], span[1])
+    there.append(span)
+
+
+def _within(column: str, spans: Spans) -> str:
+    """The condition that a row's time is in one of its cluster's spans; bounds of all of them first, which prune."""
+    if not spans:
+        return "false"
+    alike: dict[tuple[Span, ...], list[str]] = {}
+    for cluster, listed in spans.items():
+        alike.setdefault(tuple(listed), []).append(cluster)
+    every = [span for listed in spans.values() for span in listed]
+    bounds = _between(column, (min(span[0] for span in every), max(span[1] for span in every)))
+    some = [
+        f"(cluster IN ({', '.join(literal(name) for name in names)}) AND ({' OR '.join(_between(column, span) for span in listed)}))"
+        for listed, names in alike.items()
+    ]
+    return f"({bounds} AND ({' OR '.join(some)}))"
+
+
+def _between(column: str, span: Span) -> str:
+    first, last = (literal(moment.isoformat()) for moment in span)
+    return f'("{column}" >= {first}::TIMESTAMPTZ AND "{column}" < {last}::TIMESTAMPTZ)'
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _floor(moment: datetime, grain: timedelta) -> datetime:
+    return _EPOCH + (moment - _EPOCH) // grain * grain
