@@ -56,19 +56,32 @@ def connect(limits: Limits) -> duckdb.DuckDBPyConnection:
 
 
 def add_view(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> int:
-    """A view named as the table over the files that may hold such rows; gives their number. Raises LakeError."""
-    files = lake.files(table, clusters=clusters, since=window.since, until=window.until)
+    """A view named as the table over the files that may hold such rows; gives their number. Raises LakeError.
+
+    Of a version that is stored with and without its end, the view has the row with the end; and those that began before the window.
+    """
+    since = None if table.folded_by else window.since
+    files = lake.files(table, clusters=clusters, since=since, until=window.until)
+    name = f"{table.name}_rows" if table.folded_by else table.name
+    add_files(connection, lake, table, name, files)
+    if table.folded_by:
+        fold = f"QUALIFY row_number() OVER (PARTITION BY {', '.join(table.folded_by)} ORDER BY valid_to NULLS LAST) = 1"
+        connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS SELECT * FROM {name} {fold}")
+    return len(files)
+
+
+def add_files(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, name: str, files: Sequence[str]) -> None:
+    """A view with a name of its own over files of a table, given by their addresses."""
     if not files:
-        connection.from_arrow(table.schema.empty_table()).create_view(table.name, replace=True)
+        connection.from_arrow(table.schema.empty_table()).create_view(name, replace=True)
     elif lake.is_local:
         listed = ", ".join(literal(file) for file in files)
         types = ", ".join(f"{name}: {'DATE' if name == 'date' else 'VARCHAR'}" for name in table.partition_by)
         columns = ", ".join(f'"{name}"' for name in table.schema.names)
         source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}})"
-        connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS SELECT {columns} FROM {source}")
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM {source}")
     else:
-        connection.register(table.name, lake.dataset(table, files))
-    return len(files)
+        connection.register(name, lake.dataset(table, files))
 
 
 def asked_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) -> Window:

@@ -5,11 +5,40 @@ One definition feeds the writers, the decoder, the engine's views and docs/table
 
 from __future__ import annotations
 
+from warehouse.schema.configuration import (
+    CLUSTER_SETTINGS,
+    CONFIG_COVERAGE,
+    NAMESPACES,
+    POLICY_VERSIONS,
+    ROLE_BINDINGS,
+    SERVICES,
+    VERSION_TABLES,
+    WORKLOADS,
+)
 from warehouse.schema.coverage import COVERAGE
 from warehouse.schema.findings import FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
 
-TABLES: dict[str, Table] = {table.name: table for table in (FLOWS, COVERAGE, FINDINGS)}
+TABLES: dict[str, Table] = {table.name: table for table in (FLOWS, COVERAGE, *VERSION_TABLES, CONFIG_COVERAGE, FINDINGS)}
 
-__all__ = ["COVERAGE", "FINDINGS", "FLOWS", "HEADERS", "POLICIES", "STRINGS", "TABLES", "TIMESTAMP", "Column", "Table"]
+__all__ = [
+    "CLUSTER_SETTINGS",
+    "CONFIG_COVERAGE",
+    "COVERAGE",
+    "FINDINGS",
+    "FLOWS",
+    "HEADERS",
+    "NAMESPACES",
+    "POLICIES",
+    "POLICY_VERSIONS",
+    "ROLE_BINDINGS",
+    "SERVICES",
+    "STRINGS",
+    "TABLES",
+    "TIMESTAMP",
+    "VERSION_TABLES",
+    "WORKLOADS",
+    "Column",
+    "Table",
+]

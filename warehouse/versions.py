@@ -1,0 +1,152 @@
+"""Reads configuration history: the versions in force at a time or in a span, as the cluster had them or as the lake knew them.
+
+The tables are those of warehouse.schema.configuration, whose docstring says how versions are stored. Writing them is
+pipelines' work; who may see them is warehouse.access'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from warehouse import engine
+from warehouse.engine import Limits
+from warehouse.files import StoredFile
+from warehouse.schema import VERSION_TABLES, Table
+from warehouse.tables import Lake
+
+CLOSED_PREFIX = "closed-"
+"""Files named `closed-2026-03-...` hold versions that ended in that month, each once; all others are looked through together."""
+_MICROSECOND = timedelta(microseconds=1)
+_UNLIMITED = Limits(rows=2**62, seconds=600)
+
+
+def in_force(
+    lake: Lake,
+    at: datetime,
+    *,
+    tables: Sequence[Table] = VERSION_TABLES,
+    clusters: Collection[str] | None = None,
+    kinds: Collection[str] | None = None,
+    namespaces: Collection[str] | None = None,
+    names: Collection[str] | None = None,
+    recorded: datetime | None = None,
+) -> pa.Table:
+    """The versions that were in force at an instant; see `between`."""
+    return between(
+        lake,
+        at,
+        at + _MICROSECOND,
+        tables=tables,
+        clusters=clusters,
+        kinds=kinds,
+        namespaces=namespaces,
+        names=names,
+        recorded=recorded,
+    )
+
+
+def between(
+    lake: Lake,
+    since: datetime,
+    until: datetime,
+    *,
+    tables: Sequence[Table] = VERSION_TABLES,
+    clusters: Collection[str] | None = None,
+    kinds: Collection[str] | None = None,
+    namespaces: Collection[str] | None = None,
+    names: Collection[str] | None = None,
+    recorded: datetime | None = None,
+) -> pa.Table:
+    """The versions that were in force at some time in [since, until), by cluster, kind, namespace, name and beginning.
+
+    None means any. `namespaces` leaves out objects of the whole cluster. `recorded` gives what the lake knew at that time:
+    ends it learned of later are empty. Columns are those of a version table. Raises LakeError.
+    """
+    parts = [
+        _read(lake, table, since, until, clusters=clusters, kinds=kinds, namespaces=namespaces, names=names, recorded=recorded)
+        for table in tables
+    ]
+    order = [(name, "ascending") for name in VERSION_TABLES[0].folded_by]
+    return pa.concat_tables(parts).sort_by(order)
+
+
+def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
+    """The versions in these files, each once: with its end, if one of them has it. Raises LakeError."""
+    with engine.connect(_UNLIMITED) as connection:
+        engine.add_files(connection, lake, table, "stored", [f"{lake.address(table)}/{file.path}" for file in files])
+        rows, _ = engine.run(connection, _fold(table, "SELECT * FROM stored"), (), _UNLIMITED)
+    return rows.select(table.schema.names).cast(table.schema)
+
+
+def _read(
+    lake: Lake,
+    table: Table,
+    since: datetime,
+    until: datetime,
+    *,
+    clusters: Collection[str] | None,
+    kinds: Collection[str] | None,
+    namespaces: Collection[str] | None,
+    names: Collection[str] | None,
+    recorded: datetime | None,
+) -> pa.Table:
+    closed, loose = [], []
+    for file in lake.contents(table):
+        if clusters is not None and file.partition["cluster"] not in clusters:
+            continue
+        if file.first is not None and file.first >= until:
+            continue
+        address = f"{lake.address(table)}/{file.path}"
+        if not file.name.startswith(CLOSED_PREFIX):
+            loose.append(address)
+        elif _month_end(file) > since:
+            closed.append(address)
+    conditions: list[str] = ["valid_from < ?"]
+    values: list[Any] = [until]
+    for column, wanted in (("cluster", clusters), ("kind", kinds), ("namespace", namespaces), ("name", names)):
+        if wanted is not None:
+            conditions.append(f"{column} IN ({', '.join('?' * len(wanted)) or 'NULL'})")
+            values.extend(wanted)
+    if recorded is not None:
+        conditions.append("recorded <= ?")
+        values.append(recorded)
+    where = " AND ".join(conditions)
+    with engine.connect(_UNLIMITED) as connection:
+        engine.add_files(connection, lake, table, "closed_files", closed)
+        engine.add_files(connection, lake, table, "loose_files", loose)
+        known, asked = "*", list(values)
+        if recorded is not None:
+            known = """* REPLACE (
+                CASE WHEN ended_recorded <= ? THEN valid_to END AS valid_to,
+                CASE WHEN ended_recorded <= ? THEN ended_recorded END AS ended_recorded,
+                CASE WHEN ended_recorded <= ? THEN valid_to_source END AS valid_to_source,
+                CASE WHEN ended_recorded <= ? THEN ended_how END AS ended_how,
+                CASE WHEN ended_recorded <= ? THEN ended_by END AS ended_by)"""
+            asked = [recorded] * 5 + asked
+        lasting = "(valid_to IS NULL OR valid_to > ?)"
+        # Of the loose files only the names and times of versions are looked through for ends, not the manifests.
+        keys = ", ".join(table.folded_by)
+        matching = " AND ".join(f"loose.{name} IS NOT DISTINCT FROM ended.{name}" for name in table.folded_by)
+        sql = f"""
+            WITH closed AS (SELECT {known} FROM closed_files WHERE {where}),
+            loose AS (SELECT {known} FROM loose_files WHERE {where}),
+            ended AS (SELECT DISTINCT {keys} FROM loose WHERE valid_to IS NOT NULL)
+            SELECT * FROM closed WHERE {lasting}
+            UNION ALL
+            {_fold(table, f"SELECT * FROM loose WHERE {lasting} AND (valid_to IS NOT NULL OR NOT EXISTS (FROM ended WHERE {matching}))")}"""
+        rows, _ = engine.run(connection, sql, [*asked, *asked, since, since], _UNLIMITED)
+    return rows.select(table.schema.names).cast(table.schema)
+
+
+def _fold(table: Table, rows: str) -> str:
+    return f"SELECT * FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY {', '.join(table.folded_by)} ORDER BY valid_to NULLS LAST) = 1"
+
+
+def _month_end(file: StoredFile) -> datetime:
+    """The end of the month in which the versions of a closed file ended."""
+    year, month = (int(part) for part in file.name.removeprefix(CLOSED_PREFIX).split("-")[:2])
+    return datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
