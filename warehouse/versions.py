@@ -63,7 +63,7 @@ def between(
 ) -> pa.Table:
     """The versions that were in force at some time in [since, until), by cluster, kind, namespace, name and beginning.
 
-    None means any. `namespaces` leaves out objects of the whole cluster. `recorded` gives what the lake knew at that time:
+    None means any. `namespaces` takes the namespaces themselves and what is in them, and leaves out objects of the whole cluster. `recorded` gives what the lake knew at that time:
     ends it learned of later are empty. Columns are those of a version table. Raises LakeError.
     """
     parts = [
@@ -107,7 +107,8 @@ def _read(
             closed.append(address)
     conditions: list[str] = ["valid_from < ?"]
     values: list[Any] = [until]
-    for column, wanted in (("cluster", clusters), ("kind", kinds), ("namespace", namespaces), ("name", names)):
+    place = "CASE kind WHEN 'Namespace' THEN name ELSE namespace END"
+    for column, wanted in (("cluster", clusters), ("kind", kinds), (place, namespaces), ("name", names)):
         if wanted is not None:
             conditions.append(f"{column} IN ({', '.join('?' * len(wanted)) or 'NULL'})")
             values.extend(wanted)

@@ -125,7 +125,7 @@ def _binding(item: Manifest) -> Manifest | None:
     return _whole(item) if people and labels.get("kubernetes.io/bootstrapping") != "rbac-defaults" else None
 
 
-def _pod_spec(spec: Manifest) -> Manifest:
+def pod_traits(spec: Manifest) -> Manifest:
     """What policies can tell pods apart by, beside labels."""
     ports = [
         {name: port[name] for name in ("name", "containerPort", "protocol") if name in port}
@@ -154,7 +154,7 @@ def _workload(item: Manifest) -> Manifest | None:
     selector = spec.get("selector") if "jobTemplate" not in spec and item["kind"] != "Job" else None
     kept["spec"] = {
         **({"selector": selector} if selector else {}),
-        "template": {"metadata": {"labels": labels}, "spec": _pod_spec(template.get("spec") or {})},
+        "template": {"metadata": {"labels": labels}, "spec": pod_traits(template.get("spec") or {})},
     }
     return kept
 
