@@ -40,6 +40,8 @@ TIMEOUT_SECONDS = (5.0, 60.0)
 """For connecting, and for each read."""
 WATCH_SECONDS = 240
 """After this the API server ends a watch, and it is resumed."""
+SILENCE_SECONDS = 90.0
+"""The API server sends a bookmark every minute: a watch that is silent for longer is dead."""
 RESTARTS = 3
 """How often a list that expired between two pages is begun anew."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
@@ -126,6 +128,8 @@ class ClusterAccess:
     def watch(self, path: str, resource_version: str, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Events after a resource version, until the server ends the watch (after some minutes; go on from the last event).
 
+        Something comes every minute, a bookmark if nothing else.
+
         Raises ClusterExpiredError if the version is too old to go on from: list again; else as `request`. A connection
         that breaks is ClusterUnreachableError.
         """
@@ -136,7 +140,7 @@ class ClusterAccess:
             "timeoutSeconds": str(WATCH_SECONDS),
         }
         place = self._place("watch", path)
-        with self._open("GET", path, query, None, "application/json", True, read_seconds=WATCH_SECONDS + 30.0) as response:
+        with self._open("GET", path, query, None, "application/json", True, read_seconds=SILENCE_SECONDS) as response:
             try:
                 for line in _lines(response):
                     if stop():

@@ -63,8 +63,9 @@ def between(
 ) -> pa.Table:
     """The versions that were in force at some time in [since, until), by cluster, kind, namespace, name and beginning.
 
-    None means any. `namespaces` takes the namespaces themselves and what is in them, and leaves out objects of the whole cluster. `recorded` gives what the lake knew at that time:
-    ends it learned of later are empty. Columns are those of a version table. Raises LakeError.
+    None means any. `namespaces` takes the namespaces themselves and what is in them, and leaves out objects of the whole
+    cluster. `recorded` gives what the lake knew at that time: ends it learned of later are empty. Columns are those of a
+    version table. Raises LakeError.
     """
     parts = [
         _read(lake, table, since, until, clusters=clusters, kinds=kinds, namespaces=namespaces, names=names, recorded=recorded)

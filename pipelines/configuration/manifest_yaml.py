@@ -33,7 +33,7 @@ def documents(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def applicable(manifest: dict[str, Any]) -> dict[str, Any]:
     """A recorded manifest without what another cluster would have to give anew; in the order people write it."""
-    first = {name: manifest[name] for name in ("apiVersion", "kind", "metadata") if name in manifest}
+    first: dict[str, Any] = {name: manifest[name] for name in ("apiVersion", "kind", "metadata") if name in manifest}
     value = {**first, **manifest}
     if value["kind"] == "Service":
         spec = dict(value.get("spec") or {})

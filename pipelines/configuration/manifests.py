@@ -171,7 +171,7 @@ def _take(document: Any, line: int, shown: str, found: Folder, places: dict[Key,
         return
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    if not isinstance(name, str) or not name:
+    if not isinstance(metadata, dict) or not isinstance(name, str) or not name:
         found.mistakes.append(Mistake(file=shown, line=line, text=f"{kind.name} without metadata.name", hides=False))
         return
     if kind.namespaced:

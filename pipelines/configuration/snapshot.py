@@ -47,6 +47,9 @@ class Snapshot:
     troubles: list[Look] = field(default_factory=list)
     """The kinds that could not be read or do not exist, by why."""
     written: Written = field(default_factory=Written)
+    pods: PodSets = field(default_factory=PodSets)
+    watchable: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Where a watch of each kind (pods are Pod) goes on from: the list's path and its resource version."""
 
     @property
     def is_whole(self) -> bool:
@@ -104,9 +107,8 @@ def ledger_lines(taken: Snapshot) -> Iterator[Look]:
     yield from taken.troubles
 
 
-def look_at(access: ClusterAccess, recorder: Recorder, taken: Snapshot, *, at: datetime, progress: Progress) -> dict[str, str]:
-    """Read every kind and tell the recorder; gives, of each kind that was read, where a watch goes on from."""
-    resource_versions: dict[str, str] = {}
+def look_at(access: ClusterAccess, recorder: Recorder, taken: Snapshot, *, at: datetime, progress: Progress) -> None:
+    """Read every kind, tell the recorder, and note in `taken` how it went."""
     daemonsets: list[Manifest] = []
     away: ClusterError | None = None
     for kind in (*KINDS, PODS):
@@ -117,24 +119,23 @@ def look_at(access: ClusterAccess, recorder: Recorder, taken: Snapshot, *, at: d
         with _told(taken, name):
             try:
                 if kind is PODS:
-                    resource_versions[PODS.name] = _read_pods(access, recorder, taken, at, progress)
+                    _read_pods(access, recorder, taken, at, progress)
                 else:
                     keep = daemonsets if kind.name == "DaemonSet" else None
-                    resource_versions[kind.name] = _read_kind(access, recorder, taken, kind, at, progress, keep)
+                    _read_kind(access, recorder, taken, kind, at, progress, keep)
             except (ClusterUnreachableError, ClusterRefusedError) as error:
                 away = error
                 raise
     if away is not None:
         _trouble(taken, CILIUM_AGENTS, away)
         _trouble(taken, CLUSTER_VERSION, away)
-        return resource_versions
+        return
     with _told(taken, CILIUM_AGENTS):
         if "DaemonSet" not in taken.objects:
             raise ClusterForbiddenError(f"cluster {taken.cluster}: DaemonSets could not be read")
         _record_all(recorder, taken, CILIUM_AGENTS, [cilium_agents(each) for each in daemonsets], at)
     with _told(taken, CLUSTER_VERSION):
         _record_all(recorder, taken, CLUSTER_VERSION, [cluster_version(access.request("GET", "/version"))], at)
-    return resource_versions
 
 
 def cilium_agents(daemonset: Manifest) -> Observed:
@@ -177,8 +178,8 @@ def is_cilium(daemonset: Manifest) -> bool:
 
 def _read_kind(
     access: ClusterAccess, recorder: Recorder, taken: Snapshot, kind: Kind, at: datetime, progress: Progress, cilium: list[Manifest] | None
-) -> str:
-    """Read one kind from the first of its places that the cluster has; gives the list's resource version."""
+) -> None:
+    """Read one kind from the first of its places that the cluster has; Cilium's DaemonSet goes to `cilium`, too."""
     for last, place in ((place == kind.places[-1], place) for place in kind.places):
         seen: dict[Key, Observed] = {}
         objects, version = 0, ""
@@ -206,11 +207,11 @@ def _read_kind(
             recorder.saw(observed, at=at)
         recorder.missed_others(kind.name, seen, at=at)
         taken.objects[kind.name] = objects
-        return version
-    raise AssertionError("every kind has a place")
+        taken.watchable[kind.name] = (place, version)
+        return
 
 
-def _read_pods(access: ClusterAccess, recorder: Recorder, taken: Snapshot, at: datetime, progress: Progress) -> str:
+def _read_pods(access: ClusterAccess, recorder: Recorder, taken: Snapshot, at: datetime, progress: Progress) -> None:
     sets, objects, version = PodSets(), 0, ""
     for page in access.list_pages(PODS.places[0]):
         if page.begins:
@@ -222,7 +223,8 @@ def _read_pods(access: ClusterAccess, recorder: Recorder, taken: Snapshot, at: d
         progress(taken.cluster, PODS.name, objects)
     _record_all(recorder, taken, POD_LABELS, list(sets.sets.values()), at)
     taken.objects[POD_LABELS] = objects
-    return version
+    taken.pods = sets
+    taken.watchable[PODS.name] = (PODS.places[0], version)
 
 
 def _record_all(recorder: Recorder, taken: Snapshot, kind: str, seen: list[Observed], at: datetime) -> None:
