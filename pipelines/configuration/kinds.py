@@ -6,14 +6,16 @@ environment, command or volume, since those hold secrets, too.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from warehouse.errors import ConfigError
 from warehouse.schema import CLUSTER_SETTINGS, NAMESPACES, POLICY_VERSIONS, ROLE_BINDINGS, SERVICES, WORKLOADS, Table
 
 Manifest = dict[str, Any]
@@ -244,6 +246,43 @@ TABLE_OF: dict[str, Table] = {**{kind.name: kind.table for kind in KINDS}, **DER
 """The table that has a kind's versions."""
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
+
+
+_SHORT = {
+    "anp": "AdminNetworkPolicy",
+    "banp": "BaselineAdminNetworkPolicy",
+    "ccg": "CiliumCIDRGroup",
+    "ccnp": "CiliumClusterwideNetworkPolicy",
+    "cj": "CronJob",
+    "cm": "ConfigMap",
+    "cnp": "CiliumNetworkPolicy",
+    "deploy": "Deployment",
+    "ds": "DaemonSet",
+    "netpol": "NetworkPolicy",
+    "no": "Node",
+    "ns": "Namespace",
+    "rs": "ReplicaSet",
+    "sts": "StatefulSet",
+    "svc": "Service",
+}
+
+
+def named(text: str) -> str:
+    """The kind that people mean: by its name, its plural or its short name, in any case. Raises ConfigError with the nearest."""
+    names = {name.lower(): name for name in TABLE_OF}
+    plurals = {kind.resource[1]: kind.name for kind in KINDS}
+    known = {**_SHORT, **plurals, **names}
+    if text.lower() in known:
+        return known[text.lower()]
+    close = difflib.get_close_matches(text.lower(), known, n=1)
+    raise ConfigError(
+        f"no kind {text!r} is recorded" + (f"; did you mean {known[close[0]]}?" if close else f"; there are {', '.join(sorted(TABLE_OF))}")
+    )
+
+
+def tables_of(names: Iterable[str]) -> list[Table]:
+    """The tables that hold versions of these kinds, each once."""
+    return list({TABLE_OF[name].name: TABLE_OF[name] for name in names}.values())
 
 
 def observe(kind: Kind, item: Manifest) -> Observed | None:
