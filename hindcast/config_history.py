@@ -58,6 +58,7 @@ def snapshot(
 
     Exit code 1 if a cluster could not be read whole: what was not covered is listed, and is in the table config_coverage.
     """
+    from pipelines.configuration.looking import look
     from warehouse.tables import Lake
 
     settings = config.load_config(config_path)
@@ -73,16 +74,15 @@ def snapshot(
             progress.update(bars[name], description=f"{name}: {kind} {objects:,}")
 
         with ThreadPoolExecutor(CLUSTERS_AT_ONCE) as pool:
-            results = list(pool.map(lambda each: _look(lake, each, tell), chosen))
+            results = list(pool.map(lambda each: look(lake, each, progress=tell), chosen))
     write_rows(pa.Table.from_pylist([_summary(taken) for taken, _ in results], schema=_SUMMARY), output, file)
     for taken, mistakes in results:
         for line in mistakes:
             messages.print(f"{taken.cluster}: {line}", markup=False, style="yellow")
-        for look in taken.troubles:
-            style = "dim" if look.state == "absent" else "yellow"
-            what = "no such kind" if look.state == "absent" else f"not covered, {look.state}"
-            detail = "" if look.state == "absent" else f": {look.detail}"
-            messages.print(f"{taken.cluster}: {what}: {_some(look.kinds)}{detail}", markup=False, style=style)
+        for trouble in taken.troubles if not mistakes else ():
+            is_absent = trouble.state == "absent"
+            text = f"no such kind: {_some(trouble.kinds)}" if is_absent else f"not covered: {_some(trouble.kinds)}: {trouble.detail}"
+            messages.print(f"{taken.cluster}: {text}", markup=False, style="dim" if is_absent else "yellow")
     if not all(taken.is_whole and not mistakes for taken, mistakes in results):
         raise typer.Exit(1)
 
@@ -322,21 +322,6 @@ def _configured(settings: config.Config, names: list[str] | None) -> list[config
     if not chosen:
         raise ConfigError("no cluster has a kubernetes section: say where its configuration is read from (docs/configuration.md)")
     return chosen
-
-
-def _look(lake: Lake, cluster: config.Cluster, tell: Any) -> tuple[Snapshot, Sequence[str]]:
-    from pipelines.configuration import manifests
-    from pipelines.configuration import snapshot as snapshots
-    from pipelines.configuration.recording import Look
-
-    if cluster.kubernetes is None or cluster.kubernetes.manifests is None:
-        return snapshots.take(lake, cluster, progress=tell), ()
-    try:
-        taken, mistakes = manifests.take(lake, cluster)
-    except ConfigError as error:
-        trouble = Look(state="unreachable", kinds=(), detail=str(error))
-        return snapshots.Snapshot(cluster=cluster.name, begin=datetime.now(UTC), troubles=[trouble]), ()
-    return taken, [str(mistake) for mistake in mistakes]
 
 
 def _watch(lake: Lake, clusters: list[config.Cluster]) -> None:

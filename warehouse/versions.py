@@ -7,6 +7,7 @@ pipelines' work; who may see them is warehouse.access'.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,10 +68,13 @@ def between(
     cluster. `recorded` gives what the lake knew at that time: ends it learned of later are empty. Columns are those of a
     version table. Raises LakeError.
     """
-    parts = [
-        _read(lake, table, since, until, clusters=clusters, kinds=kinds, namespaces=namespaces, names=names, recorded=recorded)
-        for table in tables
-    ]
+    # What the lake did not know yet to have ended was in force, to its knowledge: no file is too old then.
+    files = {table.name: _files(lake, table, since if recorded is None else None, until, clusters) for table in tables}
+    parts = [VERSION_TABLES[0].schema.empty_table()]
+    if any(any(both) for both in files.values()):
+        asked = _Asked(since=since, until=until, clusters=clusters, kinds=kinds, namespaces=namespaces, names=names, recorded=recorded)
+        with engine.connect(_UNLIMITED) as connection:
+            parts += [_read(connection, lake, table, *files[table.name], asked) for table in tables if any(files[table.name])]
     order = [(name, "ascending") for name in VERSION_TABLES[0].folded_by]
     return pa.concat_tables(parts).sort_by(order)
 
@@ -83,64 +87,64 @@ def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
     return rows.select(table.schema.names).cast(table.schema)
 
 
-def _read(
-    lake: Lake,
-    table: Table,
-    since: datetime,
-    until: datetime,
-    *,
-    clusters: Collection[str] | None,
-    kinds: Collection[str] | None,
-    namespaces: Collection[str] | None,
-    names: Collection[str] | None,
-    recorded: datetime | None,
-) -> pa.Table:
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A question, see `between`."""
+
+    since: datetime
+    until: datetime
+    clusters: Collection[str] | None
+    kinds: Collection[str] | None
+    namespaces: Collection[str] | None
+    names: Collection[str] | None
+    recorded: datetime | None
+
+
+def _files(lake: Lake, table: Table, since: datetime, until: datetime, clusters: Collection[str] | None) -> tuple[list[str], list[str]]:
+    """Addresses of the files that may hold such versions: those of versions that have ended, and all others."""
     closed, loose = [], []
     for file in lake.contents(table):
-        if clusters is not None and file.partition["cluster"] not in clusters:
-            continue
-        if file.first is not None and file.first >= until:
+        if (clusters is not None and file.partition["cluster"] not in clusters) or (file.first is not None and file.first >= until):
             continue
         address = f"{lake.address(table)}/{file.path}"
         if not file.name.startswith(CLOSED_PREFIX):
             loose.append(address)
-        elif _month_end(file) > since:
+        elif since is None or _month_end(file) > since:
             closed.append(address)
+    return closed, loose
+
+
+def _read(connection: Any, lake: Lake, table: Table, closed: list[str], loose: list[str], asked: _Asked) -> pa.Table:
+    engine.add_files(connection, lake, table, "closed_files", closed)
+    engine.add_files(connection, lake, table, "loose_files", loose)
     conditions: list[str] = ["valid_from < ?"]
-    values: list[Any] = [until]
+    values: list[Any] = [asked.until]
     place = "CASE kind WHEN 'Namespace' THEN name ELSE namespace END"
-    for column, wanted in (("cluster", clusters), ("kind", kinds), (place, namespaces), ("name", names)):
+    for column, wanted in (("cluster", asked.clusters), ("kind", asked.kinds), (place, asked.namespaces), ("name", asked.names)):
         if wanted is not None:
             conditions.append(f"{column} IN ({', '.join('?' * len(wanted)) or 'NULL'})")
             values.extend(wanted)
-    if recorded is not None:
+    known = "*"
+    if asked.recorded is not None:
         conditions.append("recorded <= ?")
-        values.append(recorded)
+        values.append(asked.recorded)
+        ends = ("valid_to", "valid_to_source", "ended_how", "ended_by", "ended_recorded")
+        known = f"* REPLACE ({', '.join(f'CASE WHEN ended_recorded <= ? THEN {name} END AS {name}' for name in ends)})"
+        values = [asked.recorded] * len(ends) + values
     where = " AND ".join(conditions)
-    with engine.connect(_UNLIMITED) as connection:
-        engine.add_files(connection, lake, table, "closed_files", closed)
-        engine.add_files(connection, lake, table, "loose_files", loose)
-        known, asked = "*", list(values)
-        if recorded is not None:
-            known = """* REPLACE (
-                CASE WHEN ended_recorded <= ? THEN valid_to END AS valid_to,
-                CASE WHEN ended_recorded <= ? THEN ended_recorded END AS ended_recorded,
-                CASE WHEN ended_recorded <= ? THEN valid_to_source END AS valid_to_source,
-                CASE WHEN ended_recorded <= ? THEN ended_how END AS ended_how,
-                CASE WHEN ended_recorded <= ? THEN ended_by END AS ended_by)"""
-            asked = [recorded] * 5 + asked
-        lasting = "(valid_to IS NULL OR valid_to > ?)"
-        # Of the loose files only the names and times of versions are looked through for ends, not the manifests.
-        keys = ", ".join(table.folded_by)
-        matching = " AND ".join(f"loose.{name} IS NOT DISTINCT FROM ended.{name}" for name in table.folded_by)
-        sql = f"""
-            WITH closed AS (SELECT {known} FROM closed_files WHERE {where}),
-            loose AS (SELECT {known} FROM loose_files WHERE {where}),
-            ended AS (SELECT DISTINCT {keys} FROM loose WHERE valid_to IS NOT NULL)
-            SELECT * FROM closed WHERE {lasting}
-            UNION ALL
-            {_fold(table, f"SELECT * FROM loose WHERE {lasting} AND (valid_to IS NOT NULL OR NOT EXISTS (FROM ended WHERE {matching}))")}"""
-        rows, _ = engine.run(connection, sql, [*asked, *asked, since, since], _UNLIMITED)
+    lasting = "(valid_to IS NULL OR valid_to > ?)"
+    # Of the loose files only the names and times of versions are looked through for ends, not the manifests.
+    keys = ", ".join(table.folded_by)
+    matching = " AND ".join(f"loose.{name} IS NOT DISTINCT FROM ended.{name}" for name in table.folded_by)
+    in_force_or_ended = f"{lasting} AND (valid_to IS NOT NULL OR NOT EXISTS (FROM ended WHERE {matching}))"
+    sql = f"""
+        WITH closed AS (SELECT {known} FROM closed_files WHERE {where}),
+        loose AS (SELECT {known} FROM loose_files WHERE {where}),
+        ended AS (SELECT DISTINCT {keys} FROM loose WHERE valid_to IS NOT NULL)
+        SELECT * FROM closed WHERE {lasting}
+        UNION ALL
+        {_fold(table, f"SELECT * FROM loose WHERE {in_force_or_ended}")}"""
+    rows, _ = engine.run(connection, sql, [*values, *values, asked.since, asked.since], _UNLIMITED)
     return rows.select(table.schema.names).cast(table.schema)
 
 

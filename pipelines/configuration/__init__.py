@@ -5,6 +5,7 @@ recording   a state that was seen, against the versions in force: what began and
 snapshot    one look at a cluster's API server
 watch       the same kept up to date by events
 manifests   one look at a folder of manifests
+looking     one look, at whichever of the two a cluster has
 audit_log   who changed what, from the API server's audit log
 manifest_yaml, differences   what was in force at a time, as YAML; what differs between two times
 care        few files instead of many

@@ -146,7 +146,8 @@ def _documents(path: Path, shown: str, found: Folder) -> Iterator[tuple[int, Any
             node = loader.get_node()
             yield node.start_mark.line + 1, loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        # What is missing at the end is told to be after it.
+        line = min(error.problem_mark.line + 1, len(text.splitlines())) if error.problem_mark else 1
         found.mistakes.append(Mistake(file=shown, line=line, text=f"not valid YAML: {error.problem}", hides=True))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         found.mistakes.append(Mistake(file=shown, line=1, text=f"not valid YAML: {error}", hides=True))
@@ -174,6 +175,12 @@ def _take(document: Any, line: int, shown: str, found: Folder, places: dict[Key,
     if not isinstance(metadata, dict) or not isinstance(name, str) or not name:
         found.mistakes.append(Mistake(file=shown, line=line, text=f"{kind.name} without metadata.name", hides=False))
         return
+    for part in ("labels", "annotations"):
+        given = metadata.get(part) or {}
+        if not isinstance(given, dict) or not all(isinstance(text, str) for pair in given.items() for text in pair):
+            text = f"{kind.name} {name}: metadata.{part} must be texts by name; quote numbers and true"
+            found.mistakes.append(Mistake(file=shown, line=line, text=text, hides=True))
+            return
     if kind.namespaced:
         document = {**document, "metadata": {**metadata, "namespace": metadata.get("namespace") or DEFAULT_NAMESPACE}}
     try:

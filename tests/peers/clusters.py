@@ -69,6 +69,7 @@ class ApiServer(running.Peer):  # type: ignore[misc]
         super().__init__(command, address=address, output=folder / "kube-apiserver.log")
         self.folder = folder
         self.audit_log = folder / "audit.log"
+        self.certificates: typing.Any = None
 
     @property
     def authority(self) -> pathlib.Path:
@@ -142,6 +143,12 @@ class ApiServer(running.Peer):  # type: ignore[misc]
 def as_list(objects: typing.Any) -> dict[str, typing.Any]:
     """Objects as one List, the form kubectl reads in one go."""
     return {"apiVersion": "v1", "kind": "List", "items": objects if isinstance(objects, list) else [objects]}
+
+
+def authority(server: ApiServer) -> typing.Any:
+    """The authority whose client certificates a cluster takes; their common name is the user's."""
+    made: running.Certificates = server.certificates
+    return made
 
 
 def cilium_folder() -> pathlib.Path:
@@ -225,6 +232,7 @@ def cluster(
         *more,
     ]
     server = ApiServer(command, address=address, folder=folder)
+    server.certificates = tls
     with running.running(server):
         if cilium:
             crds = cilium_folder() / "pkg" / "k8s" / "apis" / "cilium.io" / "client" / "crds" / "v2"
