@@ -42,6 +42,8 @@ WATCH_SECONDS = 240
 """After this the API server ends a watch, and it is resumed."""
 SILENCE_SECONDS = 90.0
 """The API server sends a bookmark every minute: a watch that is silent for longer is dead."""
+POOL_CONNECTIONS = 32
+"""Kept open at most: a watch of each kind, and requests beside them."""
 RESTARTS = 3
 """How often a list that expired between two pages is begun anew."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
@@ -238,6 +240,7 @@ class ListPage:
 def _client(settings: config.Kubernetes, cluster: str) -> client.ApiClient:
     configuration = client.Configuration()
     configuration.retries = False  # trying again is this module's
+    configuration.connection_pool_maxsize = POOL_CONNECTIONS
     place = f"cluster {cluster}: kubernetes"
     try:
         if settings.in_cluster:

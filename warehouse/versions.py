@@ -100,7 +100,9 @@ class _Asked:
     recorded: datetime | None
 
 
-def _files(lake: Lake, table: Table, since: datetime, until: datetime, clusters: Collection[str] | None) -> tuple[list[str], list[str]]:
+def _files(
+    lake: Lake, table: Table, since: datetime | None, until: datetime, clusters: Collection[str] | None
+) -> tuple[list[str], list[str]]:
     """Addresses of the files that may hold such versions: those of versions that have ended, and all others."""
     closed, loose = [], []
     for file in lake.contents(table):

@@ -83,6 +83,7 @@ class Recorder:
             for kind, namespace, name, hash_, uid, valid_from in zip(*columns.values(), strict=True)
         }
         self._last_looks = last_looks(lake, cluster)
+        self._lives_ended: dict[Key, datetime] = {}
         self._began: dict[str, list[dict[str, Any]]] = {}
         self._ended: dict[str, list[tuple[Key, datetime, dict[str, Any]]]] = {}
         self.written = Written()
@@ -142,14 +143,17 @@ class Recorder:
         known = self._known.pop(key, None)
         if known is None:
             return
-        found = self._audit(key, known.valid_from, at, deletion=True)
-        self._end(key, known, found or Change(at=max(at, known.valid_from + _MICROSECOND), by=None, source=source), DELETED)
+        found = self._audit(key, known.valid_from + _MICROSECOND, at, deletion=True)
+        end = found or Change(at=max(at, known.valid_from + _MICROSECOND), by=None, source=source)
+        self._lives_ended[key] = end.at
+        self._end(key, known, end, DELETED)
 
     def missed_others(self, kind: str, seen: Collection[Key], *, at: datetime) -> None:
         """A kind was read whole, and there was nothing of it but `seen`."""
         for key in self.knows(kind):
             if key not in seen:
                 self.missed(key, at=at)
+        self._last_looks[kind] = max(at, self._last_looks.get(kind, at))
 
     def commit(self, *, recorded: datetime) -> int:
         """Store what began and ended; gives how many versions. Raises CommitConflictError if another has written this cluster's
@@ -199,9 +203,8 @@ class Recorder:
         Not before the last look that did not see it, and after the version before it. Times of the API are whole seconds;
         one that is earlier than a look which saw something else is of a clock that is wrong, or of another change.
         """
-        earliest = self._last_looks.get(seen.kind)
-        if known is not None:
-            earliest = max(filter(None, (earliest, known.valid_from + _MICROSECOND)))
+        after = known.valid_from + _MICROSECOND if known is not None else self._lives_ended.get(seen.key)
+        earliest = max(filter(None, (self._last_looks.get(seen.kind), after)), default=None)
         told, source = (seen.changed, "managed_fields") if seen.changed is not None else (seen.created, "created")
         is_possible = told is not None and (earliest is None or told + _SECOND > earliest)
         # The log also has writes that changed nothing: the one of the time that the object itself tells is the right one.

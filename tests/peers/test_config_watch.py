@@ -134,7 +134,8 @@ def test_an_api_server_that_is_away_leaves_a_gap_and_what_changed_in_it_is_found
     two = watched.cluster
     two.apply(netpol("before"))
     with watched.watching():
-        two.restart()
+        two.kill()
+        two.start()
         two.apply(netpol("after"))
         watched.wait_for_versions("after", 1)
         watched.wait(lambda: watched.looks >= 2, what="a second look", seconds=60)

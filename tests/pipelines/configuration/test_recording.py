@@ -163,6 +163,21 @@ def test_versions_that_begin_and_end_between_two_commits_are_stored_whole(histor
     assert Recorder(history.lake, "c1", source="watch").knows("NetworkPolicy") == []
 
 
+def test_a_life_that_begins_in_the_second_in_which_the_one_before_ended_comes_after_it(
+    history: Any, policy: Policy, noon: datetime
+) -> None:
+    recorder = Recorder(history.lake, "c1", source="watch")
+    for number, uid in enumerate(["u1", "u2"]):
+        at = noon + timedelta(milliseconds=100 * number)
+        seen = kinds.observe(kinds.BY_NAME["NetworkPolicy"], policy(uid=uid, **managed("2026-03-02T12:00:00Z")))
+        assert seen is not None
+        recorder.saw(seen, at=at)
+        recorder.missed(seen.key, at=at + timedelta(milliseconds=50), source="watch")
+    recorder.commit(recorded=noon)
+    first, second = history.all()
+    assert first["valid_to"] == second["valid_from"] < second["valid_to"]
+
+
 def test_what_the_lake_knew_at_an_earlier_time_is_told_without_what_it_learned_later(history: Any, policy: Policy, noon: datetime) -> None:
     history.look(noon, policy(**managed("2026-03-02T09:00:00Z")))
     history.look(noon + HOUR, policy(port=443, **managed("2026-03-02T12:01:00Z")))
