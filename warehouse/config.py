@@ -146,12 +146,27 @@ class Hubble(Section):
 
 
 class Kubernetes(Section):
-    """Where the cluster's configuration is read from."""
+    """Where the cluster's configuration is read from: its API server, or a folder of manifests."""
 
     kubeconfig: Path | None = None
+    """File with the API server's address and the credentials."""
     context: str | None = None
+    """Context of the kubeconfig; its current one when absent. Alone, it is looked for in kubectl's own kubeconfig."""
     in_cluster: bool = False
+    """Hindcast runs in a pod of the cluster: its service account is used."""
     manifests: Path | None = None
+    """Folder with YAML or JSON files that hold the objects, as GitOps keeps them; needs no API server."""
+    audit_log: Path | None = None
+    """The API server's audit log, JSON lines: says who changed what, and when, more exactly than the objects do."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        sources = [self.kubeconfig is not None or self.context is not None, self.in_cluster, self.manifests is not None]
+        if sum(sources) != 1:
+            raise ValueError("give one of: kubeconfig (with or without context), in_cluster: true, manifests")
+        if self.manifests is not None and self.audit_log is not None:
+            raise ValueError("audit_log goes with an API server, not with manifests")
+        return self
 
 
 class Cluster(Section):

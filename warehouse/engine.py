@@ -61,30 +61,55 @@ def connect(limits: Limits, *, confined: bool = False) -> duckdb.DuckDBPyConnect
 
 def add_view(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> int:
     """A view named as the table over the files that may hold such rows; gives their number. Raises LakeError."""
-    files = lake.files(table, clusters=clusters, since=window.since, until=window.until)
+    files = files_of(lake, table, window, clusters)
     add_view_of_files(connection, lake, table, files)
     return len(files)
 
 
+def files_of(lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> list[str]:
+    """The files that may hold a table's rows of the window, which for a version is any time it held. Raises LakeError."""
+    return lake.files(table, clusters=clusters, since=None if table.folded_by else window.since, until=window.until)
+
+
 def add_view_of_files(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, files: Sequence[str], name: str | None = None
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    table: Table,
+    files: Sequence[str],
+    name: str | None = None,
+    *,
+    as_stored: bool = False,
 ) -> None:
-    """A view, named as the table unless told otherwise, over files of it that `Lake.files` gave."""
+    """A view, named as the table unless told otherwise, over files of it that `files_of` gave.
+
+    Of a version that is stored with and without its end it has the row with the end, but both `as_stored`.
+    """
     name = name or table.name
     if not files:
         connection.from_arrow(table.schema.empty_table()).create_view(name, replace=True)
     elif lake.is_local:
-        replace_view(connection, name, query_of_files(table, files))
+        replace_view(connection, name, query_of_files(table, files, as_stored=as_stored))
+    elif table.folded_by and not as_stored:
+        connection.register(f"{name}_files", lake.dataset(table, list(files)))
+        replace_view(connection, name, f"SELECT * FROM {name}_files {_folded(table)}")
     else:
         connection.register(name, lake.dataset(table, list(files)))
 
 
-def query_of_files(table: Table, files: Sequence[str]) -> str:
-    """The query for a table's rows in local files of it, one at least."""
+def query_of_files(table: Table, files: Sequence[str], *, as_stored: bool = False) -> str:
+    """The query for a table's rows in local files of it, one at least; `as_stored` as in add_view_of_files."""
     listed = ", ".join(literal(file) for file in files)
     types = ", ".join(f"{name}: {'DATE' if name == 'date' else 'VARCHAR'}" for name in table.partition_by)
     columns = ", ".join(f'"{name}"' for name in table.schema.names)
-    return f"SELECT {columns} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}})"
+    rows = f"SELECT {columns} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}})"
+    return rows if as_stored else f"{rows} {_folded(table)}"
+
+
+def _folded(table: Table) -> str:
+    """Of a version that is stored with and without its end, only the row with the end."""
+    if not table.folded_by:
+        return ""
+    return f"QUALIFY row_number() OVER (PARTITION BY {', '.join(table.folded_by)} ORDER BY valid_to NULLS LAST) = 1"
 
 
 def query_of_nothing(table: Table) -> str:

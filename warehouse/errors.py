@@ -6,6 +6,13 @@ HindcastError                   say it to the user, without a traceback; exit co
 │   └── CommitConflictError     somebody else committed first: look again, then decide
 ├── StreamError                 Hubble or relay cannot be talked to: retried, with backoff
 │   └── StreamRefusedError      it will not work until somebody changes something (certificate, Unimplemented)
+├── ClusterError                a cluster's API server answered with an error
+│   ├── ClusterUnreachableError it does not answer, or is overloaded: tried again, with backoff
+│   ├── ClusterRefusedError     the credentials are not valid (401)
+│   ├── ClusterForbiddenError   the credentials do not allow it (403)
+│   ├── ClusterMissingError     it has no such kind or object (404)
+│   ├── ClusterConflictError    somebody else has changed or owns it (409)
+│   └── ClusterExpiredError     what a list or watch goes on from is forgotten (410): begin anew
 ├── ImportFailedError           an exporter file cannot be read at all
 ├── AccessDeniedError           the principal may not see or do this
 └── QueryError                  the query is wrong
@@ -44,6 +51,34 @@ class StreamError(HindcastError):
 
 class StreamRefusedError(StreamError):
     """A stream was refused for a reason that time does not cure: certificate, rights, missing method."""
+
+
+class ClusterError(HindcastError):
+    """A cluster's API server answered with an error."""
+
+
+class ClusterUnreachableError(ClusterError):
+    """The API server does not answer, or is overloaded; trying again may help."""
+
+
+class ClusterRefusedError(ClusterError):
+    """The API server does not take the credentials."""
+
+
+class ClusterForbiddenError(ClusterError):
+    """The credentials do not allow the request."""
+
+
+class ClusterMissingError(ClusterError):
+    """The cluster has no such kind or object."""
+
+
+class ClusterConflictError(ClusterError):
+    """Somebody else has changed the object, or owns fields of it."""
+
+
+class ClusterExpiredError(ClusterError):
+    """The server has forgotten what a list or a watch goes on from: begin anew."""
 
 
 class ImportFailedError(HindcastError):

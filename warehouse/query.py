@@ -386,7 +386,7 @@ class Door:
         counted = {"files": 0, "window": window}
 
         def query(table: Table, within: Window) -> str:
-            files = self._lake.files(table, since=within.since, until=within.until)
+            files = engine.files_of(self._lake, table, within)
             counted.update(files=len(files), window=within)
             return engine.query_of_files(table, files) if files else engine.query_of_nothing(table)
 
@@ -433,7 +433,7 @@ class Door:
             nothing = f"REPLACE ({', '.join(f'NULL::VARCHAR[] AS {name}' for name in emptied)})" if emptied else ""
             return connection.sql(f"SELECT * {nothing} FROM visible_{table.name}").to_arrow_reader(ROWS_AT_ONCE)
 
-        return sql_workers.Source(read=read, stamp=tuple(self._lake.files(table, since=within.since, until=within.until)))
+        return sql_workers.Source(read=read, stamp=tuple(engine.files_of(self._lake, table, within)))
 
     def _add_views(self, connection: Any, scope: Scope, window: Window, clusters: Sequence[str]) -> int:
         """The views `visible_flows` and `visible_coverage`; gives the number of files of flows."""

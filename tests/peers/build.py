@@ -36,7 +36,10 @@ class Peer:
     """File names of the programs, each unique among all peers."""
 
     tools: bool = False
-    """Whether the programs are the module's `tool` lines, rather than the module itself."""
+    """Whether the programs are the module's `tool` lines, rather than one package."""
+
+    package: str = "."
+    """The package of the program, without `tools`; the module itself unless given."""
 
     ldflags: str = "-s -w"
     """Flags of Go's linker. The default leaves debugging tables out: a fifth less to keep."""
@@ -45,6 +48,15 @@ class Peer:
 PEERS = {
     "hubble": Peer(programs=("hubble", "hubble-relay"), tools=True),
     "hubble-node": Peer(programs=("hubble-node",)),
+    # Its package is called server, which would be the program's name as a tool.
+    "etcd": Peer(programs=("etcd",), package="go.etcd.io/etcd/server/v3"),
+    # Without its version the API server calls itself v0.0.0-master, which helm's charts refuse.
+    "kubernetes": Peer(
+        programs=("kube-apiserver", "kubectl"),
+        tools=True,
+        ldflags="-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3",
+    ),
+    "helm": Peer(programs=("helm",), tools=True),
 }
 """The peers by folder, in the order they are built."""
 
@@ -127,7 +139,7 @@ def compile_programs(folder: str, *, programs: pathlib.Path, log: pathlib.Path) 
     if peer.tools:
         command += ["-o", f"{programs}{os.sep}", "tool"]
     else:
-        command += ["-o", str(programs / peer.programs[0]), "."]
+        command += ["-o", str(programs / peer.programs[0]), peer.package]
     say(f"{folder}: building {', '.join(peer.programs)}; the first time takes some minutes")
     start = time.monotonic()
     with log.open("wb") as output:

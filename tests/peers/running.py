@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import functools
 import importlib.util
+import ipaddress
 import json
 import pathlib
 import signal
@@ -306,6 +307,7 @@ class Certificates:
         name: str,
         *,
         also: collections.abc.Sequence[str] = (),
+        addresses: collections.abc.Sequence[str] = (),
         valid_for: datetime.timedelta = datetime.timedelta(days=1),
     ) -> tuple[pathlib.Path, pathlib.Path]:
         """Issue a certificate, over the one of that name if there is one, as a rotation does.
@@ -313,6 +315,7 @@ class Certificates:
         Args:
             name: DNS name of a server, or `client`; also the files' name.
             also: further DNS names.
+            addresses: IP addresses it is valid for, too.
             valid_for: from a minute ago; a negative span makes an expired certificate.
         """
         key = ec.generate_private_key(ec.SECP256R1())
@@ -327,7 +330,12 @@ class Certificates:
             .not_valid_before(min(now, until) - datetime.timedelta(minutes=1))
             .not_valid_after(until)
             .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(each) for each in (name, *also)]),
+                x509.SubjectAlternativeName(
+                    [
+                        *(x509.DNSName(each) for each in (name, *also)),
+                        *(x509.IPAddress(ipaddress.ip_address(each)) for each in addresses),
+                    ]
+                ),
                 critical=False,
             )
             .add_extension(

@@ -6,15 +6,49 @@ One definition feeds the writers, the decoder, the engine's views and docs/table
 from __future__ import annotations
 
 from warehouse.schema.access import ACCESS_LOG
+from warehouse.schema.configuration import (
+    CLUSTER_SETTINGS,
+    CONFIG_COVERAGE,
+    NAMESPACES,
+    POLICY_VERSIONS,
+    ROLE_BINDINGS,
+    SERVICES,
+    VERSION_TABLES,
+    WORKLOADS,
+)
 from warehouse.schema.coverage import COVERAGE
 from warehouse.schema.findings import FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
 from warehouse.schema.rollups import DNS_NAMES, EDGES_1H, LABEL_SETS, ROLLUPS, TIMELINE_1M
 
-TABLES: dict[str, Table] = {table.name: table for table in (FLOWS, COVERAGE, FINDINGS, *ROLLUPS, ACCESS_LOG)}
+TABLES: dict[str, Table] = {
+    table.name: table for table in (FLOWS, COVERAGE, *ROLLUPS, *VERSION_TABLES, CONFIG_COVERAGE, FINDINGS, ACCESS_LOG)
+}
 
 __all__ = [
-    "ACCESS_LOG", "COVERAGE", "DNS_NAMES", "EDGES_1H", "FINDINGS", "FLOWS", "HEADERS", "LABEL_SETS", "POLICIES", "ROLLUPS", "STRINGS", "TABLES",
-    "TIMELINE_1M", "TIMESTAMP", "Column", "Table",
+    "ACCESS_LOG",
+    "CLUSTER_SETTINGS",
+    "CONFIG_COVERAGE",
+    "COVERAGE",
+    "DNS_NAMES",
+    "EDGES_1H",
+    "FINDINGS",
+    "FLOWS",
+    "HEADERS",
+    "LABEL_SETS",
+    "NAMESPACES",
+    "POLICIES",
+    "POLICY_VERSIONS",
+    "ROLE_BINDINGS",
+    "ROLLUPS",
+    "SERVICES",
+    "STRINGS",
+    "TABLES",
+    "TIMELINE_1M",
+    "TIMESTAMP",
+    "VERSION_TABLES",
+    "WORKLOADS",
+    "Column",
+    "Table",
 ]  # fmt: skip

@@ -37,6 +37,8 @@ class Table:
     """The timestamp by which a window of rows is read."""
     row_span: timedelta = timedelta(0)
     """How much time a row stands for, from its `time_column` on; 0 for a moment."""
+    folded_by: tuple[str, ...] = ()
+    """Columns that name a version, in tables where its row is appended again when it ends: the one with an end counts."""
 
     @property
     def schema(self) -> pa.Schema:

@@ -1,0 +1,102 @@
+"""Few files instead of many: what snapshots and watches append becomes, for each cluster, files of versions that have ended,
+one a month, and one of those in force. When it runs is others' work.
+
+The rows stay the same, but of a version that is stored with and without its end the one without goes. So questions about
+any time have the same answer before and after, also for what the lake knew at an earlier time. A second run finds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from warehouse import versions
+from warehouse.errors import CommitConflictError
+from warehouse.files import DataFile, StoredFile
+from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
+from warehouse.tables import Lake
+from warehouse.versions import CLOSED_PREFIX
+
+OPEN_PREFIX, DAY_PREFIX = "open-", "day-"
+LOOSE_FILES = 8
+"""A cluster's table is left alone until it has this many files of appends: each run writes what is in force anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tidied:
+    """What became of one cluster's files of one table."""
+
+    table: str
+    cluster: str
+    files_before: int
+    files_after: int
+
+
+def compact_configuration(
+    lake: Lake, *, now: datetime, clusters: frozenset[str] | None = None, loose_files: int = LOOSE_FILES
+) -> list[Tidied]:
+    """Compact the tables of versions and their ledger, of these clusters if given. A table that another process compacts at
+    the same time is left to it. Raises LakeError."""
+    done = [_compact_versions(lake, table, cluster, files, loose_files) for table, cluster, files in _by_cluster(lake, clusters)]
+    done += _compact_ledger(lake, now, clusters)
+    return [each for each in done if each is not None]
+
+
+def _by_cluster(lake: Lake, clusters: frozenset[str] | None) -> Iterable[tuple[Table, str, list[StoredFile]]]:
+    for table in VERSION_TABLES:
+        held: dict[str, list[StoredFile]] = {}
+        for file in lake.contents(table):
+            held.setdefault(file.partition["cluster"], []).append(file)
+        yield from ((table, cluster, files) for cluster, files in sorted(held.items()) if clusters is None or cluster in clusters)
+
+
+def _compact_versions(lake: Lake, table: Table, cluster: str, files: list[StoredFile], loose_files: int) -> Tidied | None:
+    loose = [file for file in files if not file.name.startswith((CLOSED_PREFIX, OPEN_PREFIX))]
+    if len(loose) < loose_files:
+        return None
+    changing = [file for file in files if not file.name.startswith(CLOSED_PREFIX)]
+    rows = versions.folded(lake, table, changing)
+    ended = rows.filter(pc.is_valid(rows["valid_to"]))
+    months = pc.strftime(ended["valid_to"], format="%Y-%m").unique().to_pylist()
+    # Ended versions join those of their month, so that a month is one file however often this runs.
+    joined = [file for file in files if file.name.startswith(tuple(f"{CLOSED_PREFIX}{month}-" for month in months))]
+    if joined:
+        ended = versions.folded(lake, table, [*changing, *joined])
+        ended = ended.filter(pc.is_valid(ended["valid_to"]))
+    written = _write(lake, table, rows.filter(pc.is_null(rows["valid_to"])), OPEN_PREFIX)
+    for month in months:
+        part = ended.filter(pc.equal(pc.strftime(ended["valid_to"], format="%Y-%m"), month))
+        written += _write(lake, table, part.sort_by([("valid_to", "ascending")]), f"{CLOSED_PREFIX}{month}-")
+    return _replace(lake, table, cluster, [*changing, *joined], written, guard=f"compact:{cluster}")
+
+
+def _compact_ledger(lake: Lake, now: datetime, clusters: frozenset[str] | None) -> list[Tidied | None]:
+    """Days that are over become one file each."""
+    days: dict[tuple[str, str], list[StoredFile]] = {}
+    for file in lake.contents(CONFIG_COVERAGE):
+        cluster, day = file.partition["cluster"], file.partition["date"]
+        if (clusters is None or cluster in clusters) and date.fromisoformat(day) < now.astimezone(UTC).date():
+            days.setdefault((cluster, day), []).append(file)
+    done = []
+    for (cluster, day), files in sorted(days.items()):
+        if len(files) > 1:
+            rows = lake.dataset(CONFIG_COVERAGE, [f"{lake.address(CONFIG_COVERAGE)}/{file.path}" for file in files]).to_table()
+            written = _write(lake, CONFIG_COVERAGE, rows.sort_by([("from", "ascending")]), DAY_PREFIX)
+            done.append(_replace(lake, CONFIG_COVERAGE, cluster, files, written, guard=f"compact:{cluster}/{day}"))
+    return done
+
+
+def _write(lake: Lake, table: Table, rows: pa.Table, prefix: str) -> list[DataFile]:
+    return lake.write_files(table, rows, prefix=prefix)
+
+
+def _replace(lake: Lake, table: Table, cluster: str, old: list[StoredFile], new: list[DataFile], *, guard: str) -> Tidied | None:
+    try:
+        lake.replace(table, old, new, guard=guard)
+    except CommitConflictError:
+        return None
+    return Tidied(table=table.name, cluster=cluster, files_before=len(old), files_after=len(new))

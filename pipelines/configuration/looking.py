@@ -1,0 +1,41 @@
+"""One look at a cluster, whatever its configuration is read from: its API server or a folder of manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from pipelines.configuration import manifests, snapshot
+from pipelines.configuration.kinds import BY_NAME
+from pipelines.configuration.recording import Look
+from pipelines.configuration.snapshot import Progress, Snapshot
+from warehouse import config
+from warehouse.errors import ClusterError, ConfigError
+from warehouse.tables import Lake
+
+
+def look(
+    lake: Lake, cluster: config.Cluster, *, progress: Progress | None = None, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> tuple[Snapshot, list[str]]:
+    """Look at a cluster and record what is new; gives also the mistakes in manifests, as file, line and text.
+
+    Raises LakeError; whatever else goes wrong is in the result and in the ledger.
+    """
+    if cluster.kubernetes is None or cluster.kubernetes.manifests is None:
+        return snapshot.take(lake, cluster, progress=progress, now=now), []
+    try:
+        taken, mistakes = manifests.take(lake, cluster, now=now)
+    except ConfigError as error:
+        trouble = Look(state="unreachable", kinds=tuple(BY_NAME), detail=str(error))
+        return Snapshot(cluster=cluster.name, begin=now(), troubles=[trouble]), []
+    return taken, [str(mistake) for mistake in mistakes]
+
+
+def look_and_insist(lake: Lake, cluster: config.Cluster) -> int:
+    """The same for schedulers; gives how many versions were written. Raises ClusterError, after all was recorded that could be,
+    if something of the cluster could not be read."""
+    taken, mistakes = look(lake, cluster)
+    lacking = [f"{', '.join(each.kinds)}: {each.state}: {each.detail}" for each in taken.troubles if each.state != "absent"]
+    if lacking:
+        raise ClusterError(f"cluster {cluster.name} is not covered whole: {'; '.join([*lacking, *mistakes])}")
+    return taken.written.versions

@@ -1,0 +1,103 @@
+"""PodLabels: what selectors can tell pods apart by, one object for each distinct set that a workload's pods have.
+
+Pods come and go all day while what policies see of them stays: so not each pod is kept, but each set of labels, service
+account, host network and named ports, under the workload that owns the pods. Labels that each pod or rollout has for
+itself are left out (`kinds.POD_OWN_LABELS`). A set begins with its first pod and ends with its last. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pipelines.configuration import kinds
+from pipelines.configuration.kinds import POD_LABELS, Key, Observed
+
+_CRON_RUN = re.compile(r"-\d{8,}$")
+_DONE = ("Succeeded", "Failed")
+
+
+def pod_labels(pod: Mapping[str, Any]) -> Observed | None:
+    """The set a pod belongs to; None for a pod that has ended and has no address any more."""
+    metadata, spec = pod["metadata"], pod.get("spec") or {}
+    if (pod.get("status") or {}).get("phase") in _DONE:
+        return None
+    workload = owner(metadata)
+    labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name not in kinds.POD_OWN_LABELS}
+    told = {"workload": workload, "labels": labels, **kinds.pod_traits(spec)}
+    digest = hashlib.sha256(kinds.canonical(told).encode()).hexdigest()[:8]
+    namespace = metadata.get("namespace") or "default"
+    name = f"{workload['kind']}.{workload['name']}.{digest}".lower()
+    manifest = {
+        "apiVersion": "hindcast/v1",
+        "kind": POD_LABELS,
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {name: value for name, value in told.items() if name != "labels"},
+    }
+    return kinds.observed(manifest, namespace=namespace, created=kinds.moment(metadata.get("creationTimestamp")))
+
+
+def owner(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Kind and name of the workload a pod belongs to: of a ReplicaSet its Deployment, of a CronJob's run the CronJob.
+
+    Both are told by their names, which Kubernetes makes so; a pod without owner is its own workload.
+    """
+    controller = next((each for each in metadata.get("ownerReferences") or [] if each.get("controller")), None)
+    if controller is None:
+        return {"kind": "Pod", "name": metadata["name"]}
+    kind, name = controller["kind"], controller["name"]
+    template = (metadata.get("labels") or {}).get("pod-template-hash")
+    if kind == "ReplicaSet" and template and name.endswith(f"-{template}"):
+        return {"kind": "Deployment", "name": name.removesuffix(f"-{template}")}
+    if kind == "Job" and _CRON_RUN.search(name):
+        return {"kind": "CronJob", "name": _CRON_RUN.sub("", name)}
+    return {"kind": kind, "name": name}
+
+
+@dataclass(kw_only=True)
+class PodSets:
+    """Which pods are in which set, kept up to date by events."""
+
+    _set_of: dict[tuple[str, str], Key] = field(default_factory=dict)
+    _sizes: dict[Key, int] = field(default_factory=dict)
+    sets: dict[Key, Observed] = field(default_factory=dict)
+    """The sets that have pods. A set's creation is that of its oldest pod seen."""
+
+    def put(self, pod: Mapping[str, Any]) -> tuple[Observed | None, Key | None]:
+        """A pod as it is now: gives the set that came into being by it, if one did, and the one that it was the last of."""
+        seen, place = pod_labels(pod), _place(pod)
+        before = self._set_of.get(place)
+        if seen is not None and before == seen.key:
+            return None, None
+        emptied = self.remove(pod)
+        if seen is None:
+            return None, emptied
+        self._set_of[place] = seen.key
+        self._sizes[seen.key] = self._sizes.get(seen.key, 0) + 1
+        held = self.sets.get(seen.key)
+        if held is None or _older(seen.created, held.created):
+            self.sets[seen.key] = seen
+        return (seen if held is None else None), emptied
+
+    def remove(self, pod: Mapping[str, Any]) -> Key | None:
+        """A pod is gone: gives the set that it was the last of, if it was."""
+        key = self._set_of.pop(_place(pod), None)
+        if key is None:
+            return None
+        self._sizes[key] -= 1
+        if self._sizes[key]:
+            return None
+        del self._sizes[key], self.sets[key]
+        return key
+
+
+def _place(pod: Mapping[str, Any]) -> tuple[str, str]:
+    return (pod["metadata"].get("namespace") or "default", pod["metadata"]["name"])
+
+
+def _older(one: datetime | None, other: datetime | None) -> bool:
+    return one is not None and other is not None and one < other

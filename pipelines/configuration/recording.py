@@ -1,0 +1,288 @@
+"""A state that was seen, against the versions in force: what began and what ended goes to the lake. Where it was seen is others' work.
+
+A Recorder belongs to one look, or one watch, at one cluster. It reads what is in force, is told what there is, and writes
+the difference, so that an unchanged cluster writes no version. Each table is one commit, numbered by cluster: of two that
+look at a cluster at once the second gets CommitConflictError and looks again; one that is killed between two tables has
+written whole tables, and the next look writes the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.configuration.kinds import TABLE_OF, Key, Observed
+from warehouse import versions
+from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
+from warehouse.tables import Lake
+
+CHANGED, DELETED, RECREATED = "changed", "deleted", "recreated"
+_MICROSECOND = timedelta(microseconds=1)
+_SECOND = timedelta(seconds=1)
+_ALWAYS = datetime(9999, 1, 1, tzinfo=UTC)
+"""Versions in force then have no end yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """When something was changed and by whom; `source` as in the column `valid_from_source`."""
+
+    at: datetime
+    by: str | None
+    source: str
+
+
+FindChange = Callable[[str, str | None, str, datetime | None, datetime, bool], Change | None]
+"""Looks a change up: kind, namespace, name, not before, not after, whether it is a deletion."""
+
+
+@dataclass(kw_only=True)
+class _Known:
+    """A version in force. `row` is the one that is not stored yet."""
+
+    hash: str
+    uid: str | None
+    valid_from: datetime
+    row: dict[str, Any] | None = None
+
+
+@dataclass(kw_only=True)
+class Written:
+    """How many versions were written."""
+
+    began: int = 0
+    ended: int = 0
+    by_kind: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> int:
+        """Both together."""
+        return self.began + self.ended
+
+
+class Recorder:
+    """Writes the history of one cluster."""
+
+    def __init__(
+        self, lake: Lake, cluster: str, *, source: str, find_change: FindChange | None = None, tables: Collection[Table] = VERSION_TABLES
+    ) -> None:
+        """Reads what is in force. Raises LakeError."""
+        self._lake, self._cluster, self._source = lake, cluster, source
+        self._find_change = find_change
+        # The numbers come before what they guard: whoever commits in between makes the number stale.
+        self._numbers = {table.name: lake.transaction_version(table, self._app_id) or 0 for table in tables}
+        stored = versions.in_force(lake, _ALWAYS, tables=list(tables), clusters=[cluster])
+        columns = stored.select(["kind", "namespace", "name", "hash", "uid", "valid_from"]).to_pydict()
+        self._known = {
+            (kind, namespace, name): _Known(hash=hash_, uid=uid, valid_from=valid_from)
+            for kind, namespace, name, hash_, uid, valid_from in zip(*columns.values(), strict=True)
+        }
+        self._last_looks = last_looks(lake, cluster)
+        self._lives_ended: dict[Key, datetime] = {}
+        self._began: dict[str, list[dict[str, Any]]] = {}
+        self._ended: dict[str, list[tuple[Key, datetime, dict[str, Any]]]] = {}
+        self.written = Written()
+
+    @property
+    def _app_id(self) -> str:
+        return f"config:{self._cluster}"
+
+    @property
+    def pending(self) -> int:
+        """Versions that began or ended and are not stored yet."""
+        return sum(map(len, self._began.values())) + sum(map(len, self._ended.values()))
+
+    def knows(self, kind: str) -> list[Key]:
+        """The objects of a kind that are in force."""
+        return [key for key in self._known if key[0] == kind]
+
+    def saw(self, seen: Observed, *, at: datetime) -> bool:
+        """An object as it was at a time; gives whether that is news."""
+        known = self._known.get(seen.key)
+        recreated = known is not None and known.uid is not None and seen.uid is not None and known.uid != seen.uid
+        if known is not None and known.hash == seen.hash and not recreated:
+            return False
+        begin = self._beginning(seen, known, at)
+        if known is not None:
+            how = RECREATED if recreated else CHANGED
+            self._end(seen.key, known, Change(at=begin.at, by=begin.by, source=begin.source), how)
+        row = {
+            "cluster": self._cluster,
+            "valid_from": begin.at,
+            "valid_to": None,
+            "kind": seen.kind,
+            "namespace": seen.namespace,
+            "name": seen.name,
+            "uid": seen.uid,
+            "recorded": None,
+            "ended_recorded": None,
+            "hash": seen.hash,
+            "api_version": seen.api_version,
+            "valid_from_source": begin.source,
+            "valid_to_source": None,
+            "ended_how": None,
+            "changed_by": begin.by,
+            "ended_by": None,
+            "source": self._source,
+            "manifest": seen.manifest,
+            "status": seen.status,
+        }
+        self._began.setdefault(TABLE_OF[seen.kind].name, []).append(row)
+        self._known[seen.key] = _Known(hash=seen.hash, uid=seen.uid, valid_from=begin.at, row=row)
+        self._count(seen.kind)
+        self.written.began += 1
+        return True
+
+    def missed(self, key: Key, *, at: datetime, source: str = "snapshot") -> None:
+        """An object is not there any more at a time; nothing happens if it was not known."""
+        known = self._known.pop(key, None)
+        if known is None:
+            return
+        found = self._audit(key, known.valid_from + _MICROSECOND, at, deletion=True)
+        end = found or Change(at=max(at, known.valid_from + _MICROSECOND), by=None, source=source)
+        self._lives_ended[key] = end.at
+        self._end(key, known, end, DELETED)
+
+    def missed_others(self, kind: str, seen: Collection[Key], *, at: datetime) -> None:
+        """A kind was read whole, and there was nothing of it but `seen`."""
+        for key in self.knows(kind):
+            if key not in seen:
+                self.missed(key, at=at)
+        self._last_looks[kind] = max(at, self._last_looks.get(kind, at))
+
+    def commit(self, *, recorded: datetime) -> int:
+        """Store what began and ended; gives how many versions. Raises CommitConflictError if another has written this cluster's
+        history meanwhile, LakeError. After an error this recorder's view is stale: make another."""
+        stored = 0
+        for table in VERSION_TABLES:
+            began, ended = self._began.pop(table.name, []), self._ended.pop(table.name, [])
+            if not began and not ended:
+                continue
+            for row in began:
+                row["recorded"] = recorded
+                if row["valid_to"] is not None:
+                    row["ended_recorded"] = recorded
+            rows = pa.concat_tables([pa.Table.from_pylist(began, schema=table.schema), self._ending_rows(table, ended, recorded)])
+            number = self._numbers[table.name] + 1
+            self._lake.commit(
+                table,
+                self._lake.write_files(table, rows.sort_by([("kind", "ascending"), ("namespace", "ascending"), ("name", "ascending")])),
+                transactions={self._app_id: number},
+                metadata={},
+            )
+            self._numbers[table.name] = number
+            for row in began:
+                known = self._known.get((row["kind"], row["namespace"], row["name"]))
+                if known is not None and known.row is row:
+                    known.row = None
+            stored += len(began) + len(ended)
+        return stored
+
+    # How ------------------------------------------------------------------------------------------------------
+
+    def _end(self, key: Key, known: _Known, change: Change, how: str) -> None:
+        values = {"valid_to": change.at, "valid_to_source": change.source, "ended_how": how, "ended_by": change.by}
+        if known.row is not None:  # it began since the last commit
+            known.row.update(values)
+        else:
+            self._ended.setdefault(TABLE_OF[key[0]].name, []).append((key, known.valid_from, values))
+        self._count(key[0])
+        self.written.ended += 1
+
+    def _count(self, kind: str) -> None:
+        self.written.by_kind[kind] = self.written.by_kind.get(kind, 0) + 1
+
+    def _beginning(self, seen: Observed, known: _Known | None, at: datetime) -> Change:
+        """When a version began and who made it: the audit log, else its managed fields, else its creation, else now.
+
+        Not before the last look that did not see it, and after the version before it. Times of the API are whole seconds;
+        one that is earlier than a look which saw something else is of a clock that is wrong, or of another change.
+        """
+        after = known.valid_from + _MICROSECOND if known is not None else self._lives_ended.get(seen.key)
+        earliest = max(filter(None, (self._last_looks.get(seen.kind), after)), default=None)
+        told, source = (seen.changed, "managed_fields") if seen.changed is not None else (seen.created, "created")
+        is_possible = told is not None and (earliest is None or told + _SECOND > earliest)
+        # The log also has writes that changed nothing: the one of the time that the object itself tells is the right one.
+        span = (told, told + 2 * _SECOND) if told is not None and is_possible else (None, at)
+        audited = self._audit(seen.key, max(filter(None, (earliest, span[0])), default=None), min(at, span[1]), deletion=False)
+        if audited is not None:
+            return audited
+        if told is not None and is_possible:
+            latest = max(at, earliest) if earliest is not None else at
+            return Change(at=min(max(told, earliest) if earliest is not None else told, latest), by=seen.manager, source=source)
+        source = "watch" if self._source == "watch" else "snapshot"
+        # A manager whose change lies before the last look did not make this version.
+        return Change(at=max(at, earliest) if earliest is not None else at, by=seen.manager if told is None else None, source=source)
+
+    def _audit(self, key: Key, earliest: datetime | None, latest: datetime, *, deletion: bool) -> Change | None:
+        return self._find_change(*key, earliest, latest, deletion) if self._find_change is not None else None
+
+    def _ending_rows(self, table: Table, ended: Iterable[tuple[Key, datetime, dict[str, Any]]], recorded: datetime) -> pa.Table:
+        """The stored rows of versions, with their ends."""
+        ends = {(*key, valid_from): values for key, valid_from, values in ended}
+        if not ends:
+            return table.schema.empty_table()
+        kinds = sorted({kind for kind, *_ in ends})
+        stored = versions.in_force(self._lake, _ALWAYS, tables=[table], clusters=[self._cluster], kinds=kinds)
+        keys = list(zip(*(stored[name].to_pylist() for name in ("kind", "namespace", "name", "valid_from")), strict=True))
+        kept = [index for index, key in enumerate(keys) if key in ends]
+        rows = stored.take(pa.array(kept, pa.int64()))
+        for name in ("valid_to", "valid_to_source", "ended_how", "ended_by"):
+            values = [ends[keys[index]][name] for index in kept]
+            place = table.schema.get_field_index(name)
+            rows = rows.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+        place = table.schema.get_field_index("ended_recorded")
+        return rows.set_column(
+            place, table.schema.field("ended_recorded"), pa.repeat(pa.scalar(recorded, rows["recorded"].type), len(kept))
+        )
+
+
+def last_looks(lake: Lake, cluster: str) -> dict[str, datetime]:
+    """Of each kind, until when it is known what there was: the last time it was read whole. Raises LakeError."""
+    rows = lake.read(CONFIG_COVERAGE, ["from", "to", "state", "source", "kinds"], clusters=[cluster])
+    rows = rows.filter(pc.equal(rows["state"], "observed"))
+    looks: dict[str, datetime] = {}
+    for row in rows.to_pylist():
+        # A snapshot tells of the moment it began; a watch has seen all that came until its end.
+        until = row["to"] if row["source"] == "watch" else row["from"]
+        for kind in row["kinds"]:
+            looks[kind] = max(until, looks.get(kind, until))
+    return looks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the ledger says of kinds after a look; columns of config_coverage."""
+
+    state: str
+    kinds: tuple[str, ...]
+    objects: int | None = None
+    versions_written: int | None = None
+    detail: str | None = None
+
+
+def note_looks(lake: Lake, cluster: str, looks: Iterable[Look], *, source: str, begin: datetime, end: datetime, recorded: datetime) -> None:
+    """Write down in the ledger what was looked at and what could not be seen. Raises LakeError."""
+    rows = [
+        {
+            "cluster": cluster,
+            "date": begin.date(),
+            "from": begin,
+            "to": end,
+            "state": look.state,
+            "kinds": list(look.kinds),
+            "source": source,
+            "objects": look.objects,
+            "versions_written": look.versions_written,
+            "detail": look.detail,
+            "recorded": recorded,
+        }
+        for look in looks
+    ]
+    table = CONFIG_COVERAGE
+    lake.commit(table, lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema)), transactions={}, metadata={})

@@ -1,0 +1,162 @@
+"""Reads configuration history: the versions in force at a time or in a span, as the cluster had them or as the lake knew them.
+
+The tables are those of warehouse.schema.configuration, whose docstring says how versions are stored. Writing them is
+pipelines' work; who may see them is warehouse.access'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from warehouse import engine
+from warehouse.engine import Limits
+from warehouse.files import StoredFile
+from warehouse.schema import VERSION_TABLES, Table
+from warehouse.tables import Lake
+
+CLOSED_PREFIX = "closed-"
+"""Files named `closed-2026-03-...` hold versions that ended in that month, each once; all others are looked through together."""
+_MICROSECOND = timedelta(microseconds=1)
+_UNLIMITED = Limits(rows=2**62, seconds=600)
+
+
+def in_force(
+    lake: Lake,
+    at: datetime,
+    *,
+    tables: Sequence[Table] = VERSION_TABLES,
+    clusters: Collection[str] | None = None,
+    kinds: Collection[str] | None = None,
+    namespaces: Collection[str] | None = None,
+    names: Collection[str] | None = None,
+    recorded: datetime | None = None,
+) -> pa.Table:
+    """The versions that were in force at an instant; see `between`."""
+    return between(
+        lake,
+        at,
+        at + _MICROSECOND,
+        tables=tables,
+        clusters=clusters,
+        kinds=kinds,
+        namespaces=namespaces,
+        names=names,
+        recorded=recorded,
+    )
+
+
+def between(
+    lake: Lake,
+    since: datetime,
+    until: datetime,
+    *,
+    tables: Sequence[Table] = VERSION_TABLES,
+    clusters: Collection[str] | None = None,
+    kinds: Collection[str] | None = None,
+    namespaces: Collection[str] | None = None,
+    names: Collection[str] | None = None,
+    recorded: datetime | None = None,
+) -> pa.Table:
+    """The versions that were in force at some time in [since, until), by cluster, kind, namespace, name and beginning.
+
+    None means any. `namespaces` takes the namespaces themselves and what is in them, and leaves out objects of the whole
+    cluster. `recorded` gives what the lake knew at that time: ends it learned of later are empty. Columns are those of a
+    version table. Raises LakeError.
+    """
+    # What the lake did not know yet to have ended was in force, to its knowledge: no file is too old then.
+    files = {table.name: _files(lake, table, since if recorded is None else None, until, clusters) for table in tables}
+    parts = [VERSION_TABLES[0].schema.empty_table()]
+    if any(any(both) for both in files.values()):
+        asked = _Asked(since=since, until=until, clusters=clusters, kinds=kinds, namespaces=namespaces, names=names, recorded=recorded)
+        with engine.connect(_UNLIMITED) as connection:
+            parts += [_read(connection, lake, table, *files[table.name], asked) for table in tables if any(files[table.name])]
+    order = [(name, "ascending") for name in VERSION_TABLES[0].folded_by]
+    return pa.concat_tables(parts).sort_by(order)
+
+
+def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
+    """The versions in these files, each once: with its end, if one of them has it. Raises LakeError."""
+    with engine.connect(_UNLIMITED) as connection:
+        engine.add_view_of_files(
+            connection, lake, table, [f"{lake.address(table)}/{file.path}" for file in files], "stored", as_stored=True
+        )
+        rows, _ = engine.run(connection, _fold(table, "SELECT * FROM stored"), (), _UNLIMITED)
+    return rows.select(table.schema.names).cast(table.schema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A question, see `between`."""
+
+    since: datetime
+    until: datetime
+    clusters: Collection[str] | None
+    kinds: Collection[str] | None
+    namespaces: Collection[str] | None
+    names: Collection[str] | None
+    recorded: datetime | None
+
+
+def _files(
+    lake: Lake, table: Table, since: datetime | None, until: datetime, clusters: Collection[str] | None
+) -> tuple[list[str], list[str]]:
+    """Addresses of the files that may hold such versions: those of versions that have ended, and all others."""
+    closed, loose = [], []
+    for file in lake.contents(table):
+        if (clusters is not None and file.partition["cluster"] not in clusters) or (file.first is not None and file.first >= until):
+            continue
+        address = f"{lake.address(table)}/{file.path}"
+        if not file.name.startswith(CLOSED_PREFIX):
+            loose.append(address)
+        elif since is None or _month_end(file) > since:
+            closed.append(address)
+    return closed, loose
+
+
+def _read(connection: Any, lake: Lake, table: Table, closed: list[str], loose: list[str], asked: _Asked) -> pa.Table:
+    engine.add_view_of_files(connection, lake, table, closed, "closed_files", as_stored=True)
+    engine.add_view_of_files(connection, lake, table, loose, "loose_files", as_stored=True)
+    conditions: list[str] = ["valid_from < ?"]
+    values: list[Any] = [asked.until]
+    place = "CASE kind WHEN 'Namespace' THEN name ELSE namespace END"
+    for column, wanted in (("cluster", asked.clusters), ("kind", asked.kinds), (place, asked.namespaces), ("name", asked.names)):
+        if wanted is not None:
+            conditions.append(f"{column} IN ({', '.join('?' * len(wanted)) or 'NULL'})")
+            values.extend(wanted)
+    known = "*"
+    if asked.recorded is not None:
+        conditions.append("recorded <= ?")
+        values.append(asked.recorded)
+        ends = ("valid_to", "valid_to_source", "ended_how", "ended_by", "ended_recorded")
+        known = f"* REPLACE ({', '.join(f'CASE WHEN ended_recorded <= ? THEN {name} END AS {name}' for name in ends)})"
+        values = [asked.recorded] * len(ends) + values
+    where = " AND ".join(conditions)
+    lasting = "(valid_to IS NULL OR valid_to > ?)"
+    # Of the loose files only the names and times of versions are looked through for ends, not the manifests.
+    keys = ", ".join(table.folded_by)
+    matching = " AND ".join(f"loose.{name} IS NOT DISTINCT FROM ended.{name}" for name in table.folded_by)
+    in_force_or_ended = f"{lasting} AND (valid_to IS NOT NULL OR NOT EXISTS (FROM ended WHERE {matching}))"
+    sql = f"""
+        WITH closed AS (SELECT {known} FROM closed_files WHERE {where}),
+        loose AS (SELECT {known} FROM loose_files WHERE {where}),
+        ended AS (SELECT DISTINCT {keys} FROM loose WHERE valid_to IS NOT NULL)
+        SELECT * FROM closed WHERE {lasting}
+        UNION ALL
+        {_fold(table, f"SELECT * FROM loose WHERE {in_force_or_ended}")}"""
+    rows, _ = engine.run(connection, sql, [*values, *values, asked.since, asked.since], _UNLIMITED)
+    return rows.select(table.schema.names).cast(table.schema)
+
+
+def _fold(table: Table, rows: str) -> str:
+    return f"SELECT * FROM ({rows}) QUALIFY row_number() OVER (PARTITION BY {', '.join(table.folded_by)} ORDER BY valid_to NULLS LAST) = 1"
+
+
+def _month_end(file: StoredFile) -> datetime:
+    """The end of the month in which the versions of a closed file ended."""
+    year, month = (int(part) for part in file.name.removeprefix(CLOSED_PREFIX).split("-")[:2])
+    return datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
