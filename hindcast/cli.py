@@ -10,7 +10,19 @@ import sys
 
 import typer
 
-from hindcast import airflow_server, check, collect, dashboard, demo, flows, import_files, simulate, sql, status
+from hindcast import (
+    airflow_server,
+    blueprint_fleet,
+    check,
+    collect,
+    dashboard,
+    demo,
+    flows,
+    import_files,
+    simulate,
+    sql,
+    status,
+)
 from hindcast.config_history import config_history
 from hindcast.console import messages
 from hindcast.maintain import maintain
@@ -36,6 +48,7 @@ app.command("sql", epilog='Example: hindcast sql "SELECT verdict, count(*) FROM 
     sql.sql
 )
 app.command("status", epilog="Example: hindcast status --output json")(status.status)
+app.add_typer(blueprint_fleet.blueprint, name="blueprint")
 app.add_typer(config_history, name="config")
 app.add_typer(maintain, name="maintain")
 

@@ -19,19 +19,25 @@ from warehouse.schema.coverage import COVERAGE
 from warehouse.schema.findings import FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
+from warehouse.schema.posture import DRIFT, POLICY_CHANGES, POSTURE
 
-TABLES: dict[str, Table] = {table.name: table for table in (FLOWS, COVERAGE, *VERSION_TABLES, CONFIG_COVERAGE, FINDINGS)}
+TABLES: dict[str, Table] = {
+    table.name: table for table in (FLOWS, COVERAGE, *VERSION_TABLES, CONFIG_COVERAGE, FINDINGS, DRIFT, POSTURE, POLICY_CHANGES)
+}
 
 __all__ = [
     "CLUSTER_SETTINGS",
     "CONFIG_COVERAGE",
     "COVERAGE",
+    "DRIFT",
     "FINDINGS",
     "FLOWS",
     "HEADERS",
     "NAMESPACES",
     "POLICIES",
+    "POLICY_CHANGES",
     "POLICY_VERSIONS",
+    "POSTURE",
     "ROLE_BINDINGS",
     "SERVICES",
     "STRINGS",
