@@ -224,6 +224,21 @@ def grant(stage: Stage, user: str, rules: list[dict[str, Any]]) -> None:
     stage.server.apply(role, {**kind, "kind": "ClusterRoleBinding", "roleRef": reference, "subjects": [subject]})
 
 
+def test_the_rights_of_the_manifest_that_ships_are_enough(stage: Stage) -> None:
+    namespace = stage.namespace()
+    documents = yaml.safe_load_all((Path(__file__).parents[2] / "deploy" / "kubernetes-publisher.yaml").read_text())
+    (role,) = [document for document in documents if document["kind"] == "ClusterRole"]
+    grant(stage, "publisher", role["rules"])
+    wide, block = [{"template": "dns-visibility"}], {"accounts": ["publisher"]}
+    files = stage.files(DENY, {"template": "allow-to-kube-apiserver"}, cluster_policies=wide, drift="block", block=block)
+    assert stage.publish(files, stage.access("publisher")).failure is None
+    patch = json.dumps({"spec": {"log": {"value": "x"}}})
+    name = f"{stage.name}-allow-to-kube-apiserver"
+    stage.server.kubectl("patch", "ciliumnetworkpolicy", name, "-n", namespace, "--type=merge", "-p", patch, user="publisher")
+    assert stage.publish(files, stage.access("publisher")).count("done") == 1
+    assert stage.publish(stage.files(), stage.access("publisher")).count("done") == 5
+
+
 def test_an_expired_kubeconfig_is_told_as_such(stage: Stage) -> None:
     plan = stage.plan(stage.files(DENY), stage.access("expired", token="not-valid-any-more"))
     assert plan.problem
