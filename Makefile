@@ -38,7 +38,7 @@ test: setup ## Run the tests; those that need a real peer skip where it was not 
 	$(BIN)/python -m pytest
 
 bench: setup ## Run the benchmarks; each prints a ratio against a named peer
-	for name in decode ingest size freshness import_files kill memory; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in decode ingest size freshness import_files kill memory drift; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 proto: setup ## Generate the wire contract's Python modules from its .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOS)
@@ -47,6 +47,8 @@ peers: ## Build the real Hubble programs that tests run against (needs Go)
 	$(PYTHON) tests/peers/build.py
 
 # Through a file beside it: a generator that fails must not leave an empty page.
-docs: setup ## Write docs/tables.md from the tables' schemas
+docs: setup ## Write docs/tables.md and docs/blueprint.schema.json from the code
 	$(BIN)/python -m warehouse.tables_doc > docs/tables.md.new
 	mv docs/tables.md.new docs/tables.md
+	$(BIN)/hindcast blueprint schema > docs/blueprint.schema.json.new
+	mv docs/blueprint.schema.json.new docs/blueprint.schema.json

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from hindcast import airflow_server, check, collect, dashboard, demo, edges, flows, import_files, simulate, sql, status
+from hindcast import airflow_server, blueprint_fleet, check, collect, dashboard, demo, edges, flows, import_files, simulate, sql, status
 from hindcast.access import access
 from hindcast.config_history import config_history
 from hindcast.console import messages
@@ -39,6 +39,7 @@ app.command("sql", epilog='Example: hindcast sql "SELECT verdict, count(*) FROM 
 )
 app.command("status", epilog="Example: hindcast status --output json")(status.status)
 app.add_typer(access, name="access")
+app.add_typer(blueprint_fleet.blueprint, name="blueprint")
 app.add_typer(config_history, name="config")
 app.add_typer(maintain, name="maintain")
 

@@ -6,7 +6,6 @@ variable's name). Opening what it names is other modules' work.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from warehouse.documents import parse_document
 from warehouse.errors import ConfigError
 from warehouse.selectors import Selector
 
@@ -308,6 +307,8 @@ class Config(Section):
     lake: Lake = Lake()
     clusters: tuple[Cluster, ...] = ()
     ownership: Ownership = Ownership()
+    blueprints: tuple[Path, ...] = ()
+    """Files of blueprints; names may hold * and ?."""
     collect: Collect = Collect()
     rollups: Rollups = Rollups()
     retention: Retention = Retention()
@@ -341,76 +342,8 @@ def load_config(path: Path | None = None) -> Config:
 
 def parse_config(text: str, *, source: Path) -> Config:
     """Parse the text of the file `source`; see load_config."""
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        repeated = _repeated_key(tree)
-        value = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{source}:{line}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from error
-    if value is None:
-        value = {}
-    if not isinstance(value, dict):
-        raise ConfigError(f"{source}:1: must be a mapping of sections ({', '.join(Config.model_fields)}), not {type(value).__name__}")
-    if repeated:
-        raise ConfigError(f"{source}:{repeated[1]}: the key {repeated[0]!r} is given twice")
-    try:
-        config = Config.model_validate(value)
-    except pydantic.ValidationError as error:
-        raise ConfigError("\n".join(_explain(source, tree, problem) for problem in error.errors())) from error
-    return _resolve_paths(config, folder=source.resolve().parent)
-
-
-def _repeated_key(node: yaml.Node | None) -> tuple[str, int] | None:
-    children: list[yaml.Node] = []
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, child in node.value:
-            if key.value in seen:
-                return str(key.value), key.start_mark.line + 1
-            seen.add(key.value)
-            children.append(child)
-    elif isinstance(node, yaml.SequenceNode):
-        children = node.value
-    return next(filter(None, map(_repeated_key, children)), None)
-
-
-def _explain(source: Path, tree: yaml.Node | None, problem: Any) -> str:
-    place = [part for part in problem["loc"] if not str(part).startswith("function-")]
-    line, node = 1, tree
-    for part in place:
-        found = None
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key.start_mark.line, child) for key, child in node.value if key.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            found = (node.value[part].start_mark.line, node.value[part])
-        if found is None:
-            break
-        line, node = found[0] + 1, found[1]
-    dotted = ".".join(str(part) for part in place)
-    where = f"{source}:{line}: {dotted}: " if dotted else f"{source}:{line}: "
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(place[:-1])
-        close = difflib.get_close_matches(str(place[-1]), known, n=1)
-        return where + "unknown key" + (f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}")
-    message: str = problem["msg"].removeprefix("Value error, ")
-    secret = {"auth", "options"} & set(place)
-    given = None if secret else problem.get("input")
-    return where + message + (f" (got {given!r})" if isinstance(given, str | int | float) and repr(given) not in message else "")
-
-
-def _keys_at(place: list[Any]) -> list[str]:
-    """Names of the keys allowed at a place, found by walking the models' annotations."""
-    model: Any = Config
-    for part in place:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, BaseModel))
-    return list(model.model_fields)
+    document = parse_document(text, source=source, expected=f"a mapping of sections ({', '.join(Config.model_fields)})")
+    return _resolve_paths(document.build(Config, secret=("auth", "options")), folder=source.resolve().parent)
 
 
 def _resolve_paths(config: Config, *, folder: Path) -> Config:

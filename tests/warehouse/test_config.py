@@ -101,9 +101,7 @@ def test_text_that_is_not_yaml_is_refused_with_its_line() -> None:
 
 
 def test_a_file_that_holds_a_list_is_refused_with_the_sections_there_are() -> None:
-    assert error_of("- lake\n") == (
-        f"{FILE}:1: must be a mapping of sections (lake, clusters, ownership, collect, retention, dashboard), not list"
-    )
+    assert error_of("- lake\n") == (f"{FILE}:1: must be a mapping of sections ({', '.join(Config.model_fields)}), not list")
 
 
 @pytest.mark.parametrize("text", ["30", "d30", "30 d", "1h30", "month", "-3d", "1.d", ""])

@@ -20,10 +20,12 @@ from warehouse.schema.coverage import COVERAGE
 from warehouse.schema.findings import FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
+from warehouse.schema.posture import DRIFT, POLICY_CHANGES, POSTURE
 from warehouse.schema.rollups import DNS_NAMES, EDGES_1H, LABEL_SETS, ROLLUPS, TIMELINE_1M
 
 TABLES: dict[str, Table] = {
-    table.name: table for table in (FLOWS, COVERAGE, *ROLLUPS, *VERSION_TABLES, CONFIG_COVERAGE, FINDINGS, ACCESS_LOG)
+    table.name: table
+    for table in (FLOWS, COVERAGE, *ROLLUPS, *VERSION_TABLES, CONFIG_COVERAGE, FINDINGS, DRIFT, POSTURE, POLICY_CHANGES, ACCESS_LOG)
 }
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "CONFIG_COVERAGE",
     "COVERAGE",
     "DNS_NAMES",
+    "DRIFT",
     "EDGES_1H",
     "FINDINGS",
     "FLOWS",
@@ -39,7 +42,9 @@ __all__ = [
     "LABEL_SETS",
     "NAMESPACES",
     "POLICIES",
+    "POLICY_CHANGES",
     "POLICY_VERSIONS",
+    "POSTURE",
     "ROLE_BINDINGS",
     "ROLLUPS",
     "SERVICES",

@@ -1,0 +1,61 @@
+"""The DAG `drift`: every hour, each cluster is held against its blueprints and controls, and put back where one says so."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import Asset, CronTriggerTimetable, dag, task
+
+DRIFT = Asset(name="hindcast_drift", uri="hindcast://lake/drift")
+
+DOC = """
+### Drift, every hour
+
+Holds what configuration history knows of each cluster against the blueprints of the configuration, evaluates the audit
+controls, and records both (`hindcast blueprint drift` does the same by hand). Then what drifted from blueprints with
+`drift: revert` is put back, within their limits (`hindcast blueprint revert`). A run that is missed costs an hour of the
+record; a repeated one finds nothing new. The configuration is the one that `HINDCAST_CONFIG` names.
+"""
+
+
+@dag(
+    schedule=CronTriggerTimetable("25 * * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    tags=["hindcast", "drift"],
+    doc_md=DOC,
+    default_args={"owner": "platform", "retries": 3, "retry_delay": timedelta(minutes=1), "execution_timeout": timedelta(minutes=30)},
+)
+def drift() -> None:
+    """Find drift, record it, put back what may be."""
+
+    @task(outlets=[DRIFT])
+    def evaluate() -> int:
+        """Judge every cluster and record what is found; gives the number of rows of drift that are new."""
+        from pipelines.blueprints import evaluation, model
+        from warehouse.config import load_config
+        from warehouse.tables import Lake
+
+        settings, now = load_config(), datetime.now(UTC)
+        lake = Lake.open(settings.lake)
+        found = evaluation.evaluate_fleet(lake, model.load(settings.blueprints), settings.clusters, at=now)
+        return evaluation.keep(lake, found, now=now)
+
+    @task
+    def revert() -> list[str]:
+        """Put drifted objects back; gives a line a cluster, and fails if one could not be put back."""
+        from pipelines.blueprints import fleet, model
+        from warehouse.config import load_config
+        from warehouse.tables import Lake
+
+        settings = load_config()
+        return fleet.revert_all(
+            Lake.open(settings.lake), model.load(settings.blueprints), settings.clusters, now=datetime.now(UTC), actor="dag drift"
+        )
+
+    evaluate() >> revert()
+
+
+drift()

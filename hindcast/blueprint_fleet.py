@@ -1,0 +1,366 @@
+"""`hindcast blueprint drift, matrix, plan, publish, revert`: blueprints and the clusters they are for."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pyarrow as pa
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from hindcast.asking import AsOption, GroupOption, moment, open_door, principal
+from hindcast.blueprint import blueprint as blueprint
+from hindcast.blueprint import load_files
+from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
+from hindcast.output import FileOption, Format, OutputOption, write_rows
+from warehouse import config
+from warehouse.access import Scope
+from warehouse.errors import AccessDeniedError, ConfigError, LakeError, QueryError
+from warehouse.schema import DRIFT, POSTURE
+
+if TYPE_CHECKING:
+    from pipelines.blueprints.model import BlueprintFile
+    from pipelines.blueprints.planning import Plan
+    from pipelines.blueprints.publishing import Publication
+    from warehouse.tables import Lake
+
+BlueprintOption = Annotated[
+    list[Path] | None, typer.Option("--blueprint", help="File of blueprints, instead of the configuration's; may be given again.")
+]
+ClusterOption = Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; may be given again.")]
+AtOption = Annotated[str | None, typer.Option("--at", help="As recorded at a time, e.g. 2026-03-02T14:00Z, or an age such as 7d.")]
+RetireOption = Annotated[list[str] | None, typer.Option("--retire", help="Name of a blueprint that is gone: its objects are removed.")]
+SHORT = {"pass": "ok", "fail": "FAIL", "unknown": "?", "not_evaluated": "-"}
+
+
+@blueprint.command("drift", epilog="Example: hindcast blueprint drift --cluster prod-eu-1 --output json")
+def drift(
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    blueprints: BlueprintOption = None,
+    cluster: ClusterOption = None,
+    at: AtOption = None,
+    recompute: Annotated[bool, typer.Option("--recompute", help="With --at: judge history of then by the blueprints of now.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Record nothing.")] = False,
+    output: OutputOption = Format.TABLE,
+    file: FileOption = None,
+    user: AsOption = None,
+    groups: GroupOption = None,
+) -> None:
+    """Where clusters do not stand as their blueprints want, from configuration history; what is found is recorded.
+
+    With --at: what was recorded as open then. Exit code 1 if there is drift.
+    """
+    from pipelines.blueprints import evaluation
+
+    now = datetime.now(UTC)
+    settings, scope = _settings(config_path, user, groups)
+    clusters = _clusters(settings, cluster)
+    lake = _lake(config_path, lake_url)
+    if at is not None and not recompute:
+        rows = evaluation.open_drift(lake, at=moment(at, "--at", now=now), clusters=[one.name for one in clusters])
+    else:
+        files = load_files(blueprints, settings, needed=False)  # controls ask much that needs none
+        judged_at = moment(at, "--at", now=now) if at is not None else now
+        with _bar("judging", len(clusters)) as advance:
+            found = evaluation.evaluate_fleet(lake, files, clusters, at=judged_at, progress=lambda _name: advance())
+        if at is None and not dry_run and user is None:
+            written = evaluation.keep(lake, found, now=now)
+            messages.print(f"{written} rows of drift recorded", style="dim")
+            rows = evaluation.open_drift(lake, clusters=[one.name for one in clusters])
+        else:
+            rows = evaluation.changes(found, [], now=judged_at)
+    seen = [row for row in rows if _sees(scope, row["cluster"], row["namespace"])]
+    _print_drift(seen, output, file)
+    if seen:
+        raise typer.Exit(1)
+
+
+def _print_drift(rows: list[dict[str, Any]], output: Format, file: Path | None) -> None:
+    table = pa.Table.from_pylist(rows, schema=DRIFT.schema)
+    if output is Format.TABLE and file is None:
+        table = table.select(["severity", "cluster", "drift", "namespace", "kind", "name", "since", "changed_by", "paths", "summary"])
+    write_rows(table, output, file)
+    clusters = len({row["cluster"] for row in rows})
+    messages.print(f"{len(rows)} open in {clusters} clusters" if rows else "no drift", style="dim")
+
+
+@blueprint.command("matrix", epilog="Example: hindcast blueprint matrix --at 30d")
+def matrix(
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    cluster: ClusterOption = None,
+    at: AtOption = None,
+    output: OutputOption = Format.TABLE,
+    file: FileOption = None,
+    user: AsOption = None,
+    groups: GroupOption = None,
+) -> None:
+    """The fleet's controls, a row a cluster: as last recorded by `hindcast blueprint drift`, or as recorded at a time."""
+    from pipelines.blueprints import evaluation
+    from pipelines.blueprints.controls import CONTROLS
+
+    settings, scope = _settings(config_path, user, groups)
+    instant = moment(at, "--at", now=datetime.now(UTC)) if at else None
+    names = [one.name for one in _clusters(settings, cluster)]
+    rows = evaluation.matrix(_lake(config_path, lake_url), at=instant, clusters=names)
+    seen = [row for row in rows if _sees(scope, row["cluster"], None)]
+    if rows and not seen:
+        raise AccessDeniedError("the matrix is of whole clusters, and none is yours")
+    if output is not Format.TABLE or file is not None:
+        write_rows(pa.Table.from_pylist(seen, schema=POSTURE.schema), output, file)
+        return
+    by_cluster: dict[str, dict[str, Any]] = {}
+    for row in seen:
+        failed = f" {row['failed']}" if row["status"] == "fail" else ""
+        by_cluster.setdefault(row["cluster"], {})[row["control"]] = SHORT.get(row["status"], row["status"]) + failed
+        by_cluster[row["cluster"]]["evaluated"] = row["time"]
+    columns = [control.id for control in CONTROLS]
+    table = [
+        {"cluster": name, **{id_: cells.get(id_, "") for id_ in columns}, "evaluated": cells["evaluated"]}
+        for name, cells in by_cluster.items()
+    ]
+    write_rows(pa.Table.from_pylist(table) if table else pa.table({"cluster": pa.array([], pa.string())}), output)
+    for name in names:
+        if name not in by_cluster:
+            messages.print(
+                f"{name}: nothing recorded" + (" by then" if at else "; run `hindcast blueprint drift`"), markup=False, style="dim"
+            )
+
+
+@blueprint.command("plan", epilog="Example: hindcast blueprint plan --cluster lab --all")
+def plan(
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    blueprints: BlueprintOption = None,
+    cluster: ClusterOption = None,
+    retire: RetireOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also objects that would stay as they are.")] = False,
+    output: OutputOption = Format.TABLE,
+    file: FileOption = None,
+) -> None:
+    """What publishing would do, asked of each API server as a dry run, beside the flows of the last 7 days in each namespace touched.
+
+    What of those flows would be denied is not guessed. Exit code 1 if something would be refused.
+    """
+    from pipelines.blueprints import fleet
+
+    settings = config.load_config(config_path)
+    files, clusters, now = load_files(blueprints, settings), _published(settings, cluster), datetime.now(UTC)
+    _check(files, settings)
+    with _progress() as progress:
+        plans = list(fleet.plan_fleet(files, clusters, now=now, retired=retire or (), progress=progress))
+    lake = _lake_if_there(config_path, lake_url)
+    rows = [row for one in plans for row in _plan_rows(one, lake, now, everything)]
+    schema = pa.schema([*((name, pa.string()) for name in _PLAN_TEXTS), ("paths", pa.list_(pa.string())), ("flows_7d", pa.int64())])
+    write_rows(pa.Table.from_pylist(rows, schema=schema), output, file)
+    for one in plans:
+        _tell_plan(one)
+    if any(one.problems for one in plans):
+        raise typer.Exit(1)
+
+
+_PLAN_TEXTS = ("cluster", "action", "kind", "namespace", "name", "blueprint", "note", "problem")
+
+
+def _plan_rows(plan: Plan, lake: Lake | None, now: datetime, everything: bool) -> Iterator[dict[str, Any]]:
+    from pipelines.blueprints.volume import flows_by_namespace
+
+    counts: dict[str, int] = {}
+    if lake is not None:
+        try:
+            counts = flows_by_namespace(lake, plan.cluster, plan.touched_namespaces, until=now)
+        except (LakeError, QueryError) as error:
+            messages.print(f"{plan.cluster}: flows cannot be counted: {error}", markup=False, style="yellow")
+    if plan.release is not None:
+        release = plan.release
+        note = f"{release.chart}, {len(release.changed)} objects"
+        yield {
+            "cluster": plan.cluster,
+            "action": release.action,
+            "kind": "HelmRelease",
+            "namespace": release.namespace,
+            "name": release.name,
+            "note": note,
+        }
+    for change in plan.changes:
+        if change.action != "unchanged" or change.problem or everything:
+            yield {
+                "cluster": plan.cluster,
+                "action": change.action,
+                "kind": change.key.kind,
+                "namespace": change.key.namespace,
+                "name": change.key.name,
+                "blueprint": change.blueprint,
+                "note": change.note,
+                "problem": change.problem,
+                "paths": [difference.path for difference in change.differences],
+                "flows_7d": counts.get(change.key.namespace or ""),
+            }
+
+
+def _tell_plan(plan: Plan) -> None:
+    counts = {name: sum(change.action == name for change in plan.changes) for name in ("create", "update", "delete", "unchanged")}
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+    messages.print(f"{plan.cluster}: {told}", markup=False, style="dim")
+    if plan.left:
+        messages.print(
+            f"{plan.cluster}: {len(plan.left)} objects of blueprints that were not given are left; --retire removes them", style="dim"
+        )
+    for problem in plan.problems:
+        messages.print(problem, markup=False, style="red")
+
+
+@blueprint.command("publish", epilog="Example: hindcast blueprint publish --cluster lab --yes")
+def publish(
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    blueprints: BlueprintOption = None,
+    cluster: ClusterOption = None,
+    retire: RetireOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    wait: Annotated[bool, typer.Option(help="Let helm wait until Cilium stands.")] = True,
+) -> None:
+    """Make clusters stand as the blueprints want, canaries first; stops at the first failure. Each object is recorded."""
+    from pipelines.blueprints import fleet
+
+    settings = config.load_config(config_path)
+    files, clusters, now = load_files(blueprints, settings), _published(settings, cluster), datetime.now(UTC)
+    _check(files, settings)
+    lake = _lake(config_path, lake_url)
+    if not yes:
+        with _progress() as progress:
+            plans = list(fleet.plan_fleet(files, clusters, now=now, retired=retire or (), progress=progress))
+        for one in plans:
+            _tell_plan(one)
+        typer.confirm("Publish this?", abort=True)
+    reached, failed = [], False
+    with _progress() as progress:
+        for one, done in fleet.publish_fleet(
+            lake, files, clusters, now=now, actor=getpass.getuser(), retired=retire or (), wait=wait, progress=progress
+        ):
+            reached.append(one.cluster)
+            failed = _tell_done(one, done) or failed
+    missed = [one.name for one in fleet.canary_order(files, clusters) if one.name not in reached]
+    if missed:
+        messages.print(f"not reached: {', '.join(missed)}", markup=False, style="red")
+    if failed or missed:
+        raise typer.Exit(1)
+
+
+def _tell_done(plan: Plan, done: Publication | None) -> bool:
+    """Say what came of a cluster; whether it failed."""
+    if done is not None:
+        counts = {name: done.count(name) for name in ("done", "failed", "skipped", "limited")}
+        told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+        typer.echo(f"{plan.cluster}: {told}")
+        for step in done.steps:
+            if step.result not in {"done"} and step.detail:
+                messages.print(f"{plan.cluster}: {step.detail}", markup=False, style="red" if step.result == "failed" else "yellow")
+    for problem in plan.problems:
+        messages.print(problem, markup=False, style="red")
+    return bool(plan.problems) or (done is not None and done.failure is not None)
+
+
+@blueprint.command("revert", epilog="Example: hindcast blueprint revert --cluster prod-eu-1")
+def revert(
+    config_path: ConfigOption = None, lake_url: LakeOption = None, blueprints: BlueprintOption = None, cluster: ClusterOption = None
+) -> None:
+    """Put back what drifted from blueprints with `drift: revert`, as far as their limits an hour allow. Each object is recorded."""
+    from pipelines.blueprints import fleet
+
+    settings = config.load_config(config_path)
+    files, clusters = load_files(blueprints, settings), _published(settings, cluster)
+    _check(files, settings)
+    failed = False
+    for one, done in fleet.revert_fleet(_lake(config_path, lake_url), files, clusters, now=datetime.now(UTC), actor=getpass.getuser()):
+        failed = _tell_done(one, done) or failed
+    if failed:
+        raise typer.Exit(1)
+
+
+def _check(files: list[BlueprintFile], settings: config.Config) -> None:
+    """What is not right for the fleet is not published."""
+    from pipelines.blueprints.checking import check
+
+    found = check(files, settings.clusters, settings.ownership, now=datetime.now(UTC))
+    for warning in found.warnings:
+        messages.print(f"warning: {warning}", markup=False, style="yellow")
+    if found.mistakes:
+        raise ConfigError("\n".join(found.mistakes))
+
+
+def _settings(config_path: Path | None, user: str | None, groups: list[str] | None) -> tuple[config.Config, Scope]:
+    settings = config.load_config(config_path)
+    scope = open_door(config_path, None, "blueprint").scope(principal(user, groups))
+    if scope.is_empty:
+        raise AccessDeniedError(f"{user} owns no namespace: nothing here is theirs")
+    return settings, scope
+
+
+def _sees(scope: Scope, cluster: str, namespace: str | None) -> bool:
+    now = datetime.now(UTC)
+    return scope.sees_whole(cluster, now) if namespace is None else scope.owns(cluster, namespace, now)
+
+
+def _clusters(settings: config.Config, names: list[str] | None) -> list[config.Cluster]:
+    known = {one.name: one for one in settings.clusters}
+    for name in names or ():
+        if name not in known:
+            raise ConfigError(f"--cluster: the configuration has no cluster {name!r}; there are: {', '.join(known) or 'none'}")
+    return [known[name] for name in names] if names else list(settings.clusters)
+
+
+def _published(settings: config.Config, names: list[str] | None) -> list[config.Cluster]:
+    from pipelines.blueprints.fleet import published_clusters
+
+    chosen = _clusters(settings, names)
+    able = published_clusters(chosen)
+    missing = [one.name for one in chosen if one not in able]
+    if names and missing:
+        raise ConfigError(f"--cluster: {', '.join(missing)} has no API server in the configuration, so nothing can be published to it")
+    if missing:
+        messages.print(f"without an API server in the configuration, left out: {', '.join(missing)}", markup=False, style="yellow")
+    return able
+
+
+def _lake(config_path: Path | None, lake_url: str | None) -> Lake:
+    from warehouse.tables import Lake
+
+    return Lake.open(lake_settings(config_path, lake_url))
+
+
+def _lake_if_there(config_path: Path | None, lake_url: str | None) -> Lake | None:
+    try:
+        return _lake(config_path, lake_url)
+    except LakeError as error:
+        messages.print(f"flows are not counted: {error}", markup=False, style="yellow")
+        return None
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Any]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clusters"))
+    with Progress(*columns, console=messages, transient=True) as progress:
+        bar = progress.add_task(what, total=total)
+        yield lambda: progress.advance(bar)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar a cluster."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("objects"))
+    with Progress(*columns, console=messages, transient=True) as progress:
+        bars: dict[str, Any] = {}
+
+        def tell(cluster: str, done: int, total: int) -> None:
+            if cluster not in bars:
+                bars[cluster] = progress.add_task(cluster, total=total)
+            progress.update(bars[cluster], completed=done, total=total)
+
+        yield tell

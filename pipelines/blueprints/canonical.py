@@ -1,0 +1,204 @@
+"""What a Kubernetes object says, whoever wrote it down: server's fields removed, the defaults of its kind filled in.
+
+Two manifests with the same canonical form mean the same. Kinds: NetworkPolicy, Cilium's policies and CIDR groups, the
+admin policies, Namespace, ValidatingAdmissionPolicy and its binding. Any other kind keeps what it says, without
+defaults. Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as JSON: apiVersion, kind, metadata and the rest."""
+
+SERVER_METADATA = frozenset(
+    {"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "deletionGracePeriodSeconds", "generateName"}
+)
+"""Metadata that the API server writes, whatever was applied."""
+
+CILIUM_POLICIES = frozenset({"CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"})
+CILIUM_RULES = ("ingress", "ingressDeny", "egress", "egressDeny")
+_ADMIN_POLICIES = frozenset({"AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"})
+
+
+@dataclass(frozen=True)
+class Body:
+    """All of an object but its metadata and status, in canonical form. Shared by equal objects: not to be changed."""
+
+    value: Mapping[str, Any]
+    text: str
+    """The same as JSON with sorted keys: bodies with equal texts mean the same."""
+
+
+def canonical(manifest: Manifest) -> Manifest:
+    """The object without what the server writes, with the defaults of its kind. Parts are shared: not to be changed."""
+    return {**canonical_body(manifest).value, "metadata": canonical_metadata(manifest)}
+
+
+def canonical_body(manifest: Manifest) -> Body:
+    """The object without metadata and status. Objects of a fleet repeat each other: each distinct one is worked out once."""
+    return _body(as_text({key: value for key, value in manifest.items() if key not in {"status", "metadata"} and value is not None}))
+
+
+def canonical_metadata(manifest: Manifest) -> dict[str, Any]:
+    """The metadata without what the server writes."""
+    given = manifest.get("metadata")
+    metadata = {key: _without_nulls(value) for key, value in given.items() if key not in SERVER_METADATA} if isinstance(given, dict) else {}
+    metadata = {key: value for key, value in metadata.items() if value is not None}
+    labels = metadata.get("labels", {})
+    if manifest.get("kind") == "Namespace" and isinstance(labels, dict) and "name" in metadata:
+        metadata["labels"] = labels | {"kubernetes.io/metadata.name": metadata["name"]}  # the server adds it
+    return metadata
+
+
+def as_text(value: Any) -> str:
+    """JSON with sorted keys; keys that are no text, which JSON does not have, are made so."""
+    try:
+        return json.dumps(value, sort_keys=True, default=str)
+    except TypeError:
+        return json.dumps(json.loads(json.dumps(value, default=str)), sort_keys=True)
+
+
+@lru_cache(maxsize=50_000)
+def _body(text: str) -> Body:
+    body: Manifest = _without_nulls(json.loads(text))
+    fill = _DEFAULTS.get(str(body.get("kind")))
+    body = fill(body) if fill else body
+    return Body(value=body, text=as_text(body))
+
+
+def unordered(kind: str, path: tuple[str, ...]) -> bool:
+    """Whether the order of the list at `path` (keys, without indexes) means nothing in this kind.
+
+    In policies lists are sets: of peers, ports, rules that are or-ed. The exceptions are the rules of admin policies,
+    where the first match wins, and variables of admission policies, which may use those before them.
+    """
+    if path[:1] == ("metadata",):
+        return True
+    if kind in _ADMIN_POLICIES:
+        return path not in {("spec", "ingress"), ("spec", "egress")}
+    if kind == "ValidatingAdmissionPolicy":
+        return path != ("spec", "variables")
+    return kind in _DEFAULTS
+
+
+def _without_nulls(value: Any) -> Any:
+    """Null is what an absent field is; empty parts of a label selector say as much as absent ones."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(child) for key, child in value.items() if child is not None and not _empty_selector_part(key, child)}
+    if isinstance(value, list):
+        return [_without_nulls(child) for child in value]
+    return value
+
+
+def _empty_selector_part(key: str, value: Any) -> bool:
+    return (key == "matchLabels" and value == {}) or (key == "matchExpressions" and value == [])
+
+
+def _dicts(value: Any) -> Iterable[dict[str, Any]]:
+    """The mappings of a list; a malformed value has none."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _spec(manifest: Manifest) -> dict[str, Any]:
+    spec = manifest.get("spec")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _network_policy(manifest: Manifest) -> Manifest:
+    """Stored as protobuf: empty lists are gone, ports get TCP, policyTypes are what the rules imply."""
+    manifest = _without_empty_lists(manifest)
+    spec = manifest.setdefault("spec", {})
+    if not isinstance(spec, dict):
+        return manifest
+    spec.setdefault("podSelector", {})
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+    for rule in (*_dicts(spec.get("ingress")), *_dicts(spec.get("egress"))):
+        for port in _dicts(rule.get("ports")):
+            port.setdefault("protocol", "TCP")
+    return manifest
+
+
+def _without_empty_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_empty_lists(child) for key, child in value.items() if child != []}
+    if isinstance(value, list):
+        return [_without_empty_lists(child) for child in value]
+    return value
+
+
+def _cilium_policy(manifest: Manifest) -> Manifest:
+    """A custom resource: the server keeps what was written. The defaults are the schema's and the agent's own."""
+    if manifest.get("specs") == [] and "spec" in manifest:
+        del manifest["specs"]
+    for rule in (*_dicts([manifest.get("spec")]), *_dicts(manifest.get("specs"))):
+        fill_cilium_rule(rule)
+    return manifest
+
+
+def fill_cilium_rule(rule: dict[str, Any]) -> None:
+    """Write into one rule what the agent assumes: any protocol, IPv4, and a default deny in each direction that has rules."""
+    given = [name for name in CILIUM_RULES if rule.get(name)]
+    for name in CILIUM_RULES:
+        # Without any rule the agent refuses the policy, and an empty list must not look like none; else it says nothing.
+        if given and rule.get(name) == []:
+            del rule[name]
+        for entry in _dicts(rule.get(name)):
+            for to_ports in _dicts(entry.get("toPorts")):
+                for port in _dicts(to_ports.get("ports")):
+                    if not port.get("protocol"):
+                        port["protocol"] = "ANY"
+            for icmp in _dicts(entry.get("icmps")):
+                for field in _dicts(icmp.get("fields")):
+                    field.setdefault("family", "IPv4")
+    default_deny = rule.get("enableDefaultDeny", {})
+    if isinstance(default_deny, dict):
+        implied = {name: any(rule.get(part) for part in (name, f"{name}Deny")) for name in ("ingress", "egress")}
+        rule["enableDefaultDeny"] = implied | default_deny
+
+
+def _namespace(manifest: Manifest) -> Manifest:
+    """The server adds its own finalizer."""
+    spec = manifest.setdefault("spec", {})
+    if isinstance(spec, dict):
+        spec.setdefault("finalizers", ["kubernetes"])
+    return manifest
+
+
+def _admission_policy(manifest: Manifest) -> Manifest:
+    spec = _spec(manifest)
+    if manifest.get("kind") == "ValidatingAdmissionPolicy" and spec:
+        spec.setdefault("failurePolicy", "Fail")
+    for name in ("matchConstraints", "matchResources"):
+        match = spec.get(name)
+        if isinstance(match, dict):
+            match.setdefault("matchPolicy", "Equivalent")
+            match.setdefault("namespaceSelector", {})
+            match.setdefault("objectSelector", {})
+            for rule in (*_dicts(match.get("resourceRules")), *_dicts(match.get("excludeResourceRules"))):
+                rule.setdefault("scope", "*")
+    return manifest
+
+
+def _as_written(manifest: Manifest) -> Manifest:
+    return manifest
+
+
+_DEFAULTS: dict[str, Callable[[Manifest], Manifest]] = {
+    "NetworkPolicy": _network_policy,
+    "CiliumNetworkPolicy": _cilium_policy,
+    "CiliumClusterwideNetworkPolicy": _cilium_policy,
+    "CiliumCIDRGroup": _as_written,
+    "AdminNetworkPolicy": _as_written,
+    "BaselineAdminNetworkPolicy": _as_written,
+    "ClusterNetworkPolicy": _as_written,
+    "Namespace": _namespace,
+    "ValidatingAdmissionPolicy": _admission_policy,
+    "ValidatingAdmissionPolicyBinding": _admission_policy,
+}

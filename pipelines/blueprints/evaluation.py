@@ -1,0 +1,229 @@
+"""Drift and controls of the fleet over the lake: evaluated now, kept as rows, and read back for any time.
+
+An evaluation of an unchanged fleet writes no row of drift; of posture it writes one a cluster and control, so that the
+record shows that somebody looked. Running twice for one time is refused by the lake, so nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.blueprints.controls import EXAMPLES, Result, evaluate
+from pipelines.blueprints.drift import STALE_AFTER, Drift, find_drift, judged_kinds
+from pipelines.blueprints.model import BlueprintFile
+from pipelines.blueprints.render import Key, render
+from pipelines.blueprints.state import POLICY_KINDS, ClusterState, Ended, build_state, coverage_of
+from warehouse import config, versions
+from warehouse.schema import (
+    CLUSTER_SETTINGS,
+    CONFIG_COVERAGE,
+    DRIFT,
+    NAMESPACES,
+    POLICY_VERSIONS,
+    POSTURE,
+    WORKLOADS,
+)
+from warehouse.tables import Lake
+
+APP_ID = "drift"
+"""Evaluations commit under this name, with their time as version: of two at once, one is refused."""
+DANGLING_AFTER = timedelta(days=1)
+"""A policy dangles that has selected no pod for this long."""
+_KEPT = (NAMESPACES, POLICY_VERSIONS, WORKLOADS, CLUSTER_SETTINGS)
+_COLUMNS = ["cluster", "kind", "namespace", "name", "valid_from", "changed_by", "manifest", "status"]
+_KEY = ("cluster", "drift", "blueprint", "kind", "namespace", "name")
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was found in one cluster."""
+
+    cluster: str
+    drifts: tuple[Drift, ...]
+    results: tuple[Result, ...]
+    judged: frozenset[str]
+    """Kinds that were seen lately enough; drift of others stays as it was."""
+    observed: datetime | None
+
+
+def read_states(lake: Lake, clusters: Sequence[str], at: datetime) -> Iterator[ClusterState]:
+    """The clusters as configuration history knows them at a time, one after the other. Raises LakeError."""
+    coverage = coverage_of(lake.read(CONFIG_COVERAGE, clusters=clusters).to_pylist(), at)
+    rows = versions.in_force(lake, at, tables=_KEPT, clusters=clusters).select(_COLUMNS)
+    recent = versions.between(lake, at - DANGLING_AFTER, at, tables=[WORKLOADS], clusters=clusters, kinds=["PodLabels"]).select(_COLUMNS)
+    for name in clusters:  # a state is objects by the ten thousand: one at a time is held
+        now, before = (table.filter(pc.equal(table["cluster"], name)).to_pylist() for table in (rows, recent))
+        yield build_state(name, now, at=at, coverage=coverage.get(name, {}), recent_rows=before)
+
+
+def evaluate_fleet(
+    lake: Lake,
+    files: Sequence[BlueprintFile],
+    clusters: Sequence[config.Cluster],
+    *,
+    at: datetime,
+    stale_after: timedelta = STALE_AFTER,
+    progress: Callable[[str], None] = lambda _cluster: None,
+) -> list[Evaluation]:
+    """Judge the clusters at a time. Raises LakeError, ConfigError if blueprints disagree."""
+    out = []
+    with _without_collector():
+        states = read_states(lake, [cluster.name for cluster in clusters], at)
+        for cluster, state in zip(clusters, states, strict=True):
+            endings = partial(_endings, lake, cluster.name, at)
+            out.append(evaluate_cluster(state, files, cluster, stale_after=stale_after, endings=endings))
+            progress(cluster.name)
+    return out
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Nothing here makes cycles, and looking for them among so many objects takes as long as all the rest."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def evaluate_cluster(
+    state: ClusterState,
+    files: Sequence[BlueprintFile],
+    cluster: config.Cluster,
+    *,
+    stale_after: timedelta = STALE_AFTER,
+    endings: Callable[[Sequence[Key]], Mapping[Key, Ended]] = lambda _keys: {},
+) -> Evaluation:
+    """Judge one cluster. `endings` tells how objects that are missing ended; it is asked for those alone."""
+    wanted = render(files, cluster=cluster.name, labels=cluster.labels, namespaces=state.namespaces, now=state.at)
+    absent = [key for key in wanted.objects if key not in state.policies]
+    if absent:
+        state = ClusterState(**{**_fields(state), "ended": endings(absent)})
+    blueprints = {file.blueprint.name: file.blueprint.version for file in files}
+    drifts = find_drift(wanted, state, versions=blueprints, stale_after=stale_after)
+    results = evaluate(state, wanted, drifts, stale_after=stale_after)
+    return Evaluation(
+        cluster=cluster.name,
+        drifts=tuple(drifts),
+        results=tuple(results),
+        judged=judged_kinds(state, stale_after),
+        observed=state.observed("Namespace", *(kind for kind in POLICY_KINDS if kind in state.coverage)),
+    )
+
+
+def _fields(state: ClusterState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in state.__dataclass_fields__}
+
+
+def _endings(lake: Lake, cluster: str, at: datetime, keys: Sequence[Key]) -> dict[Key, Ended]:
+    """When the last version of each of these objects ended, and by whom; of those that never were, nothing."""
+    rows = versions.between(lake, _ALWAYS, at, tables=[POLICY_VERSIONS], clusters=[cluster], names=sorted({key.name for key in keys}))
+    wanted = set(keys)
+    out: dict[Key, Ended] = {}
+    for row in rows.select(["kind", "namespace", "name", "valid_to", "ended_by"]).to_pylist():
+        key = Key(row["kind"], row["namespace"], row["name"])
+        if key in wanted and row["valid_to"] is not None and (key not in out or out[key].at < row["valid_to"]):
+            out[key] = Ended(at=row["valid_to"], by=row["ended_by"])
+    return out
+
+
+def open_drift(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """Rows of the drift that is open, or was at a time. Raises LakeError."""
+    until = None if at is None else at + timedelta(microseconds=1)
+    newest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in lake.read(DRIFT, clusters=clusters, until=until).to_pylist():
+        key = tuple(row[name] for name in _KEY)
+        if key not in newest or newest[key]["time"] <= row["time"]:
+            newest[key] = row
+    return sorted((row for row in newest.values() if row["state"] == "open"), key=_place)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name] or "") for name in ("cluster", "namespace", "kind", "name", "drift"))
+
+
+def changes(evaluations: Sequence[Evaluation], before: Sequence[Mapping[str, Any]], *, now: datetime) -> list[dict[str, Any]]:
+    """Rows to append: drift that is new or is known otherwise, and drift that is gone. `before` are the open rows.
+
+    A drift that stays open keeps its `since`. What could not be judged this time stays as it was.
+    """
+    opened = {tuple(row[name] for name in _KEY): row for row in before}
+    rows: list[dict[str, Any]] = []
+    for evaluation in evaluations:
+        found = {drift.id: drift for drift in evaluation.drifts}
+        for key, drift in found.items():
+            known = opened.get(key)
+            row = _row(drift, now) | ({"since": min(known["since"], drift.since)} if known else {})
+            if known is None or any(row[name] != known[name] for name in ("after", "before", "severity", "paths", "blueprint_version")):
+                rows.append(row)
+        for key, known in opened.items():
+            if known["cluster"] == evaluation.cluster and key not in found and _is_judged(known, evaluation):
+                rows.append({**known, "time": now, "date": now.date(), "state": "closed"})
+    return rows
+
+
+def _is_judged(row: Mapping[str, Any], evaluation: Evaluation) -> bool:
+    if row["drift"] == "not_reporting":
+        return True
+    kind = {"cilium-config": "ConfigMap"}.get(row["kind"], row["kind"])
+    return kind in evaluation.judged and "Namespace" in evaluation.judged
+
+
+def _row(drift: Drift, now: datetime) -> dict[str, Any]:
+    row = asdict(drift)
+    return {**row, "paths": list(drift.paths), "flows": drift.flows, "time": now, "date": now.date(), "state": "open"}
+
+
+def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime) -> int:
+    """Write what was found; gives the number of rows of drift.
+
+    Raises CommitConflictError if an evaluation of this time or a later one was kept already, LakeError for anything else.
+    """
+    clusters = [evaluation.cluster for evaluation in evaluations]
+    rows = changes(evaluations, open_drift(lake, clusters=clusters), now=now)
+    version = {APP_ID: int(now.timestamp() * 1_000_000)}
+    table = pa.Table.from_pylist(rows, schema=DRIFT.schema)
+    lake.commit(DRIFT, lake.write_files(DRIFT, table) if rows else [], transactions=version, metadata={})
+    posture = pa.Table.from_pylist(
+        [_result(evaluation, result, now) for evaluation in evaluations for result in evaluation.results], schema=POSTURE.schema
+    )
+    lake.commit(POSTURE, lake.write_files(POSTURE, posture), transactions=version, metadata={})
+    return len(rows)
+
+
+def _result(evaluation: Evaluation, result: Result, now: datetime) -> dict[str, Any]:
+    return {
+        "cluster": evaluation.cluster,
+        "date": now.date(),
+        "time": now,
+        "control": result.control,
+        "status": result.status,
+        "checked": result.checked,
+        "failed": result.failed,
+        "failing": list(result.failing[:EXAMPLES]),
+        "detail": result.detail,
+        "observed": evaluation.observed,
+    }
+
+
+def matrix(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """The newest row of each cluster and control, now or before a time. Raises LakeError."""
+    until = None if at is None else at + timedelta(microseconds=1)
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in lake.read(POSTURE, clusters=clusters, until=until).to_pylist():
+        key = (row["cluster"], row["control"])
+        if key not in newest or newest[key]["time"] <= row["time"]:
+            newest[key] = row
+    return sorted(newest.values(), key=lambda row: (row["cluster"], row["control"]))

@@ -1,0 +1,179 @@
+"""The clusters of a fleet one after the other: planned, published to, put back. What happens in one cluster is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from pipelines.blueprints.model import BlueprintFile
+from pipelines.blueprints.planning import Plan, plan_cluster
+from pipelines.blueprints.publishing import LIMIT_WINDOW, Publication, new_run, publish_plan, record, revert, reverted_since
+from pipelines.blueprints.selectors import matches_any
+from pipelines.cluster_access import ClusterAccess
+from warehouse import config
+from warehouse.errors import ClusterError, ConfigError
+from warehouse.tables import Lake
+
+Progress = Callable[[str, int, int], None]
+"""Told of each object: cluster, how many are done, how many there are."""
+
+
+def _silent(_cluster: str, _done: int, _total: int) -> None:
+    return
+
+
+def canary_order(files: Sequence[BlueprintFile], clusters: Sequence[config.Cluster]) -> list[config.Cluster]:
+    """Canary clusters first, in the order the blueprints give them; then the others, by name."""
+    return sorted(clusters, key=lambda cluster: (_canary_rank(files, cluster), cluster.name))
+
+
+def is_canary(files: Sequence[BlueprintFile], cluster: config.Cluster) -> bool:
+    """Whether a blueprint wants the cluster published to before others."""
+    return _canary_rank(files, cluster) < _NO_CANARY
+
+
+_NO_CANARY = 1_000_000
+
+
+def _canary_rank(files: Sequence[BlueprintFile], cluster: config.Cluster) -> int:
+    ranks = [
+        index
+        for file in files
+        if file.blueprint.clusters.selects(cluster.name, cluster.labels)
+        for index, pattern in enumerate(file.blueprint.canary)
+        if matches_any(cluster.name, [pattern])
+    ]
+    return min(ranks, default=_NO_CANARY)
+
+
+def published_clusters(clusters: Sequence[config.Cluster]) -> list[config.Cluster]:
+    """Those with an API server; a folder of manifests cannot be published to."""
+    return [cluster for cluster in clusters if cluster.kubernetes is not None and cluster.kubernetes.manifests is None]
+
+
+def plan_fleet(
+    files: Sequence[BlueprintFile],
+    clusters: Sequence[config.Cluster],
+    *,
+    now: datetime,
+    retired: Iterable[str] = (),
+    progress: Progress = _silent,
+) -> Iterator[Plan]:
+    """A plan for each cluster, in the order of publishing. Raises ConfigError if blueprints disagree."""
+    retired = list(retired)
+    for cluster in canary_order(files, clusters):
+        try:
+            with _access(cluster) as api:
+                yield plan_cluster(api, files, cluster, now=now, retired=retired, progress=_of(progress, cluster))
+        except _NoAccess as error:
+            yield Plan(cluster=cluster.name, problem=str(error))
+
+
+def publish_fleet(
+    lake: Lake,
+    files: Sequence[BlueprintFile],
+    clusters: Sequence[config.Cluster],
+    *,
+    now: datetime,
+    actor: str,
+    retired: Iterable[str] = (),
+    wait: bool = True,
+    progress: Progress = _silent,
+) -> Iterator[tuple[Plan, Publication | None]]:
+    """Publish cluster by cluster, canaries first, and stop at the first that fails; what was done is recorded after each.
+
+    A plan with a problem is not begun, and ends it too. A canary must stand as wanted when it is looked at again.
+    """
+    retired, run = list(retired), new_run()
+    for cluster in canary_order(files, clusters):
+        try:
+            with _access(cluster) as api:
+                plan = plan_cluster(api, files, cluster, now=now, retired=retired)
+                if plan.problems:
+                    yield plan, None
+                    return
+                done = publish_plan(api, plan, _kubernetes(cluster), run=run, actor=actor, wait=wait, progress=_of(progress, cluster))
+                record(lake, [done])
+                if done.failure is None and is_canary(files, cluster):
+                    plan = _looked_at_again(plan, plan_cluster(api, files, cluster, now=now, retired=retired))
+        except _NoAccess as error:
+            yield Plan(cluster=cluster.name, problem=str(error)), None
+            return
+        yield plan, done
+        if done.failure is not None or plan.problems:
+            return
+
+
+def _looked_at_again(plan: Plan, again: Plan) -> Plan:
+    left = [str(change.key) for change in again.changes if change.action != "unchanged"]
+    if not left and not again.problems:
+        return plan
+    told = "; ".join(again.problems) or f"{', '.join(left[:3])} is not as published a moment ago"
+    return Plan(
+        cluster=plan.cluster, changes=plan.changes, release=plan.release, chart=plan.chart, problem=f"canary {plan.cluster}: {told}"
+    )
+
+
+def revert_fleet(
+    lake: Lake, files: Sequence[BlueprintFile], clusters: Sequence[config.Cluster], *, now: datetime, actor: str
+) -> Iterator[tuple[Plan, Publication | None]]:
+    """Put back what drifted from blueprints with `drift: revert`, within their limits, cluster by cluster; one that fails
+    keeps no other from being put back."""
+    run = new_run()
+    for cluster in canary_order(files, clusters):
+        if not any(file.blueprint.drift == "revert" and file.blueprint.clusters.selects(cluster.name, cluster.labels) for file in files):
+            continue
+        try:
+            with _access(cluster) as api:
+                plan = plan_cluster(api, files, cluster, now=now)
+                if plan.problem:
+                    yield plan, None
+                    continue
+                before = reverted_since(lake, cluster.name, datetime.now(UTC) - LIMIT_WINDOW)
+                done = revert(api, plan, files, reverted_last_hour=before, run=run, actor=actor)
+                record(lake, [done])
+        except _NoAccess as error:
+            yield Plan(cluster=cluster.name, problem=str(error)), None
+            continue
+        yield plan, done
+
+
+def revert_all(lake: Lake, files: Sequence[BlueprintFile], clusters: Sequence[config.Cluster], *, now: datetime, actor: str) -> list[str]:
+    """revert_fleet to its end; gives a line for each cluster. Raises ClusterError with all that failed, after the rest is done."""
+    lines: list[str] = []
+    failures: list[str] = []
+    for plan, done in revert_fleet(lake, files, published_clusters(clusters), now=now, actor=actor):
+        failures += plan.problems
+        if done is not None:
+            lines.append(f"{plan.cluster}: {done.count('done')} put back, {done.count('limited')} wait")
+            failures += [done.failure] if done.failure else []
+    if failures:
+        raise ClusterError("\n".join(failures))
+    return lines
+
+
+class _NoAccess(Exception):
+    """The cluster's API server cannot be asked; the text says why."""
+
+
+@contextmanager
+def _access(cluster: config.Cluster) -> Iterator[ClusterAccess]:
+    try:
+        api = ClusterAccess(_kubernetes(cluster), cluster=cluster.name)
+    except ConfigError as error:
+        raise _NoAccess(str(error)) from error
+    try:
+        yield api
+    finally:
+        api.close()
+
+
+def _kubernetes(cluster: config.Cluster) -> config.Kubernetes:
+    if cluster.kubernetes is None or cluster.kubernetes.manifests is not None:
+        raise ConfigError(f"cluster {cluster.name}: the configuration gives no API server, so nothing can be published to it")
+    return cluster.kubernetes
+
+
+def _of(progress: Progress, cluster: config.Cluster) -> Callable[[int, int], None]:
+    return lambda done, total: progress(cluster.name, done, total)

@@ -1,0 +1,146 @@
+"""Objects of a live cluster: read, applied and deleted as the field manager `hindcast`. Judging them is others' work."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pipelines.blueprints.canonical import Manifest
+from pipelines.blueprints.compare import Verdict, compare
+from pipelines.blueprints.render import MANAGED_BY, Key, key_of
+from pipelines.cluster_access import ClusterAccess
+from warehouse.errors import ClusterError, ClusterForbiddenError, ClusterMissingError
+
+FIELD_MANAGER = "hindcast"
+APPLY = "application/apply-patch+yaml"
+_PLACES = {
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "CiliumNetworkPolicy": ("cilium.io/v2", "ciliumnetworkpolicies"),
+    "CiliumClusterwideNetworkPolicy": ("cilium.io/v2", "ciliumclusterwidenetworkpolicies"),
+    "CiliumCIDRGroup": ("cilium.io/v2", "ciliumcidrgroups"),
+    "AdminNetworkPolicy": ("policy.networking.k8s.io/v1alpha1", "adminnetworkpolicies"),
+    "BaselineAdminNetworkPolicy": ("policy.networking.k8s.io/v1alpha1", "baselineadminnetworkpolicies"),
+    "ClusterNetworkPolicy": ("policy.networking.k8s.io/v1alpha2", "clusternetworkpolicies"),
+    "ValidatingAdmissionPolicy": ("admissionregistration.k8s.io/v1", "validatingadmissionpolicies"),
+    "ValidatingAdmissionPolicyBinding": ("admissionregistration.k8s.io/v1", "validatingadmissionpolicybindings"),
+}
+"""API group and version, and plural, of the kinds that are published."""
+
+
+def whoami(api: ClusterAccess) -> str:
+    """The user that the API server takes us for. Raises ClusterError."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    answer = api.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=body, retry=True)
+    return str(answer["status"]["userInfo"]["username"])
+
+
+def read_namespaces(api: ClusterAccess) -> dict[str, dict[str, str]]:
+    """Names and labels of the namespaces that are there to stay. Raises ClusterError."""
+    found: dict[str, dict[str, str]] = {}
+    for page in api.list_pages("/api/v1/namespaces"):
+        if page.begins:
+            found.clear()
+        for item in page.items:
+            if "deletionTimestamp" not in item["metadata"]:
+                found[item["metadata"]["name"]] = item["metadata"].get("labels") or {}
+    return found
+
+
+def read_owned(api: ClusterAccess, *, needed: Collection[str]) -> dict[Key, Manifest]:
+    """Every object that carries Hindcast's label, of the kinds the cluster has.
+
+    A kind that may not be listed is left out, unless it is `needed`. Raises ClusterError.
+    """
+    found: dict[Key, Manifest] = {}
+    for kind, (version, plural) in _PLACES.items():
+        of_kind: dict[Key, Manifest] = {}
+        try:
+            for page in api.list_pages(f"/apis/{version}/{plural}", query={"labelSelector": f"{MANAGED_BY}={FIELD_MANAGER}"}):
+                if page.begins:
+                    of_kind.clear()
+                for item in page.items:
+                    manifest = {**item, "apiVersion": version, "kind": kind}
+                    of_kind[key_of(manifest)] = manifest
+        except ClusterMissingError:
+            continue  # a cluster without the kind has no such objects
+        except ClusterForbiddenError:
+            if kind in needed:
+                raise
+            continue  # who may not list a kind has never published it
+        found |= of_kind
+    return found
+
+
+def read(api: ClusterAccess, manifest: Manifest) -> Manifest | None:
+    """The live object that a manifest names; None if there is none. Raises ClusterError."""
+    try:
+        return api.request("GET", _path(manifest))
+    except ClusterMissingError:
+        return None
+
+
+def apply(api: ClusterAccess, manifest: Manifest, *, dry_run: bool = False, force: bool = True) -> Manifest:
+    """Server-side apply; gives the object as stored, or as it would be.
+
+    Without `force` a field that another manager owns is ClusterConflictError. Raises ClusterError.
+    """
+    query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower(), "fieldValidation": "Strict", **_dry(dry_run)}
+    return api.request("PATCH", _path(manifest), query=query, body=manifest, content_type=APPLY, retry=True)
+
+
+def put_right(api: ClusterAccess, manifest: Manifest) -> Manifest:
+    """Apply, and where somebody added fields that applying does not take back, replace the object. Raises ClusterError.
+
+    Labels, annotations and finalizers of others stay.
+    """
+    stored = apply(api, manifest)
+    if compare(manifest, stored).verdict is not Verdict.DRIFT:
+        return stored
+    metadata, ours = stored["metadata"], manifest["metadata"]
+    kept = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion", "finalizers") if name in metadata}
+    for name in ("labels", "annotations"):
+        kept[name] = {**metadata.get(name, {}), **ours.get(name, {})}
+    body = {**manifest, "metadata": kept}
+    stored = api.request("PUT", _path(manifest), query={"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}, body=body)
+    left = compare(manifest, stored)
+    if left.verdict is Verdict.DRIFT:
+        raise ClusterError(
+            f"cluster {api.cluster}: {key_of(manifest)} is still not as wanted after it was replaced ({', '.join(left.paths)}): "
+            "does an admission webhook change it?"
+        )
+    return stored
+
+
+def delete(api: ClusterAccess, manifest: Manifest, *, dry_run: bool = False) -> None:
+    """Delete the object, if it is still the same one; gone already is as good. Raises ClusterError."""
+    body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": manifest["metadata"]["uid"]}}
+    if dry_run:
+        body["dryRun"] = ["All"]
+    try:
+        api.request("DELETE", _path(manifest), body=body)
+    except ClusterMissingError:
+        return
+
+
+def namespace_is_gone(api: ClusterAccess, namespace: str | None, error: ClusterError) -> bool:
+    """Whether an error came of a namespace that is not there any more, or on its way out."""
+    if namespace is None or not isinstance(error, ClusterMissingError | ClusterForbiddenError):
+        return False
+    try:
+        return "deletionTimestamp" in api.request("GET", f"/api/v1/namespaces/{namespace}")["metadata"]
+    except ClusterMissingError:
+        return True
+    except ClusterError:
+        return False
+
+
+def _dry(dry_run: bool) -> Mapping[str, str]:
+    return {"dryRun": "All"} if dry_run else {}
+
+
+def _path(manifest: Manifest) -> str:
+    key = key_of(manifest)
+    version, plural = _PLACES[key.kind]
+    version = str(manifest.get("apiVersion", version))
+    place = f"namespaces/{key.namespace}/" if key.namespace else ""
+    return f"/apis/{version}/{place}{plural}/{key.name}"
