@@ -59,7 +59,16 @@ def test_the_example_of_the_configuration_page_is_valid() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/configuration.md", "docs/counting.md", "docs/operating.md", "docs/ownership.md", "docs/tables.md", "CHANGELOG.md"],
+    [
+        "README.md",
+        "docs/configuration.md",
+        "docs/counting.md",
+        "docs/operating.md",
+        "docs/ownership.md",
+        "docs/retention.md",
+        "docs/tables.md",
+        "CHANGELOG.md",
+    ],
 )
 def test_links_within_the_tree_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from warehouse.schema.configuration import (
     WORKLOADS,
 )
 from warehouse.schema.coverage import COVERAGE
-from warehouse.schema.findings import FINDINGS
+from warehouse.schema.findings import ERASURES, FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
 from warehouse.schema.rollups import DNS_NAMES, EDGES_1H, LABEL_SETS, ROLLUPS, TIMELINE_1M
@@ -33,6 +33,7 @@ __all__ = [
     "COVERAGE",
     "DNS_NAMES",
     "EDGES_1H",
+    "ERASURES",
     "FINDINGS",
     "FLOWS",
     "HEADERS",
