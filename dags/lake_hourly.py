@@ -18,11 +18,12 @@ DOC = """
 ### The lake, every hour
 
 Each run is named by the hour that has closed, ten minutes after its end (`2026-03-02T14`, UTC). For each group of clusters
-the small files of closed hours become few sorted ones, each flow once, and what they hold is summed up in the rollups. Then the asset `hindcast_lake_hour` is published
-with the hour as its partition key.
+the small files of closed hours become few sorted ones, each flow once, and what they hold is summed up in the rollups. Then
+the asset `hindcast_lake_hour` is published with the hour as its partition key.
 
 **Safe to run again**, at any time and twice at once: a run does whatever closed hours still lack, so one that was missed,
-stopped or failed costs nothing, and late flows are picked up by the next. By hand: `hindcast maintain compact` and `hindcast maintain rollup`.
+stopped or failed costs nothing, and late flows are picked up by the next. By hand: `hindcast maintain compact` and
+`hindcast maintain rollup`.
 
 **When it fails** (six tries) or has not ended 45 minutes after it was queued, a finding `pipeline_failed` or `pipeline_late`
 is written to the table `findings`, and the webhook of the configuration's `alerts` is told. The configuration is the one

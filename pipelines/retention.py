@@ -16,8 +16,8 @@ import pyarrow as pa
 from pipelines import removal, rollup
 from pipelines.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name, matches, partition_of
 from warehouse import config
-from warehouse.files import StoredFile
 from warehouse.errors import CommitConflictError
+from warehouse.files import StoredFile
 from warehouse.schema import FLOWS, TABLES, Table
 from warehouse.tables import Lake
 

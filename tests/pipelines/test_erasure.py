@@ -15,8 +15,9 @@ import pytest
 
 from hindcast import cli
 from pipelines import erasure
+from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
-from warehouse.schema import COVERAGE, FINDINGS, FLOWS, TABLES
+from warehouse.schema import COVERAGE, EDGES_1H, FINDINGS, FLOWS, ROLLUPS, TABLES
 from warehouse.tables import Lake
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
@@ -133,6 +134,22 @@ def test_a_crash_after_the_first_row_is_told_of_and_the_next_run_finishes(lake: 
     assert [row["kind"] for row in findings(lake)] == ["erasure_begun"]
     erasure.erase(lake, request(), (), now=NOW)
     assert uuids(lake) == []
+
+
+def test_rollups_forget_it_too_and_do_not_learn_it_again(lake: Lake) -> None:
+    label = "k8s:io.kubernetes.pod.namespace=pay"
+    pay = {"source_namespace": "pay", "destination_namespace": "shop", "source_labels": [label], "verdict": "DROPPED"}
+    store(lake, pay, {"source_namespace": "shop", "destination_namespace": "shop", "source_labels": ["k8s:app=x"]})
+    roll_up_closed_hours(lake, config.Rollups(), now=NOW)
+    assert "pay" in lake.read(EDGES_1H)["source_namespace"].to_pylist()
+    erased = {one.table.name for one in erasure.erase(lake, request(), (), now=NOW)}
+    assert {"flows", "edges_1h", "timeline_1m", "label_sets"} <= erased
+    for again in (False, True):
+        if again:
+            roll_up_closed_hours(lake, config.Rollups(), now=NOW)
+        for table in ROLLUPS:
+            assert "pay" not in str(lake.read(table).to_pylist()), table.name
+        assert lake.read(EDGES_1H)["flows"].to_pylist() == [1]
 
 
 def test_findings_and_the_ledger_stay(lake: Lake) -> None:

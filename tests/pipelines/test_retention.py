@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from pipelines import removal, retention, upkeep
 from pipelines.compaction import compact_closed_hours, guard
+from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.errors import LakeError
-from warehouse.schema import COVERAGE, FINDINGS, FLOWS, TABLES, Table
+from warehouse.schema import COVERAGE, EDGES_1H, FINDINGS, FLOWS, TABLES, Table
 from warehouse.tables import Lake
 
 DAY = dt.timedelta(days=1)
@@ -255,6 +256,35 @@ def test_findings_go_by_their_namespace(lake: Lake) -> None:
     store(lake, row | {"namespace": "lab"}, row | {"namespace": None}, table=FINDINGS)
     retention.retain(lake, settings_of(overrides=[{"namespace": "lab", "findings": "10d"}]), now=NOON + 20 * DAY)
     assert lake.read(FINDINGS)["namespace"].to_pylist() == [None]
+
+
+def edges(lake: Lake) -> list[tuple[str | None, str | None, int]]:
+    rows = lake.read(EDGES_1H, ["source_namespace", "destination_namespace", "flows"]).to_pylist()
+    return sorted((tuple(row.values()) for row in rows), key=str)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["what stays", "what comes late"])
+def test_rollups_stand_when_their_flows_go(lake: Lake, late: bool) -> None:
+    store(lake, flow("lab", "lab"), flow("lab", "lab"), flow("shop", "shop"))
+    roll_up_closed_hours(lake, config.Rollups(), now=NOON + DAY)
+    before = edges(lake)
+    assert before == [("lab", "lab", 2), ("shop", "shop", 1)]
+    section = settings_of(flows="30d", overrides=[{"namespace": "lab", "flows": "3d"}])
+    assert [one.rows for one in retention.retain(lake, section, now=MIDNIGHT_AFTER + 3 * DAY)] == [2]
+    if late:
+        store(lake, flow("lab", "lab"))
+    roll_up_closed_hours(lake, config.Rollups(), now=MIDNIGHT_AFTER + 3 * DAY)
+    assert edges(lake) == before
+
+
+def test_rollups_go_in_their_own_time_and_keep_what_they_stand_for(lake: Lake) -> None:
+    store(lake, flow("lab", "lab"), flow("shop", "shop"))
+    roll_up_closed_hours(lake, config.Rollups(), now=NOON + DAY)
+    section = settings_of(overrides=[{"namespace": "lab", "edges_1h": "3d"}])
+    (gone,) = retention.retain(lake, section, now=MIDNIGHT_AFTER + 3 * DAY)
+    assert (gone.table, gone.rows) == (EDGES_1H, 1)
+    assert roll_up_closed_hours(lake, config.Rollups(), now=MIDNIGHT_AFTER + 3 * DAY) == [], "the name's notes are kept"
+    assert edges(lake) == [("shop", "shop", 1)]
 
 
 # Against a slow and simple reading of the rules ----------------------------------------------------------------------

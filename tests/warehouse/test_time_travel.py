@@ -20,7 +20,7 @@ from warehouse.access import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import LakeError, QueryError
 from warehouse.query import Door, FlowFilter
-from warehouse.schema import COVERAGE, FINDINGS, FLOWS, TABLES, Table
+from warehouse.schema import COVERAGE, FINDINGS, FLOWS, NAMESPACES, TABLES, Table
 from warehouse.tables import Lake
 from warehouse.time_travel import AsOf
 
@@ -185,6 +185,32 @@ def test_a_table_that_cannot_tell_says_so_and_disturbs_no_other(door: Door, lake
 def test_every_table_of_now_can_tell_or_is_a_rollup() -> None:
     rollups = {"edges_1h", "timeline_1m", "label_sets", "dns_names"}
     assert {name for name, table in TABLES.items() if not table.recorded} <= rollups
+
+
+def test_a_version_of_what_was_configured_has_no_end_before_the_lake_learned_of_it(door: Door, lake: Lake) -> None:
+    row = {"cluster": "c1", "kind": "Namespace", "name": "pay", "valid_from": NOON, "recorded": NOON + MINUTE, "hash": "h"}
+    commit(lake, [row], NAMESPACES)
+    commit(lake, [row | {"valid_to": NOON + 5 * MINUTE, "ended_recorded": NOON + 9 * MINUTE, "ended_how": "deleted"}], NAMESPACES)
+    text = "SELECT valid_to, ended_how FROM namespaces"
+
+    def known_at(minutes: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = door.sql(OPERATOR, text, window=Window(as_of=door.as_of(NOON + minutes * MINUTE))).rows.to_pylist()
+        return rows
+
+    assert known_at(0) == []
+    assert known_at(8) == [{"valid_to": None, "ended_how": None}]
+    assert known_at(9) == [{"valid_to": NOON + 5 * MINUTE, "ended_how": "deleted"}]
+
+
+def test_questions_that_rollups_answer_are_asked_of_flows_or_refused(door: Door, lake: Lake) -> None:
+    store(lake, "late", recorded=NOON + 90 * MINUTE)
+    store(lake, "prompt", recorded=NOON)
+    day = FlowFilter(since=NOON - 60 * MINUTE, until=NOON + 60 * MINUTE, as_of=door.as_of(NOON))
+    assert door.timeline(OPERATOR, day).rows["flows"].to_pylist() == [1]
+    assert door.values(OPERATOR, "verdict", day).rows["flows"].to_pylist() == [1]
+    assert door.drop_reasons(OPERATOR, day).rows["drops"].to_pylist() == [1]
+    with pytest.raises(QueryError, match="edges_1h does not say when the lake learned of a flow"):
+        door.edges(OPERATOR, day)
 
 
 def test_the_commands_take_versions_and_times(
