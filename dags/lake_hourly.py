@@ -1,55 +1,105 @@
-"""The DAG `lake_hourly`: every hour, the hours that have closed are compacted, a task for each cluster."""
+"""The DAG `lake_hourly`: a run for each hour that has closed: its flows are compacted and rolled up, clusters beside each other."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
-from airflow.sdk import Asset, CronTriggerTimetable, dag, task
+from airflow.sdk import Asset, CronPartitionTimetable, TriggerRule, dag, get_current_context, task, task_group
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-FLOWS = Asset(name="hindcast_flows_compacted", uri="hindcast://lake/flows/compacted")
+from dags.alerts import FailureAlert, late
+
+HOUR = Asset(name="hindcast_lake_hour", uri="hindcast://lake/hour")
+"""Told of once a run, with the hour as partition key: what stands on closed hours is scheduled by it."""
 
 DOC = """
 ### The lake, every hour
 
-Turns the small files of each closed hour into few sorted ones (`hindcast maintain compact` does the same by hand).
-An hour closes ten minutes after its end. A run that is missed, repeated or stopped costs nothing: the next one finds
-whatever is loose. The configuration is the one that `HINDCAST_CONFIG` names.
+Each run is named by the hour that has closed, ten minutes after its end (`2026-03-02T14`, UTC). For each group of clusters
+the small files of closed hours become few sorted ones, each flow once, and what they hold is summed up in the rollups. Then
+the asset `hindcast_lake_hour` is published with the hour as its partition key.
+
+**Safe to run again**, at any time and twice at once: a run does whatever closed hours still lack, so one that was missed,
+stopped or failed costs nothing, and late flows are picked up by the next. By hand: `hindcast maintain compact` and
+`hindcast maintain rollup`.
+
+**When it fails** (six tries) or has not ended 45 minutes after it was queued, a finding `pipeline_failed` or `pipeline_late`
+is written to the table `findings`, and the webhook of the configuration's `alerts` is told. The configuration is the one
+that `HINDCAST_CONFIG` names.
+
+**Owner:** platform.
 """
 
 
 @dag(
-    schedule=CronTriggerTimetable("12 * * * *", timezone="UTC", run_immediately=True),
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    schedule=CronPartitionTimetable("12 * * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%dT%H", run_immediately=True),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
     tags=["hindcast", "lake"],
     doc_md=DOC,
-    default_args={"owner": "platform", "retries": 3, "retry_delay": timedelta(minutes=1), "execution_timeout": timedelta(minutes=30)},
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(minutes=45), callback=SyncCallback(late), name="lake_hourly"
+    ),
+    default_args={
+        "owner": "platform",
+        "retries": 5,  # the first within seconds: while Airflow starts, its tasks may come before its API
+        "retry_delay": timedelta(seconds=10),
+        "retry_exponential_backoff": True,
+        "execution_timeout": timedelta(minutes=40),
+        "on_failure_callback": [FailureAlert()],
+    },
 )
 def lake_hourly() -> None:
-    """Compact what has closed."""
+    """Compact and sum up what has closed, and tell."""
 
     @task
-    def clusters() -> list[str]:
-        """The clusters that have closed hours to compact."""
+    def groups() -> list[list[str]]:
+        """The clusters that have closed hours to care for, in groups."""
         from pipelines.compaction import clusters_to_compact
+        from pipelines.rollup import clusters_to_roll_up
+        from pipelines.upkeep import in_groups
         from warehouse.config import load_config
         from warehouse.tables import Lake
 
-        return clusters_to_compact(Lake.open(load_config().lake), now=datetime.now(UTC))
+        lake, now = Lake.open(load_config().lake), datetime.now(UTC)
+        return in_groups(sorted({*clusters_to_compact(lake, now=now), *clusters_to_roll_up(lake, now=now)}))
 
-    @task(outlets=[FLOWS], map_index_template="{{ task.op_kwargs['cluster'] }}")
-    def compact(cluster: str) -> int:
-        """Compact a cluster's closed hours; gives how many."""
+    @task(max_active_tis_per_dagrun=2, map_index_template="{{ cluster_names }}")
+    def compact(clusters: list[str]) -> int:
+        """Compact the closed hours of a group of clusters; gives how many."""
         from pipelines.compaction import compact_closed_hours
         from warehouse.config import load_config
         from warehouse.tables import Lake
 
-        done = compact_closed_hours(Lake.open(load_config().lake), now=datetime.now(UTC), clusters=frozenset([cluster]))
-        return len(done)
+        cast("dict[str, Any]", get_current_context())["cluster_names"] = ", ".join(clusters)
+        return len(compact_closed_hours(Lake.open(load_config().lake), now=datetime.now(UTC), clusters=frozenset(clusters)))
 
-    compact.expand(cluster=clusters())
+    @task(max_active_tis_per_dagrun=2, map_index_template="{{ cluster_names }}")
+    def roll_up(clusters: list[str]) -> int:
+        """Sum up the closed hours of a group of clusters whose flows have changed; gives how many."""
+        from pipelines.rollup import roll_up_closed_hours
+        from warehouse.config import load_config
+        from warehouse.tables import Lake
+
+        cast("dict[str, Any]", get_current_context())["cluster_names"] = ", ".join(clusters)
+        settings, now = load_config(), datetime.now(UTC)
+        done = roll_up_closed_hours(Lake.open(settings.lake), settings.rollups, now=now, clusters=frozenset(clusters))
+        return sum(one.hours for one in done)
+
+    @task_group
+    def care(clusters: list[str]) -> None:
+        """One group of clusters, whatever becomes of the others. An hour is summed up after it is compacted, or it would be twice."""
+        compact(clusters) >> roll_up(clusters)
+
+    @task(outlets=[HOUR], trigger_rule=TriggerRule.NONE_FAILED)
+    def publish(**context: Any) -> None:
+        """Tell that the hour is cared for; with nothing to do it is so too."""
+        context["outlet_events"][HOUR].extra = {"hour": context.get("partition_key")}
+
+    care.expand(clusters=groups()) >> publish()
 
 
 lake_hourly()

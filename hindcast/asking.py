@@ -16,6 +16,7 @@ from warehouse.errors import ConfigError
 if TYPE_CHECKING:
     from warehouse.access import Principal
     from warehouse.query import Answer, Door
+    from warehouse.time_travel import AsOf
 
 AsOption = Annotated[str | None, typer.Option("--as", help="Ask as this user of ownership.grants, and see only what she may.")]
 GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A group of that user; may be given again.")]
@@ -49,11 +50,31 @@ def moment(text: str, option: str, *, now: datetime) -> datetime:
     return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
+AsOfOption = Annotated[
+    str | None,
+    typer.Option("--as-of", help="As the lake knew it at this age or time, or in this version (a whole number) of the table flows."),
+]
+
+
+def known_at(door: Door, text: str | None, *, now: datetime) -> AsOf | None:
+    """What --as-of asks for. Raises ConfigError, QueryError, LakeError."""
+    if text is None:
+        return None
+    if re.fullmatch(r"\d+", text):
+        return door.as_of(int(text))
+    instant = moment(text, "--as-of", now=now)
+    if instant > now:
+        raise ConfigError(f"--as-of: {text!r} is yet to come")
+    return door.as_of(instant)
+
+
 def footer(answer: Answer) -> None:
     """What has to be known to trust the rows: how many, of how much time, how much of it was observed."""
     parts = [f"{answer.rows.num_rows:,} rows" + (", cut there: there are more" if answer.cut else "")]
     parts.append(f"source: {answer.source}")
     parts.append(f"{answer.files} files, {answer.seconds:.2f} s")
+    if answer.window.as_of is not None:
+        parts.append(str(answer.window.as_of))
     if answer.shares:
         parts.append("observed " + ", ".join(f"{cluster} {share:.1%}" for cluster, share in answer.shares.items()))
         parts.append(f"{answer.flows_lost:,} flows known lost" if answer.flows_lost else "no flow known lost")

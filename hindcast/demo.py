@@ -27,7 +27,7 @@ from warehouse.errors import ConfigError, HindcastError
 HISTORY = timedelta(days=2)
 HISTORY_FLOWS_PER_SECOND = 3.0
 SEED = 1
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
 
 
 class DemoFailedError(HindcastError):
@@ -55,6 +55,7 @@ def demo(
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
+    stored_before = None
     try:
         stored_before = _start(folder, config_path, rate, children, headless=headless)
         _watch(children, seconds)
@@ -63,27 +64,29 @@ def demo(
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave nothing behind
         stop_all(children)
-    added = _flows_stored(folder) - stored_before
+    added = 0 if stored_before is None else _flows_stored(folder) - stored_before
     typer.echo(f"stopped; {added:,} flows were collected, the lake is in {folder / 'lake'}")
     if headless and seconds is not None and added <= 0:
         raise DemoFailedError(f"no flow was collected: see {folder / 'logs'}")
 
 
 def _start(folder: Path, config_path: Path | None, rate: float, children: list[Child], *, headless: bool) -> int:
-    """Start every part in turn, each when the one before it is ready; gives the flows that the lake holds then."""
+    """Start every part and wait until all are ready; gives the flows that the lake holds then."""
     command = [sys.executable, "-m", "hindcast"]
     logs = folder / "logs"
 
-    def start(name: str, *arguments: str, ready: Callable[[Child], bool], seconds: float = READY_SECONDS) -> None:
-        child = Child(name, [*command, *arguments], logs / f"{name}.log")
-        children.append(child)
-        deadline = time.monotonic() + seconds
-        while not ready(child):
+    def start(name: str, *arguments: str) -> Child:
+        children.append(Child(name, [*command, *arguments], logs / f"{name}.log"))
+        return children[-1]
+
+    def wait(child: Child, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not ready():
             _check(child)
             if time.monotonic() > deadline:
-                raise DemoFailedError(f"{name} is not ready after {seconds:.0f} s:\n{child.last_lines()}")
+                raise DemoFailedError(f"{child.name} is not ready after {READY_SECONDS:.0f} s:\n{child.last_lines()}")
             time.sleep(0.1)
-        messages.print(f"✓ {name}", style="green")
+        messages.print(f"✓ {child.name}", style="green")
 
     ports = {name: _free_port() for name in ("collect", "dashboard", "airflow")}
     if config_path:
@@ -94,10 +97,8 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
     else:
         fleet_file = folder / "fleet.json"
         fleet_file.unlink(missing_ok=True)
-        start(
-            *("simulate", "simulate", "--rate", str(rate), "--seed", str(SEED), "--write-config", str(fleet_file)),
-            ready=lambda _: fleet_file.exists(),
-        )
+        fleet = start("simulate", "simulate", "--rate", str(rate), "--seed", str(SEED), "--write-config", str(fleet_file))
+        wait(fleet, fleet_file.exists)
         document = json.loads(fleet_file.read_text())
         collect = f"127.0.0.1:{ports['collect']}"
         document["collect"] = {"flush_every": "5s", "listen": collect}
@@ -107,15 +108,14 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
         settings = config.load_config(file)
         _backfill(settings)
     stored = _flows_of(settings.lake)
-    if collect:
-        start("collect", "collect", "--config", str(file), ready=lambda _: _answers(f"http://{collect}/readyz"))
-    dashboard = f"http://{settings.dashboard.listen}"
-    start("dashboard", "dashboard", "--config", str(file), ready=lambda _: _answers(f"{dashboard}/_stcore/health"))
+    # Airflow takes the longest, and its first run is to find the history: it starts now and is waited for last.
     airflow = f"http://127.0.0.1:{ports['airflow']}"
-    start(
-        *("airflow", "airflow", "--config", str(file), "--home", str(folder / "airflow"), "--port", str(ports["airflow"])),
-        ready=lambda _: _answers(f"{airflow}/api/v2/version"),
-    )
+    scheduler = start("airflow", "airflow", "--config", str(file), "--home", str(folder / "airflow"), "--port", str(ports["airflow"]))
+    if collect:
+        wait(start("collect", "collect", "--config", str(file)), lambda: _answers(f"http://{collect}/readyz"))
+    dashboard = f"http://{settings.dashboard.listen}"
+    wait(start("dashboard", "dashboard", "--config", str(file)), lambda: _answers(f"{dashboard}/_stcore/health"))
+    wait(scheduler, lambda: _answers(f"{airflow}/api/v2/version"))
     _say_what_to_try(file, dashboard, airflow, simulated=config_path is None)
     if not headless and sys.stdout.isatty():
         typer.launch(dashboard)

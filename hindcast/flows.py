@@ -13,9 +13,10 @@ import pyarrow as pa
 import typer
 
 from hindcast import compact
-from hindcast.asking import AsOption, GroupOption, footer, moment, open_door, principal
+from hindcast.asking import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal
 from hindcast.console import ConfigOption, LakeOption
 from hindcast.output import Format, write_rows
+from warehouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from warehouse.access import Principal
@@ -58,6 +59,7 @@ def flows(
     node: Annotated[Names, typer.Option("--node", help="Node that saw the flow.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what arrives, until Ctrl-C.")] = False,
     output: Annotated[FlowFormat, typer.Option("--output", "-o", help="How to print them.")] = FlowFormat.COMPACT,
+    as_of: AsOfOption = None,
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
@@ -65,6 +67,8 @@ def flows(
     from warehouse.query import FlowFilter
 
     now = datetime.now(UTC)
+    if follow and as_of:
+        raise ConfigError("--follow and --as-of exclude each other: nothing arrives in the past")
     door, who = open_door(config_path, lake_url, "flows"), principal(user, groups)
     wanted = FlowFilter(
         since=moment(since, "--since", now=now),
@@ -79,6 +83,7 @@ def flows(
         ips=tuple(ip or ()),
         ports=tuple(port or ()),
         nodes=tuple(node or ()),
+        as_of=known_at(door, as_of, now=now),
     )
     newest = _print_once(door, who, wanted, last, output, say=not follow)
     while follow:

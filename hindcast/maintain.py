@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from hindcast import removal, upkeep
 from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from warehouse.errors import ConfigError
 
@@ -20,6 +21,15 @@ maintain = typer.Typer(no_args_is_help=True, help="Keep the lake small and fast.
 @maintain.callback()
 def _commands() -> None:
     """Keep the lake small and fast."""
+
+
+maintain.command("retain", epilog="Example: hindcast maintain retain --dry-run")(removal.retain)
+maintain.command(
+    "erase", epilog="Example: hindcast maintain erase --cluster prod-eu-1 --namespace payments --reason 'request 4711' --dry-run"
+)(removal.erase)
+maintain.command("vacuum", epilog="Example: hindcast maintain vacuum --dry-run")(upkeep.vacuum)
+maintain.command("checkpoint", epilog="Example: hindcast maintain checkpoint")(upkeep.checkpoint)
+maintain.command("statistics", epilog="Example: hindcast maintain statistics --output json")(upkeep.statistics)
 
 
 @maintain.command("compact", epilog="Example: hindcast maintain compact --cluster prod-eu-1 --dry-run")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hindcast.asking import AsOption, GroupOption, footer, moment, open_door, principal
+from hindcast.asking import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from warehouse.errors import ConfigError, HindcastError
@@ -33,6 +33,7 @@ def sql(
     until: Annotated[str | None, typer.Option("--until", help="Only flows before this age or time.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="The most rows to print.")] = 10_000,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds after which the query is stopped.")] = 60.0,
+    as_of: AsOfOption = None,
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
@@ -45,7 +46,9 @@ def sql(
     def answer(text: str) -> None:
         now = datetime.now(UTC)
         window = Window(
-            since=moment(since, "--since", now=now) if since else None, until=moment(until, "--until", now=now) if until else None
+            since=moment(since, "--since", now=now) if since else None,
+            until=moment(until, "--until", now=now) if until else None,
+            as_of=known_at(door, as_of, now=now),
         )
         found = door.sql(who, text, window=window, limits=limits)
         write_rows(found.rows, output, file)

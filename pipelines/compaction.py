@@ -33,6 +33,11 @@ SORTED_BY = {
 HOUR = timedelta(hours=1)
 
 
+def guard(cluster: str, day: str) -> str:
+    """What whoever replaces files of a partition commits as, so that no two do at a time."""
+    return f"compact:{cluster}/{day}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One hour of one cluster to be compacted."""
@@ -51,7 +56,7 @@ class Task:
     @property
     def guard(self) -> str:
         """What no two may replace at a time."""
-        return f"compact:{self.cluster}/{self.hour:%Y-%m-%d}"
+        return guard(self.cluster, f"{self.hour:%Y-%m-%d}")
 
     @property
     def prefix(self) -> str:

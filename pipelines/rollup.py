@@ -136,9 +136,9 @@ def seal(lake: Lake, cluster: str, day: datetime) -> None:
     """
     partition = {"cluster": cluster, "date": f"{day:%Y-%m-%d}"}
     for table in ORDER:
-        notes = {begin: SEALED for file in _stored(lake, table, partition) for begin in rollup_notes.notes(file)}
-        if notes:
-            _put(lake, table, partition, None, notes, f"rollup:{cluster}/{day:%Y-%m-%d}")
+        notes = {begin: note for file in _stored(lake, table, partition) for begin, note in rollup_notes.notes(file).items()}
+        if set(notes.values()) - {SEALED}:
+            _put(lake, table, partition, None, dict.fromkeys(notes, SEALED), f"rollup:{cluster}/{day:%Y-%m-%d}")
 
 
 def _sums(lake: Lake, task: Task, paths: tuple[str, ...], hours: list[datetime], settings: config.Rollups) -> dict[str, pa.Table]:

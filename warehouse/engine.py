@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
+from warehouse import time_travel
 from warehouse.errors import QueryError, QueryLimitError
-from warehouse.schema import Table
+from warehouse.schema import FLOWS, Table
+from warehouse.time_travel import AsOf
 
 if TYPE_CHECKING:
     from warehouse.tables import Lake
@@ -38,10 +40,11 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A span of time, [since, until); None is no bound."""
+    """A span of time, [since, until); None is no bound. `as_of` asks for what was known of it then; None for all that is known."""
 
     since: datetime | None = None
     until: datetime | None = None
+    as_of: AsOf | None = None
 
 
 def connect(limits: Limits, *, confined: bool = False) -> duckdb.DuckDBPyConnection:
@@ -62,13 +65,14 @@ def connect(limits: Limits, *, confined: bool = False) -> duckdb.DuckDBPyConnect
 def add_view(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> int:
     """A view named as the table over the files that may hold such rows; gives their number. Raises LakeError."""
     files = files_of(lake, table, window, clusters)
-    add_view_of_files(connection, lake, table, files)
+    add_view_of_files(connection, lake, table, files, as_of=window.as_of)
     return len(files)
 
 
 def files_of(lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> list[str]:
     """The files that may hold a table's rows of the window, which for a version is any time it held. Raises LakeError."""
-    return lake.files(table, clusters=clusters, since=None if table.folded_by else window.since, until=window.until)
+    version = window.as_of.version if window.as_of and table.name == FLOWS.name else None
+    return lake.files(table, clusters=clusters, since=None if table.folded_by else window.since, until=window.until, version=version)
 
 
 def add_view_of_files(
@@ -79,29 +83,47 @@ def add_view_of_files(
     name: str | None = None,
     *,
     as_stored: bool = False,
+    as_of: AsOf | None = None,
 ) -> None:
     """A view, named as the table unless told otherwise, over files of it that `files_of` gave.
 
-    Of a version that is stored with and without its end it has the row with the end, but both `as_stored`.
+    Of a version that is stored with and without its end it has the row with the end, but both `as_stored`. With `as_of` it has
+    what was known then.
     """
     name = name or table.name
     if not files:
         connection.from_arrow(table.schema.empty_table()).create_view(name, replace=True)
     elif lake.is_local:
-        replace_view(connection, name, query_of_files(table, files, as_stored=as_stored))
-    elif table.folded_by and not as_stored:
+        lacking = lake.files_may_lack_columns(table)
+        replace_view(connection, name, query_of_files(table, files, as_stored=as_stored, as_of=as_of, files_may_lack_columns=lacking))
+    elif as_of or (table.folded_by and not as_stored):
         connection.register(f"{name}_files", lake.dataset(table, list(files)))
-        replace_view(connection, name, f"SELECT * FROM {name}_files {_folded(table)}")
+        replace_view(connection, name, _selected(table, f"{name}_files", as_stored=as_stored, as_of=as_of))
     else:
         connection.register(name, lake.dataset(table, list(files)))
 
 
-def query_of_files(table: Table, files: Sequence[str], *, as_stored: bool = False) -> str:
-    """The query for a table's rows in local files of it, one at least; `as_stored` as in add_view_of_files."""
+def query_of_files(
+    table: Table, files: Sequence[str], *, as_stored: bool = False, as_of: AsOf | None = None, files_may_lack_columns: bool = False
+) -> str:
+    """The query for a table's rows in local files of it, one at least; `as_stored` and `as_of` as in add_view_of_files.
+
+    Where columns were added to the table after files were, it takes longer: every file is asked for its columns.
+    """
     listed = ", ".join(literal(file) for file in files)
     types = ", ".join(f"{name}: {'DATE' if name == 'date' else 'VARCHAR'}" for name in table.partition_by)
-    columns = ", ".join(f'"{name}"' for name in table.schema.names)
-    rows = f"SELECT {columns} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}})"
+    by_name = ", union_by_name = true" if files_may_lack_columns else ""
+    source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}}{by_name})"
+    if files_may_lack_columns:  # also a column that none of the files has
+        source = f"({query_of_nothing(table)} UNION ALL BY NAME SELECT * FROM {source})"
+    return _selected(table, source, as_stored=as_stored, as_of=as_of)
+
+
+def _selected(table: Table, source: str, *, as_stored: bool, as_of: AsOf | None) -> str:
+    """The table's columns from a relation that has them."""
+    columns = ", ".join(time_travel.known(table, name, as_of) for name in table.schema.names)
+    condition = time_travel.condition(table, as_of)
+    rows = f"SELECT {columns} FROM {source}" + (f" WHERE {condition}" if condition else "")
     return rows if as_stored else f"{rows} {_folded(table)}"
 
 

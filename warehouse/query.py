@@ -18,18 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from warehouse import access_log as log
-from warehouse import config, confinement, engine, grants, questions, rollup_sql, rollup_views, scoping, sql_workers
+from warehouse import config, confinement, engine, grants, questions, rollup_sql, rollup_views, scoping, sql_workers, time_travel
 from warehouse.access import Grant, Principal, Scope, scope_of
 from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.questions import EdgeScope
 from warehouse.rollup_views import Wanted
-from warehouse.schema import ACCESS_LOG, COVERAGE, DNS_NAMES, EDGES_1H, FLOWS, STRINGS, TABLES, TIMELINE_1M, Table
+from warehouse.schema import ACCESS_LOG, COVERAGE, DNS_NAMES, EDGES_1H, FLOWS, STRINGS, TABLES, TIMELINE_1M, TIMESTAMP, Table
 from warehouse.sql_workers import WORKERS, Ran
 from warehouse.tables import Lake
+from warehouse.time_travel import AsOf
 
 BUCKETS = 60
 LONGEST_ROW = timedelta(days=1)
@@ -58,6 +60,8 @@ class FlowFilter:
     ips: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     nodes: tuple[str, ...] = ()
+    as_of: AsOf | None = None
+    """What was known then; all that is known for None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +221,8 @@ class Door:
         than the principal's rows of the window, 24 h if it has no start. Raises AccessDeniedError, QueryError, LakeError.
         """
         began = time.monotonic()
-        with self._noted(principal, "sql", window, text=text) as (scope, note):
+        said = text if window.as_of is None else f"{text} -- {window.as_of}"
+        with self._noted(principal, "sql", window, text=said) as (scope, note):
             if principal.is_operator:
                 rows, cut, window, files = self._sql_of_operator(text, window, limits)
             else:
@@ -245,6 +250,10 @@ class Door:
             coverage = self._coverage(scope, window, (), rows)
             note.rows = rows.num_rows
         return Answer(rows=rows, cut=False, window=window, coverage=coverage, files=0, seconds=time.monotonic() - began)
+
+    def as_of(self, asked: int | datetime) -> AsOf:
+        """The moment of a version of `flows`, or an instant. Raises QueryError if there is no such version, LakeError."""
+        return time_travel.at_version(self._lake, asked) if isinstance(asked, int) else time_travel.at_instant(asked)
 
     def access_log(self, principal: Principal, window: Window, *, limits: Limits = _USUAL) -> Answer:
         """Who asked what, newest first: all of it for who sees everything, else one's own and who looked at one's namespaces."""
@@ -303,7 +312,7 @@ class Door:
 
     def _ask(self, principal: Principal, question: str, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits) -> Answer:
         began = time.monotonic()
-        window = Window(since=wanted.since, until=wanted.until)
+        window = Window(since=wanted.since, until=wanted.until, as_of=wanted.as_of)
         with self._asked(principal, question, wanted) as (scope, note), engine.connect(limits) as connection:
             files = self._add_views(connection, scope, window, wanted.clusters)
             rows, cut = engine.run(connection, sql, values, limits)
@@ -329,6 +338,8 @@ class Door:
         more: Mapping[str, Window] | None = None,
     ) -> Answer:
         """Ask a rollup, over the view `visible_<table>` of the window and those named in `more` of other windows."""
+        if wanted.as_of is not None:
+            raise QueryError(f"{table.name} does not say when the lake learned of a flow, so it has no answer as of a moment: ask flows")
         began = time.monotonic()
         windows = {f"visible_{table.name}": Window(since=wanted.since, until=wanted.until), **(more or {})}
         fewer = Wanted(clusters=wanted.clusters, namespaces=wanted.namespaces)
@@ -371,7 +382,7 @@ class Door:
                 engine.add_view(connection, self._lake, table, window)
             if not text.lstrip().upper().startswith("EXPLAIN"):
                 asked = engine.asked_window(connection, text, FLOWS)
-                window = Window(since=asked.since or window.since, until=asked.until or window.until)
+                window = replace(window, since=asked.since or window.since, until=asked.until or window.until)
             files = engine.add_view(connection, self._lake, FLOWS, window)
             rows, cut = engine.run(connection, text, (), limits)
         return rows, cut, window, files
@@ -388,10 +399,13 @@ class Door:
         def query(table: Table, within: Window) -> str:
             files = engine.files_of(self._lake, table, within)
             counted.update(files=len(files), window=within)
-            return engine.query_of_files(table, files) if files else engine.query_of_nothing(table)
+            if not files:
+                return engine.query_of_nothing(table)
+            lacking = self._lake.files_may_lack_columns(table)
+            return engine.query_of_files(table, files, as_of=within.as_of, files_may_lack_columns=lacking)
 
         def asked(by_text: Window) -> str:
-            return query(FLOWS, Window(since=by_text.since or window.since, until=by_text.until or window.until))
+            return query(FLOWS, replace(window, since=by_text.since or window.since, until=by_text.until or window.until))
 
         views = {table.name: query(table, window) for table in TABLES.values()}
         folder = Path(self._lake.address(FLOWS)).parent
@@ -403,7 +417,7 @@ class Door:
         self, principal: Principal, scope: Scope, text: str, window: Window, limits: Limits, cancelled: threading.Event | None
     ) -> tuple[Ran, Window, int]:
         since = window.since or datetime.now(UTC) - timedelta(days=1)
-        window = Window(since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0), until=window.until)
+        window = replace(window, since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
         offered = [table for table in TABLES.values() if scope.everything or scoping.is_shared(table) or table is ACCESS_LOG]
         named = [table for table in offered if re.search(rf"\b{table.name}\b", text, re.IGNORECASE)]
         with ExitStack() as opened:
@@ -463,6 +477,8 @@ class Door:
     def _ledger_rows(self, scope: Scope, window: Window, clusters: Sequence[str]) -> pa.Table:
         margin = _with_margin(window)
         rows = self._lake.read(COVERAGE, None, clusters or None, margin.since, margin.until)
+        if window.as_of is not None:
+            rows = rows.filter(pc.field("recorded").is_null() | (pc.field("recorded") <= pa.scalar(window.as_of.instant, TIMESTAMP)))
         seen = {cluster: scope.sees_cluster(cluster) for cluster in rows.column("cluster").unique().to_pylist()}
         return rows.filter(pa.array([seen[cluster] for cluster in rows.column("cluster").to_pylist()], pa.bool_()))
 
@@ -475,7 +491,7 @@ def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:
 def _as_text(wanted: FlowFilter) -> str | None:
     """The conditions as JSON, for the access log; None without any."""
     told = {name: value for name, value in asdict(wanted).items() if value and name not in ("since", "until")}
-    return json.dumps(told) if told else None
+    return json.dumps(told, default=str) if told else None
 
 
 def _conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
@@ -506,7 +522,7 @@ def _conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
 
 
 def _with_margin(window: Window) -> Window:
-    return Window(since=window.since and window.since - LONGEST_ROW, until=window.until)
+    return replace(window, since=window.since and window.since - LONGEST_ROW)
 
 
 def _any(parts: Sequence[str]) -> str:

@@ -55,7 +55,7 @@ _SIDES = ("source", "destination")
 
 def on_timeline(wanted: FlowFilter) -> bool:
     """Whether timeline_1m can answer for the filter."""
-    return not (wanted.pods or wanted.ips or wanted.ports or wanted.nodes)
+    return not (wanted.pods or wanted.ips or wanted.ports or wanted.nodes or wanted.as_of)
 
 
 def bucket_width(since: datetime, until: datetime, buckets: int) -> timedelta:

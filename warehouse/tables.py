@@ -6,10 +6,11 @@ A `Lake` may be shared by threads.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,7 +24,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
-from warehouse import config, files
+from warehouse import config, evolution, files
 from warehouse.errors import CommitConflictError, LakeError
 from warehouse.files import DataFile, StoredFile
 from warehouse.schema import TABLES, Table
@@ -45,9 +46,10 @@ class Lake:
 
     @classmethod
     def open(cls, settings: config.Lake) -> Lake:
-        """Open the lake, creating tables that are not there yet; safe to do in several processes at once.
+        """Open the lake, creating tables and columns that are not there yet; safe to do in several processes at once.
 
-        Raises LakeError naming table and address, ConfigError if an option names an environment variable that is not set.
+        Raises LakeError naming table and address, also for a table of a newer Hindcast, and ConfigError if an option names
+        an environment variable that is not set.
         """
         options = {
             name: config.read_secret(None, value.removeprefix("env:")) if value.startswith("env:") else value
@@ -118,6 +120,7 @@ class Lake:
         guard: str,
         whole: Mapping[str, str] | None = None,
         data_change: bool = False,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Put files in the place of others; readers see the one or the other, appends go on meanwhile.
 
@@ -137,14 +140,17 @@ class Lake:
                 if not {file.path for file in old} <= stored or not there <= {file.path for file in old}:
                     raise CommitConflictError(f"table {table.name} at {self.address(table)}: {guard} was replaced by another process")
                 # From here to the commit deltalake itself refuses whoever else commits as the same guard.
-                properties = CommitProperties(app_transactions=[Transaction(guard, handle.version())])
+                properties = CommitProperties(custom_metadata=dict(metadata or {}), app_transactions=[Transaction(guard, handle.version())])
                 handle.create_write_transaction(
                     [*removed, *added], "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
                 )
             except BaseException as error:
-                committed = self._is_committed(table, new)
+                # Where nothing is put in their place, that they are gone tells as much, unless another took them.
+                committed = self._is_committed(table, new) if new else self._is_committed(table, old) is False
                 if committed is False:
                     files.delete_files(self._filesystems[table.name], [file.path for file in new])
+                if not new and isinstance(error, CommitFailedError):
+                    committed = False
                 if isinstance(error, CommitConflictError) or not isinstance(error, _FAILURES):
                     raise
                 if committed:
@@ -177,6 +183,42 @@ class Lake:
             for path, size, rows, first, last, *values in zip(*columns, *bounds, *keys, strict=True)
         ]
 
+    def vacuum(self, table: Table, *, older_than: timedelta, dry_run: bool) -> dict[str, int]:
+        """Delete files that no reader can want: out of the table, or never in it, for longer than `older_than` (whole hours, at least one).
+
+        Gives their paths below the table's folder, with their sizes in bytes; with `dry_run` they stay. Raises LakeError,
+        ValueError for less than an hour.
+        """
+        hours = -(-older_than // timedelta(hours=1))
+        if older_than < timedelta(hours=1):
+            raise ValueError(f"a vacuum after {older_than} could take files from under a reader or a writer: give an hour at least")
+        with self._lock:
+            try:
+                handle = self._newest(table)
+                # First on paper: a vacuum writes two commits even when it finds nothing, and finds what others deleted before.
+                found = handle.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True)
+                told = self._filesystems[table.name].get_file_info([unquote(path) for path in found])
+                told = [info for info in told if info.type == pafs.FileType.File]
+                if told and not dry_run:
+                    handle.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+            except _FAILURES as error:
+                raise self._error(table, "cannot be vacuumed", error) from error
+        return {info.path: info.size for info in told}
+
+    def checkpoint(self, table: Table) -> int:
+        """Write the log's state in one file, so that opening is fast, and delete log entries past their time; gives the version.
+
+        Raises LakeError.
+        """
+        with self._lock:
+            try:
+                handle = self._newest(table)
+                handle.create_checkpoint()
+                handle.cleanup_metadata()
+                return handle.version()
+            except _FAILURES as error:
+                raise self._error(table, "cannot be checkpointed", error) from error
+
     def transaction_version(self, table: Table, app_id: str) -> int | None:
         """The version `app_id` committed last, None if it never did. Raises LakeError."""
         with self._lock:
@@ -205,13 +247,48 @@ class Lake:
                 raise self._error(table, "cannot be read", error) from error
 
     def files(
-        self, table: Table, *, clusters: Iterable[str] | None = None, since: datetime | None = None, until: datetime | None = None
+        self,
+        table: Table,
+        *,
+        clusters: Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        version: int | None = None,
     ) -> list[str]:
         """Absolute paths (or URLs) of the files that may hold rows of these clusters with `since` <= time < `until`.
 
-        Time is `time` in flows and `from` in coverage; None means no limit. Raises LakeError, ValueError for naive times.
+        Time is `time` in flows and `from` in coverage; None means no limit. `version` asks for the files of an earlier version
+        of the table. Raises LakeError, ValueError for naive times.
         """
-        return [f"{self.address(table)}/{path}" for path in self._pruned(table, clusters, since, until)]
+        return [f"{self.address(table)}/{path}" for path in self._pruned(table, clusters, since, until, version)]
+
+    def version(self, table: Table) -> int:
+        """The table's newest version. Raises LakeError."""
+        with self._lock:
+            try:
+                return self._newest(table).version()
+            except _FAILURES as error:
+                raise self._error(table, "cannot be read", error) from error
+
+    def commit_time(self, table: Table, version: int) -> datetime:
+        """When a version was committed. Raises LakeError."""
+        try:
+            # deltalake's history gives entries of other versions where this one's has expired.
+            with self._filesystems[table.name].open_input_file(f"_delta_log/{version:020}.json") as entry:
+                actions = [json.loads(line) for line in entry.read().splitlines()]
+            (told,) = (action["commitInfo"] for action in actions if "commitInfo" in action)
+            return datetime.fromtimestamp(told["timestamp"] / 1000, UTC)
+        except (*_FAILURES, KeyError) as error:
+            raise self._error(table, f"has no version {version} in its log, or no longer", error) from error
+
+    def has_files_of(self, table: Table, version: int) -> bool:
+        """Whether vacuum has left every file of an earlier version. Raises LakeError."""
+        try:
+            still = set(self._stored(table)["path"].to_pylist())
+            left = [path for path in self._stored(table, version)["path"].to_pylist() if path not in still]
+            return all(info.type == pafs.FileType.File for info in self._filesystems[table.name].get_file_info(left))
+        except _FAILURES as error:
+            raise self._error(table, f"cannot be read at version {version}", error) from error
 
     def read(
         self,
@@ -260,6 +337,11 @@ class Lake:
             raise self._error(table, "cannot be read", error) from error
         return sorted(name for name in found if name is not None)
 
+    def files_may_lack_columns(self, table: Table) -> bool:
+        """Whether columns were added to the table after files were, so that some files have fewer than its schema."""
+        with self._lock:
+            return evolution.files_may_lack_columns(self._tables[table.name])
+
     @property
     def is_local(self) -> bool:
         """Whether the tables are folders of this machine."""
@@ -304,10 +386,13 @@ class Lake:
                         partition_by=list(table.partition_by),
                         name=table.name,
                         description=table.doc,
-                        configuration=PROPERTIES,
+                        configuration=PROPERTIES | evolution.properties(table),
                         storage_options=self._options,
+                        raise_if_key_not_exists=False,
                     )
-                self._tables[table.name] = DeltaTable(address, storage_options=self._options)
+                handle = DeltaTable(address, storage_options=self._options)
+                evolution.bring_up_to_date(handle, table, where=address)
+                self._tables[table.name] = handle
                 if "://" in address:
                     self._filesystems[table.name] = pafs.PyFileSystem(DeltaStorageHandler(address, self._options))
                 else:
@@ -330,7 +415,7 @@ class Lake:
                     f"table {table.name} at {self.address(table)}: {app_id} has committed version {last}, so {version} is refused"
                 )
 
-    def _is_committed(self, table: Table, data_files: Sequence[DataFile]) -> bool | None:
+    def _is_committed(self, table: Table, data_files: Sequence[DataFile | StoredFile]) -> bool | None:
         """Whether the files are in the log after all; None if that cannot be told."""
         try:
             stored = set(self._stored(table)["path"].to_pylist())
@@ -338,17 +423,23 @@ class Lake:
             return None
         return any(file.path in stored for file in data_files)
 
-    def _stored(self, table: Table) -> pa.Table:
-        """The log's add actions, one row a file, with decoded paths."""
+    def _at(self, table: Table, version: int) -> DeltaTable:
+        return DeltaTable(self.address(table), version=version, storage_options=self._options)
+
+    def _stored(self, table: Table, version: int | None = None) -> pa.Table:
+        """The log's add actions, one row a file, with decoded paths; of the newest version or an earlier one."""
         with self._lock:
-            actions = pa.table(self._newest(table).get_add_actions(flatten=True))
+            handle = self._newest(table) if version is None else self._at(table, version)
+            actions = pa.table(handle.get_add_actions(flatten=True))
         paths = pa.array([unquote(path) for path in actions["path"].to_pylist()], pa.string())
         return actions.set_column(actions.schema.get_field_index("path"), "path", paths)
 
-    def _pruned(self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None) -> list[str]:
+    def _pruned(
+        self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None, version: int | None = None
+    ) -> list[str]:
         """Paths, below the table's folder, of the files that may hold such rows; an unknown bound never excludes a file."""
         try:
-            stored = self._stored(table)
+            stored = self._stored(table, version)
         except _FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
         return files.prune(table, stored, None if clusters is None else set(clusters), since, until)

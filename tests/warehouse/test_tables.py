@@ -141,7 +141,7 @@ def test_opening_at_once_in_many_handles_creates_the_tables_once(tmp_path: Path)
     for table in TABLES.values():
         made = DeltaTable(lakes[0].address(table))
         assert made.metadata().partition_columns == list(table.partition_by)
-        assert made.metadata().configuration == {"delta.checkpointInterval": "100"}
+        assert made.metadata().configuration == {"delta.checkpointInterval": "100", "hindcast.schemaVersion": str(table.version)}
 
 
 def test_empty_rows_write_no_file_and_their_commit_still_counts(tmp_path: Path) -> None:

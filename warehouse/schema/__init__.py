@@ -17,7 +17,7 @@ from warehouse.schema.configuration import (
     WORKLOADS,
 )
 from warehouse.schema.coverage import COVERAGE
-from warehouse.schema.findings import FINDINGS
+from warehouse.schema.findings import ERASURES, FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
 from warehouse.schema.posture import DRIFT, POLICY_CHANGES, POSTURE
@@ -36,6 +36,7 @@ __all__ = [
     "DNS_NAMES",
     "DRIFT",
     "EDGES_1H",
+    "ERASURES",
     "FINDINGS",
     "FLOWS",
     "HEADERS",

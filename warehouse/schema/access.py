@@ -26,4 +26,5 @@ ACCESS_LOG = Table(
         column("seconds", pa.float64(), "How long it took", unit="s"),
     ),
     partition_by=("date",),
+    recorded='"time"',
 )

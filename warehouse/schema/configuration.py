@@ -61,6 +61,8 @@ def _versions(name: str, doc: str) -> Table:
         partition_by=("cluster",),
         time_column="valid_from",
         folded_by=("cluster", "kind", "namespace", "name", "valid_from"),
+        recorded="recorded",
+        ends=("valid_to", "ended_recorded", "valid_to_source", "ended_how", "ended_by"),
     )
 
 
@@ -111,4 +113,5 @@ CONFIG_COVERAGE = Table(
     ),
     partition_by=("cluster", "date"),
     time_column="from",
+    recorded='coalesce(recorded, "to")',
 )

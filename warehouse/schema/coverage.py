@@ -36,4 +36,5 @@ COVERAGE = Table(
     ),
     partition_by=("cluster", "date"),
     time_column="from",
+    recorded='coalesce(recorded, "to")',
 )

@@ -6,6 +6,9 @@ import pyarrow as pa
 
 from warehouse.schema.model import TIMESTAMP, Table, column, partition_columns
 
+ERASURES = ("erasure_begun", "erased")
+"""Kinds that say a namespace's history was taken out, when the first row was about to go and when all had gone."""
+
 FINDINGS = Table(
     name="findings",
     doc="What pipelines found that people should look at: one row each time it is found.",
@@ -21,4 +24,5 @@ FINDINGS = Table(
         column("source", pa.string(), "What found it: the command or DAG"),
     ),
     partition_by=("cluster", "date"),
+    recorded='"time"',
 )

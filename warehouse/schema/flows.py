@@ -162,4 +162,5 @@ FLOWS = Table(
     doc="One row a Hubble flow, flattened. A zero number, empty text or false that Hubble did not send is null here.",
     columns=(*partition_columns(), *_PRUNING, *_DETAILS),
     partition_by=("cluster", "date"),
+    recorded='"time" + to_milliseconds(coalesce(recorded_lag_ms, 0))',
 )

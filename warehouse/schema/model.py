@@ -39,6 +39,12 @@ class Table:
     """How much time a row stands for, from its `time_column` on; 0 for a moment."""
     folded_by: tuple[str, ...] = ()
     """Columns that name a version, in tables where its row is appended again when it ends: the one with an end counts."""
+    recorded: str = ""
+    """When the lake learned of a row, as an SQL expression over its columns; empty where rows do not say."""
+    ends: tuple[str, ...] = ()
+    """Columns that tell of a row's end, which the lake learned of at its `ended_recorded`."""
+    version: int = 1
+    """Of the schema: to be raised with each column that is added, so that an older Hindcast leaves the table alone."""
 
     @property
     def schema(self) -> pa.Schema:

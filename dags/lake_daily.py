@@ -1,0 +1,116 @@
+"""The DAG `lake_daily`: a run a day; rows leave that have had their time, then files that nobody needs, then the logs are tidied."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import Asset, CronPartitionTimetable, dag, task
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from dags.alerts import FailureAlert, late
+
+DAY = Asset(name="hindcast_lake_day", uri="hindcast://lake/day")
+"""Told of once a run, with the day as partition key and the tables' statistics."""
+
+DOC = """
+### The lake, every day
+
+Each run is named by the day that has ended (`2026-03-02`, UTC).
+
+- **retain**, a task for each cluster: rows older than the configuration's `retention` keeps them leave their tables; legal
+  holds win. By hand: `hindcast maintain retain`, with `--dry-run` to see first.
+- **vacuum**: files that left the tables longer than `retention.vacuum_after` ago are deleted, and what crashes left behind.
+  By hand: `hindcast maintain vacuum`.
+- **checkpoint**: each table's log becomes one file, so that the lake opens fast. By hand: `hindcast maintain checkpoint`.
+- **statistics**: files, rows and bytes of each table are published with the asset `hindcast_lake_day`. By hand:
+  `hindcast maintain statistics`.
+
+**Safe to run again**, also beside collectors, compaction and people who ask. **When it fails** (four tries) or has not ended
+after six hours, a finding is written and the webhook of `alerts` is told.
+
+**Owner:** platform.
+"""
+
+
+@dag(
+    schedule=CronPartitionTimetable("40 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    tags=["hindcast", "lake"],
+    doc_md=DOC,
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(hours=6), callback=SyncCallback(late), name="lake_daily"
+    ),
+    default_args={
+        "owner": "platform",
+        "retries": 3,
+        "retry_delay": timedelta(minutes=2),
+        "retry_exponential_backoff": True,
+        "execution_timeout": timedelta(hours=3),
+        "on_failure_callback": [FailureAlert()],
+    },
+)
+def lake_daily() -> None:
+    """Retain, vacuum, checkpoint, tell."""
+
+    @task
+    def clusters() -> list[str]:
+        """The clusters with rows that may have had their time."""
+        from pipelines.retention import due
+        from warehouse.config import load_config
+        from warehouse.tables import Lake
+
+        settings = load_config()
+        return sorted({one.cluster for one in due(Lake.open(settings.lake), settings.retention, now=datetime.now(UTC))})
+
+    @task(max_active_tis_per_dagrun=2, map_index_template="{{ task.op_kwargs['cluster'] }}")
+    def retain(cluster: str) -> dict[str, int]:
+        """Take out a cluster's rows that have had their time; gives how many, and how many are held."""
+        from pipelines.retention import retain
+        from warehouse.config import load_config
+        from warehouse.tables import Lake
+
+        settings = load_config()
+        done = retain(Lake.open(settings.lake), settings.retention, now=datetime.now(UTC), clusters=frozenset([cluster]))
+        return {"rows": sum(one.rows for one in done), "held": sum(one.held for one in done)}
+
+    @task
+    def vacuum() -> dict[str, int]:
+        """Delete files that nobody needs; gives how many, and their bytes."""
+        from pipelines.upkeep import vacuum
+        from warehouse.config import load_config
+        from warehouse.tables import Lake
+
+        settings = load_config()
+        done = vacuum(Lake.open(settings.lake), older_than=settings.retention.vacuum_after)
+        return {"files": sum(one.files for one in done), "bytes": sum(one.bytes for one in done)}
+
+    @task
+    def checkpoint() -> dict[str, int]:
+        """Write each table's log as one file; gives their versions."""
+        from pipelines.upkeep import checkpoint
+        from warehouse.config import load_config
+        from warehouse.tables import Lake
+
+        return checkpoint(Lake.open(load_config().lake))
+
+    @task(outlets=[DAY])
+    def statistics(**context: Any) -> None:
+        """Tell what the tables amount to."""
+        from pipelines.upkeep import statistics
+        from warehouse.config import load_config
+        from warehouse.tables import Lake
+
+        told = statistics(Lake.open(load_config().lake))
+        tables = {one.table: {"files": one.files, "rows": one.rows, "bytes": one.bytes} for one in told}
+        context["outlet_events"][DAY].extra = {"day": context.get("partition_key"), "tables": tables}
+
+    # A cluster whose retention fails must not keep the disk from being cleared: the two go beside each other.
+    retain.expand(cluster=clusters())
+    vacuum() >> checkpoint() >> statistics()
+
+
+lake_daily()

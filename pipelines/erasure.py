@@ -1,0 +1,180 @@
+"""Erasure: a namespace's history taken out of flows and rollups on request, with a finding that tells of it.
+
+A row goes if either side of it is the namespace, whoever owns the other. Docs/retention.md says what that costs whom. Holds
+win. Running it again after a crash finishes it.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines import findings, removal
+from pipelines.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name
+from warehouse import config
+from warehouse.files import StoredFile
+from warehouse.schema import ERASURES, TABLES, TIMESTAMP, Table
+from warehouse.tables import Lake
+
+TABLE_NAMES = ("flows", "edges_1h", "timeline_1m", "label_sets", "dns_names")
+"""What is erased from. Findings, the ledger and the configuration's history tell of the platform, and stay."""
+BEGUN, DONE = ERASURES
+"""Kinds of the findings: one before the first row goes, so that no crash can hide it, one when all have gone."""
+SOURCE = "hindcast maintain erase"
+_LABEL = "k8s:io.kubernetes.pod.namespace="
+_SERVICES = ("source_service_namespace", "destination_service_namespace")
+_LABELS = ("source_labels", "destination_labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Whose history is to go."""
+
+    cluster: str
+    namespace: str
+    since: datetime | None = None
+    until: datetime | None = None
+    """End of the window, exclusive; the moment of asking when absent."""
+    reason: str
+    asked_by: str = ""
+    """Who asked; the user who runs it when empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """Rows of a table that name a namespace in either side, within the request's window."""
+
+    table: Table
+    request: Request
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The time, and whatever names a side's namespace."""
+        wanted = (self.table.time_column, *NAMESPACE_COLUMNS, *_SERVICES, *_LABELS)
+        return [name for name in wanted if name in self.table.schema.names]
+
+    def mask(self, rows: pa.Table) -> Mask:
+        """True for each row that names it."""
+        named = np.zeros(rows.num_rows, bool)
+        for name in (*NAMESPACE_COLUMNS, *_SERVICES):
+            if name in rows.column_names:
+                named |= each_name(rows[name], lambda text: text == self.request.namespace, none=False)
+        for name in _LABELS:
+            if name in rows.column_names:
+                named |= _holds_text(rows[name], _LABEL + self.request.namespace)
+        return named & self._inside(rows)
+
+    def _inside(self, rows: pa.Table) -> Mask:
+        begin = rows[self.table.time_column].cast(TIMESTAMP)
+        inside = np.ones(rows.num_rows, bool)
+        if self.request.since is not None:
+            # A row of a rollup speaks of the time that follows.
+            span = self.table.row_span
+            since = self.request.since - span + timedelta(microseconds=1) if span else self.request.since
+            inside &= pc.greater_equal(begin, pa.scalar(since, TIMESTAMP)).to_numpy()
+        if self.request.until is not None:
+            inside &= pc.less(begin, pa.scalar(self.request.until, TIMESTAMP)).to_numpy()
+        return inside
+
+
+def erase(
+    lake: Lake,
+    request: Request,
+    holds: Sequence[config.Hold],
+    *,
+    now: datetime,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
+) -> list[Removal]:
+    """Take the rows out and leave the findings; gives what went or, with `dry_run`, would go. Raises LakeError.
+
+    `progress` is told how many partitions are done, of how many.
+    """
+    request = replace(request, until=min(request.until or now, now), asked_by=request.asked_by or getpass.getuser())
+    selections = [Named(table=TABLES[name], request=request) for name in TABLE_NAMES if name in TABLES]
+    planned = [(selection, found) for selection in selections for found in _find(lake, selection, holds)]
+    if dry_run or not any(found.rows for _, found in planned):
+        return [found for _, found in planned]
+    _leave_finding(lake, request, BEGUN, [found for _, found in planned], now)
+    done: list[Removal] = []
+    for number, (selection, found) in enumerate(planned):
+
+        def current(selection: Named = selection, found: Removal = found) -> list[Removal]:
+            return [one for one in _find(lake, selection, holds) if (one.cluster, one.day) == (found.cluster, found.day)]
+
+        gone = removal.remove(lake, found, selection, holds, why="erasure", again=current)
+        if gone:
+            done.append(gone)
+        progress(number + 1, len(planned))
+    # A collector may have stored flows of the window since: they are few, and go the same way.
+    for selection in selections:
+        for found in _find(lake, selection, holds):
+            gone = removal.remove(lake, found, selection, holds, why="erasure", again=lambda: [])
+            if gone and gone.rows:
+                done.append(gone)
+    _leave_finding(lake, request, DONE, done, max(now, datetime.now(UTC)))
+    return done
+
+
+def _find(lake: Lake, selection: Named, holds: Sequence[config.Hold]) -> list[Removal]:
+    request = selection.request
+    files = [file for file in lake.contents(selection.table) if file.partition["cluster"] == request.cluster and _in_reach(file, request)]
+    return removal.find(lake, selection.table, selection, holds, files)
+
+
+def _in_reach(file: StoredFile, request: Request) -> bool:
+    day = date.fromisoformat(file.partition["date"])
+    begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    after = request.since is None or begin + timedelta(days=1) > request.since
+    return after and (request.until is None or begin < request.until)
+
+
+def _holds_text(lists: pa.ChunkedArray, text: str) -> Mask:
+    """True for each list that holds a text."""
+    found = np.zeros(len(lists), bool)
+    whole = lists.combine_chunks()
+    hits = pc.equal(pc.list_flatten(whole), text).fill_null(False).to_numpy(zero_copy_only=False)
+    found[pc.list_parent_indices(whole).to_numpy()[hits]] = True
+    return found
+
+
+def _leave_finding(lake: Lake, request: Request, kind: str, removals: Sequence[Removal], now: datetime) -> None:
+    rows: dict[str, int] = {}
+    held: dict[str, int] = {}
+    for one in removals:
+        rows[one.table.name] = rows.get(one.table.name, 0) + one.rows
+        held[one.table.name] = held.get(one.table.name, 0) + one.held
+    window = f"from {_said(request.since) or 'the beginning'} until {_said(request.until)}"
+    told = f"{sum(rows.values()):,} rows" + (f", {sum(held.values()):,} more are held" if any(held.values()) else "")
+    verb = "was erased" if kind == DONE else "is being erased"
+    detail: dict[str, Any] = {
+        "since": _said(request.since),
+        "until": _said(request.until),
+        "reason": request.reason,
+        "asked_by": request.asked_by,
+        "rows": rows,
+        "held": held,
+    }
+    findings.record(
+        lake,
+        cluster=request.cluster,
+        namespace=request.namespace,
+        subject=f"namespace/{request.namespace}",
+        kind=kind,
+        severity="info",
+        summary=f"the history of {request.namespace} {window} {verb} on request: {told}",
+        detail=detail,
+        source=SOURCE,
+        now=now,
+    )
+
+
+def _said(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,267 @@
+"""Rows taken out of the lake's tables: whole files leave the table, others are written again without the rows.
+
+Which rows go is the caller's (retention, erasure); what a hold keeps is decided here, so that none of them can get past it.
+Files leave the disk only by vacuum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.compaction import guard
+from pipelines.findings import FLEET
+from warehouse import access, config
+from warehouse.errors import CommitConflictError, LakeError
+from warehouse.files import StoredFile
+from warehouse.schema import ROLLUPS, TIMESTAMP, Table
+from warehouse.tables import Lake
+
+SLICE_ROWS = 400_000
+"""Rows that are held in memory at once where a file is written again."""
+NAMESPACE_COLUMNS = ("source_namespace", "destination_namespace", "namespace", "peer_namespace")
+"""What a row's namespaces are read from, in any table."""
+_UNIQUE_NAME = len("00000000-0000-0000-0000-000000000000.parquet")
+_TRIES = 4
+Mask = npt.NDArray[np.bool_]
+
+
+class Selection(Protocol):
+    """Rows of a table that are to go."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Columns that `mask` reads; without any, every row goes."""
+
+    def mask(self, rows: pa.Table) -> Mask:
+        """True for each row that goes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """What goes of one partition."""
+
+    table: Table
+    cluster: str
+    day: date
+    whole: tuple[StoredFile, ...] = ()
+    """Files all of whose rows go."""
+    partly: tuple[StoredFile, ...] = ()
+    """Files that are written again without the rows."""
+    rows: int = 0
+    held: int = 0
+    """Rows that would go, but for a hold."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files that leave the table."""
+        return sum(file.size for file in (*self.whole, *self.partly))
+
+
+def find(lake: Lake, table: Table, selection: Selection, holds: Iterable[config.Hold], files: Sequence[StoredFile]) -> list[Removal]:
+    """What of these files would go, a removal a partition, oldest first. Raises LakeError."""
+    partitions: dict[tuple[date, str], list[StoredFile]] = {}
+    for file in files:
+        partitions.setdefault(partition_of(file), []).append(file)
+    found = []
+    for (day, cluster), listed in sorted(partitions.items(), key=lambda item: item[0]):
+        here = Holds(holds, table, cluster, day)
+        removal = _Found(table=table, cluster=cluster, day=day)
+        for file in listed:
+            removal.add(file, *_count(lake, table, selection, here, file))
+        if removal.rows or removal.held:
+            found.append(removal.done())
+    return found
+
+
+def remove(
+    lake: Lake, removal: Removal, selection: Selection, holds: Sequence[config.Hold], *, why: str, again: Callable[[], list[Removal]]
+) -> Removal | None:
+    """Take the rows out in one commit; gives what went, None if another process left nothing to do.
+
+    If another replaces the partition's files meanwhile, `again` has to say what is to go now. Raises LakeError.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        table, cluster = removal.table, removal.cluster
+        here = Holds(holds, table, cluster, removal.day)
+        kept = [data for file in removal.partly for data in _write_kept(lake, table, selection, here, file)]
+        old = [*removal.whole, *removal.partly]
+        if not old:
+            return removal
+        try:
+            # Without data_change: an append that meets one fails and has to be tried again, and collectors come first.
+            lake.replace(table, old, kept, guard=_guard(removal), metadata={"hindcast.removal": why})
+            return removal
+        except CommitConflictError:
+            if not tries_left:
+                raise
+        current = [one for one in again() if (one.cluster, one.day) == (removal.cluster, removal.day)]
+        if not current:
+            return None
+        removal = current[0]
+    raise AssertionError("unreachable")
+
+
+def _guard(removal: Removal) -> str:
+    """As whoever else replaces files of the partition commits: compaction, or the rollup."""
+    day = removal.day.isoformat()
+    return f"rollup:{removal.cluster}/{day}" if removal.table in ROLLUPS else guard(removal.cluster, day)
+
+
+class Holds:
+    """The holds that touch one partition."""
+
+    def __init__(self, holds: Iterable[config.Hold], table: Table, cluster: str, day: date) -> None:
+        begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        end = begin + timedelta(days=1)
+        # A row of the ledger may reach a day beyond its partition's.
+        reach = end + timedelta(days=1) if "to" in table.schema.names else end
+        self._table = table
+        self._named = [name for name in NAMESPACE_COLUMNS if name in table.schema.names]
+        self._holds = [
+            hold
+            for hold in holds
+            if matches(hold.cluster, cluster) and (hold.until is None or hold.until > begin) and (hold.since is None or hold.since < reach)
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._holds)
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that `mask` reads; none without holds."""
+        if not self._holds:
+            return []
+        reach = ["to"] if "to" in self._table.schema.names else []
+        return [*self._named, self._table.time_column, *reach]
+
+    def mask(self, rows: pa.Table) -> Mask:
+        """True for each row that is held."""
+        held = np.zeros(rows.num_rows, bool)
+        if not self._holds:
+            return held
+        begin = _microseconds(rows[self._table.time_column])
+        end = _microseconds(rows["to"]) if "to" in rows.column_names else begin + self._table.row_span // _MICROSECOND
+        for hold in self._holds:
+            inside = np.ones(rows.num_rows, bool)
+            if hold.since is not None:
+                since = _us(hold.since)
+                inside &= (begin >= since) | (end > since)
+            if hold.until is not None:
+                inside &= begin < _us(hold.until)
+            if hold.namespace != "*" and self._named:
+                named = np.zeros(rows.num_rows, bool)
+                for name in self._named:
+                    named |= each_name(rows[name], lambda text, hold=hold: matches(hold.namespace, text), none=False)  # type: ignore[misc]
+                inside &= named
+            held |= inside
+        return held
+
+
+def partition_of(file: StoredFile) -> tuple[date, str]:
+    """The day and the cluster of a file; a table without clusters is the whole fleet's."""
+    return date.fromisoformat(file.partition["date"]), file.partition.get("cluster", FLEET)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name that may hold * and ? means this one."""
+    return fnmatchcase(name, access.glob(pattern))
+
+
+def each_name(column: pa.ChunkedArray, says: Callable[[str], bool], *, none: bool) -> Mask:
+    """What `says` says of each name of a column, asked once a distinct name; `none` for nulls."""
+    encoded = pc.dictionary_encode(column.combine_chunks())
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    told = np.array([*(says(name) if name is not None else none for name in encoded.dictionary.to_pylist()), none], bool)
+    codes: npt.NDArray[np.int64] = encoded.indices.cast(pa.int64()).fill_null(len(told) - 1).to_numpy(zero_copy_only=False)
+    answer: Mask = told[codes]
+    return answer
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """A removal in the making."""
+
+    table: Table
+    cluster: str
+    day: date
+    whole: list[StoredFile] = field(default_factory=list)
+    partly: list[StoredFile] = field(default_factory=list)
+    rows: int = 0
+    held: int = 0
+
+    def add(self, file: StoredFile, going: int, held: int) -> None:
+        self.rows += going
+        self.held += held
+        if going:
+            (self.whole if going == file.rows else self.partly).append(file)
+
+    def done(self) -> Removal:
+        return Removal(
+            table=self.table,
+            cluster=self.cluster,
+            day=self.day,
+            whole=tuple(self.whole),
+            partly=tuple(self.partly),
+            rows=self.rows,
+            held=self.held,
+        )
+
+
+def _count(lake: Lake, table: Table, selection: Selection, holds: Holds, file: StoredFile) -> tuple[int, int]:
+    """How many rows of a file go, and how many more would without the holds."""
+    columns = dict.fromkeys([*selection.columns, *holds.columns])
+    if not columns:
+        return file.rows, 0
+    going = held = 0
+    for rows in _batches(lake, table, file, list(columns)):
+        wanted = selection.mask(rows)
+        kept = wanted & holds.mask(rows)
+        going += int((wanted & ~kept).sum())
+        held += int(kept.sum())
+    return going, held
+
+
+def _write_kept(lake: Lake, table: Table, selection: Selection, holds: Holds, file: StoredFile) -> Iterator:  # type: ignore[type-arg]
+    """Write the rows of a file that stay, in their order and under the same kind of name, a slice at a time."""
+    prefix = file.name[:-_UNIQUE_NAME]
+    waiting: list[pa.Table] = []
+    for rows in _batches(lake, table, file, table.schema.names):
+        stays = ~(selection.mask(rows) & ~holds.mask(rows))
+        waiting.append(rows.filter(pa.array(stays)))
+        if sum(part.num_rows for part in waiting) >= SLICE_ROWS:
+            yield from lake.write_files(table, pa.concat_tables(waiting), prefix=prefix)
+            waiting = []
+    if waiting:
+        yield from lake.write_files(table, pa.concat_tables(waiting), prefix=prefix)
+
+
+def _batches(lake: Lake, table: Table, file: StoredFile, columns: Sequence[str]) -> Iterator[pa.Table]:
+    address = f"{lake.address(table)}/{file.path}"
+    try:
+        for batch in lake.dataset(table, [address]).to_batches(columns=list(columns)):
+            yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowException) as error:
+        raise LakeError(f"table {table.name}: {address} cannot be read, so none of its rows was removed: {error}") from error
+
+
+_MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _us(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _microseconds(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    numbers: npt.NDArray[np.int64] = column.cast(TIMESTAMP).cast(pa.int64()).to_numpy()
+    return numbers
