@@ -58,9 +58,8 @@ def _print_sizes(lake: Lake, cost: float) -> None:
     size = lake.size(FLOWS)[0]
     print(f"{flows:,} flows, {size / flows:.1f} bytes each; rolled up at {cost:.2f} us CPU a flow, {cost / COST_GOAL_US:.2f} of the goal")
     for table in ROLLUPS:
-        print(
-            f"  {table.name:12} {lake.rows(table):9,} rows {lake.size(table)[0]:10,} bytes, 1/{size / lake.size(table)[0]:.0f} of the flows'"
-        )
+        own = lake.size(table)[0]
+        print(f"  {table.name:12} {lake.rows(table):9,} rows {own:10,} bytes, 1/{size / own:.0f} of the flows'")
 
 
 def _print_questions(door: Door, since: dt.datetime, until: dt.datetime) -> None:

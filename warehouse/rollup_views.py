@@ -78,8 +78,11 @@ def add_view(
     *,
     peer_detail: str,
     name: str | None = None,
+    stored_only: bool = False,
 ) -> Sources:
     """A view `visible_<table>`, or `name`, with the table's columns: what a scope shows of it in the window. Raises LakeError.
+
+    With `stored_only` hours that are not rolled up are left out.
 
     Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window has them.
     """
@@ -90,7 +93,7 @@ def add_view(
         stored, fresh, whole = (f"{name}_{kind}_{number}" for kind in ("stored", "fresh", "whole"))
         engine.add_view_of_files(connection, lake, table, sorted(parts.rollup_files), stored)
         either = [f"SELECT {columns} FROM {stored} WHERE {_within(table.time_column, parts.rollup)}"]
-        if parts.flows_files:
+        if parts.flows_files and not stored_only:
             _sum_up(connection, lake, table, parts, piece, wanted, settings, fresh)
             either.append(f"SELECT {columns} FROM {fresh}")
         connection.execute(f"CREATE VIEW {whole} AS {' UNION ALL '.join(either)}")
@@ -99,7 +102,7 @@ def add_view(
             scoping.visible(piece.scope, replace(table, name=whole), Window(), {*parts.rollup, *parts.flows}, peer_detail=peer_detail)
         )
         sources.rollup_files += len(parts.rollup_files)
-        sources.flows_files += len(parts.flows_files)
+        sources.flows_files += 0 if stored_only else len(parts.flows_files)
     connection.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(f'({query})' for query in seen)}")
     return sources
 
@@ -188,11 +191,6 @@ def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str]) -> _
     """Hour by hour: the rollup where it stands for the flows there are, else the flows."""
     window = piece.window
     notes, flows = _notes(lake, table, window, clusters), _flows(lake, window, clusters)
-    if table is not EDGES_1H:  # a day without a row of a table has no file: the edges, which every day with flows has, tell
-        days = {(file.partition["cluster"], rollup_notes.day_of(file)) for file in lake.contents(table)}
-        for (cluster, hour), (_, written) in _notes(lake, EDGES_1H, window, clusters).items():
-            if (cluster, hour.replace(hour=0)) not in days:
-                notes[cluster, hour] = ("", written)
     parts, grain = _Parts(), GRAIN[table.name]
     for cluster, hour in sorted({*notes, *flows}):
         first, last = max(window.since or hour, hour), min(window.until or hour + HOUR, hour + HOUR)
