@@ -82,9 +82,8 @@ def add_view(
 ) -> Sources:
     """A view `visible_<table>`, or `name`, with the table's columns: what a scope shows of it in the window. Raises LakeError.
 
-    With `stored_only` hours that are not rolled up are left out.
-
-    Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window has them.
+    With `stored_only` hours that are not rolled up are left out. Parts of a window that are cut out of an hour whose flows
+    are gone are not in it; `widened` says which window has them.
     """
     name, sources, seen = name or f"visible_{table.name}", Sources(), []
     columns = ", ".join(table.schema.names)
@@ -198,20 +197,19 @@ def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str]) -> _
             continue
         path, written = notes.get((cluster, hour), ("", ""))
         files = flows.get((cluster, hour))
-        stands = bool(written) and (files is None or written in (SEALED, rollup_notes.note(files)))
-        begin, end = (_floor(first + grain - _MICROSECOND, grain), _floor(last, grain)) if stands else (last, last)
-        if begin < end:
-            if path:
+        begin, end = last, last  # what the rollup has of it
+        if path and (files is None or written in (SEALED, rollup_notes.note(files))):
+            whole = _floor(first + grain - _MICROSECOND, grain), _floor(last, grain)
+            if whole[0] < whole[1]:
+                begin, end = whole
                 parts.rollup_files.add(f"{lake.address(table)}/{path}")
-            _add(parts.rollup, cluster, (begin, end))
-        else:
-            begin = end = last
-        for span in ((first, begin), (end, last)):
-            if span[0] < span[1] and files and written != SEALED:
-                parts.flows_files |= {f"{lake.address(FLOWS)}/{file.path}" for file in files}
+                _add(parts.rollup, cluster, whole)
+        rest = [span for span in ((first, begin), (end, last)) if span[0] < span[1]]
+        if rest and files and written != SEALED:
+            parts.flows_files |= {f"{lake.address(FLOWS)}/{file.path}" for file in files}
+            for span in rest:
                 _add(parts.flows, cluster, span)
-                if parts.hours.get(cluster, [(hour, hour)])[-1][1] < hour + HOUR or cluster not in parts.hours:
-                    _add(parts.hours, cluster, (hour, hour + HOUR))
+            _add(parts.hours, cluster, (hour, hour + HOUR))
     return parts
 
 
