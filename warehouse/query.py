@@ -170,7 +170,7 @@ class Door:
         """
         questions.check_edges(wanted)
         answer = self._ask_rollup(principal, "edges", EDGES_1H, questions.edges(wanted, scope), wanted, limits)
-        return self._named(principal, answer, wanted) if scope is EdgeScope.WORKLOAD else answer
+        return self._named(principal, answer, wanted, limits) if scope is EdgeScope.WORKLOAD else answer
 
     def new_edges(
         self,
@@ -185,7 +185,7 @@ class Door:
         questions.check_edges(wanted)
         asked = questions.new_edges(wanted, scope, "edges_before")
         answer = self._ask_rollup(principal, "new_edges", EDGES_1H, asked, wanted, limits, more={"edges_before": before})
-        return self._named(principal, answer, wanted) if scope is EdgeScope.WORKLOAD else answer
+        return self._named(principal, answer, wanted, limits) if scope is EdgeScope.WORKLOAD else answer
 
     def talkers(self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _FEW) -> Answer:
         """Who talks most, as client and as server. Raises QueryError for a filter by pods, addresses or nodes."""
@@ -364,16 +364,27 @@ class Door:
             source=rollup_views.source_text(table, sources),
         )
 
-    def _named(self, principal: Principal, answer: Answer, wanted: FlowFilter) -> Answer:
-        """The edges, with names that outside peers without one are remembered by."""
+    def _named(self, principal: Principal, answer: Answer, wanted: FlowFilter, limits: Limits) -> Answer:
+        """The edges, with the names that dns_names remembers for outside peers without one."""
         ranges = {*answer.rows["source_cidr"].to_pylist(), *answer.rows["destination_cidr"].to_pylist()} - {None}
-        if not ranges:
-            rows = questions.with_inferred_names(answer.rows, DNS_NAMES.schema.empty_table(), self._rollups)
-            return replace(answer, rows=rows)
-        earlier = FlowFilter(since=wanted.since - questions.LOOK_BACK, until=wanted.until, clusters=wanted.clusters)
-        known = self.names(principal, earlier, limits=Limits(rows=1_000_000))
-        rows = questions.with_inferred_names(answer.rows, known.rows, self._rollups)
-        return replace(answer, rows=rows, seconds=answer.seconds + known.seconds)
+        known = DNS_NAMES.schema.empty_table()
+        if ranges:
+            window = Window(since=wanted.since - questions.LOOK_BACK, until=wanted.until)
+            fewer, detail = Wanted(clusters=wanted.clusters), self._ownership.peer_detail
+            with engine.connect(limits) as connection:
+                rollup_views.add_view(
+                    connection,
+                    self._lake,
+                    DNS_NAMES,
+                    window,
+                    self.scope(principal),
+                    fewer,
+                    self._rollups,
+                    peer_detail=detail,
+                    stored_only=True,
+                )
+                known, _ = engine.run(connection, questions.KNOWN_NAMES, (), replace(limits, rows=1_000_000))
+        return replace(answer, rows=questions.with_inferred_names(answer.rows, known, self._rollups))
 
     def _sql_of_operator(self, text: str, window: Window, limits: Limits) -> tuple[pa.Table, bool, Window, int]:
         with engine.connect(limits) as connection:

@@ -33,6 +33,8 @@ SEEN_WITHIN = timedelta(days=1)
 LOOK_BACK = timedelta(days=7)
 """How long before a window a name may have been seen that still names a peer in it."""
 PORTS_SHOWN = 10
+KNOWN_NAMES = "SELECT DISTINCT cluster, ip, name FROM visible_dns_names WHERE ip IS NOT NULL AND name IS NOT NULL"
+"""What `with_inferred_names` takes."""
 
 Asked = tuple[str, list[Any]]
 

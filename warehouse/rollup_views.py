@@ -78,10 +78,12 @@ def add_view(
     *,
     peer_detail: str,
     name: str | None = None,
+    stored_only: bool = False,
 ) -> Sources:
     """A view `visible_<table>`, or `name`, with the table's columns: what a scope shows of it in the window. Raises LakeError.
 
-    Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window has them.
+    With `stored_only` hours that are not rolled up are left out. Parts of a window that are cut out of an hour whose flows
+    are gone are not in it; `widened` says which window has them.
     """
     name, sources, seen = name or f"visible_{table.name}", Sources(), []
     columns = ", ".join(table.schema.names)
@@ -90,7 +92,7 @@ def add_view(
         stored, fresh, whole = (f"{name}_{kind}_{number}" for kind in ("stored", "fresh", "whole"))
         engine.add_view_of_files(connection, lake, table, sorted(parts.rollup_files), stored)
         either = [f"SELECT {columns} FROM {stored} WHERE {_within(table.time_column, parts.rollup)}"]
-        if parts.flows_files:
+        if parts.flows_files and not stored_only:
             _sum_up(connection, lake, table, parts, piece, wanted, settings, fresh)
             either.append(f"SELECT {columns} FROM {fresh}")
         connection.execute(f"CREATE VIEW {whole} AS {' UNION ALL '.join(either)}")
@@ -99,7 +101,7 @@ def add_view(
             scoping.visible(piece.scope, replace(table, name=whole), Window(), {*parts.rollup, *parts.flows}, peer_detail=peer_detail)
         )
         sources.rollup_files += len(parts.rollup_files)
-        sources.flows_files += len(parts.flows_files)
+        sources.flows_files += 0 if stored_only else len(parts.flows_files)
     connection.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(f'({query})' for query in seen)}")
     return sources
 
@@ -188,11 +190,6 @@ def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str]) -> _
     """Hour by hour: the rollup where it stands for the flows there are, else the flows."""
     window = piece.window
     notes, flows = _notes(lake, table, window, clusters), _flows(lake, window, clusters)
-    if table is not EDGES_1H:  # a day without a row of a table has no file: the edges, which every day with flows has, tell
-        days = {(file.partition["cluster"], rollup_notes.day_of(file)) for file in lake.contents(table)}
-        for (cluster, hour), (_, written) in _notes(lake, EDGES_1H, window, clusters).items():
-            if (cluster, hour.replace(hour=0)) not in days:
-                notes[cluster, hour] = ("", written)
     parts, grain = _Parts(), GRAIN[table.name]
     for cluster, hour in sorted({*notes, *flows}):
         first, last = max(window.since or hour, hour), min(window.until or hour + HOUR, hour + HOUR)
@@ -200,20 +197,19 @@ def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str]) -> _
             continue
         path, written = notes.get((cluster, hour), ("", ""))
         files = flows.get((cluster, hour))
-        stands = bool(written) and (files is None or written in (SEALED, rollup_notes.note(files)))
-        begin, end = (_floor(first + grain - _MICROSECOND, grain), _floor(last, grain)) if stands else (last, last)
-        if begin < end:
-            if path:
+        begin, end = last, last  # what the rollup has of it
+        if path and (files is None or written in (SEALED, rollup_notes.note(files))):
+            whole = _floor(first + grain - _MICROSECOND, grain), _floor(last, grain)
+            if whole[0] < whole[1]:
+                begin, end = whole
                 parts.rollup_files.add(f"{lake.address(table)}/{path}")
-            _add(parts.rollup, cluster, (begin, end))
-        else:
-            begin = end = last
-        for span in ((first, begin), (end, last)):
-            if span[0] < span[1] and files and written != SEALED:
-                parts.flows_files |= {f"{lake.address(FLOWS)}/{file.path}" for file in files}
+                _add(parts.rollup, cluster, whole)
+        rest = [span for span in ((first, begin), (end, last)) if span[0] < span[1]]
+        if rest and files and written != SEALED:
+            parts.flows_files |= {f"{lake.address(FLOWS)}/{file.path}" for file in files}
+            for span in rest:
                 _add(parts.flows, cluster, span)
-                if parts.hours.get(cluster, [(hour, hour)])[-1][1] < hour + HOUR or cluster not in parts.hours:
-                    _add(parts.hours, cluster, (hour, hour + HOUR))
+            _add(parts.hours, cluster, (hour, hour + HOUR))
     return parts
 
 

@@ -247,7 +247,9 @@ def answers(door: Door, who: Principal, wanted: FlowFilter, scope: EdgeScope) ->
         "names": door.names(who, wanted, limits=EVERYONE),
         "new": door.new_edges(who, wanted, Window(since=START, until=cut), scope=scope, limits=EVERYONE),
     }
-    return {name: sorted(answer.rows.to_pylist(), key=repr) for name, answer in asked.items()}
+    hints = {"source_names_inferred", "destination_names_inferred"}  # these are remembered, not summed up
+    rows = {name: answer.rows.drop_columns(list(hints & set(answer.rows.column_names))) for name, answer in asked.items()}
+    return {name: sorted(listed.to_pylist(), key=repr) for name, listed in rows.items()}
 
 
 _MOMENTS = st.one_of(
