@@ -124,7 +124,14 @@ class Collector:
         if cluster.hubble is None:
             raise ConfigError(f"cluster {name} has no Hubble address")
         look_up = self._look_up(name)
-        intake = Intake(cluster, cluster.hubble, resume, look_up, rejected=self._spool_folder / "rejected" / f"{name}.jsonl")
+        intake = Intake(
+            cluster,
+            cluster.hubble,
+            resume,
+            look_up,
+            rejected=self._spool_folder / "rejected" / f"{name}.jsonl",
+            redact=self._settings.collect.redact,
+        )
         self._intakes[name] = intake
         del self._waiting[name]
         intake.start(self._wake)

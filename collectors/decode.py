@@ -1,4 +1,4 @@
-"""Encoded Flow messages -> rows of the `flows` table, and back, losing nothing.
+"""Encoded Flow messages -> rows of the `flows` table, and back, losing nothing but secrets.
 
 Every batch is decoded, flattened, encoded again from its columns and compared with the bytes that came. Where they
 differ (a field newer than our protos, a second workload, a number too large), the differing fields' own bytes go to
@@ -14,13 +14,15 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors import columns
-from warehouse import schema
+from collectors import columns, secrets
+from warehouse import config, schema
 
 AHEAD = timedelta(hours=1)
 """A flow further in the future than this is flagged `clock_skew`."""
 BEHIND = timedelta(days=1)
 """A flow older than this is flagged, where it was received live."""
+
+_USUAL = config.Redact()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +42,25 @@ class Decoded:
     rejected: tuple[Rejected, ...]
 
 
-def decode(messages: Sequence[bytes] | pa.BinaryArray, *, cluster: str, recorded: datetime, live: bool = True) -> Decoded:
+def decode(
+    messages: Sequence[bytes] | pa.BinaryArray,
+    *,
+    cluster: str,
+    recorded: datetime,
+    live: bool = True,
+    redact: config.Redact = _USUAL,
+) -> Decoded:
     """Decode encoded Flow messages received for `cluster` at `recorded` (UTC).
 
     A flow without a time gets the recorded one, with `time_ns` null. Old times are flagged as clock skew only when
-    `live`, since a file may well hold last month's flows.
+    `live`, since a file may well hold last month's flows. What `redact` names is not in the rows.
     """
     raw = messages if isinstance(messages, pa.BinaryArray) else pa.array(messages, pa.binary())
     batch, raw, rejected = _decode_or_split(raw)
     flat = columns.flatten(batch)
     encoded = columns.encode(flat)
     flat["rest"] = _rest(raw, encoded)
+    secrets.take_out(flat, redact)
     _add_ours(flat, cluster=cluster, recorded=recorded, live=live)
     table = schema.FLOWS.schema
     return Decoded(rows=pa.Table.from_arrays([flat[field.name] for field in table], schema=table), rejected=tuple(rejected))

@@ -29,7 +29,7 @@ from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.keys import CONTENT, flow_keys
 from collectors.ledger import coverage_row
-from warehouse import schema
+from warehouse import config, schema
 from warehouse.errors import CommitConflictError, ImportFailedError
 from warehouse.tables import Lake
 
@@ -101,13 +101,20 @@ def find_files(paths: Sequence[Path | str]) -> list[Path | str]:
 
 
 def import_file(
-    lake: Lake, path: Path | str, *, cluster: str, recorded: datetime, progress: Callable[[int], None] | None = None
+    lake: Lake,
+    path: Path | str,
+    *,
+    cluster: str,
+    recorded: datetime,
+    progress: Callable[[int], None] | None = None,
+    redact: config.Redact | None = None,
 ) -> Outcome:
-    """Add the flows of one file to `cluster`; `progress` is told how many lines were read since it was told last.
+    """Add the flows of one file to `cluster`, without the secrets that `redact` names.
 
-    A flow is known if the lake holds its uuid, or, where it has none, as many rows of the same content and time as
-    the file has had so far: two equal lines of one file are two flows. Raises ImportFailedError if the file cannot be
-    read on (what was stored stays and is known next time), LakeError if the lake cannot be written.
+    `progress` is told how many lines were read since it was told last. A flow is known if the lake holds its uuid, or,
+    where it has none, as many rows of the same content and time as the file has had so far: two equal lines of one file
+    are two flows. Raises ImportFailedError if the file cannot be read on (what was stored stays and is known next time),
+    LakeError if the lake cannot be written.
     """
     outcome = Outcome(source=str(path))
     ledger, seen, added = _Ledger(), collections.Counter[str](), collections.Counter[str]()
@@ -117,7 +124,7 @@ def import_file(
             digest.update(chunk.text)
             odd = [message for number, line in encoded.odd if (message := _parse(line, f"{path}:{number}", outcome, ledger)) is not None]
             messages = pa.concat_arrays([*encoded.parts, pa.array(odd, pa.binary())])
-            _store(lake, messages, cluster, recorded, outcome, ledger, seen, added)
+            _store(lake, messages, cluster, recorded, redact or config.Redact(), outcome, ledger, seen, added)
             outcome.lines += len(chunk.lines)
             if progress:
                 progress(len(chunk.lines))
@@ -266,12 +273,13 @@ def _store(
     messages: pa.BinaryArray,
     cluster: str,
     recorded: datetime,
+    redact: config.Redact,
     outcome: Outcome,
     ledger: _Ledger,
     seen: collections.Counter[str],
     added: collections.Counter[str],
 ) -> None:
-    rows = decode.decode(messages, cluster=cluster, recorded=recorded, live=False).rows
+    rows = decode.decode(messages, cluster=cluster, recorded=recorded, live=False, redact=redact).rows
     if not rows.num_rows:
         return
     ledger.nodes.update(rows.column("node_name").to_pylist())

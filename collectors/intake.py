@@ -32,8 +32,10 @@ _log = structlog.get_logger()
 class Intake:
     """A cluster being collected. Not for use by several threads."""
 
-    def __init__(self, cluster: config.Cluster, hubble: config.Hubble, resume: Resume, look_up: LookUp, *, rejected: Path) -> None:
-        """`rejected`: file that messages which cannot be read are added to."""
+    def __init__(
+        self, cluster: config.Cluster, hubble: config.Hubble, resume: Resume, look_up: LookUp, *, rejected: Path, redact: config.Redact
+    ) -> None:
+        """`rejected`: file that messages which cannot be read are added to; `redact`: secrets not to be stored."""
         at = now_us()
         self.name = cluster.name
         self.sequence = resume.sequence
@@ -42,6 +44,7 @@ class Intake:
         self._held = Held(look_up, until_us=resume.until_us, floor_us=None if resume.is_empty else at)
         self._ledger = Ledger(cluster.name, until_us=resume.until_us, addresses=hubble.addresses, at=at)
         self._rejected = rejected
+        self._redact = redact
         self._pending: list[pa.Table] = []
         self._unsent: Batch | None = None
         self.pending_rows = 0
@@ -109,7 +112,7 @@ class Intake:
 
     def _receive_flows(self, address: str, flows: pa.BinaryArray) -> None:
         recorded = datetime.now(UTC)
-        decoded = decode.decode(flows, cluster=self.name, recorded=recorded)
+        decoded = decode.decode(flows, cluster=self.name, recorded=recorded, redact=self._redact)
         rows = decoded.rows
         fresh = self._held.new(rows)
         self._ledger.flows(address, rows, fresh, now_us())

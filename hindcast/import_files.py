@@ -26,6 +26,7 @@ def import_files(
     from warehouse.tables import Lake
 
     settings = lake_settings(config_path, lake_url)
+    redact = config.Redact() if lake_url and not config_path else config.load_config(config_path).collect.redact
     config.check_cluster_name(cluster)
     files = importer.find_files(paths)
     lake = Lake.open(settings)
@@ -39,7 +40,9 @@ def import_files(
                 progress.update(task, lines=progress.tasks[0].fields["lines"] + lines)
 
             try:
-                outcomes.append(importer.import_file(lake, file, cluster=cluster, recorded=datetime.now(UTC), progress=advance))
+                outcomes.append(
+                    importer.import_file(lake, file, cluster=cluster, recorded=datetime.now(UTC), progress=advance, redact=redact)
+                )
             except ImportFailedError as error:
                 unreadable += 1
                 messages.print(str(error), markup=False, style="red")

@@ -264,6 +264,31 @@ class Ownership(Section):
     """How much of the other side an owner sees of a flow."""
 
 
+SECRET_HEADERS = (
+    "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-auth-token", "x-access-token",
+    "x-csrf-token", "x-xsrf-token", "x-amz-security-token", "x-goog-iam-authorization-token", "x-vault-token", "x-gitlab-token",
+    "x-hub-signature", "x-hub-signature-256", "x-forwarded-client-cert", "x-ms-token-aad-access-token", "private-token",
+)  # fmt: skip
+SECRET_PARAMETERS = (
+    "access_token", "refresh_token", "id_token", "token", "api_key", "apikey", "password", "passwd", "pwd", "secret",
+    "client_secret", "session", "sessionid", "sig", "signature", "X-Amz-Signature", "X-Amz-Credential",
+    "X-Amz-Security-Token", "X-Goog-Signature", "X-Goog-Credential",
+)  # fmt: skip
+
+
+class Redact(Section):
+    """Secrets that are taken out of flows before they are stored."""
+
+    headers: tuple[str, ...] = SECRET_HEADERS
+    """HTTP headers whose values are not stored, whatever their case."""
+    url_user_info: bool = True
+    """Whether user and password of URLs are left out."""
+    url_parameters: tuple[str, ...] = SECRET_PARAMETERS
+    """Parameters of URLs whose values are not stored, whatever their case."""
+    url_query: bool = False
+    """Whether all parameters of URLs are left out."""
+
+
 class Collect(Section):
     """How collectors batch, spool and report."""
 
@@ -277,6 +302,8 @@ class Collect(Section):
     """When the lake is away, batches wait here up to this size; then the streams are held."""
     listen: str = "127.0.0.1:9965"
     """Address of /metrics, /healthz and /readyz; empty for none. Loopback unless told otherwise."""
+    redact: Redact = Redact()
+    """Secrets that are not stored; `hindcast import` leaves them out too."""
 
 
 class Rollups(Section):
@@ -343,6 +370,8 @@ class Retention(Section):
     timeline_1m: Duration = timedelta(days=400)
     label_sets: Duration = timedelta(days=400)
     dns_names: Duration = timedelta(days=400)
+    access_log: Duration = timedelta(days=400)
+    """Who looked at what."""
     findings: Duration = timedelta(days=3 * 365)
     others: Duration = timedelta(days=3 * 365)
     """Any other table whose rows belong to a day."""
@@ -354,7 +383,7 @@ class Retention(Section):
 
     def time_of(self, table: str) -> timedelta:
         """How long rows of a table are kept, by its name, where no override says otherwise."""
-        time: timedelta = getattr(self, table if table in _KEPT else "others")
+        time: timedelta = getattr(self, table if table in (*_KEPT, "access_log") else "others")
         return time
 
     @model_validator(mode="after")
