@@ -13,14 +13,15 @@ import pyarrow as pa
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from hindcast.asking import AsOption, GroupOption, moment, open_door, principal
+from hindcast.asking import AsOption, GroupOption, moment, principal
 from hindcast.blueprint import blueprint as blueprint
 from hindcast.blueprint import load_files
 from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from warehouse import config
-from warehouse.access import Scope
+from warehouse.access import Scope, scope_of
 from warehouse.errors import AccessDeniedError, ConfigError, LakeError, QueryError
+from warehouse.ownership import grants_of
 from warehouse.schema import DRIFT, POSTURE
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def drift(
             rows = evaluation.open_drift(lake, clusters=[one.name for one in clusters])
         else:
             rows = evaluation.changes(found, [], now=judged_at)
-    seen = [row for row in rows if _sees(scope, row["cluster"], row["namespace"])]
+    seen = [row for row in rows if _sees(scope, row["cluster"], row["namespace"], row["time"])]
     _print_drift(seen, output, file)
     if seen:
         raise typer.Exit(1)
@@ -109,7 +110,7 @@ def matrix(
     instant = moment(at, "--at", now=datetime.now(UTC)) if at else None
     names = [one.name for one in _clusters(settings, cluster)]
     rows = evaluation.matrix(_lake(config_path, lake_url), at=instant, clusters=names)
-    seen = [row for row in rows if _sees(scope, row["cluster"], None)]
+    seen = [row for row in rows if _sees(scope, row["cluster"], None, row["time"])]
     if rows and not seen:
         raise AccessDeniedError("the matrix is of whole clusters, and none is yours")
     if output is not Format.TABLE or file is not None:
@@ -297,15 +298,14 @@ def _check(files: list[BlueprintFile], settings: config.Config) -> None:
 
 def _settings(config_path: Path | None, user: str | None, groups: list[str] | None) -> tuple[config.Config, Scope]:
     settings = config.load_config(config_path)
-    scope = open_door(config_path, None, "blueprint").scope(principal(user, groups))
+    scope = scope_of(principal(user, groups), grants_of(settings.ownership))
     if scope.is_empty:
         raise AccessDeniedError(f"{user} owns no namespace: nothing here is theirs")
     return settings, scope
 
 
-def _sees(scope: Scope, cluster: str, namespace: str | None) -> bool:
-    now = datetime.now(UTC)
-    return scope.sees_whole(cluster, now) if namespace is None else scope.owns(cluster, namespace, now)
+def _sees(scope: Scope, cluster: str, namespace: str | None, at: datetime) -> bool:
+    return scope.sees_whole(cluster, at) if namespace is None else scope.owns(cluster, namespace, at)
 
 
 def _clusters(settings: config.Config, names: list[str] | None) -> list[config.Cluster]:
