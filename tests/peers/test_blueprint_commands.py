@@ -136,6 +136,18 @@ def test_from_a_plan_to_drift_and_back(desk: Desk) -> None:
     assert causes == [("publish", "done", "one"), ("publish", "done", "two"), ("publish", "done", "two"), ("revert", "done", "one")]
 
 
+def test_an_admission_policy_that_somebody_removed_is_missing(desk: Desk) -> None:
+    desk.namespace("a", "two")
+    desk.blueprint(clusters={"names": ["two"]}, drift="block", block={"accounts": ["admin"]})
+    desk.run("publish", "--cluster", "two", "--yes")
+    desk.look()
+    assert desk.drift("--cluster", "two") == []
+    desk.clusters["two"].kubectl("delete", "validatingadmissionpolicybinding", f"hindcast-{desk.name}")
+    desk.look()
+    (drift,) = desk.drift("--cluster", "two")
+    assert (drift["drift"], drift["kind"], drift["severity"]) == ("missing", "ValidatingAdmissionPolicyBinding", "high")
+
+
 def test_a_cluster_that_is_away_stops_publishing_and_those_not_reached_are_named(desk: Desk) -> None:
     desk.namespace("a")
     settings = yaml.safe_load((desk.folder / "hindcast.yaml").read_text())
