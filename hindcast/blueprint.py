@@ -17,6 +17,7 @@ from hindcast.console import ConfigOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.ownership import grants_of
 
 if TYPE_CHECKING:
     from pipelines.blueprints.model import BlueprintFile
@@ -55,7 +56,8 @@ def validate(files: FilesArgument = None, config_path: ConfigOption = None) -> N
     if settings is None:
         messages.print("no configuration: clusters, owners and the blueprints' agreement are not checked", style="dim")
     else:
-        found = check(loaded, settings.clusters, settings.ownership, now=datetime.now(UTC))
+        grants = grants_of(settings.ownership)  # those of the clusters themselves are in the lake, which this does not open
+        found = check(loaded, settings.clusters, grants, grants_are_whole=not settings.ownership.sources, now=datetime.now(UTC))
         for warning in found.warnings:
             messages.print(f"warning: {warning}", markup=False, style="yellow")
         if found.mistakes:

@@ -19,14 +19,14 @@ from hindcast.blueprint import load_files
 from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from warehouse import config
-from warehouse.access import Scope
 from warehouse.errors import AccessDeniedError, ConfigError, LakeError, QueryError
-from warehouse.schema import DRIFT, POSTURE
+from warehouse.schema import DRIFT
 
 if TYPE_CHECKING:
     from pipelines.blueprints.model import BlueprintFile
     from pipelines.blueprints.planning import Plan
     from pipelines.blueprints.publishing import Publication
+    from warehouse.query import Door
     from warehouse.tables import Lake
 
 BlueprintOption = Annotated[
@@ -54,40 +54,38 @@ def drift(
 ) -> None:
     """Where clusters do not stand as their blueprints want, from configuration history; what is found is recorded.
 
-    With --at: what was recorded as open then. Exit code 1 if there is drift.
+    With --at: what was recorded as open then. With --as: what is recorded, of one's own namespaces. Exit code 1 if there is drift.
     """
     from pipelines.blueprints import evaluation
 
     now = datetime.now(UTC)
-    settings, scope = _settings(config_path, user, groups)
+    settings = config.load_config(config_path)
     clusters = _clusters(settings, cluster)
-    lake = _lake(config_path, lake_url)
-    if at is not None and not recompute:
-        rows = evaluation.open_drift(lake, at=moment(at, "--at", now=now), clusters=[one.name for one in clusters])
-    else:
-        files = load_files(blueprints, settings, needed=False)  # controls ask much that needs none
-        judged_at = moment(at, "--at", now=now) if at is not None else now
+    door, who = open_door(config_path, lake_url, "blueprint drift"), principal(user, groups)
+    instant = moment(at, "--at", now=now) if at else None
+    if not who.is_operator and recompute:
+        raise AccessDeniedError("--recompute judges whole clusters: with --as there is only what was recorded")
+    if who.is_operator and (recompute or instant is None):
+        lake, files = _lake(config_path, lake_url), load_files(blueprints, settings, needed=False)  # controls ask much that needs none
         with _bar("judging", len(clusters)) as advance:
-            found = evaluation.evaluate_fleet(lake, files, clusters, at=judged_at, progress=lambda _name: advance())
-        if at is None and not dry_run and user is None:
-            written = evaluation.keep(lake, found, now=now)
-            messages.print(f"{written} rows of drift recorded", style="dim")
-            rows = evaluation.open_drift(lake, clusters=[one.name for one in clusters])
-        else:
-            rows = evaluation.changes(found, [], now=judged_at)
-    seen = [row for row in rows if _sees(scope, row["cluster"], row["namespace"])]
-    _print_drift(seen, output, file)
-    if seen:
-        raise typer.Exit(1)
+            found = evaluation.evaluate_fleet(lake, files, clusters, at=instant or now, progress=lambda _name: advance())
+        if instant is not None or dry_run:
+            rows = pa.Table.from_pylist(evaluation.changes(found, [], now=instant or now), schema=DRIFT.schema)
+            _print_drift(rows, output, file)
+            return
+        messages.print(f"{evaluation.keep(lake, found, now=now)} rows of drift recorded", style="dim")
+    _print_drift(door.drift(who, at=instant, clusters=[one.name for one in clusters]).rows, output, file)
 
 
-def _print_drift(rows: list[dict[str, Any]], output: Format, file: Path | None) -> None:
-    table = pa.Table.from_pylist(rows, schema=DRIFT.schema)
+def _print_drift(rows: pa.Table, output: Format, file: Path | None) -> None:
+    shown = rows
     if output is Format.TABLE and file is None:
-        table = table.select(["severity", "cluster", "drift", "namespace", "kind", "name", "since", "changed_by", "paths", "summary"])
-    write_rows(table, output, file)
-    clusters = len({row["cluster"] for row in rows})
-    messages.print(f"{len(rows)} open in {clusters} clusters" if rows else "no drift", style="dim")
+        shown = rows.select(["severity", "cluster", "drift", "namespace", "kind", "name", "since", "changed_by", "paths", "summary"])
+    write_rows(shown, output, file)
+    clusters = len(set(rows["cluster"].to_pylist()))
+    messages.print(f"{rows.num_rows} open in {clusters} clusters" if clusters else "no drift", style="dim")
+    if clusters:
+        raise typer.Exit(1)
 
 
 @blueprint.command("matrix", epilog="Example: hindcast blueprint matrix --at 30d")
@@ -102,21 +100,17 @@ def matrix(
     groups: GroupOption = None,
 ) -> None:
     """The fleet's controls, a row a cluster: as last recorded by `hindcast blueprint drift`, or as recorded at a time."""
-    from pipelines.blueprints import evaluation
     from pipelines.blueprints.controls import CONTROLS
 
-    settings, scope = _settings(config_path, user, groups)
+    names = [one.name for one in _clusters(config.load_config(config_path), cluster)]
     instant = moment(at, "--at", now=datetime.now(UTC)) if at else None
-    names = [one.name for one in _clusters(settings, cluster)]
-    rows = evaluation.matrix(_lake(config_path, lake_url), at=instant, clusters=names)
-    seen = [row for row in rows if _sees(scope, row["cluster"], None)]
-    if rows and not seen:
-        raise AccessDeniedError("the matrix is of whole clusters, and none is yours")
+    door = open_door(config_path, lake_url, "blueprint matrix")
+    rows = door.controls(principal(user, groups), at=instant, clusters=names).rows
     if output is not Format.TABLE or file is not None:
-        write_rows(pa.Table.from_pylist(seen, schema=POSTURE.schema), output, file)
+        write_rows(rows, output, file)
         return
     by_cluster: dict[str, dict[str, Any]] = {}
-    for row in seen:
+    for row in rows.to_pylist():
         failed = f" {row['failed']}" if row["status"] == "fail" else ""
         by_cluster.setdefault(row["cluster"], {})[row["control"]] = SHORT.get(row["status"], row["status"]) + failed
         by_cluster[row["cluster"]]["evaluated"] = row["time"]
@@ -152,7 +146,7 @@ def plan(
 
     settings = config.load_config(config_path)
     files, clusters, now = load_files(blueprints, settings), _published(settings, cluster), datetime.now(UTC)
-    _check(files, settings)
+    _check(files, settings, open_door(config_path, lake_url, "blueprint"))
     with _progress() as progress:
         plans = list(fleet.plan_fleet(files, clusters, now=now, retired=retire or (), progress=progress))
     lake = _lake_if_there(config_path, lake_url)
@@ -231,7 +225,7 @@ def publish(
 
     settings = config.load_config(config_path)
     files, clusters, now = load_files(blueprints, settings), _published(settings, cluster), datetime.now(UTC)
-    _check(files, settings)
+    _check(files, settings, open_door(config_path, lake_url, "blueprint"))
     lake = _lake(config_path, lake_url)
     if not yes:
         with _progress() as progress:
@@ -276,7 +270,7 @@ def revert(
 
     settings = config.load_config(config_path)
     files, clusters = load_files(blueprints, settings), _published(settings, cluster)
-    _check(files, settings)
+    _check(files, settings, open_door(config_path, lake_url, "blueprint"))
     failed = False
     for one, done in fleet.revert_fleet(_lake(config_path, lake_url), files, clusters, now=datetime.now(UTC), actor=getpass.getuser()):
         failed = _tell_done(one, done) or failed
@@ -284,28 +278,15 @@ def revert(
         raise typer.Exit(1)
 
 
-def _check(files: list[BlueprintFile], settings: config.Config) -> None:
+def _check(files: list[BlueprintFile], settings: config.Config, door: Door) -> None:
     """What is not right for the fleet is not published."""
     from pipelines.blueprints.checking import check
 
-    found = check(files, settings.clusters, settings.ownership, now=datetime.now(UTC))
+    found = check(files, settings.clusters, door.grants(), now=datetime.now(UTC))
     for warning in found.warnings:
         messages.print(f"warning: {warning}", markup=False, style="yellow")
     if found.mistakes:
         raise ConfigError("\n".join(found.mistakes))
-
-
-def _settings(config_path: Path | None, user: str | None, groups: list[str] | None) -> tuple[config.Config, Scope]:
-    settings = config.load_config(config_path)
-    scope = open_door(config_path, None, "blueprint").scope(principal(user, groups))
-    if scope.is_empty:
-        raise AccessDeniedError(f"{user} owns no namespace: nothing here is theirs")
-    return settings, scope
-
-
-def _sees(scope: Scope, cluster: str, namespace: str | None) -> bool:
-    now = datetime.now(UTC)
-    return scope.sees_whole(cluster, now) if namespace is None else scope.owns(cluster, namespace, now)
 
 
 def _clusters(settings: config.Config, names: list[str] | None) -> list[config.Cluster]:

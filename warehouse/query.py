@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from warehouse import access_log as log
-from warehouse import config, confinement, engine, grants, questions, rollup_sql, rollup_views, scoping, sql_workers, time_travel
+from warehouse import config, confinement, engine, grants, posture, questions, rollup_sql, rollup_views, scoping, sql_workers, time_travel
 from warehouse.access import Grant, Principal, Scope, scope_of
 from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.engine import Limits, Window
@@ -254,6 +254,33 @@ class Door:
     def as_of(self, asked: int | datetime) -> AsOf:
         """The moment of a version of `flows`, or an instant. Raises QueryError if there is no such version, LakeError."""
         return time_travel.at_version(self._lake, asked) if isinstance(asked, int) else time_travel.at_instant(asked)
+
+    def drift(self, principal: Principal, *, at: datetime | None = None, clusters: Sequence[str] = ()) -> Answer:
+        """Drift from blueprints that is open, or was at a time, in what the principal owned then. Raises AccessDeniedError, LakeError."""
+        return self._posture(principal, "drift", posture.open_drift, at, clusters)
+
+    def controls(self, principal: Principal, *, at: datetime | None = None, clusters: Sequence[str] = ()) -> Answer:
+        """The newest results of audit controls, of now or of a time, in clusters that the principal sees whole.
+
+        Raises AccessDeniedError, LakeError.
+        """
+        return self._posture(principal, "controls", posture.controls, at, clusters)
+
+    def _posture(
+        self, principal: Principal, question: str, read: Callable[..., pa.Table], at: datetime | None, clusters: Sequence[str]
+    ) -> Answer:
+        began, window = time.monotonic(), Window(since=at, until=at)
+        when = at or datetime.now(UTC)
+        with self._noted(principal, question, window, clusters=clusters) as (scope, note):
+            rows = read(self._lake, at=at, clusters=clusters or None)
+            namespaces = rows["namespace"].to_pylist() if "namespace" in rows.column_names else [None] * rows.num_rows
+            seen = [
+                scope.sees_whole(cluster, when) if namespace is None else scope.owns(cluster, namespace, when)
+                for cluster, namespace in zip(rows["cluster"].to_pylist(), namespaces, strict=True)
+            ]
+            rows = rows.filter(pa.array(seen, pa.bool_()))
+            note.rows = rows.num_rows
+        return Answer(rows=rows, cut=False, window=window, coverage=(), files=0, seconds=time.monotonic() - began)
 
     def access_log(self, principal: Principal, window: Window, *, limits: Limits = _USUAL) -> Answer:
         """Who asked what, newest first: all of it for who sees everything, else one's own and who looked at one's namespaces."""

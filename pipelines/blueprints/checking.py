@@ -10,9 +10,8 @@ from pipelines.blueprints.model import BlueprintFile, Waiver
 from pipelines.blueprints.render import render
 from pipelines.blueprints.selectors import matches_any
 from warehouse import config
-from warehouse.access import Principal, scope_of
+from warehouse.access import Grant, Principal, is_plain, scope_of
 from warehouse.errors import ConfigError
-from warehouse.ownership import grants_of
 
 Namespaces = Mapping[str, Mapping[str, str]]
 
@@ -28,15 +27,20 @@ class Checked:
 def check(
     files: Sequence[BlueprintFile],
     clusters: Sequence[config.Cluster],
-    ownership: config.Ownership,
+    grants: Sequence[Grant],
     *,
     now: datetime,
+    grants_are_whole: bool = True,
     namespaces: Mapping[str, Namespaces] | None = None,
 ) -> Checked:
-    """Judge blueprints against the fleet. `namespaces` are each cluster's, where they are known."""
+    """Judge blueprints against the fleet. `namespaces` are each cluster's, where they are known.
+
+    Who grants an exception has to own the namespace. Where `grants` are not all there are, others are told, not refused.
+    """
     known = [cluster.name for cluster in clusters]
-    mistakes = [mistake for file in files for mistake in (*_unknown_clusters(file, known), *_not_owners(file, known, ownership, now))]
+    mistakes = [mistake for file in files for mistake in _unknown_clusters(file, known)]
     warnings = [warning for file in files for warning in _warnings(file, clusters, now)]
+    (mistakes if grants_are_whole else warnings).extend(told for file in files for told in _not_owners(file, known, grants, now))
     for cluster in clusters:
         try:
             of_cluster = (namespaces or {}).get(cluster.name, {})
@@ -60,27 +64,25 @@ def _unknown_clusters(file: BlueprintFile, known: Sequence[str]) -> Iterator[str
             yield f"{file.document.where(place)}: no cluster of the configuration is named {pattern!r}; there are: {there}"
 
 
-def _not_owners(file: BlueprintFile, known: Sequence[str], ownership: config.Ownership, now: datetime) -> Iterator[str]:
+def _not_owners(file: BlueprintFile, known: Sequence[str], grants: Sequence[Grant], now: datetime) -> Iterator[str]:
     for index, waiver in enumerate(file.blueprint.exceptions):
-        where = file.document.where(["exceptions", index, "granted_by"])
-        clusters = [name for name in known if matches_any(name, waiver.clusters)]
-        not_owned = [name for name in clusters if not _may_grant(waiver, name, ownership, now)]
+        not_owned = [name for name in known if matches_any(name, waiver.clusters) and not _may_grant(waiver, name, grants, now)]
         if not_owned:
             yield (
-                f"{where}: {waiver.granted_by!r} does not own the namespace {waiver.namespace!r} in {', '.join(not_owned)} "
-                "by the configuration's ownership.grants, so cannot grant an exception for it"
+                f"{file.document.where(['exceptions', index, 'granted_by'])}: {waiver.granted_by!r} does not own the namespace "
+                f"{waiver.namespace!r} in {', '.join(not_owned)} by the configuration's ownership, so cannot grant an exception for it"
             )
 
 
-def _may_grant(waiver: Waiver, cluster: str, ownership: config.Ownership, now: datetime) -> bool:
-    """Whether a grant covers the whole pattern: an owner of `shop` cannot grant for `shop*`."""
+def _may_grant(waiver: Waiver, cluster: str, grants: Sequence[Grant], now: datetime) -> bool:
+    """Whether ownership covers the whole pattern: an owner of `shop` cannot grant for `shop*`. Auditors own nothing."""
     group = waiver.granted_by.removeprefix("group:")
     who = Principal(user="", groups=frozenset({group})) if group != waiver.granted_by else Principal(user=waiver.granted_by)
-    scope = scope_of(who, [grant for grant in grants_of(ownership) if grant.role != "auditor"])
-    if "*" in waiver.namespace or "?" in waiver.namespace:
-        whole = any(grant.namespace == "*" and grant.covers(cluster, waiver.namespace, now) for grant in scope.grants)
-        return whole or scope.sees_whole(cluster, now)
-    return scope.owns(cluster, waiver.namespace, now)
+    scope = scope_of(who, [grant for grant in grants if grant.role != "auditor"])
+    if is_plain(waiver.namespace):
+        return scope.owns(cluster, waiver.namespace, now)
+    wide = any(grant.namespace == "*" and grant.covers(cluster, waiver.namespace, now) for grant in scope.grants)
+    return (wide or scope.sees_whole(cluster, now)) and not scope.denials
 
 
 def _warnings(file: BlueprintFile, clusters: Sequence[config.Cluster], now: datetime) -> Iterator[str]:

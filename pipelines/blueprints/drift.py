@@ -78,7 +78,7 @@ def judged_kinds(state: ClusterState, stale_after: timedelta = STALE_AFTER) -> f
 
 def _not_reporting(wanted: Wanted, state: ClusterState, stale_after: timedelta) -> Iterator[Drift]:
     """One row a cluster that is away, else one a kind that could not be read."""
-    needed = {"Namespace", *(key.kind for key in wanted.objects if key.kind in POLICY_KINDS)}
+    needed = {"Namespace", *(key.kind for key in wanted.objects)}
     needed |= {"ConfigMap"} if wanted.settings else set()
     needed |= {"CiliumAgents"} if any(cilium.version for cilium in wanted.cilium.values()) else set()
     kinds = sorted(needed | {kind for kind in state.coverage if kind in POLICY_KINDS})

@@ -7,7 +7,7 @@ record shows that somebody looked. Running twice for one time is refused by the 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from pipelines.blueprints.drift import STALE_AFTER, Drift, find_drift, judged_ki
 from pipelines.blueprints.model import BlueprintFile
 from pipelines.blueprints.render import Key, render
 from pipelines.blueprints.state import POLICY_KINDS, ClusterState, Ended, build_state, coverage_of
-from warehouse import config, versions
+from warehouse import config, posture, versions
 from warehouse.schema import (
     CLUSTER_SETTINGS,
     CONFIG_COVERAGE,
@@ -40,7 +40,6 @@ DANGLING_AFTER = timedelta(days=1)
 """A policy dangles that has selected no pod for this long."""
 _KEPT = (NAMESPACES, POLICY_VERSIONS, WORKLOADS, CLUSTER_SETTINGS)
 _COLUMNS = ["cluster", "kind", "namespace", "name", "valid_from", "changed_by", "manifest", "status"]
-_KEY = ("cluster", "drift", "blueprint", "kind", "namespace", "name")
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -139,27 +138,12 @@ def _endings(lake: Lake, cluster: str, at: datetime, keys: Sequence[Key]) -> dic
     return out
 
 
-def open_drift(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> list[dict[str, Any]]:
-    """Rows of the drift that is open, or was at a time. Raises LakeError."""
-    until = None if at is None else at + timedelta(microseconds=1)
-    newest: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in lake.read(DRIFT, clusters=clusters, until=until).to_pylist():
-        key = tuple(row[name] for name in _KEY)
-        if key not in newest or newest[key]["time"] <= row["time"]:
-            newest[key] = row
-    return sorted((row for row in newest.values() if row["state"] == "open"), key=_place)
-
-
-def _place(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name] or "") for name in ("cluster", "namespace", "kind", "name", "drift"))
-
-
 def changes(evaluations: Sequence[Evaluation], before: Sequence[Mapping[str, Any]], *, now: datetime) -> list[dict[str, Any]]:
     """Rows to append: drift that is new or is known otherwise, and drift that is gone. `before` are the open rows.
 
     A drift that stays open keeps its `since`. What could not be judged this time stays as it was.
     """
-    opened = {tuple(row[name] for name in _KEY): row for row in before}
+    opened = {tuple(row[name] for name in posture.DRIFT_KEY): row for row in before}
     rows: list[dict[str, Any]] = []
     for evaluation in evaluations:
         found = {drift.id: drift for drift in evaluation.drifts}
@@ -192,14 +176,14 @@ def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime) -> int
     Raises CommitConflictError if an evaluation of this time or a later one was kept already, LakeError for anything else.
     """
     clusters = [evaluation.cluster for evaluation in evaluations]
-    rows = changes(evaluations, open_drift(lake, clusters=clusters), now=now)
+    rows = changes(evaluations, posture.open_drift(lake, clusters=clusters).to_pylist(), now=now)
     version = {APP_ID: int(now.timestamp() * 1_000_000)}
     table = pa.Table.from_pylist(rows, schema=DRIFT.schema)
     lake.commit(DRIFT, lake.write_files(DRIFT, table) if rows else [], transactions=version, metadata={})
-    posture = pa.Table.from_pylist(
+    results = pa.Table.from_pylist(
         [_result(evaluation, result, now) for evaluation in evaluations for result in evaluation.results], schema=POSTURE.schema
     )
-    lake.commit(POSTURE, lake.write_files(POSTURE, posture), transactions=version, metadata={})
+    lake.commit(POSTURE, lake.write_files(POSTURE, results), transactions=version, metadata={})
     return len(rows)
 
 
@@ -216,14 +200,3 @@ def _result(evaluation: Evaluation, result: Result, now: datetime) -> dict[str, 
         "detail": result.detail,
         "observed": evaluation.observed,
     }
-
-
-def matrix(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> list[dict[str, Any]]:
-    """The newest row of each cluster and control, now or before a time. Raises LakeError."""
-    until = None if at is None else at + timedelta(microseconds=1)
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in lake.read(POSTURE, clusters=clusters, until=until).to_pylist():
-        key = (row["cluster"], row["control"])
-        if key not in newest or newest[key]["time"] <= row["time"]:
-            newest[key] = row
-    return sorted(newest.values(), key=lambda row: (row["cluster"], row["control"]))

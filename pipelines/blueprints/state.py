@@ -21,6 +21,8 @@ POLICY_KINDS = (
     "BaselineAdminNetworkPolicy",
     "ClusterNetworkPolicy",
 )
+ADMISSION_KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+"""Of these, history has those that blueprints publish."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +178,7 @@ def build_state(
         if kind == "Namespace":
             namespaces[row["name"]] = manifest["metadata"].get("labels") or {}
             since[row["name"]] = row["valid_from"]
-        elif kind in POLICY_KINDS:
+        elif kind in POLICY_KINDS or kind in ADMISSION_KINDS:
             stored = _stored(row, manifest)
             policies[stored.key] = stored
         elif kind == "PodLabels":

@@ -183,6 +183,25 @@ def _controller(name: str, plural: str, group: str = "apps") -> Kind:
     return Kind(name=name, table=WORKLOADS, places=(f"/apis/{group}/v1/{plural}",), keep=_workload, groups=(group,), applies=False)
 
 
+def _published(item: Manifest) -> Manifest | None:
+    """Admission policies are the cluster's own matter, but for those that guard what Hindcast published."""
+    labels = (item.get("metadata") or {}).get("labels") or {}
+    return _whole(item) if labels.get(_PUBLISHED[0]) == _PUBLISHED[1] else None
+
+
+def _admission(name: str, plural: str) -> Kind:
+    return Kind(
+        name=name,
+        table=POLICY_VERSIONS,
+        places=(f"/apis/admissionregistration.k8s.io/v1/{plural}",),
+        namespaced=False,
+        keep=_published,
+        groups=("admissionregistration.k8s.io",),
+        query={"labelSelector": "=".join(_PUBLISHED)},
+    )
+
+
+_PUBLISHED = ("app.kubernetes.io/managed-by", "hindcast")
 _CILIUM, _RBAC, _NETWORK_API = ("cilium.io",), ("rbac.authorization.k8s.io",), ("policy.networking.k8s.io",)
 
 KINDS: tuple[Kind, ...] = (
@@ -207,6 +226,8 @@ KINDS: tuple[Kind, ...] = (
         namespaced=False,
         groups=_NETWORK_API,
     ),
+    _admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+    _admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
     _controller("Deployment", "deployments"),
     _controller("StatefulSet", "statefulsets"),
     _controller("DaemonSet", "daemonsets"),

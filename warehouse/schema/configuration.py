@@ -69,7 +69,8 @@ def _versions(name: str, doc: str) -> Table:
 POLICY_VERSIONS = _versions(
     "policies",
     "Versions of network policies: NetworkPolicy, CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, CiliumCIDRGroup, "
-    "AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy.",
+    "AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy; and the ValidatingAdmissionPolicies, with their bindings, that "
+    "blueprints publish.",
 )
 NAMESPACES = _versions("namespaces", "Versions of namespaces, with labels and annotations.")
 WORKLOADS = _versions(

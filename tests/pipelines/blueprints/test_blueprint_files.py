@@ -14,6 +14,7 @@ from pipelines.blueprints.checking import check
 from pipelines.blueprints.templates import all_templates
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.ownership import grants_of
 
 ROOT = Path(__file__).parents[3]
 LIBRARY = ROOT / "pipelines" / "blueprints" / "library"
@@ -100,7 +101,7 @@ def test_two_files_with_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_a_cluster_that_the_configuration_does_not_have_is_a_mistake_with_its_line(tmp_path: Path) -> None:
     text = HEAD.replace("clusters: {}", "clusters:\n  names: [lab, prod-9]") + "canary: [nowhere]"
-    found = check(model.load([written(tmp_path, text)]), CLUSTERS, config.Ownership(), now=NOW)
+    found = check(model.load([written(tmp_path, text)]), CLUSTERS, (), now=NOW)
     assert [mistake.removeprefix(f"{tmp_path}/") for mistake in found.mistakes] == [
         "b.yaml:5: no cluster of the configuration is named 'prod-9'; there are: prod-1, lab",
         "b.yaml:6: no cluster of the configuration is named 'nowhere'; there are: prod-1, lab",
@@ -121,15 +122,18 @@ def test_only_owners_grant_exceptions_and_expired_ones_are_warned_of(tmp_path: P
             config.Grant(subject="eve", role="auditor"),
         )
     )
-    found = check(model.load([written(tmp_path, HEAD + exceptions)]), CLUSTERS, ownership, now=NOW)
+    found = check(model.load([written(tmp_path, HEAD + exceptions)]), CLUSTERS, grants_of(ownership), now=NOW)
     assert [mistake.removeprefix(f"{tmp_path}/").split(": ")[0] for mistake in found.mistakes] == ["b.yaml:7", "b.yaml:8"]
     assert [warning.removeprefix(f"{tmp_path}/").split(": ")[0] for warning in found.warnings] == ["b.yaml:9"]
+    found = check(model.load([tmp_path / "b.yaml"]), CLUSTERS, grants_of(ownership), grants_are_whole=False, now=NOW)
+    assert not found.mistakes
+    assert len(found.warnings) == 3
 
 
 def test_two_blueprints_that_disagree_are_refused_and_both_named(tmp_path: Path) -> None:
     written(tmp_path, HEAD + "cilium: {settings: {enable-policy: default}}", "one.yaml")
     written(tmp_path, HEAD.replace("base", "strict") + "cilium: {settings: {enable-policy: always}}", "two.yaml")
-    found = check(model.load([tmp_path / "*.yaml"]), CLUSTERS, config.Ownership(), now=NOW)
+    found = check(model.load([tmp_path / "*.yaml"]), CLUSTERS, (), now=NOW)
     assert len(found.mistakes) == 2
     for part in ("prod-1", "base", "one.yaml", "strict", "two.yaml", "enable-policy", "'default'", "'always'"):
         assert part in found.mistakes[0]

@@ -10,8 +10,10 @@ import yaml
 
 from pipelines.blueprints import evaluation, model
 from pipelines.configuration import manifests
-from warehouse import config
-from warehouse.errors import CommitConflictError
+from warehouse import config, posture
+from warehouse.access import Principal
+from warehouse.errors import AccessDeniedError, CommitConflictError
+from warehouse.query import Door
 from warehouse.schema import DRIFT, POSTURE
 from warehouse.tables import Lake
 
@@ -53,7 +55,7 @@ class Fleet:
         return evaluation.keep(self.lake, self.evaluate(at), now=at)
 
     def open(self, at: dt.datetime | None = None) -> list[tuple[str, str]]:
-        return [(row["drift"], row["name"]) for row in evaluation.open_drift(self.lake, at=at)]
+        return [(row["drift"], row["name"]) for row in posture.open_drift(self.lake, at=at).to_pylist()]
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_a_fleet_never_looked_at_is_not_reporting_and_passes_no_control(fleet: F
 
 def test_no_clusters_is_no_drift_and_is_kept(fleet: Fleet) -> None:
     assert evaluation.keep(fleet.lake, [], now=NOW) == 0
-    assert not evaluation.matrix(fleet.lake)
+    assert not posture.controls(fleet.lake).num_rows
 
 
 def test_drift_opens_once_keeps_its_since_and_closes(fleet: Fleet) -> None:
@@ -86,7 +88,7 @@ def test_drift_opens_once_keeps_its_since_and_closes(fleet: Fleet) -> None:
     fleet.put("deny", fleet.policy(ingress=[{"from": [{"podSelector": {}}]}]))
     fleet.look(NOW + HOUR * 2)
     assert fleet.keep(NOW + HOUR * 2) == 1
-    (row,) = evaluation.open_drift(fleet.lake)
+    (row,) = posture.open_drift(fleet.lake).to_pylist()
     assert row["drift"] == "modified"
     assert NOW <= row["since"] <= NOW + HOUR
     fleet.put("deny", fleet.policy())
@@ -138,12 +140,12 @@ def test_the_matrix_is_of_the_time_asked_for(fleet: Fleet) -> None:
     fleet.keep(NOW + HOUR)
 
     def status(at: dt.datetime | None) -> str:
-        return {row["control"]: row["status"] for row in evaluation.matrix(fleet.lake, at=at)}["BP-OBJ"]
+        return {row["control"]: row["status"] for row in posture.controls(fleet.lake, at=at).to_pylist()}["BP-OBJ"]
 
     assert status(NOW) == "fail"
     assert status(NOW + HOUR / 2) == "fail"
     assert status(NOW + HOUR) == status(None) == "pass"
-    assert evaluation.matrix(fleet.lake, at=NOW - HOUR) == []
+    assert posture.controls(fleet.lake, at=NOW - HOUR).num_rows == 0
 
 
 def test_history_of_then_can_be_judged_by_the_blueprints_of_now(fleet: Fleet) -> None:
@@ -154,11 +156,31 @@ def test_history_of_then_can_be_judged_by_the_blueprints_of_now(fleet: Fleet) ->
     assert not fleet.evaluate(NOW + HOUR)[0].drifts
 
 
+def test_owners_see_the_drift_of_their_namespaces_and_no_cluster(fleet: Fleet) -> None:
+    fleet.put("pay", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "pay"}})
+    fleet.look(NOW)
+    fleet.keep(NOW)
+    late = dt.datetime.now(dt.UTC)
+    assert fleet.keep(late) == 1  # by now it does not report, which is no team's matter
+    grants = (config.Grant(subject="ada", role="namespace-owner", namespaces=("pay",)), config.Grant(subject="eve", role="auditor"))
+    door = Door(fleet.lake, config.Ownership(grants=grants))
+
+    def seen(user: str) -> list[tuple[str, str]]:
+        return [(row["drift"], row["namespace"]) for row in door.drift(Principal(user=user)).rows.to_pylist()]
+
+    assert seen("ada") == [("missing", "pay")]
+    assert sorted(seen("eve"), key=str) == [("missing", "pay"), ("missing", "shop"), ("not_reporting", None)]
+    assert door.controls(Principal(user="ada")).rows.num_rows == 0
+    assert door.controls(Principal(user="eve")).rows.num_rows == 16
+    with pytest.raises(AccessDeniedError):
+        door.drift(Principal(user="nobody"))
+
+
 def test_a_row_tells_before_and_after(fleet: Fleet) -> None:
     fleet.put("deny", fleet.policy(policyTypes=["Ingress", "Egress"]))
     fleet.look(NOW)
     fleet.keep(NOW)
-    (row,) = evaluation.open_drift(fleet.lake)
+    (row,) = posture.open_drift(fleet.lake).to_pylist()
     assert row["paths"] == ["spec.policyTypes[1]"]
     assert json.loads(row["before"]) == {"spec.policyTypes[1]": None}
     assert json.loads(row["after"]) == {"spec.policyTypes[1]": "Egress"}
