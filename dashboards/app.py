@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboards import identity, navigation, summary, theme, time_control, url_state
 from dashboards.asking import Visit
-from dashboards.views import flows, map, overview
+from dashboards.views import access, compare, coverage, docs, flows, map, overview, sql
 from warehouse import config
 from warehouse.errors import AccessDeniedError, ConfigError, HindcastError, QueryLimitError
 from warehouse.query import Door
@@ -49,7 +49,7 @@ def main() -> None:
     except ConfigError as error:
         problem = error
     # All pages before the question who looks, so that the address is known whatever the answer.
-    asked = navigation.build(_pages(settings))
+    asked = navigation.build(_pages())
     if settings is None:
         _failed(problem)
         return
@@ -59,7 +59,7 @@ def main() -> None:
     asked.run()
 
 
-def _pages(settings: config.Config | None) -> dict[str, list[tuple[str, str, str, Callable[[], None]]]]:
+def _pages() -> dict[str, list[tuple[str, str, str, Callable[[], None]]]]:
     def page(address: str, title: str, icon: str, draw: Draw) -> tuple[str, str, str, Callable[[], None]]:
         return address, title, icon, lambda: _run(address, title, draw)
 
@@ -68,6 +68,13 @@ def _pages(settings: config.Config | None) -> dict[str, list[tuple[str, str, str
             page("overview", "Overview", "space_dashboard", overview.page),
             page("flows", "Flows", "bar_chart", flows.page),
             page("map", "Map", "hub", map.page),
+            page("compare", "Compare", "compare_arrows", compare.page),
+        ],
+        "Evidence": [
+            page("coverage", "Coverage", "sensors", coverage.page),
+            page("sql", "SQL", "terminal", sql.page),
+            page("access", "Access", "key", access.page),
+            page("docs", "Docs", "menu_book", docs.page),
         ],
     }
 

@@ -100,15 +100,13 @@ def _new(fresh: Sequence[Edge] | None) -> list[Item]:
 
 
 def _gaps(gaps: Sequence[Gap]) -> list[Item]:
-    by_cluster: dict[str, list[Gap]] = {}
-    for gap in gaps:
-        by_cluster.setdefault(gap.cluster, []).append(gap)
-    found = []
-    for cluster, mine in sorted(by_cluster.items()):
-        length = sum((gap.until - gap.since for gap in mine), timedelta())
-        nodes = {gap.node_name for gap in mine}
-        longest = max(mine, key=lambda gap: gap.until - gap.since)
-        title = f"{theme.duration(length)} of node-time not observed in {cluster}"
-        detail = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}; {theme.span(longest.since, longest.until)}: {longest.cause}"
-        found.append(Item(icon="sensors_off", colour="gray", title=title, detail=detail, page="coverage", query=url_state.link()))
-    return found
+    if not gaps:
+        return []
+    length = sum((gap.until - gap.since for gap in gaps), timedelta())
+    nodes = {(gap.cluster, gap.node_name) for gap in gaps}
+    clusters = sorted({gap.cluster for gap in gaps})
+    longest = max(gaps, key=lambda gap: gap.until - gap.since)
+    where = clusters[0] if len(clusters) == 1 else f"{len(clusters)} clusters"
+    title = f"{theme.duration(length)} of node-time not observed"
+    detail = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''} of {where}; {theme.span(longest.since, longest.until)}: {longest.cause}"
+    return [Item(icon="sensors_off", colour="gray", title=title, detail=detail, page="coverage", query=url_state.link())]

@@ -38,7 +38,7 @@ def bars(
         stroke=shades.background, strokeWidth=0.5
     )
     drawn = stacked.encode(
-        x=alt.X("begin:T", scale=_scale(since, until), axis=_axis(since, until, shades)),
+        x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
         x2="end:T",
         y=alt.Y("low:Q", axis=_numbers(shades)),
         y2="high:Q",
@@ -54,7 +54,7 @@ def bars(
             alt.selection_interval(encodings=["x"], name="window", mark=alt.BrushConfig(fill=shades.primary, fillOpacity=0.15))
         )
     layers += [drawn, _strip(gaps, since, until, shades)]
-    return _finished(alt.layer(*layers), shades, height)
+    return finished(alt.layer(*layers), shades, height)
 
 
 def spark(values: Sequence[float], colour: str, shades: Palette, *, kind: str = "area") -> Any:
@@ -71,7 +71,7 @@ def spark(values: Sequence[float], colour: str, shades: Palette, *, kind: str = 
     encoded = marked.encode(
         x=alt.X("place:Q", axis=None, scale=alt.Scale(nice=False)), y=alt.Y("value:Q", axis=None, scale=alt.Scale(domain=[0, top]))
     )
-    return _finished(encoded, shades, 34)
+    return finished(encoded, shades, 34)
 
 
 def overlay(
@@ -88,15 +88,15 @@ def overlay(
         color=shades.verdicts["FORWARDED"], stroke=shades.background, strokeWidth=0.5
     )
     drawn = bar.encode(
-        x=alt.X("begin:T", scale=_scale(since, until), axis=_axis(since, until, shades)),
+        x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
         x2="end:T",
         y=alt.Y("low:Q", axis=_numbers(shades)),
         y2="high:Q",
         tooltip=[alt.Tooltip("begin:T", title="from (UTC)", format="%d %b %H:%M"), alt.Tooltip("flows:Q", title="flows in B", format=",")],
     )
-    line: Any = alt.Chart(alt.InlineData(values=[{"begin": _ms(row["start"]), "flows": row["flows"]} for row in before]))
+    line: Any = alt.Chart(alt.InlineData(values=[{"begin": milliseconds(row["start"]), "flows": row["flows"]} for row in before]))
     stepped = line.mark_line(color=shades.text, interpolate="step-after", strokeWidth=1.5).encode(x="begin:T", y="flows:Q")
-    return _finished(alt.layer(drawn, stepped), shades, 110)
+    return finished(alt.layer(drawn, stepped), shades, 110)
 
 
 def _stacked(
@@ -108,7 +108,7 @@ def _stacked(
     for row in sorted(rows, key=lambda row: order.index(row["kind"])):
         low = heights.get(row["start"], 0)
         heights[row["start"]] = high = low + row["flows"]
-        begin, end = _ms(row["start"]), _ms(min(row["start"] + width, until))
+        begin, end = milliseconds(row["start"]), milliseconds(min(row["start"] + width, until))
         data.append(
             {"begin": begin, "end": end, "low": low, "high": high, "kind": row["kind"], "name": names[row["kind"]], "flows": row["flows"]}
         )
@@ -117,13 +117,13 @@ def _stacked(
 
 def _strip(gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:
     """The line above the bars: observed, and where nodes were not."""
-    pieces = [{"begin": _ms(since), "end": _ms(until), "colour": shades.observed, "what": "observed"}]
+    pieces = [{"begin": milliseconds(since), "end": milliseconds(until), "colour": shades.observed, "what": "observed"}]
     for begin, end, nodes, cause in _pieces(gaps):
         what = f"{nodes} node{'s' if nodes > 1 else ''} not observed: {cause}"
         pieces.append({"begin": begin, "end": end, "colour": shades.gap, "what": what})
     chart: Any = alt.Chart(alt.InlineData(values=pieces))
     return chart.mark_rect().encode(
-        x=alt.X("begin:T", scale=_scale(since, until)),
+        x=alt.X("begin:T", scale=scale(since, until)),
         x2="end:T",
         y=alt.value(0),
         y2=alt.value(STRIP),
@@ -136,26 +136,28 @@ def _gap_shades(gaps: Sequence[Gap], since: datetime, until: datetime, shades: P
     pieces = [{"begin": begin, "end": end} for begin, end, _, _ in _pieces(gaps)]
     chart: Any = alt.Chart(alt.InlineData(values=pieces))
     return chart.mark_rect(color=shades.gap, opacity=0.16).encode(
-        x=alt.X("begin:T", scale=_scale(since, until)), x2="end:T", y=alt.value(STRIP), y2=alt.value("height")
+        x=alt.X("begin:T", scale=scale(since, until)), x2="end:T", y=alt.value(STRIP), y2=alt.value("height")
     )
 
 
 def _pieces(gaps: Sequence[Gap]) -> list[tuple[int, int, int, str]]:
     """The gaps of all nodes as stretches that do not overlap: (begin, end, nodes, the first's cause)."""
-    ends = sorted({_ms(moment) for gap in gaps for moment in (gap.since, gap.until)})
+    ends = sorted({milliseconds(moment) for gap in gaps for moment in (gap.since, gap.until)})
     found = []
     for begin, end in itertools.pairwise(ends):
-        inside = [gap for gap in gaps if _ms(gap.since) <= begin and _ms(gap.until) >= end]
+        inside = [gap for gap in gaps if milliseconds(gap.since) <= begin and milliseconds(gap.until) >= end]
         if inside:
             found.append((begin, end, len({gap.node_name for gap in inside}), inside[0].cause))
     return found
 
 
-def _scale(since: datetime, until: datetime) -> Any:
-    return alt.Scale(type="utc", domain=[_ms(since), _ms(until)], nice=False)
+def scale(since: datetime, until: datetime) -> Any:
+    """The axis of time of a window."""
+    return alt.Scale(type="utc", domain=[milliseconds(since), milliseconds(until)], nice=False)
 
 
-def _axis(since: datetime, until: datetime, shades: Palette) -> Any:
+def axis(since: datetime, until: datetime, shades: Palette) -> Any:
+    """Its labels."""
     span = until - since
     form = "%H:%M:%S" if span <= timedelta(minutes=6) else "%H:%M" if span <= timedelta(hours=26) else "%-d %b %H:%M"
     return alt.Axis(
@@ -177,7 +179,8 @@ def _numbers(shades: Palette) -> Any:
     )
 
 
-def _finished(chart: Any, shades: Palette, height: int) -> Any:
+def finished(chart: Any, shades: Palette, height: int) -> Any:
+    """A chart with the look of all."""
     return (
         chart.properties(
             height=height,
@@ -191,5 +194,6 @@ def _finished(chart: Any, shades: Palette, height: int) -> Any:
     )
 
 
-def _ms(moment: datetime) -> int:
+def milliseconds(moment: datetime) -> int:
+    """A moment as Vega takes it."""
     return int(moment.timestamp() * 1000)

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ def menu(visit: Visit, wanted: FlowFilter) -> None:
     columns = tuple(name for name in flow_rows.needed(flow_rows.chosen())) if not every else None
     with st.container(horizontal=True, wrap=True):
         for form in FORMATS:
-            button(form, "flows", lambda form=form: _flows(visit, wanted, columns, form), key=f"export {form}")  # type: ignore[misc]
+            button(form, "flows", partial(_flows, visit, wanted, columns, form), key=f"export {form}")
     st.caption(f"At most {ROWS:,} rows, the newest; a file that was cut says so in its name.")
     if navigation.exists("sql"):
         navigation.link("sql", "Open as SQL", query=url_state.link(q=open_as_sql.flows(wanted)), icon="terminal")

@@ -59,10 +59,8 @@ def current(settings: config.Config) -> Principal:
     if left is not None and left <= 0:
         _ask_for_sign_in("Your session has ended", "It lasts as long as the sign-in it came from. Sign in again to go on where you were.")
     if who is None:
-        assert auth.oidc is not None
-        _card(
-            "Signed in, but as nobody", f"The provider did not give a (verified) `{auth.oidc.user_claim}`, by which ownership is looked up."
-        )
+        claim = auth.oidc.user_claim if auth.oidc else "name"
+        _card("Signed in, but as nobody", f"The provider did not give a (verified) `{claim}`, by which ownership is looked up.")
         st.button("Sign out", on_click=st.logout)
         st.stop()
     return who

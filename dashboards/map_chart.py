@@ -104,7 +104,7 @@ def _line(edge: Edge, most: int, is_labelled: bool, layout: Layout, shades: Pale
     about = f"<b>{_escaped(str(edge.source))} → {_escaped(str(edge.destination))}</b><br/>{edge.flows:,} flows"
     if edge.denied:
         about += f"<br/>✕ {edge.denied:,} denied ({theme.percent(edge.denied / edge.flows)}): {_escaped(theme.reason(edge.reason))}"
-    about += f"<br/>{edge.first:%d %b %H:%M} – {edge.last:%d %b %H:%M} UTC<br/>{_escaped(', '.join(edge.clusters))}"
+    about += f"<br/>{edge.first:%d %b %H:%M} to {edge.last:%d %b %H:%M} UTC<br/>{_escaped(', '.join(edge.clusters))}"
     drawn: dict[str, Any] = {
         "source": title(edge.source),
         "target": title(edge.destination),
@@ -163,7 +163,8 @@ def _short(text: str) -> str:
 def _rounded(width: float, height: float, radius: float) -> str:
     """A rounded rectangle of these proportions; ECharts' own is stretched with its corners."""
     w, h, r = width, height, min(radius, height / 2)
-    return f"path://M{r},0H{w - r}A{r},{r},0,0,1,{w},{r}V{h - r}A{r},{r},0,0,1,{w - r},{h}H{r}A{r},{r},0,0,1,0,{h - r}V{r}A{r},{r},0,0,1,{r},0Z"
+    arc = f"A{r},{r},0,0,1,"
+    return f"path://M{r},0H{w - r}{arc}{w},{r}V{h - r}{arc}{w - r},{h}H{r}{arc}0,{h - r}V{r}{arc}{r},0Z"
 
 
 def _escaped(text: str) -> str:

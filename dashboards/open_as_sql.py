@@ -12,13 +12,17 @@ from warehouse.query import FlowFilter, flow_conditions
 def flows(wanted: FlowFilter) -> str:
     """The query for the newest flows that match."""
     where, values = flow_conditions(wanted)
-    return f'SELECT "time", verdict, source_namespace, source_pod_name, destination_namespace, destination_pod_name,\n    destination_port, drop_reason_desc\nFROM flows\nWHERE {_filled(where, values)}\nORDER BY "time" DESC\nLIMIT 400'
+    return f"""SELECT "time", verdict, source_namespace, source_pod_name, destination_namespace, destination_pod_name,
+    destination_port, drop_reason_desc
+FROM flows
+WHERE {_filled(where, values)}
+ORDER BY "time" DESC
+LIMIT 400"""
 
 
 def _filled(condition: str, values: list[Any]) -> str:
     """The condition with its placeholders replaced by literals."""
     parts = condition.split("?")
-    assert len(parts) == len(values) + 1
     written = parts[0]
     for value, rest in zip(values, parts[1:], strict=True):
         written += _literal(value) + rest

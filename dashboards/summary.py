@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import streamlit as st
 
@@ -71,7 +72,7 @@ def nothing(visit: Visit, wanted: FlowFilter, answer: Answer) -> None:
         share = theme.percent(sum(answer.shares.values()) / len(answer.shares))
         empty(
             "No flow of yours",
-            f"The window was observed ({share} of node-time), and held no flow from or to a namespace that {identity.name(visit.who)} owns.",
+            f"The window was observed ({share} of node-time), and held no flow from or to a namespace of {identity.name(visit.who)}.",
             "person_off",
             ("Look at a day", lambda: time_control.set_preset("1d")),
         )
@@ -87,25 +88,25 @@ def denied(visit: Visit) -> None:
     )
 
 
-def empty(title: str, text: str, icon: str, cure: tuple[str, object] | None = None) -> None:
+def empty(title: str, text: str, icon: str, cure: tuple[str, Callable[[], None]] | None = None) -> None:
     """A state in which there is nothing to show: why, and one button that helps."""
     with st.container(border=True):
         st.subheader(f":material/{icon}: {title}", anchor=False)
         st.write(text)
         if cure:
-            st.button(cure[0], type="primary", on_click=cure[1], key=f"cure {cure[0]}")  # type: ignore[arg-type]
+            st.button(cure[0], type="primary", on_click=cure[1], key=f"cure {cure[0]}")
 
 
 def _too_narrow(visit: Visit, wanted: FlowFilter, total: int) -> None:
     """Name the filter without which there would be flows."""
     text = f"{theme.compact(total)} flows of this window are yours to see, and none of them matches."
-    cure: tuple[str, object] = ("Clear the filters", _clear)
+    cure: tuple[str, Callable[[], None]] = ("Clear the filters", _clear)
     for condition in wanted.conditions if not wanted.match_any else ():
         rest = replace(wanted, conditions=tuple(other for other in wanted.conditions if other != condition))
-        found = visit.ask("timeline", lambda rest=rest: visit.door.timeline(visit.who, rest), rest)  # type: ignore[misc]
+        found = visit.ask("timeline", partial(visit.door.timeline, visit.who, rest), rest)
         if without := sum(found.rows["flows"].to_pylist()):
             text = f"Without **{condition}** there would be {theme.compact(without)} flows; the window holds {theme.compact(total)}."
-            cure = (f"Remove {condition}", lambda condition=condition: _remove(condition))  # type: ignore[misc]
+            cure = (f"Remove {condition}", partial(_remove, condition))
             break
     empty("No flow matches", text, "filter_alt_off", cure)
 

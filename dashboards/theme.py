@@ -129,7 +129,7 @@ def duration(span: timedelta) -> str:
 def span(since: datetime, until: datetime) -> str:
     """Two moments, UTC, without what they share."""
     last = f"{until:%H:%M}" if since.date() == until.date() else f"{until:%-d %b %H:%M}"
-    return f"{since:%-d %b %H:%M} – {last} UTC"
+    return f"{since:%-d %b %H:%M} – {last} UTC"  # noqa: RUF001 - the dash of a range
 
 
 def reason(name: str | None) -> str:

@@ -125,7 +125,7 @@ def _histogram(visit: Visit, wanted: FlowFilter, timeline: Answer) -> tuple[date
     )
     if legend:
         width = bucket_width(wanted)
-        st.caption(f"Flows per {theme.duration(width)} · {legend}")
+        st.markdown(f":small[Flows per {theme.duration(width)} · {legend}]")
     chart = charts.bars(
         rows,
         since=wanted.since,

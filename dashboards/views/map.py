@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -250,5 +251,5 @@ def _export(visit: Visit) -> None:
 
     with st.container(horizontal=True, wrap=True):
         for form in export.FORMATS:
-            export.button(form, "edges", lambda form=form: make(form), key=f"export edges {form}")  # type: ignore[misc]
+            export.button(form, "edges", partial(make, form), key=f"export edges {form}")
     st.caption("The picture: right-click the map, and save the image.")

@@ -246,7 +246,7 @@ def _drops(window: FlowFilter, pulse: Answer, gaps: Sequence[coverage.Gap]) -> N
     if not counts:
         st.caption("Nothing was dropped in this window" + (", of what was observed." if gaps else "."))
         return
-    st.caption(legend)
+    st.markdown(f":small[{legend}]")
     sums: dict[tuple[datetime, str], int] = {}
     for row in pulse.rows.to_pylist():
         if row["verdict"] in _DROPPED:
