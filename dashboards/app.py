@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -25,16 +26,16 @@ def open_lake(settings: config.Lake) -> Lake:
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def read_config(_path: str, _changed: float) -> config.Config:
-    """The configuration, read again when its file changes: a grant that is taken away is gone at the next question."""
-    return config.load_config()
+def read_config(path: str, changed_ns: int) -> config.Config:
+    """The configuration as the file was at a change. (Streamlit leaves arguments with an underscore before them out of the key.)"""
+    return config.load_config(Path(path))
 
 
 def load_config() -> config.Config:
-    """The configuration of now. Raises ConfigError."""
+    """The configuration of now, so that a grant that is taken away is gone at the next question. Raises ConfigError."""
     source = config.source_path()
-    changed = source.stat().st_mtime if source.exists() else 0.0
-    return read_config(str(source.absolute()), changed)
+    changed_ns = source.stat().st_mtime_ns if source.exists() else 0
+    return read_config(str(source.absolute()), changed_ns)
 
 
 def main() -> None:

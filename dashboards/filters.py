@@ -44,7 +44,7 @@ def chips() -> list[Chip]:
         try:
             found.append(Chip(condition=conditions.parse(text.removeprefix("-")), is_on=is_on))
         except QueryError as error:
-            st.session_state[_PROBLEM] = f"{error}. It is left out."
+            st.session_state[_PROBLEM] = f"Left out: {error}"
     return found
 
 

@@ -46,7 +46,7 @@ def page(visit: Visit) -> None:
         st.subheader("The other side", anchor=False)
         st.write(_DETAIL[visit.settings.ownership.peer_detail])
         st.caption(
-            f"`ownership.peer_detail: {visit.settings.ownership.peer_detail}`, set by the platform. What has no namespace is nobody's, and shown."
+            f"`peer_detail: {visit.settings.ownership.peer_detail}`, set by the platform. What has no namespace is nobody's, and shown."
         )
 
 
