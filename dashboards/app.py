@@ -87,7 +87,13 @@ def _run(address: str, title: str, draw: Draw) -> None:
     window = time_control.current(entered=entered)
     visit: Visit | None = None
     try:
-        visit = Visit(settings=settings, door=Door(open_lake(settings.lake), settings.ownership), who=who, time=window, page=address)
+        visit = Visit(
+            settings=settings,
+            door=Door(open_lake(settings.lake), settings.ownership, settings.rollups, purpose=f"dashboard: {address}"),
+            who=who,
+            time=window,
+            page=address,
+        )
         draw(visit)
     except AccessDeniedError as error:
         summary.denied(visit) if visit else _failed(error)

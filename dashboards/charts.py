@@ -35,7 +35,7 @@ def bars(
     """
     layers: list[Any] = [_gap_shades(gaps, since, until, shades)] if gaps else []
     stacked: Any = alt.Chart(alt.InlineData(values=_stacked(rows, width, until, list(colours), names))).mark_rect(
-        stroke=shades.background, strokeWidth=0.5
+        clip=True, stroke=shades.background, strokeWidth=0.5
     )
     drawn = stacked.encode(
         x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
@@ -85,7 +85,7 @@ def overlay(
 ) -> Any:
     """Two windows on one clock: bars of the one, a step line of the other (whose times have been moved onto the first's)."""
     bar: Any = alt.Chart(alt.InlineData(values=_stacked(now, width, until, ["B"], {"B": "B"}))).mark_rect(
-        color=shades.verdicts["FORWARDED"], stroke=shades.background, strokeWidth=0.5
+        clip=True, color=shades.verdicts["FORWARDED"], stroke=shades.background, strokeWidth=0.5
     )
     drawn = bar.encode(
         x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
@@ -108,7 +108,7 @@ def _stacked(
     for row in sorted(rows, key=lambda row: order.index(row["kind"])):
         low = heights.get(row["start"], 0)
         heights[row["start"]] = high = low + row["flows"]
-        begin, end = milliseconds(row["start"]), milliseconds(min(row["start"] + width, until))
+        begin, end = milliseconds(row["start"]), milliseconds(row["start"] + width)
         data.append(
             {"begin": begin, "end": end, "low": low, "high": high, "kind": row["kind"], "name": names[row["kind"]], "flows": row["flows"]}
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from dashboards.edges import OUTSIDE, Edge, End
+from dashboards.edges import Edge
 from warehouse.coverage import Gap
 
 Kind = Literal["flip", "new", "vanished", "changed"]
@@ -88,18 +88,6 @@ def in_gap(difference: Difference, gaps: Sequence[Gap], length: timedelta) -> bo
     return missing > length * 0.1
 
 
-def without_ephemeral(edges: Sequence[Edge]) -> list[Edge]:
-    """The edges, those whose port is a client's own taken together: a port above 32767 outside is no service."""
-    return [
-        edge for edge in edges if not (_port(edge) >= 32_768 and edge.destination.namespace == OUTSIDE and edge.source.namespace != OUTSIDE)
-    ]
-
-
-def _port(edge: Edge) -> int:
-    number = edge.port.split("/")[0]
-    return int(number) if number.isdigit() else 0
-
-
 def said(difference: Difference) -> str:
     """What to know of it beside the numbers."""
     a, b = difference.a, difference.b
@@ -116,8 +104,3 @@ def said(difference: Difference) -> str:
                 return f"✓ → ✕ {b.denied / b.flows:.0%} denied{since}"
             return f"✕ → ✓ was {a.denied / a.flows:.0%} denied"
     return ""
-
-
-def ends(differences: Sequence[Difference]) -> set[End]:
-    """Every end that is part of a difference."""
-    return {end for difference in differences for end in (difference.edge.source, difference.edge.destination)}

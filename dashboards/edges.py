@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from warehouse.conditions import Condition
+from warehouse.flow_questions import BUCKETS
 from warehouse.query import Answer
 
 OUTSIDE = "outside"
@@ -81,21 +82,25 @@ class Edge:
         return (number.isdigit() and int(number) in HOUSEKEEPING_PORTS) or self.source.name in ("host", "health", "remote-node")
 
 
-def edges_of(answer: Answer, *, buckets: int, by_port: bool = True) -> list[Edge]:
-    """The edges of an answer, those of several clusters added up, most flows first."""
+def edges_of(answer: Answer, *, since: datetime, until: datetime, by_port: bool = True) -> list[Edge]:
+    """The edges of an answer, those of several clusters added up, most flows first; counts in BUCKETS parts of the window, or hours."""
+    hours = -(-(until - since) // timedelta(hours=1))
+    parts = BUCKETS if answer.source == "flows" else max(1, min(BUCKETS, hours))
     groups: dict[tuple[End, End, str], list[Mapping[str, Any]]] = {}
     for row in answer.rows.to_pylist():
         ends = [End(row[f"{side}_namespace"] or OUTSIDE, row[f"{side}_name"] or "") for side in ("source", "destination")]
         port = f"{row['port']}/{row['protocol']}" if by_port and row["port"] is not None else ""
         groups.setdefault((ends[0], ends[1], port), []).append(row)
-    return sorted((_edge(key, rows, buckets) for key, rows in groups.items()), key=lambda edge: (-edge.flows, str(edge)))
+    return sorted(
+        (_edge(key, rows, since, (until - since) / parts, parts) for key, rows in groups.items()), key=lambda edge: (-edge.flows, str(edge))
+    )
 
 
-def _edge(key: tuple[End, End, str], rows: Sequence[Mapping[str, Any]], buckets: int) -> Edge:
-    counts = [0] * buckets
+def _edge(key: tuple[End, End, str], rows: Sequence[Mapping[str, Any]], since: datetime, width: timedelta, parts: int) -> Edge:
+    counts = [0] * parts
     for row in rows:
-        for place, flows in zip(row["bucket_numbers"], row["bucket_flows"], strict=True):
-            counts[min(max(place, 0), buckets - 1)] += flows
+        for start, flows in zip(row["bucket_starts"], row["bucket_flows"], strict=True):
+            counts[min(max((start - since) // width, 0), parts - 1)] += flows
     first_denials = [row["first_denied"] for row in rows if row["first_denied"]]
     return Edge(
         source=key[0],

@@ -36,8 +36,8 @@ def line(visit: Visit, parts: Sequence[str], *, limit: int | None = None) -> Non
     asked = visit.answers
     seconds = max((answer.seconds for answer in asked), default=0.0)
     files = max((answer.files for answer in asked), default=0)
-    sources = {getattr(answer, "source", "") or "raw flows" for answer in asked} or {"raw flows"}
-    written = [*parts, *([f"limit {limit:,}"] if limit else []), " and ".join(sorted(sources)) + f", {files} files"]
+    sources = {part for answer in asked for part in answer.source.split(" and ")} or {"flows"}
+    written = [*parts, *([f"limit {limit:,}"] if limit else []), f"from {' and '.join(sorted(sources))}, {files} files"]
     written += [f"{seconds:.2f} s", f"refreshed {min(now, visit.time.until) if visit.time.ends_now else now:%H:%M:%S} UTC"]
     st.caption(" · ".join(written))
 
@@ -49,7 +49,7 @@ def cut(answer: Answer, what: str) -> str:
 
 def nothing(visit: Visit, wanted: FlowFilter, answer: Answer) -> None:
     """Say why there is no flow to show, with a button that helps."""
-    if visit.door.lake_summary().newest is None:
+    if visit.door.lake_summary(visit.who).newest is None:
         empty(
             "No flow yet",
             "The lake is empty. Start `hindcast collect`, or `hindcast import` files of the agents' exporters.",
@@ -121,7 +121,7 @@ def _remove(condition: object) -> None:
 
 
 def _go_to_newest(visit: Visit) -> None:
-    newest = visit.door.lake_summary().newest
+    newest = visit.door.lake_summary(visit.who).newest
     if newest is not None:
         time_control.set_range(newest - visit.time.length, newest + (newest.resolution * 1_000_000))
 

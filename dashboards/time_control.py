@@ -86,7 +86,10 @@ def current(*, entered: bool) -> TimeRange:
         return TimeRange(since=midnight - timedelta(days=1), until=midnight, preset=name)
     if name not in PRESETS:
         return _default(now, f"last={name!r} in the address is none of {', '.join(PRESETS)}")
-    return TimeRange(since=now - config.parse_duration(name), until=now, preset=name)
+    length = config.parse_duration(name)
+    # To the full minute: so rollups of minutes add up to the window's very flows.
+    until = _up(now).replace(tzinfo=UTC) if length >= timedelta(hours=1) else now
+    return TimeRange(since=until - length, until=until, preset=name)
 
 
 def set_range(since: datetime, until: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Questions about who talks to whom, asked of the raw flows through the door: edges, flows in time, namespaces, completions.
+"""Questions that need the flows themselves, asked through the door: edges under any condition, completions, one whole flow.
 
 Each is a function of a door, a principal and a filter, and gives an Answer. What a person may see is the door's to decide;
 drawing is others' work.
@@ -12,14 +12,15 @@ from typing import Literal
 from warehouse.access import Principal
 from warehouse.engine import Limits
 from warehouse.query import VISIBLE, Answer, Door, FlowFilter, bucket_width, flow_conditions
+from warehouse.questions import DENIED, EdgeScope
 from warehouse.schema import FLOWS
 
 Level = Literal["cluster", "namespace", "workload", "pod"]
 LEVELS: tuple[Level, ...] = ("cluster", "namespace", "workload", "pod")
 EDGES = Limits(rows=5_000)
-MANY = Limits(rows=1_000_000)
 OFFERED = Limits(rows=2_000)
-DENIED = "verdict IN ('DROPPED', 'ERROR')"
+BUCKETS = 24
+"""Parts of the window in which an edge's flows are counted."""
 
 RESERVED = {1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node", 7: "kube-apiserver", 8: "ingress",
     9: "world-ipv4", 10: "world-ipv6"}  # fmt: skip
@@ -34,23 +35,22 @@ _WORKLOADS = """workloads AS (SELECT cluster, namespace, pod, any_value(workload
         ) WHERE workload IS NOT NULL AND pod IS NOT NULL GROUP BY ALL), """
 
 
-def edges(
-    door: Door, principal: Principal, wanted: FlowFilter, *, level: Level = "workload", buckets: int = 12, limits: Limits = EDGES
-) -> Answer:
-    """Who talks to whom, most flows first. Columns: `cluster`; for both ends `_namespace` (null outside the cluster) and `_name`
+def edges(door: Door, principal: Principal, wanted: FlowFilter, *, level: Level = "workload", limits: Limits = EDGES) -> Answer:
+    """Who talks to whom, most flows first, with the columns of `questions.edges_in_time`: from the rollup where it can answer.
 
-    (null above the level, or where it is hidden); `port`, `protocol`; `flows`, `denied`, `audited`; `reason` (the commonest of
-    drops); `first`, `last`, `first_denied`; `bucket_numbers` and `bucket_flows` (flows in equal parts of the window).
+    With conditions that it does not keep, and for pods, the flows themselves are asked, and the parts of time are finer.
     """
+    if level != "pod" and not (wanted.conditions or wanted.pods or wanted.ips or wanted.nodes):
+        return door.edges_in_time(principal, wanted, scope=EdgeScope(level), limits=limits)
     where, values = flow_conditions(wanted)
-    width = max(1, (wanted.until - wanted.since).total_seconds() / max(1, buckets))
+    width = bucket_width(wanted, BUCKETS)
     keys = "cluster, source_namespace, source_name, destination_namespace, destination_name, port, protocol"
     detail = level in ("workload", "pod")
     parts = ["namespace", "cluster_name"] + (["workload_name", "pod_name"] if detail else [])
     # Grouped twice: first by columns as they are stored, so that naming and joining see thousands of rows, not millions.
     sql = f"""
         WITH asked AS MATERIALIZED (
-            SELECT cluster, verdict, drop_reason_desc, floor(epoch("time" - ?::TIMESTAMPTZ) / ?)::INTEGER AS bucket,
+            SELECT cluster, verdict, drop_reason_desc, time_bucket(?, "time") AS bucket,
                 {", ".join(_turned(part) for part in parts)}, {_outside_columns(level)},
                 {_ONE.format(this="destination_port", other="source_port") if detail else "NULL::INTEGER"} AS port,
                 {"l4_protocol" if detail else "NULL::VARCHAR"} AS protocol,
@@ -64,37 +64,9 @@ def edges(
         )
         SELECT {keys}, sum(flows)::BIGINT AS flows, sum(denied)::BIGINT AS denied, sum(audited)::BIGINT AS audited,
             arg_max(reason, denied) AS reason, min(first) AS first, max(last) AS last, min(first_denied) AS first_denied,
-            list(bucket ORDER BY bucket) AS bucket_numbers, list(flows::BIGINT ORDER BY bucket) AS bucket_flows
+            list(bucket ORDER BY bucket) AS bucket_starts, list(flows::BIGINT ORDER BY bucket) AS bucket_flows
         FROM parts GROUP BY {keys} ORDER BY flows DESC, {keys}"""
-    return door.ask(principal, sql, [wanted.since, width, *values], wanted, limits)
-
-
-def pulse(door: Door, principal: Principal, wanted: FlowFilter, *, limits: Limits = MANY) -> Answer:
-    """Flows in equal parts of the window: columns `start`, `verdict`, `reason` (of drops; null where Hubble gave none), `flows`."""
-    where, values = flow_conditions(wanted)
-    sql = f"""SELECT time_bucket(?, "time", ?) AS start, verdict, drop_reason_desc AS reason, sum(flow_count)::BIGINT AS flows
-        FROM {VISIBLE} WHERE {where} GROUP BY ALL ORDER BY ALL"""
-    return door.ask(principal, sql, [bucket_width(wanted), wanted.since, *values], wanted, limits)
-
-
-def namespaces(door: Door, principal: Principal, wanted: FlowFilter, *, buckets: int = 24, limits: Limits = MANY) -> Answer:
-    """Flows from or to each namespace, a flow within one counted once: columns `cluster`, `namespace`, `bucket`, `flows`, `denied`."""
-    where, values = flow_conditions(wanted)
-    width = max(1, (wanted.until - wanted.since).total_seconds() / max(1, buckets))
-    sql = f"""
-        WITH asked AS (
-            SELECT cluster, source_namespace, destination_namespace, floor(epoch("time" - ?::TIMESTAMPTZ) / ?)::INTEGER AS bucket,
-                sum(flow_count) AS flows, coalesce(sum(flow_count) FILTER ({DENIED}), 0) AS denied
-            FROM {VISIBLE} WHERE {where} GROUP BY ALL
-        ), ends AS (
-            SELECT cluster, source_namespace AS namespace, bucket, flows, denied FROM asked
-            UNION ALL
-            SELECT cluster, destination_namespace, bucket, flows, denied FROM asked
-                WHERE destination_namespace IS DISTINCT FROM source_namespace
-        )
-        SELECT cluster, namespace, bucket, sum(flows)::BIGINT AS flows, sum(denied)::BIGINT AS denied
-        FROM ends WHERE namespace IS NOT NULL GROUP BY ALL ORDER BY ALL"""
-    return door.ask(principal, sql, [wanted.since, width, *values], wanted, limits)
+    return door.ask(principal, "edges", sql, [width, *values], wanted, limits)
 
 
 COMPLETED: dict[str, str] = {
@@ -128,7 +100,7 @@ def completions(door: Door, principal: Principal, wanted: FlowFilter, *, each: i
             WHERE value IS NOT NULL GROUP BY ALL)
         SELECT field, value, flows FROM counted
         QUALIFY row_number() OVER (PARTITION BY field ORDER BY flows DESC, value) <= {int(each)} ORDER BY field, flows DESC, value"""
-    return door.ask(principal, sql, values, wanted, limits)
+    return door.ask(principal, "completions", sql, values, wanted, limits)
 
 
 def one_flow(door: Door, principal: Principal, *, cluster: str, uuid: str, at: datetime, until: datetime) -> Answer:
@@ -136,7 +108,9 @@ def one_flow(door: Door, principal: Principal, *, cluster: str, uuid: str, at: d
     names = ", ".join(f'"{name}"' for name in FLOWS.schema.names)
     wanted = FlowFilter(since=at, until=until, clusters=(cluster,))
     where, values = flow_conditions(wanted)
-    return door.ask(principal, f"SELECT {names} FROM {VISIBLE} WHERE {where} AND uuid = ?", [*values, uuid], wanted, Limits(rows=1))
+    return door.ask(
+        principal, "one_flow", f"SELECT {names} FROM {VISIBLE} WHERE {where} AND uuid = ?", [*values, uuid], wanted, Limits(rows=1)
+    )
 
 
 def _turned(name: str) -> str:

@@ -44,10 +44,8 @@ def page(visit: Visit) -> None:
     )
     if not scope.everything:
         st.subheader("The other side", anchor=False)
-        st.write(_DETAIL[visit.settings.ownership.peer_detail])
-        st.caption(
-            f"`peer_detail: {visit.settings.ownership.peer_detail}`, set by the platform. What has no namespace is nobody's, and shown."
-        )
+        st.write(_DETAIL[visit.door.peer_detail])
+        st.caption(f"`peer_detail: {visit.door.peer_detail}`, set by the platform. What has no namespace is nobody's, and shown.")
 
 
 def _row(grant: Grant) -> dict[str, object]:

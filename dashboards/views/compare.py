@@ -18,7 +18,6 @@ from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.query import Answer, FlowFilter, bucket_width
 
-BUCKETS = 12
 SHOWN = 500
 _AGAINST = {"before": "The window before", "day": "The day before", "week": "Same time last week", "two": "Two windows"}
 _LEVELS = {"namespace": "Namespace", "workload": "Workload"}
@@ -33,15 +32,16 @@ def page(visit: Visit) -> None:
     before = _windows(visit, after, level)
     try:
         answers = [
-            visit.ask(
-                "edges", partial(flow_questions.edges, visit.door, visit.who, window, level=level, buckets=BUCKETS), window, level, BUCKETS
-            )
+            visit.ask("edges", partial(flow_questions.edges, visit.door, visit.who, window, level=level), window, level)
             for window in (before, after)
         ]
     except AccessDeniedError:
         summary.denied(visit)
         return
-    sides = [comparison.without_ephemeral(edges.edges_of(answer, buckets=BUCKETS, by_port=level == "workload")) for answer in answers]
+    sides = [
+        edges.edges_of(answer, since=window.since, until=window.until, by_port=level == "workload")
+        for answer, window in zip(answers, (before, after), strict=True)
+    ]
     if not any(sides):
         summary.nothing(visit, after, answers[1])
         return
@@ -132,7 +132,7 @@ def _set_a() -> None:
 
 def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[Answer]) -> list[str]:
     counts = {kind: sum(difference.kind == kind for difference in differences) for kind in KINDS}
-    chosen = [kind for kind in url_state.get_all("kind") if kind in KINDS]
+    chosen: list[str] = [kind for kind in url_state.get_all("kind") if kind in KINDS]
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
         st.session_state["kinds"] = chosen
         st.pills(
@@ -230,14 +230,14 @@ def _row(difference: Difference, gaps: Sequence[coverage.Gap], length: timedelta
         "A flows": a.flows if a else 0,
         "B flows": b.flows if b else 0,
         "Change": None if change is None else change * 100,
-        "Volume A, B": [*_buckets(a), 0, *_buckets(b)],
+        "Volume A, B": [*_buckets(a, b), 0, *_buckets(b, a)],
         "Verdict and evidence": said,
         "Clusters": ", ".join(difference.edge.clusters),
     }
 
 
-def _buckets(edge: Edge | None) -> list[int]:
-    return list(edge.buckets) if edge else [0] * BUCKETS
+def _buckets(edge: Edge | None, other: Edge | None) -> list[int]:
+    return list(edge.buckets) if edge else [0] * (len(other.buckets) if other else 1)
 
 
 def _links(visit: Visit, difference: Difference, before: FlowFilter, after: FlowFilter) -> None:

@@ -18,7 +18,6 @@ from warehouse.errors import AccessDeniedError
 DRAWN = 400
 """Edges drawn at first; more on demand, up to MOST."""
 MOST = 2_000
-BUCKETS = 24
 GRAPH = 3
 """The place of the graph among the chart's series."""
 _LEVELS = {"cluster": "Cluster", "namespace": "Namespace", "workload": "Workload", "pod": "Pod"}
@@ -34,16 +33,15 @@ def page(visit: Visit) -> None:
         limits = Limits(rows=5 * MOST)
         answer = visit.ask(
             "edges",
-            lambda: flow_questions.edges(visit.door, visit.who, wanted, level=level, buckets=BUCKETS, limits=limits),
+            lambda: flow_questions.edges(visit.door, visit.who, wanted, level=level, limits=limits),
             wanted,
             level,
-            BUCKETS,
         )
     except AccessDeniedError:
         summary.denied(visit)
         return
-    found = edges.edges_of(answer, buckets=BUCKETS, by_port=False)
-    with_ports = edges.edges_of(answer, buckets=BUCKETS)
+    found = edges.edges_of(answer, since=wanted.since, until=wanted.until, by_port=False)
+    with_ports = edges.edges_of(answer, since=wanted.since, until=wanted.until)
     ends = sorted({end for edge in found for end in (edge.source, edge.destination)})
     looked_for = _controls(visit, level, ends)
     if not found:
@@ -247,7 +245,7 @@ def _export(visit: Visit) -> None:
 
     def make(form: str) -> bytes:
         answer = flow_questions.edges(visit.door, visit.who, wanted, level=level, limits=Limits(rows=export.ROWS, seconds=120))
-        return export.encode(answer.rows.drop_columns(["bucket_numbers", "bucket_flows"]), form, is_cut=answer.cut)
+        return export.encode(answer.rows.drop_columns(["bucket_starts", "bucket_flows"]), form, is_cut=answer.cut)
 
     with st.container(horizontal=True, wrap=True):
         for form in export.FORMATS:

@@ -18,6 +18,8 @@ from warehouse.query import Answer, FlowFilter, bucket_width
 
 BUCKETS = 24
 DAY = timedelta(days=1)
+EPOCH = datetime(2000, 1, 3, tzinfo=UTC)
+"""DuckDB's origin of weeks and shorter parts of time."""
 TALKERS = 8
 REASONS = 4
 _DROPPED = ("DROPPED", "ERROR")
@@ -28,7 +30,7 @@ def page(visit: Visit) -> None:
     head.draw(visit, "Overview")
     window = FlowFilter(since=visit.time.since, until=visit.time.until)
     try:
-        pulse = visit.ask("pulse", lambda: flow_questions.pulse(visit.door, visit.who, window), window)
+        pulse = visit.ask("pulse", lambda: visit.door.pulse(visit.who, window), window)
     except AccessDeniedError:
         summary.denied(visit)
         return
@@ -55,8 +57,8 @@ def new_edges(now: Sequence[Edge], before: Sequence[Edge], *, was_observed: bool
 
 
 def _edges(visit: Visit, window: FlowFilter) -> list[Edge]:
-    answer = visit.ask("edges", lambda: flow_questions.edges(visit.door, visit.who, window, buckets=BUCKETS), window, "workload", BUCKETS)
-    return edges.edges_of(answer, buckets=BUCKETS)
+    answer = visit.ask("edges", lambda: flow_questions.edges(visit.door, visit.who, window), window, "workload")
+    return edges.edges_of(answer, since=window.since, until=window.until)
 
 
 def _was_observed(visit: Visit) -> bool:
@@ -144,18 +146,23 @@ def _cards(visit: Visit, window: FlowFilter, pulse: Answer, fresh: list[Edge] | 
         nodes = len({gap.node_name for gap in gaps})
         said = f"{len(gaps)} gap{'s' if len(gaps) != 1 else ''} on {nodes} node{'s' if nodes != 1 else ''}" if gaps else "no gap"
         st.metric("Coverage", theme.percent(share), said, delta_color="off", delta_arrow="off", help="Share of node-time that was observed")
-        _spark(
-            charts.spark(_observed(pulse, gaps, starts, bucket_width(window)), shades.other, shades, kind="steps"), "Coverage in the window"
-        )
+        _spark(charts.spark(_observed(pulse, gaps, starts, _width(window)), shades.other, shades, kind="steps"), "Coverage in the window")
 
 
 def _spark(chart: Any, alt: str) -> None:
     st.altair_chart(chart, theme=None, alt=alt)
 
 
+def _width(window: FlowFilter) -> timedelta:
+    """How long the parts of `pulse` are."""
+    return max(timedelta(minutes=1), bucket_width(window))
+
+
 def _starts(window: FlowFilter) -> list[datetime]:
-    width, moments = bucket_width(window), []
-    moment = window.since
+    """When they start: at round times, the first perhaps before the window does."""
+    width = _width(window)
+    moment = EPOCH + (window.since - EPOCH) // width * width
+    moments = []
     while moment < not_future(window.until):
         moments.append(moment)
         moment += width
@@ -186,7 +193,7 @@ def _share(part: int, whole: int) -> float:
 
 def _arrivals(fresh: Sequence[Edge]) -> list[int]:
     firsts = [next((place for place, flows in enumerate(edge.buckets) if flows), 0) for edge in fresh]
-    return [sum(first <= place for first in firsts) for place in range(BUCKETS)]
+    return [sum(first <= place for first in firsts) for place in range(len(fresh[0].buckets) if fresh else 2)]
 
 
 def _observed(pulse: Answer, gaps: Sequence[coverage.Gap], starts: Sequence[datetime], width: timedelta) -> list[float]:
@@ -258,7 +265,7 @@ def _drops(window: FlowFilter, pulse: Answer, gaps: Sequence[coverage.Gap]) -> N
         rows,
         since=window.since,
         until=window.until,
-        width=bucket_width(window),
+        width=_width(window),
         colours=colours,
         gaps=gaps,
         shades=shades,
@@ -277,9 +284,10 @@ def _bottom(visit: Visit, window: FlowFilter, talking: Sequence[Edge], fresh: li
 
 
 def _namespaces(visit: Visit, window: FlowFilter, talking: Sequence[Edge], fresh: list[Edge] | None) -> None:
-    answer = visit.ask("namespaces", lambda: flow_questions.namespaces(visit.door, visit.who, window, buckets=BUCKETS), window, BUCKETS)
+    answer = visit.ask("namespaces", lambda: visit.door.namespaces(visit.who, window, buckets=BUCKETS), window, BUCKETS)
     scope = visit.door.scope(visit.who)
     now = datetime.now(UTC)
+    width = (window.until - window.since) / BUCKETS
     found: dict[str, dict[str, Any]] = {}
     for row in answer.rows.to_pylist():
         if not (
@@ -292,7 +300,7 @@ def _namespaces(visit: Visit, window: FlowFilter, talking: Sequence[Edge], fresh
         mine["clusters"].add(row["cluster"])
         mine["flows"] += row["flows"]
         mine["denied"] += row["denied"]
-        mine["drops"][min(max(row["bucket"], 0), BUCKETS - 1)] += row["denied"]
+        mine["drops"][min(max((row["start"] - window.since) // width, 0), BUCKETS - 1)] += row["denied"]
     order = sorted(found, key=lambda name: (-found[name]["denied"], -found[name]["flows"]))
     st.subheader("Namespaces" if scope.everything else "My namespaces", anchor=False)
     most = max((max(mine["drops"]) for mine in found.values()), default=1)
