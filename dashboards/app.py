@@ -1,51 +1,120 @@
-"""The dashboard: who looks, which pages there are. Streamlit runs this file; `hindcast dashboard` starts it."""
+"""The dashboard: which pages there are, who looks, and what is said when something fails. Streamlit runs this file for each visit."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import streamlit as st
 
-from dashboards import flows
+from dashboards import identity, navigation, summary, theme, time_control, url_state
+from dashboards.asking import Visit
+from dashboards.views import access, compare, coverage, docs, flows, map, overview, sql
 from warehouse import config
-from warehouse.access import Principal
-from warehouse.errors import HindcastError
+from warehouse.errors import AccessDeniedError, ConfigError, HindcastError, QueryLimitError
 from warehouse.query import Door
 from warehouse.tables import Lake
 
+Draw = Callable[[Visit], None]
 
-@st.cache_resource(hash_funcs={config.Lake: lambda lake: lake.model_dump_json()})
+
+@st.cache_resource(hash_funcs={config.Lake: lambda lake: lake.model_dump_json()}, show_spinner="Opening the lake")
 def open_lake(settings: config.Lake) -> Lake:
     """The lake's handle, which holds no one's rows and is shared by all sessions."""
     return Lake.open(settings)
 
 
-def local_user(settings: config.Config) -> Principal:
-    """Someone of the configuration's grants: on one machine, whoever sits before it may be anyone."""
-    subjects = sorted({grant.subject for grant in settings.ownership.grants})
-    if not subjects:
-        st.title("Nobody owns anything yet", anchor=False)
-        st.write("Name users and their namespaces in `ownership.grants` of the configuration, then reload this page.")
-        st.stop()
-    chosen = st.selectbox("Look as", subjects, key="user", bind="query-params", width=220, label_visibility="collapsed")
-    if chosen is None:
-        st.stop()
-    if chosen.startswith("group:"):
-        return Principal(user="", groups=frozenset([chosen.removeprefix("group:")]))
-    return Principal(user=chosen)
+@st.cache_resource(show_spinner=False, max_entries=4)
+def read_config(path: str, changed_ns: int) -> config.Config:
+    """The configuration as the file was at a change. (Streamlit leaves arguments with an underscore before them out of the key.)"""
+    return config.load_config(Path(path))
+
+
+def load_config() -> config.Config:
+    """The configuration of now, so that a grant that is taken away is gone at the next question. Raises ConfigError."""
+    source = config.source_path()
+    changed_ns = source.stat().st_mtime_ns if source.exists() else 0
+    return read_config(str(source.absolute()), changed_ns)
 
 
 def main() -> None:
-    """Draw the page."""
-    st.set_page_config(page_title="Flows · Hindcast", layout="wide")
+    """Draw what was asked for."""
+    st.set_page_config(page_title="Hindcast", page_icon="/app/static/icon.png", layout="wide")
+    theme.add_css()
+    st.logo(theme.logo(), size="large")
+    problem: HindcastError | None = None
+    settings: config.Config | None = None
     try:
-        settings = config.load_config()
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.header("Flows", anchor=False, width="content")
-            st.space("stretch")
-            st.badge("Local mode: no sign-in, this machine only", icon=":material/computer:", color="yellow")
-            who = local_user(settings)
-        flows.page(Door(open_lake(settings.lake), settings.ownership, settings.rollups, purpose="dashboard: flows"), who)
+        settings = load_config()
+    except ConfigError as error:
+        problem = error
+    # All pages before the question who looks, so that the address is known whatever the answer.
+    asked = navigation.build(_pages())
+    if settings is None:
+        _failed(problem)
+        return
+    who = identity.current(settings)
+    identity.watch(theme.is_dark(), identity.session_end(settings))
+    st.session_state["visit"] = (settings, who)
+    asked.run()
+
+
+def _pages() -> dict[str, list[tuple[str, str, str, Callable[[], None]]]]:
+    def page(address: str, title: str, icon: str, draw: Draw) -> tuple[str, str, str, Callable[[], None]]:
+        return address, title, icon, lambda: _run(address, title, draw)
+
+    return {
+        "": [
+            page("overview", "Overview", "space_dashboard", overview.page),
+            page("flows", "Flows", "bar_chart", flows.page),
+            page("map", "Map", "hub", map.page),
+            page("compare", "Compare", "compare_arrows", compare.page),
+        ],
+        "Evidence": [
+            page("coverage", "Coverage", "sensors", coverage.page),
+            page("sql", "SQL", "terminal", sql.page),
+            page("access", "Access", "key", access.page),
+            page("docs", "Docs", "menu_book", docs.page),
+        ],
+    }
+
+
+def _run(address: str, title: str, draw: Draw) -> None:
+    """One page, with its state from the address and its errors in words."""
+    settings, who = st.session_state["visit"]
+    entered = url_state.begin(address)
+    window = time_control.current(entered=entered)
+    visit: Visit | None = None
+    try:
+        visit = Visit(
+            settings=settings,
+            door=Door(open_lake(settings.lake), settings.ownership, settings.rollups, purpose=f"dashboard: {address}"),
+            who=who,
+            time=window,
+            page=address,
+        )
+        draw(visit)
+    except AccessDeniedError as error:
+        summary.denied(visit) if visit else _failed(error)
+    except QueryLimitError as error:
+        summary.empty(
+            "The question is too large",
+            f"{error}. A filter on a namespace or a cluster reads less, and so does a shorter window.",
+            "timer_off",
+            (
+                f"Look at the last {theme.duration(window.length / 4)}",
+                lambda: time_control.set_range(window.until - window.length / 4, window.until),
+            ),
+        )
     except HindcastError as error:
-        st.error(str(error), icon=":material/error:")
+        _failed(error)
+    url_state.keep()
+
+
+def _failed(error: Any) -> None:
+    st.error(str(error), icon=":material/error:")
+    st.button("Try again", icon=":material/refresh:")
 
 
 main()

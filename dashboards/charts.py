@@ -1,71 +1,199 @@
-"""Charts of the dashboard, and the colours and words of verdicts. It asks nothing of the lake."""
+"""Charts of time: bars stacked by verdict or reason with the strip of coverage above, and sparks of cards. It asks nothing of the lake."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import altair as alt
-import pyarrow as pa
 
-COLOURS = {"FORWARDED": "#6C8EB5", "DROPPED": "#B02E0C", "REDIRECTED": "#6D45C0", "AUDIT": "#BD8B00", "ERROR": "#6E1244"}
-"""At least 3:1 on the light background, and told apart with any colour vision."""
-OTHER = "#5A6577"
-LABELS = {"FORWARDED": "✓ Forwarded", "DROPPED": "✕ Dropped", "REDIRECTED": "↷ Redirected", "AUDIT": "◉ Audit", "ERROR": "! Error"}
-CHIPS = ["blue", "#A63A12", "violet", "yellow", "red"]
-HEIGHT = 120
+from dashboards.theme import Palette
+from warehouse.coverage import Gap
+
+HEIGHT = 148
+STRIP = 5
 
 
-def histogram(timeline: pa.Table, since: datetime, until: datetime, width: timedelta) -> Any:
-    """Flows in equal parts of a window, stacked by verdict: columns `start`, `verdict`, `flows`; each part is `width` long."""
-    rows: list[dict[str, Any]] = timeline.to_pylist()
-    known = [verdict for verdict in COLOURS if any(row["verdict"] == verdict for row in rows)]
-    others = sorted({row["verdict"] for row in rows} - set(known))
-    order = [*known, *others]
-    # Stacked here: Vega stacks no bars that have two ends on the axis of time.
+def bars(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    since: datetime,
+    until: datetime,
+    width: timedelta,
+    colours: Mapping[str, str],
+    names: Mapping[str, str],
+    gaps: Sequence[Gap],
+    shades: Palette,
+    height: int = HEIGHT,
+    brush: bool = False,
+) -> Any:
+    """Numbers in equal parts of a window, stacked: rows of `start`, `kind`, `flows`, each part `width` long.
+
+    `colours` holds the kinds from the bottom up. Gaps of the ledger shade the time they are in.
+    """
+    layers: list[Any] = [_gap_shades(gaps, since, until, shades)] if gaps else []
+    stacked: Any = alt.Chart(alt.InlineData(values=_stacked(rows, width, until, list(colours), names))).mark_rect(
+        clip=True, stroke=shades.background, strokeWidth=0.5
+    )
+    drawn = stacked.encode(
+        x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
+        x2="end:T",
+        y=alt.Y("low:Q", axis=_numbers(shades)),
+        y2="high:Q",
+        color=alt.Color("kind:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=None),
+        tooltip=[
+            alt.Tooltip("begin:T", title="from (UTC)", format="%d %b %H:%M:%S"),
+            alt.Tooltip("name:N", title="kind"),
+            alt.Tooltip("flows:Q", format=","),
+        ],
+    )
+    if brush:
+        drawn = drawn.add_params(
+            alt.selection_interval(encodings=["x"], name="window", mark=alt.BrushConfig(fill=shades.primary, fillOpacity=0.15))
+        )
+    layers += [drawn, _strip(gaps, since, until, shades)]
+    return finished(alt.layer(*layers), shades, height)
+
+
+def spark(values: Sequence[float], colour: str, shades: Palette, *, kind: str = "area") -> Any:
+    """A small line, area or row of bars without axes, for a card."""
+    data = alt.InlineData(values=[{"place": place, "value": value} for place, value in enumerate(values)])
+    chart: Any = alt.Chart(data)
+    if kind == "bars":
+        marked = chart.mark_bar(color=colour)
+    elif kind == "steps":
+        marked = chart.mark_line(color=colour, interpolate="step-after", strokeWidth=1.5)
+    else:
+        marked = chart.mark_area(line={"color": colour, "strokeWidth": 1.5}, color=colour, opacity=0.25)
+    top = max([*values, 1])
+    encoded = marked.encode(
+        x=alt.X("place:Q", axis=None, scale=alt.Scale(nice=False)), y=alt.Y("value:Q", axis=None, scale=alt.Scale(domain=[0, top]))
+    )
+    return finished(encoded, shades, 34)
+
+
+def overlay(
+    now: Sequence[Mapping[str, Any]],
+    before: Sequence[Mapping[str, Any]],
+    *,
+    since: datetime,
+    until: datetime,
+    width: timedelta,
+    shades: Palette,
+) -> Any:
+    """Two windows on one clock: bars of the one, a step line of the other (whose times have been moved onto the first's)."""
+    bar: Any = alt.Chart(alt.InlineData(values=_stacked(now, width, until, ["B"], {"B": "B"}))).mark_rect(
+        clip=True, color=shades.verdicts["FORWARDED"], stroke=shades.background, strokeWidth=0.5
+    )
+    drawn = bar.encode(
+        x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
+        x2="end:T",
+        y=alt.Y("low:Q", axis=_numbers(shades)),
+        y2="high:Q",
+        tooltip=[alt.Tooltip("begin:T", title="from (UTC)", format="%d %b %H:%M"), alt.Tooltip("flows:Q", title="flows in B", format=",")],
+    )
+    line: Any = alt.Chart(alt.InlineData(values=[{"begin": milliseconds(row["start"]), "flows": row["flows"]} for row in before]))
+    stepped = line.mark_line(color=shades.text, interpolate="step-after", strokeWidth=1.5).encode(x="begin:T", y="flows:Q")
+    return finished(alt.layer(drawn, stepped), shades, 110)
+
+
+def _stacked(
+    rows: Sequence[Mapping[str, Any]], width: timedelta, until: datetime, order: list[str], names: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Each bar's two ends: Vega stacks no bars that have two ends on the axis of time."""
     heights: dict[datetime, int] = {}
     data = []
-    for row in sorted(rows, key=lambda row: order.index(row["verdict"])):
+    for row in sorted(rows, key=lambda row: order.index(row["kind"])):
         low = heights.get(row["start"], 0)
-        heights[row["start"]] = low + row["flows"]
-        ends = row["start"], row["start"] + width
+        heights[row["start"]] = high = low + row["flows"]
+        begin, end = milliseconds(row["start"]), milliseconds(row["start"] + width)
         data.append(
-            {
-                "begin": _ms(ends[0]),
-                "end": _ms(ends[1]),
-                "low": low,
-                "high": low + row["flows"],
-                "verdict": row["verdict"],
-                "flows": row["flows"],
-            }
+            {"begin": begin, "end": end, "low": low, "high": high, "kind": row["kind"], "name": names[row["kind"]], "flows": row["flows"]}
         )
-    bars: Any = alt.Chart(alt.InlineData(values=data)).mark_rect(clip=True)
-    return (
-        bars.encode(
-            x=alt.X(
-                "begin:T",
-                scale=alt.Scale(type="utc", domain=[_ms(since), _ms(until)]),
-                axis=alt.Axis(title=None, grid=False, format="%d %b %H:%M", tickCount=12, labelOverlap=True),
-            ),
-            x2="end:T",
-            y=alt.Y("low:Q", axis=alt.Axis(title=None, tickCount=3, format="~s")),
-            y2="high:Q",
-            color=alt.Color(
-                "verdict:N",
-                scale=alt.Scale(domain=order, range=[COLOURS.get(verdict, OTHER) for verdict in order]),
-                legend=alt.Legend(title=None, orient="top"),
-            ),
-            tooltip=[alt.Tooltip("begin:T", format="%d %b %H:%M:%S"), "verdict:N", alt.Tooltip("flows:Q", format=",")],
-        )
-        .properties(
-            height=HEIGHT,
-            width="container",
-            padding={"left": 0, "right": 2, "top": 2, "bottom": 2},
-            usermeta={"embedOptions": {"renderer": "canvas"}},
-        )
-        .configure(background="transparent")
+    return data
+
+
+def _strip(gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:
+    """The line above the bars: observed, and where nodes were not."""
+    pieces = [{"begin": milliseconds(since), "end": milliseconds(until), "colour": shades.observed, "what": "observed"}]
+    for begin, end, nodes, cause in _pieces(gaps):
+        what = f"{nodes} node{'s' if nodes > 1 else ''} not observed: {cause}"
+        pieces.append({"begin": begin, "end": end, "colour": shades.gap, "what": what})
+    chart: Any = alt.Chart(alt.InlineData(values=pieces))
+    return chart.mark_rect().encode(
+        x=alt.X("begin:T", scale=scale(since, until)),
+        x2="end:T",
+        y=alt.value(0),
+        y2=alt.value(STRIP),
+        color=alt.Color("colour:N", scale=None),
+        tooltip=[alt.Tooltip("what:N", title="coverage")],
     )
 
 
-def _ms(moment: datetime) -> int:
+def _gap_shades(gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:
+    pieces = [{"begin": begin, "end": end} for begin, end, _, _ in _pieces(gaps)]
+    chart: Any = alt.Chart(alt.InlineData(values=pieces))
+    return chart.mark_rect(color=shades.gap, opacity=0.16).encode(
+        x=alt.X("begin:T", scale=scale(since, until)), x2="end:T", y=alt.value(STRIP), y2=alt.value("height")
+    )
+
+
+def _pieces(gaps: Sequence[Gap]) -> list[tuple[int, int, int, str]]:
+    """The gaps of all nodes as stretches that do not overlap: (begin, end, nodes, the first's cause)."""
+    ends = sorted({milliseconds(moment) for gap in gaps for moment in (gap.since, gap.until)})
+    found = []
+    for begin, end in itertools.pairwise(ends):
+        inside = [gap for gap in gaps if milliseconds(gap.since) <= begin and milliseconds(gap.until) >= end]
+        if inside:
+            found.append((begin, end, len({gap.node_name for gap in inside}), inside[0].cause))
+    return found
+
+
+def scale(since: datetime, until: datetime) -> Any:
+    """The axis of time of a window."""
+    return alt.Scale(type="utc", domain=[milliseconds(since), milliseconds(until)], nice=False)
+
+
+def axis(since: datetime, until: datetime, shades: Palette) -> Any:
+    """Its labels."""
+    span = until - since
+    form = "%H:%M:%S" if span <= timedelta(minutes=6) else "%H:%M" if span <= timedelta(hours=26) else "%-d %b %H:%M"
+    return alt.Axis(
+        title=None,
+        grid=False,
+        format=form,
+        tickCount=10,
+        labelOverlap=True,
+        labelFlush=True,
+        labelColor=shades.muted,
+        domainColor=shades.border,
+        tickColor=shades.border,
+    )
+
+
+def _numbers(shades: Palette) -> Any:
+    return alt.Axis(
+        title=None, tickCount=4, format="~s", labelColor=shades.muted, gridColor=shades.border, gridOpacity=0.7, domain=False, ticks=False
+    )
+
+
+def finished(chart: Any, shades: Palette, height: int) -> Any:
+    """A chart with the look of all."""
+    return (
+        chart.properties(
+            height=height,
+            width="container",
+            padding={"left": 0, "right": 2, "top": 2, "bottom": 2},
+            usermeta={"embedOptions": {"renderer": "canvas"}},  # as SVG a brush has no name that a screen reader could say
+        )
+        .configure(background="transparent", font="Inter")
+        .configure_view(stroke=None)
+        .configure_axis(labelFontSize=11)
+    )
+
+
+def milliseconds(moment: datetime) -> int:
+    """A moment as Vega takes it."""
     return int(moment.timestamp() * 1000)

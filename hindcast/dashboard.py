@@ -1,8 +1,7 @@
-"""`hindcast dashboard`: the web page of flows, on loopback."""
+"""`hindcast dashboard`: the web pages; on loopback unless people sign in."""
 
 from __future__ import annotations
 
-import importlib.resources
 import ipaddress
 import os
 import sys
@@ -20,27 +19,23 @@ def dashboard(
     config_path: ConfigOption = None,
     listen: Annotated[str | None, typer.Option("--listen", help="host:port instead of the configuration's dashboard.listen.")] = None,
 ) -> None:
-    """Serve the dashboard in local mode: no sign-in, whoever reaches it chooses who to be; so on loopback only."""
+    """Serve the dashboard, e.g. `hindcast dashboard --config hindcast.yaml`.
+
+    Who looks is told by `dashboard.auth`. In its mode local there is no sign-in: whoever reaches the dashboard chooses who to be.
+    In that mode, and behind a proxy that names the user, it answers on loopback only.
+    """
     settings = config.load_config(config_path)
     source = (config_path or Path(config.environment().get(config.ENVIRONMENT_VARIABLE) or config.DEFAULT_PATH)).absolute()
     address = listen or settings.dashboard.listen
     host, _, port = address.rpartition(":")
-    if not _is_loopback(host) or not port.isdigit():
-        raise ConfigError(f"dashboard.listen: {address!r} must be a loopback address and a port, e.g. 127.0.0.1:8501: there is no sign-in")
-    folder = Path(str(importlib.resources.files("dashboards")))
-    # Started in its folder, where its settings are; its place is taken, so that signals reach it.
-    os.chdir(folder)
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        str(folder / "app.py"),
-        "--server.port",
-        port,
-        "--server.address",
-        host.strip("[]"),
-    ]
+    mode = settings.dashboard.auth.mode
+    if not host or not port.isdigit():
+        raise ConfigError(f"dashboard.listen: {address!r} is not host:port, e.g. 127.0.0.1:8501")
+    if mode != "oidc" and not _is_loopback(host):
+        why = "there is no sign-in" if mode == "local" else "whoever reaches it past the proxy could pretend to be it"
+        raise ConfigError(f"dashboard.listen: {address!r} must be a loopback address, e.g. 127.0.0.1:8501: {why}")
+    # This process's place is taken, so that signals reach it; -P: no module of the working directory stands in for another.
+    command = [sys.executable, "-P", "-m", "dashboards.server", "--host", host.strip("[]"), "--port", port]
     typer.echo(f"http://{address}")
     sys.stdout.flush()
     os.execve(sys.executable, command, config.environment(**{config.ENVIRONMENT_VARIABLE: str(source)}))  # noqa: S606

@@ -37,20 +37,46 @@ class NodeCoverage:
     """End of that row."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Time in which a node was not observed."""
+
+    cluster: str
+    node_name: str
+    since: datetime
+    until: datetime
+    cause: str
+    """A sentence for people, from the rows of the ledger that touch it."""
+
+
+def gaps(rows: pa.Table, since: datetime, until: datetime) -> list[Gap]:
+    """The time of [since, until) in which nodes that `rows` (columns of `coverage`) name were not observed, by node and time."""
+    begin, end = _us(since), _us(until)
+    starts, ends = (rows.column(name).cast(pa.int64()).to_numpy() for name in ("from", "to"))
+    states, details, sources = (rows.column(name).to_pylist() for name in ("state", "detail", "source"))
+    found = []
+    for (cluster, node), mine in _by_node(rows):
+        connected = _clipped(_merged(mine[[states[place] == "connected" for place in mine]], starts, ends), begin, end)
+        missing = _clipped(_merged(mine[[states[place] == "gap" for place in mine]], starts, ends), begin, end)
+        for first, last in _minus(np.array([[begin, end]], np.int64), connected).tolist() + missing.tolist():
+            if last - first <= TOUCHING_US:
+                continue
+            why = [place for place in mine if states[place] not in ("connected", "lost") and starts[place] < last and ends[place] > first]
+            # What says most comes first: a sentence, then the state's own name.
+            said = next((details[place] for place in why if details[place]), None)
+            state = next((f"{states[place]} ({sources[place]})".replace("_", " ") for place in why), "no row of the ledger speaks of it")
+            found.append(Gap(cluster=cluster, node_name=node, since=_moment(first), until=_moment(last), cause=said or state))
+    return sorted(found, key=lambda gap: (gap.cluster, gap.node_name, gap.since))
+
+
 def node_coverage(rows: pa.Table, since: datetime, until: datetime) -> list[NodeCoverage]:
     """The coverage of every node that `rows` (columns of `coverage`) name, in [since, until)."""
     begin, end = _us(since), _us(until)
     starts, ends = (rows.column(name).cast(pa.int64()).to_numpy() for name in ("from", "to"))
     states = np.array(rows.column("state").to_pylist(), dtype=object)
     lost, received = (rows.column(name).fill_null(0).to_numpy() for name in ("flows_lost", "flows_received"))
-    keys = list(zip(rows.column("cluster").to_pylist(), rows.column("node_name").to_pylist(), strict=True))
-    places: dict[tuple[str, str], list[int]] = {}
-    for place, (cluster, node) in enumerate(keys):
-        if node is not None:
-            places.setdefault((cluster, node), []).append(place)
     found = []
-    for (cluster, node), listed in sorted(places.items()):
-        mine = np.array(listed)
+    for (cluster, node), mine in _by_node(rows):
         inside = mine[(starts[mine] < end) & (ends[mine] > begin)]
         connected = _merged(mine[states[mine] == "connected"], starts, ends)
         gaps = _merged(mine[states[mine] == "gap"], starts, ends)
@@ -76,6 +102,27 @@ def cluster_shares(nodes: list[NodeCoverage]) -> dict[str, float]:
     for node in nodes:
         shares.setdefault(node.cluster, []).append(node.covered)
     return {cluster: sum(parts) / len(parts) for cluster, parts in shares.items()}
+
+
+def _by_node(rows: pa.Table) -> list[tuple[tuple[str, str], npt.NDArray[np.int64]]]:
+    """The places of each node's rows; those about a whole cluster are left out."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, (cluster, node) in enumerate(zip(rows.column("cluster").to_pylist(), rows.column("node_name").to_pylist(), strict=True)):
+        if node is not None:
+            places.setdefault((cluster, node), []).append(place)
+    return [(key, np.array(listed)) for key, listed in sorted(places.items())]
+
+
+def _minus(whole: _Intervals, taken: _Intervals) -> _Intervals:
+    """What of one interval is left without others, sorted and apart."""
+    left, start = [], int(whole[0][0])
+    for first, last in taken.tolist():
+        if first > start:
+            left.append([start, first])
+        start = max(start, last)
+    if start < whole[0][1]:
+        left.append([start, int(whole[0][1])])
+    return np.array(left, np.int64).reshape(-1, 2)
 
 
 def _merged(places: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> _Intervals:

@@ -21,7 +21,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from warehouse import access_log as log
-from warehouse import config, confinement, engine, grants, posture, questions, rollup_sql, rollup_views, scoping, sql_workers, time_travel
+from warehouse import (
+    conditions,
+    config,
+    confinement,
+    engine,
+    grants,
+    posture,
+    questions,
+    rollup_sql,
+    rollup_views,
+    scoping,
+    sql_workers,
+    time_travel,
+)
 from warehouse.access import Grant, Principal, Scope, scope_of
 from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.engine import Limits, Window
@@ -39,6 +52,8 @@ LONGEST_ROW = timedelta(days=1)
 MOST_MEMORY_BYTES = 512 * 1024**2
 """What an owner's own SQL may take; four times as much for who reads files."""
 ROWS_AT_ONCE = 65_536
+VISIBLE = "visible_flows"
+"""The relation of flows that a principal may see, which every question is asked of."""
 _USUAL, _FEW, _ALWAYS = Limits(), Limits(rows=200), Window()
 
 
@@ -62,6 +77,12 @@ class FlowFilter:
     nodes: tuple[str, ...] = ()
     as_of: AsOf | None = None
     """What was known then; all that is known for None."""
+    conditions: tuple[conditions.Condition, ...] = ()
+    """More of them, as people write them."""
+    match_any: bool = False
+    """One of `conditions` is enough."""
+    both_ways: bool = False
+    """Also what matches `conditions` with source and destination exchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +155,7 @@ class Door:
         """The newest flows that match, newest first. Raises AccessDeniedError, QueryError, LakeError."""
         names = list(columns) if columns else FLOWS.schema.names
         picked = ", ".join(f'"{name}"' for name in names)
-        where, values = _conditions(wanted)
+        where, values = flow_conditions(wanted)
         sql = f'SELECT {picked} FROM visible_flows WHERE {where} ORDER BY "time" DESC, uuid'
         return self._ask(principal, "flows", sql, values, wanted, limits)
 
@@ -146,7 +167,7 @@ class Door:
         width, limits = bucket_width(wanted, buckets), replace(limits, rows=1_000_000)
         if questions.on_timeline(wanted) and width >= questions.MINUTE:
             return self._ask_rollup(principal, "timeline", TIMELINE_1M, questions.timeline(wanted, width), wanted, limits)
-        where, values = _conditions(wanted)
+        where, values = flow_conditions(wanted)
         flows = rollup_sql.counted(f"(SELECT * FROM visible_flows WHERE {where})", ("time", "verdict"))
         sql = f"""SELECT time_bucket(?, "time") AS start, verdict, sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
             FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
@@ -158,7 +179,7 @@ class Door:
             raise QueryError(f"flows has no column {column!r}")
         if questions.has_values(column) and questions.on_timeline(wanted):
             return self._ask_rollup(principal, "values", TIMELINE_1M, questions.values(column, wanted), wanted, limits)
-        where, values = _conditions(wanted)
+        where, values = flow_conditions(wanted)
         sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
             FROM visible_flows WHERE {where} AND "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
         return self._ask(principal, "values", sql, values, wanted, limits)
@@ -196,7 +217,7 @@ class Door:
         """Drops by cluster and reason, each drop once: `cluster`, `drop_reason_desc`, `drops`, `flows`."""
         if questions.on_timeline(wanted):
             return self._ask_rollup(principal, "drop_reasons", TIMELINE_1M, questions.drop_reasons(wanted), wanted, limits)
-        where, values = _conditions(wanted)
+        where, values = flow_conditions(wanted)
         flows = rollup_sql.counted(f"(SELECT * FROM visible_flows WHERE {where} AND verdict = 'DROPPED')", ("cluster", "drop_reason_desc"))
         sql = f"""SELECT cluster, drop_reason_desc, sum(flows - repeats)::BIGINT AS drops, sum(flows)::BIGINT AS flows
             FROM ({flows}) GROUP BY ALL ORDER BY drops DESC, cluster, drop_reason_desc"""
@@ -307,6 +328,35 @@ class Door:
                 oldest=min((file.first for file in stored if file.first), default=None),
                 newest=max((file.last for file in stored if file.last), default=None),
             )
+
+    def pulse(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
+        """Flows in parts of the window, of a minute at least: `start`, `verdict`, `reason` (of drops), `flows`, `repeats`."""
+        questions.check_timeline(wanted)
+        asked = questions.pulse(wanted, max(questions.MINUTE, bucket_width(wanted, buckets)))
+        return self._ask_rollup(principal, "pulse", TIMELINE_1M, asked, wanted, replace(limits, rows=1_000_000))
+
+    def namespaces(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
+        """Flows from or to each namespace in parts of the window: `cluster`, `namespace`, `start`, `flows`, `denied`."""
+        questions.check_timeline(wanted)
+        asked = questions.namespaces(wanted, max(questions.MINUTE, bucket_width(wanted, buckets)))
+        return self._ask_rollup(principal, "namespaces", TIMELINE_1M, asked, wanted, replace(limits, rows=1_000_000))
+
+    def edges_in_time(
+        self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _USUAL
+    ) -> Answer:
+        """Who talks to whom by port, hour by hour, most flows first; see questions.edges_in_time. Raises QueryError as `edges`."""
+        questions.check_edges(wanted)
+        return self._ask_rollup(principal, "edges_in_time", EDGES_1H, questions.edges_in_time(wanted, scope), wanted, limits)
+
+    def ask(
+        self, principal: Principal, question: str, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits = _USUAL
+    ) -> Answer:
+        """For modules of this package that hold more questions: a query over the relation VISIBLE, in the filter's window and clusters.
+
+        `question` names it in the access log. `sql` is ours, never a person's, and what people gave is among `values`.
+        Raises AccessDeniedError, QueryError, LakeError.
+        """
+        return self._ask(principal, question, sql, values, wanted, limits)
 
     # How ------------------------------------------------------------------------------------------------------
 
@@ -528,12 +578,14 @@ def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:
 
 def _as_text(wanted: FlowFilter) -> str | None:
     """The conditions as JSON, for the access log; None without any."""
-    told = {name: value for name, value in asdict(wanted).items() if value and name not in ("since", "until")}
+    told = {name: value for name, value in asdict(wanted).items() if value and name not in ("since", "until", "conditions")}
+    if wanted.conditions:
+        told["conditions"] = [str(condition) for condition in wanted.conditions]
     return json.dumps(told, default=str) if told else None
 
 
-def _conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
-    """A condition with placeholders, and their values."""
+def flow_conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
+    """The filter as a condition on VISIBLE with placeholders, and their values."""
     parts, values = ['"time" >= ?', '"time" < ?'], [wanted.since, wanted.until]
 
     def among(columns: Sequence[str], wanted_values: Sequence[Any], how: str = "IN") -> None:
@@ -556,7 +608,8 @@ def _conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
     among(["source_ip", "destination_ip"], wanted.ips)
     among(["source_port", "destination_port"], wanted.ports)
     among(["node_name"], wanted.nodes)
-    return " AND ".join(parts), values
+    written, given = conditions.sql(wanted.conditions, match_any=wanted.match_any, both_ways=wanted.both_ways)
+    return " AND ".join([*parts, written]), [*values, *given]
 
 
 def _with_margin(window: Window) -> Window:

@@ -35,6 +35,7 @@ LOOK_BACK = timedelta(days=7)
 PORTS_SHOWN = 10
 KNOWN_NAMES = "SELECT DISTINCT cluster, ip, name FROM visible_dns_names WHERE ip IS NOT NULL AND name IS NOT NULL"
 """What `with_inferred_names` takes."""
+DENIED = "verdict IN ('DROPPED', 'ERROR')"
 
 Asked = tuple[str, list[Any]]
 
@@ -57,7 +58,13 @@ _SIDES = ("source", "destination")
 
 def on_timeline(wanted: FlowFilter) -> bool:
     """Whether timeline_1m can answer for the filter."""
-    return not (wanted.pods or wanted.ips or wanted.ports or wanted.nodes or wanted.as_of)
+    return not (wanted.pods or wanted.ips or wanted.ports or wanted.nodes or wanted.conditions or wanted.as_of)
+
+
+def check_timeline(wanted: FlowFilter) -> None:
+    """Raise QueryError for conditions that timeline_1m does not keep."""
+    if not on_timeline(wanted):
+        raise QueryError("minutes are kept by cluster, namespace, verdict and drop reason alone: leave other filters out")
 
 
 def bucket_width(since: datetime, until: datetime, buckets: int) -> timedelta:
@@ -72,6 +79,70 @@ def timeline(wanted: FlowFilter, width: timedelta) -> Asked:
     sql = f"""SELECT time_bucket(?, minute) AS start, verdict, sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
         FROM visible_timeline_1m WHERE {where} GROUP BY ALL ORDER BY ALL"""
     return sql, [width, *values]
+
+
+def pulse(wanted: FlowFilter, width: timedelta) -> Asked:
+    """Flows by verdict and reason in parts of the window: `start`, `verdict`, `reason`, `flows`, `repeats`."""
+    where, values = _conditions(wanted)
+    sql = f"""SELECT time_bucket(?, minute) AS start, verdict, drop_reason_desc AS reason, sum(flows)::BIGINT AS flows,
+            sum(repeats)::BIGINT AS repeats
+        FROM visible_timeline_1m WHERE {where} GROUP BY ALL ORDER BY ALL"""
+    return sql, [width, *values]
+
+
+def namespaces(wanted: FlowFilter, width: timedelta) -> Asked:
+    """Flows from or to each namespace, a flow within one counted once: `cluster`, `namespace`, `start`, `flows`, `denied`."""
+    where, values = _conditions(wanted)
+    sql = f"""WITH asked AS (
+            SELECT cluster, source_namespace, destination_namespace, time_bucket(?, minute) AS start, sum(flows) AS flows,
+                coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied
+            FROM visible_timeline_1m WHERE {where} GROUP BY ALL
+        ), ends AS (
+            SELECT cluster, source_namespace AS namespace, start, flows, denied FROM asked
+            UNION ALL
+            SELECT cluster, destination_namespace, start, flows, denied FROM asked
+                WHERE destination_namespace IS DISTINCT FROM source_namespace
+        )
+        SELECT cluster, namespace, start, sum(flows)::BIGINT AS flows, sum(denied)::BIGINT AS denied
+        FROM ends WHERE namespace IS NOT NULL GROUP BY ALL ORDER BY ALL"""
+    return sql, [width, *values]
+
+
+def edges_in_time(wanted: FlowFilter, scope: EdgeScope) -> Asked:
+    """Who talks to whom by port, most flows first, with its hours.
+
+    Columns: `cluster`; for both ends `_namespace` (null outside; at the scope of clusters the cluster) and `_name` (null above
+    workloads, or where it is hidden); `port`, `protocol` (null above workloads); `flows`, `denied`, `audited` as reported;
+    `reason`, the commonest of drops; `first`, `last`, `first_denied`; `bucket_starts`, `bucket_flows`.
+    """
+    where, values = _conditions(wanted)
+    if wanted.ports:
+        where += f" AND destination_port IN ({', '.join('?' * len(wanted.ports))})"
+        values += wanted.ports
+    detail = scope is EdgeScope.WORKLOAD
+    named = []
+    for side in _SIDES:
+        outside = f"coalesce({side}_dns_name, {side}_entity, 'unknown')" if detail else f"coalesce({side}_entity, 'unknown')"
+        own = f"{side}_workload_name" if detail else "NULL"
+        home = f"coalesce({side}_cluster_name, cluster)" if scope is EdgeScope.CLUSTER else f"{side}_namespace"
+        named.append(f"CASE WHEN {side}_namespace IS NOT NULL THEN {home} END AS {side}_namespace")
+        named.append(f"CASE WHEN {side}_namespace IS NULL THEN {outside} ELSE {own} END AS {side}_name")
+    keys = "cluster, source_namespace, source_name, destination_namespace, destination_name, port, protocol"
+    sql = f"""WITH named AS (
+            SELECT cluster, {", ".join(named)}, {"destination_port" if detail else "NULL::INTEGER"} AS port,
+                {"l4_protocol" if detail else "NULL::VARCHAR"} AS protocol, hour, verdict, drop_reason_desc, flows, first_seen, last_seen
+            FROM visible_edges_1h WHERE {where}
+        ), hours AS (
+            SELECT {keys}, hour, sum(flows) AS flows, coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied,
+                coalesce(sum(flows) FILTER (verdict = 'AUDIT'), 0) AS audited, arg_max(drop_reason_desc, flows) AS reason,
+                min(first_seen) AS first, max(last_seen) AS last, min(first_seen) FILTER ({DENIED}) AS first_denied
+            FROM named GROUP BY ALL
+        )
+        SELECT {keys}, sum(flows)::BIGINT AS flows, sum(denied)::BIGINT AS denied, sum(audited)::BIGINT AS audited,
+            arg_max(reason, denied) AS reason, min(first) AS first, max(last) AS last, min(first_denied) AS first_denied,
+            list(hour ORDER BY hour) AS bucket_starts, list(flows::BIGINT ORDER BY hour) AS bucket_flows
+        FROM hours GROUP BY {keys} ORDER BY flows DESC, {keys}"""
+    return sql, values
 
 
 def values(column: str, wanted: FlowFilter) -> Asked:
@@ -215,7 +286,7 @@ def _met(wanted: FlowFilter, view: str) -> Asked:
 def check_edges(wanted: FlowFilter) -> None:
     """Raise QueryError for conditions that edges do not keep."""
     kept = {"pods": wanted.pods, "ips": wanted.ips, "nodes": wanted.nodes}
-    asked = [name for name, listed in kept.items() if listed]
+    asked = [name for name, listed in kept.items() if listed] + [str(condition) for condition in wanted.conditions]
     if asked:
         raise QueryError(f"edges are not kept by {' or '.join(asked)}: leave that out, or ask for flows")
 

@@ -1,0 +1,73 @@
+"""Asking the door for one page of one person: who asks, what is asked, and answers kept for as long as the session needs them.
+
+Answers are kept in the session, never in a cache that sessions share, and under the principal's name: nobody meets
+another's rows. Every answer that is not kept is asked anew, and with it what the principal may see.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import streamlit as st
+
+from dashboards.time_control import TimeRange
+from warehouse import config
+from warehouse.access import Principal
+from warehouse.query import Answer, Door
+
+KEPT_ANSWERS = 24
+KEPT_SECONDS = 45.0
+"""Below a minute, so that a grant that is taken away bites within one."""
+_ANSWERS = "answers"
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class Visit:
+    """One run of a page for a person."""
+
+    settings: config.Config
+    door: Door
+    who: Principal
+    time: TimeRange
+    """The window of the head's time control."""
+    page: str
+    answers: list[Answer] = field(default_factory=list)
+    """Those this run was given, for the summary line."""
+
+    def ask(self, name: str, question: Callable[[], T], *given: Hashable) -> T:
+        """The answer to `question`, whose name and `given` say all that it depends on but for the principal."""
+        key = (name, self.who, given)
+        kept: dict[Hashable, tuple[float, T]] = st.session_state.setdefault(_ANSWERS, {})
+        found = kept.get(key)
+        if found is None or time.monotonic() - found[0] > KEPT_SECONDS:
+            kept.pop(key, None)
+            found = (time.monotonic(), question())
+            kept[key] = found
+            while len(kept) > KEPT_ANSWERS:
+                del kept[next(iter(kept))]
+        if isinstance(found[1], Answer):
+            self.answers.append(found[1])
+        return found[1]
+
+
+def forget() -> None:
+    """Ask everything anew."""
+    st.session_state.pop(_ANSWERS, None)
+
+
+def past(window: TimeRange, share: float = 1.0) -> tuple[datetime, datetime]:
+    """The window of the same length (or a part of it) right before one."""
+    return window.since - window.length * share, window.since
+
+
+def not_future(moment: datetime) -> datetime:
+    """The moment, or now if it is yet to come."""
+    return min(moment, datetime.now(UTC))
+
+
+HOUR = timedelta(hours=1)

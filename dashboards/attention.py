@@ -1,0 +1,112 @@
+"""What wants attention: new denials, new edges, time not observed. Each with the number that says why, and a link to the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+
+import streamlit as st
+
+from dashboards import edges, navigation, theme, url_state
+from dashboards.asking import Visit
+from dashboards.edges import Edge
+from warehouse.coverage import Gap
+
+SHOWN = 6
+DENIALS = 3
+FEWEST_DENIED = 5
+"""Fewer drops of an edge are no news."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One thing to look at."""
+
+    icon: str
+    colour: str
+    title: str
+    detail: str
+    page: str
+    query: list[tuple[str, str]] = field(default_factory=list)
+
+
+def items(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge], fresh: Sequence[Edge] | None, gaps: Sequence[Gap]) -> list[Item]:
+    """What there is, what weighs most first."""
+    owns = owned(visit)
+    return [*_denials(talking, before, owns), *_new(fresh), *_gaps(gaps)]
+
+
+def owned(visit: Visit) -> Callable[[str], bool]:
+    """Whether a namespace is the principal's own, in some cluster, now: names of its pods can be filtered by."""
+    scope, now = visit.door.scope(visit.who), datetime.now(UTC)
+    patterns = [grant.namespace or "*" for grant in scope.grants if grant.holds(now)]
+    return lambda namespace: any(fnmatchcase(namespace, pattern) for pattern in patterns)
+
+
+def draw(visit: Visit, found: Sequence[Item]) -> None:
+    """The list, in its card."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Needs your attention", anchor=False, width="content")
+        st.space("stretch")
+        if found:
+            st.badge(str(len(found)), color="red")
+    if not found:
+        st.caption(f"Nothing in {theme.span(visit.time.since, visit.time.until)}: no new denial, no new edge, no gap.")
+    for item in found[:SHOWN]:
+        with st.container(horizontal=True, vertical_alignment="top", gap="small", wrap=False):
+            st.badge("", icon=f":material/{item.icon}:", color=item.colour)  # type: ignore[arg-type]
+            with st.container(gap=None):
+                navigation.link(item.page, f"**{item.title}**", query=item.query)
+                st.caption(item.detail)
+    if len(found) > SHOWN:
+        st.caption(f"and {len(found) - SHOWN} more")
+
+
+def _denials(talking: Sequence[Edge], before: Sequence[Edge], owns: Callable[[str], bool]) -> list[Item]:
+    then = {edge.key: edge for edge in before}
+    found: list[tuple[int, Item]] = []
+    for edge in talking:
+        old = then.get(edge.key)
+        share, share_then = edge.denied / edge.flows, (old.denied / old.flows if old else 0.0)
+        if edge.denied < FEWEST_DENIED or share < 2 * share_then or (old is not None and old.is_denied):
+            continue
+        what = f"{theme.compact(edge.denied)} drops ({theme.percent(share)} of its flows), {theme.reason(edge.reason).lower()}"
+        then_said = "was allowed on the day before" if old else "not seen on the day before"
+        since = f" since {edge.first_denied:%-d %b %H:%M}" if edge.first_denied else ""
+        query = url_state.link(f=[str(condition) for condition in edges.filter_of(edge, owns)], verdict="DROPPED")
+        item = Item(
+            icon="block",
+            colour="red",
+            title=f"{edge.source} → {edge.destination} denied{since}",
+            detail=f"{what}; {then_said}",
+            page="flows",
+            query=query,
+        )
+        found.append((edge.denied, item))
+    found.sort(key=lambda pair: -pair[0])
+    return [item for _, item in found[:DENIALS]]
+
+
+def _new(fresh: Sequence[Edge] | None) -> list[Item]:
+    if not fresh:
+        return []
+    names = ", ".join(str(edge) for edge in fresh[:2]) + (f" and {len(fresh) - 2} more" if len(fresh) > 2 else "")
+    denied = sum(edge.is_denied for edge in fresh)
+    query = url_state.link(kind="new")
+    title = f"{len(fresh)} new edge{'s' if len(fresh) > 1 else ''}" + (f", {denied} denied" if denied else "")
+    return [Item(icon="add_link", colour="yellow", title=title, detail=names, page="compare", query=query)]
+
+
+def _gaps(gaps: Sequence[Gap]) -> list[Item]:
+    if not gaps:
+        return []
+    length = sum((gap.until - gap.since for gap in gaps), timedelta())
+    nodes = {(gap.cluster, gap.node_name) for gap in gaps}
+    clusters = sorted({gap.cluster for gap in gaps})
+    longest = max(gaps, key=lambda gap: gap.until - gap.since)
+    where = clusters[0] if len(clusters) == 1 else f"{len(clusters)} clusters"
+    title = f"{theme.duration(length)} of node-time not observed"
+    detail = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''} of {where}; {theme.span(longest.since, longest.until)}: {longest.cause}"
+    return [Item(icon="sensors_off", colour="gray", title=title, detail=detail, page="coverage", query=url_state.link())]

@@ -1,0 +1,106 @@
+"""Two windows' edges -> what is new, vanished, changed or decided differently. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from dashboards.edges import Edge
+from warehouse.coverage import Gap
+
+Kind = Literal["flip", "new", "vanished", "changed"]
+KINDS: dict[Kind, str] = {"flip": "⇄ Verdict flip", "new": "+ New", "vanished": "− Vanished", "changed": "△ Changed"}  # noqa: RUF001 - signs
+CHANGED = 0.25
+"""Volumes (per unit of time) that differ by less are called unchanged."""
+FEWEST = 10
+"""Below so many flows in both windows a difference of volume is chance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An edge that is not in both windows as it was."""
+
+    kind: Kind
+    a: Edge | None
+    b: Edge | None
+
+    @property
+    def edge(self) -> Edge:
+        """The edge, as it was where it was seen last."""
+        found = self.b or self.a
+        if found is None:
+            raise ValueError("a difference needs an edge in one of the windows")
+        return found
+
+    @property
+    def change(self) -> float | None:
+        """By how much of A its volume changed; None where A had none."""
+        return (self.b.flows if self.b else 0) / self.a.flows - 1 if self.a and self.a.flows else None
+
+
+def compare(a: Sequence[Edge], b: Sequence[Edge], *, scale: float = 1.0) -> tuple[list[Difference], int]:
+    """The differences, flips first, and how many edges did not change. `scale` is B's length over A's."""
+    before, after = {edge.key: edge for edge in a}, {edge.key: edge for edge in b}
+    found: list[Difference] = []
+    unchanged = 0
+    for key in before.keys() | after.keys():
+        kind = _kind(before.get(key), after.get(key), scale)
+        if kind is None:
+            unchanged += 1
+        else:
+            found.append(Difference(kind=kind, a=before.get(key), b=after.get(key)))
+    order = list(KINDS)
+    found.sort(
+        key=lambda difference: (order.index(difference.kind), -max(_flows(difference.a), _flows(difference.b)), str(difference.edge))
+    )
+    return found, unchanged
+
+
+def _kind(a: Edge | None, b: Edge | None, scale: float) -> Kind | None:
+    if a is None:
+        return "new"
+    if b is None:
+        return "vanished"
+    if a.is_denied != b.is_denied:
+        return "flip"
+    # Denials that appear beside allowed flows (some pods, some minutes) are a flip of a part.
+    if b.denied >= FEWEST and b.denied / b.flows > 2 * (a.denied / a.flows) and not a.denied:
+        return "flip"
+    if a.denied >= FEWEST and not b.denied:
+        return "flip"
+    expected = a.flows * scale
+    if max(a.flows, b.flows) >= FEWEST and abs(b.flows - expected) > CHANGED * expected:
+        return "changed"
+    return None
+
+
+def _flows(edge: Edge | None) -> int:
+    return edge.flows if edge else 0
+
+
+def in_gap(difference: Difference, gaps: Sequence[Gap], length: timedelta) -> bool:
+    """Whether a vanished edge may only not have been seen: a cluster it was in was not observed for a good part of B."""
+    if difference.kind != "vanished" or difference.a is None:
+        return False
+    missing = sum(((gap.until - gap.since) for gap in gaps if gap.cluster in difference.a.clusters), timedelta())
+    return missing > length * 0.1
+
+
+def said(difference: Difference) -> str:
+    """What to know of it beside the numbers."""
+    a, b = difference.a, difference.b
+    match difference.kind:
+        case "new" if b:
+            if b.is_denied:
+                return f"✕ {'all' if b.denied == b.flows else 'mostly'} denied, since {b.first:%-d %b %H:%M}"
+            return f"first seen {b.first:%-d %b %H:%M}"
+        case "vanished" if a:
+            return f"last seen {a.last:%-d %b %H:%M}" + (", was denied" if a.is_denied else "")
+        case "flip" if a and b:
+            if b.denied > a.denied:
+                since = f" since {b.first_denied:%-d %b %H:%M}" if b.first_denied else ""
+                return f"✓ → ✕ {b.denied / b.flows:.0%} denied{since}"
+            return f"✕ → ✓ was {a.denied / a.flows:.0%} denied"
+    return ""

@@ -1,0 +1,148 @@
+"""Edges of the answer to `flow_questions.edges` as people meet them: names, what they are for, the filter that finds their flows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from warehouse.conditions import Condition
+from warehouse.flow_questions import BUCKETS
+from warehouse.query import Answer
+
+OUTSIDE = "outside"
+"""Stands for the namespace of what has none."""
+PLATFORM = (
+    "kube-system",
+    "monitoring",
+    "logging",
+    "observability",
+    "cilium",
+    "cilium-monitoring",
+    "linkerd",
+    "istio-system",
+    "cert-manager",
+)
+"""Namespaces that every other talks to: drawn apart, and no news when a new one does."""
+HOUSEKEEPING_PORTS = frozenset({53, 9090, 9093, 9100, 9153, 9962, 9963, 9964, 9965})
+"""DNS, and metrics of Prometheus, its exporters and Cilium."""
+
+
+@dataclass(frozen=True, order=True)
+class End:
+    """One end: a workload (or pod, namespace, cluster), or something outside."""
+
+    namespace: str
+    name: str
+    """Empty where the level, or what may be seen, ends at the namespace."""
+
+    def __str__(self) -> str:
+        if self.namespace == OUTSIDE:
+            return self.name
+        return f"{self.namespace}/{self.name}" if self.name else self.namespace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """Who talks to whom in a window, all ports and clusters together, or each port for itself."""
+
+    source: End
+    destination: End
+    port: str
+    """`8080/TCP`; empty where ports are taken together."""
+    clusters: tuple[str, ...]
+    flows: int
+    denied: int
+    audited: int
+    reason: str | None
+    first: datetime
+    last: datetime
+    first_denied: datetime | None
+    buckets: tuple[int, ...]
+    """Flows in equal parts of the window."""
+
+    def __str__(self) -> str:
+        return f"{self.source} → {self.destination}" + (f" :{self.port.split('/')[0]}" if self.port else "")
+
+    @property
+    def key(self) -> tuple[End, End, str]:
+        """What makes two edges of different windows the same."""
+        return self.source, self.destination, self.port
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether most of it was denied."""
+        return self.denied * 2 > self.flows
+
+    @property
+    def is_housekeeping(self) -> bool:
+        """Whether it is DNS, metrics or health, which every workload has."""
+        number = self.port.split("/")[0]
+        return (number.isdigit() and int(number) in HOUSEKEEPING_PORTS) or self.source.name in ("host", "health", "remote-node")
+
+
+def edges_of(answer: Answer, *, since: datetime, until: datetime, by_port: bool = True) -> list[Edge]:
+    """The edges of an answer, those of several clusters added up, most flows first; counts in BUCKETS parts of the window, or hours."""
+    hours = -(-(until - since) // timedelta(hours=1))
+    parts = BUCKETS if answer.source == "flows" else max(1, min(BUCKETS, hours))
+    groups: dict[tuple[End, End, str], list[Mapping[str, Any]]] = {}
+    for row in answer.rows.to_pylist():
+        ends = [End(row[f"{side}_namespace"] or OUTSIDE, row[f"{side}_name"] or "") for side in ("source", "destination")]
+        port = f"{row['port']}/{row['protocol']}" if by_port and row["port"] is not None else ""
+        groups.setdefault((ends[0], ends[1], port), []).append(row)
+    return sorted(
+        (_edge(key, rows, since, (until - since) / parts, parts) for key, rows in groups.items()), key=lambda edge: (-edge.flows, str(edge))
+    )
+
+
+def _edge(key: tuple[End, End, str], rows: Sequence[Mapping[str, Any]], since: datetime, width: timedelta, parts: int) -> Edge:
+    counts = [0] * parts
+    for row in rows:
+        for start, flows in zip(row["bucket_starts"], row["bucket_flows"], strict=True):
+            counts[min(max((start - since) // width, 0), parts - 1)] += flows
+    first_denials = [row["first_denied"] for row in rows if row["first_denied"]]
+    return Edge(
+        source=key[0],
+        destination=key[1],
+        port=key[2],
+        clusters=tuple(sorted({row["cluster"] for row in rows})),
+        flows=sum(row["flows"] for row in rows),
+        denied=sum(row["denied"] for row in rows),
+        audited=sum(row["audited"] for row in rows),
+        reason=max(rows, key=lambda row: int(row["denied"]))["reason"],
+        first=min(row["first"] for row in rows),
+        last=max(row["last"] for row in rows),
+        first_denied=min(first_denials) if first_denials else None,
+        buckets=tuple(counts),
+    )
+
+
+def filter_of(edge: Edge, owns: Callable[[str], bool]) -> list[Condition]:
+    """Conditions that find an edge's flows. `owns` says of which namespaces names below the namespace can be seen in every flow."""
+    found = [*_filter_of_end(edge.source, "source", owns), *_filter_of_end(edge.destination, "destination", owns)]
+    if edge.port and edge.port.split("/")[0].isdigit():
+        found.append(Condition(field="port", operator="=", values=(edge.port.split("/")[0],), side="either"))
+    return found
+
+
+def filter_of_end(end: End, owns: Callable[[str], bool]) -> list[Condition]:
+    """Conditions that find the flows of one end, either way."""
+    return _filter_of_end(end, "either", owns)
+
+
+def _filter_of_end(end: End, side: Any, owns: Callable[[str], bool]) -> list[Condition]:
+    if end.namespace == OUTSIDE:
+        if "." in end.name:
+            return [Condition(field="name", operator="=", values=(end.name,), side=side)]
+        return [] if end.name in ("", "unknown") else [Condition(field="label", operator="=", values=(f"reserved:{end.name}",), side=side)]
+    found = [Condition(field="ns", operator="=", values=(end.namespace,), side=side)]
+    if end.name and owns(end.namespace):
+        # By the pod's name: its workload is known on its own node alone.
+        found.append(Condition(field="pod", operator="~", values=(f"^{end.name.replace('.', '[.]')}(-|$)",), side=side))
+    return found
+
+
+def touching(edges: Iterable[Edge], namespace: str) -> list[Edge]:
+    """Those from or to a namespace."""
+    return [edge for edge in edges if namespace in (edge.source.namespace, edge.destination.namespace)]

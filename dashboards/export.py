@@ -1,0 +1,91 @@
+"""Files of what a page shows: CSV, JSON and Parquet, made when asked for, within what the principal may see.
+
+Nothing is made beforehand. Said when there was more than a file holds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import streamlit as st
+
+from dashboards import flow_rows, navigation, open_as_sql, url_state
+from dashboards.asking import Visit
+from warehouse.engine import Limits
+from warehouse.query import FlowFilter
+
+ROWS = 100_000
+FORMATS = {"CSV": ("csv", "text/csv"), "JSON": ("jsonl", "application/x-ndjson"), "Parquet": ("parquet", "application/vnd.apache.parquet")}
+
+
+def menu(visit: Visit, wanted: FlowFilter) -> None:
+    """Files of the flows that match, and the same as SQL."""
+    st.divider()
+    st.markdown("**Export the flows that match**")
+    every = st.toggle("All columns, not only those shown", key="export all")
+    columns = tuple(name for name in flow_rows.needed(flow_rows.chosen())) if not every else None
+    with st.container(horizontal=True, wrap=True):
+        for form in FORMATS:
+            button(form, "flows", partial(_flows, visit, wanted, columns, form), key=f"export {form}")
+    st.caption(f"At most {ROWS:,} rows, the newest; a file that was cut says so in its name.")
+    if navigation.exists("sql"):
+        navigation.link("sql", "Open as SQL", query=url_state.link(q=open_as_sql.flows(wanted)), icon="terminal")
+
+
+def button(form: str, what: str, make: Callable[[], bytes], *, key: str) -> None:
+    """A button that makes a file when it is clicked."""
+    suffix, kind = FORMATS[form]
+    name = f"hindcast-{what}-{datetime.now(UTC):%Y%m%dT%H%M}.{suffix}"
+    st.download_button(form, make, file_name=name, mime=kind, key=key, on_click="ignore", icon=":material/download:")
+
+
+def encode(rows: pa.Table, form: str, *, is_cut: bool = False) -> bytes:
+    """Rows as a file; one that was cut says so at its end (in Parquet in the metadata)."""
+    note = f"cut at {rows.num_rows} rows: there are more"
+    if form == "Parquet":
+        sink = pa.BufferOutputStream()
+        described = rows.replace_schema_metadata({"hindcast": note}) if is_cut else rows
+        pq.write_table(described, sink, compression="zstd")
+        data: bytes = sink.getvalue().to_pybytes()
+        return data
+    text = io.StringIO()
+    if form == "CSV":
+        writer = csv.writer(text)
+        writer.writerow(rows.column_names)
+        columns = [column.to_pylist() for column in rows.columns]
+        writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+        if is_cut:
+            writer.writerow([f"# {note}"])
+    else:
+        for row in rows.to_pylist():
+            text.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
+        if is_cut:
+            text.write(json.dumps({"_note": note}) + "\n")
+    return text.getvalue().encode()
+
+
+def _flows(visit: Visit, wanted: FlowFilter, columns: Sequence[str] | None, form: str) -> bytes:
+    answer = visit.door.flows(visit.who, wanted, columns=columns, limits=Limits(rows=ROWS, seconds=120))
+    return encode(answer.rows, form, is_cut=answer.cut)
+
+
+def _cell(value: Any) -> str:
+    """A cell of CSV; what a spreadsheet would run as a formula is made text."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else str(_plain(value)) if isinstance(value, date | bytes) else json.dumps(value, default=_plain)
+    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else value.hex() if isinstance(value, bytes) else str(value)

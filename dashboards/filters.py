@@ -1,0 +1,278 @@
+"""The filter bar: conditions as chips that are added, edited, negated, switched off and removed, all of it in the address.
+
+`f=ns=shop` is a chip, `f=-ns=shop` one that is switched off; `match=any` lets one of them be enough; `both=1` shows the
+way back too. Reading a condition is warehouse.conditions' work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import streamlit as st
+
+from dashboards import url_state
+from dashboards.asking import Visit
+from warehouse import conditions, flow_questions
+from warehouse.conditions import FIELDS, Condition
+from warehouse.errors import HindcastError, QueryError
+from warehouse.query import FlowFilter
+
+COMPLETED_FROM = timedelta(hours=6)
+"""Values are offered from this much of the window's end: enough to know the names, and cheap."""
+_PROBLEM, _EDITED, _TYPED, _ROUND = "filter problem", "filter edited", "filter typed", "filter round"
+_WAYS = {"either": "either side", "source": "source only", "destination": "destination only"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """A condition of the bar."""
+
+    condition: Condition
+    is_on: bool = True
+
+    def __str__(self) -> str:
+        return ("" if self.is_on else "-") + str(self.condition)
+
+
+def chips() -> list[Chip]:
+    """Those of the address; what cannot be read is left out and said below the bar."""
+    found = []
+    for text in url_state.get_all("f"):
+        is_on = not text.startswith("-")
+        try:
+            found.append(Chip(condition=conditions.parse(text.removeprefix("-")), is_on=is_on))
+        except QueryError as error:
+            st.session_state[_PROBLEM] = f"Left out: {error}"
+    return found
+
+
+def put(wanted: list[Chip]) -> None:
+    """Make these the chips."""
+    unique = list(dict.fromkeys(map(str, wanted)))
+    url_state.put("f", unique)
+
+
+def add(condition: Condition) -> None:
+    """Add one, unless it is there."""
+    put([*[chip for chip in chips() if chip.condition != condition], Chip(condition=condition)])
+
+
+def applied(visit: Visit, verdicts: tuple[str, ...] = ()) -> FlowFilter:
+    """The filter that window and bar make."""
+    return FlowFilter(
+        since=visit.time.since,
+        until=visit.time.until,
+        conditions=tuple(chip.condition for chip in chips() if chip.is_on),
+        match_any=url_state.get("match") == "any",
+        both_ways=url_state.get("both") == "1",
+        verdicts=verdicts,
+    )
+
+
+def key(wanted: FlowFilter) -> tuple[Any, ...]:
+    """What tells two filters apart, for answers that are kept."""
+    return (wanted,)
+
+
+def bar(visit: Visit) -> None:
+    """Draw it."""
+    shown = chips()
+    with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=True, key="filters"):
+        _quick(visit)
+        for place, chip in enumerate(shown):
+            _chip(place, chip)
+        edited = st.session_state.get(_EDITED)
+        if edited is not None and edited < len(shown):
+            _edit(edited, shown[edited])
+        else:
+            _add_box(visit)
+        if len(shown) > 1:
+            st.session_state["filter match"] = "any" if url_state.get("match") == "any" else "all"
+            st.segmented_control(
+                "Match",
+                ["all", "any"],
+                key="filter match",
+                on_change=_match,
+                label_visibility="collapsed",
+                required=True,
+                format_func=str.capitalize,
+                help="All of the filters, or any of them",
+            )
+        if shown:
+            menu = ["Swap source and destination", "Hide return traffic" if url_state.get("both") else "Show return traffic", "Clear all"]
+            st.menu_button("", menu, key="filter menu", icon=":material/more_vert:", on_click=_menu, help="Swap, return traffic, clear")
+    if url_state.get("both") and shown:
+        st.caption("⇄ With return traffic: also what matches with source and destination exchanged.")
+    if problem := st.session_state.pop(_PROBLEM, None):
+        st.warning(problem, icon=":material/warning:")
+
+
+def _quick(visit: Visit) -> None:
+    names = [quick.name for quick in visit.settings.dashboard.quick_filters]
+    if names:
+        st.menu_button("Quick filters", names, key="quick", icon=":material/bolt:", on_click=_choose_quick, args=(visit,))
+
+
+def _choose_quick(visit: Visit) -> None:
+    chosen = st.session_state["quick"]
+    for quick in visit.settings.dashboard.quick_filters:
+        if quick.name == chosen:
+            put([Chip(condition=conditions.parse(text)) for text in quick.filters])
+            url_state.put("match", "any" if quick.match == "any" else None)
+
+
+def _chip(place: int, chip: Chip) -> None:
+    condition = chip.condition
+    side = (
+        ""
+        if not condition.has_sides or condition.side == "either"
+        else {"source": "source ", "destination": "destination "}[condition.side]
+    )
+    value = _plain(", ".join(condition.values))
+    operator = _plain(condition.operator.removeprefix("!"))
+    label = f"{':red[**not**] ' if condition.is_negative else ''}{side}{condition.field} {operator} **{value}**"
+    if not chip.is_on:
+        label = f"{'not ' if condition.is_negative else ''}{side}{condition.field} {operator} {value} · off"
+    menu = [
+        *(["Negate"] if condition.can_be_negated else []),
+        *[f"Match {_WAYS[way]}" for way in _WAYS if condition.has_sides and way != condition.side],
+    ]
+    menu += ["Switch on" if not chip.is_on else "Switch off", "Edit", "Remove"]
+    icon = ":material/filter_alt:" if chip.is_on else ":material/filter_alt_off:"
+    kind: Any = "secondary" if chip.is_on else "tertiary"
+    name = f"chip {place} {chip}"
+    st.menu_button(label, menu, key=name, icon=icon, type=kind, on_click=_change, args=(name, place))
+
+
+def _change(name: str, place: int) -> None:
+    chosen: str = st.session_state[name] or ""
+    shown = chips()
+    if place >= len(shown):
+        return
+    chip = shown[place]
+    match chosen.split():
+        case ["Negate"]:
+            shown[place] = replace(chip, condition=chip.condition.negated())
+        case ["Match", *way]:
+            side: Any = next(key for key, words in _WAYS.items() if words == " ".join(way))
+            shown[place] = replace(chip, condition=replace(chip.condition, side=side))
+        case ["Switch", _]:
+            shown[place] = replace(chip, is_on=not chip.is_on)
+        case ["Edit"]:
+            st.session_state[_EDITED] = place
+        case ["Remove"]:
+            del shown[place]
+    put(shown)
+
+
+def _edit(place: int, chip: Chip) -> None:
+    st.session_state.setdefault("filter text", str(chip.condition))
+    st.text_input(
+        "Edit the filter", key="filter text", on_change=_edited, args=(place,), label_visibility="collapsed", icon=":material/edit:"
+    )
+    st.button("Cancel", key="filter cancel", type="tertiary", on_click=_end_editing)
+
+
+def _edited(place: int) -> None:
+    shown = chips()
+    try:
+        changed = conditions.parse(st.session_state["filter text"])
+    except QueryError as error:
+        st.session_state[_PROBLEM] = str(error)
+        return
+    if place < len(shown):
+        shown[place] = replace(shown[place], condition=changed)
+        put(shown)
+    _end_editing()
+
+
+def _end_editing() -> None:
+    st.session_state.pop(_EDITED, None)
+    st.session_state.pop("filter text", None)
+
+
+def _add_box(visit: Visit) -> None:
+    """A box that completes fields, and the values that the window's flows hold."""
+    turn = st.session_state.setdefault(_ROUND, 0)
+    stem = st.session_state.get(_TYPED)
+    name = f"add filter {turn}"
+    if stem:
+        st.text_input(
+            "Add a filter",
+            value=stem,
+            key=name,
+            on_change=_typed,
+            args=(name,),
+            label_visibility="collapsed",
+            icon=":material/add:",
+            help=f"{FIELDS[stem.rstrip('=')].doc}: type a value and press Enter",
+        )
+        return
+    st.selectbox(
+        "Add a filter",
+        _offered(visit),
+        index=None,
+        key=name,
+        on_change=_typed,
+        args=(name,),
+        accept_new_options=True,
+        label_visibility="collapsed",
+        placeholder="Add filter: ns=shop  src.pod~^web-  port!=443",
+    )
+
+
+def _offered(visit: Visit) -> list[str]:
+    """`field=value` for the commonest values of the window's last hours, and `field=` for every field."""
+    window = FlowFilter(since=max(visit.time.since, visit.time.until - COMPLETED_FROM), until=visit.time.until)
+    try:
+        found = visit.ask("completions", lambda: flow_questions.completions(visit.door, visit.who, window), window)
+        visit.answers.pop()  # they are no part of what the page shows
+    except HindcastError:
+        return [f"{field}=" for field in FIELDS]
+    order = list(flow_questions.COMPLETED)
+    rows = sorted(found.rows.to_pylist(), key=lambda row: (order.index(row["field"]), -row["flows"]))
+    return [*[f"{row['field']}={row['value']}" for row in rows if "," not in row["value"]], *[f"{field}=" for field in FIELDS]]
+
+
+def _typed(name: str) -> None:
+    text = (st.session_state.get(name) or "").strip()
+    st.session_state[_ROUND] += 1  # a widget of a new name is an empty one
+    st.session_state.pop(_TYPED, None)
+    if not text:
+        return
+    if text.endswith("=") and text.rstrip("=") in FIELDS:
+        st.session_state[_TYPED] = text
+        return
+    try:
+        for part in text.split():
+            add(conditions.parse(part))
+    except QueryError as error:
+        try:
+            add(conditions.parse(text))  # a value with spaces in it
+        except QueryError:
+            st.session_state[_PROBLEM] = str(error)
+
+
+def _match() -> None:
+    url_state.put("match", "any" if st.session_state["filter match"] == "any" else None)
+
+
+def _menu() -> None:
+    match (st.session_state["filter menu"] or "").split():
+        case ["Swap", *_]:
+            put([replace(chip, condition=chip.condition.swapped()) for chip in chips()])
+        case ["Show", *_]:
+            url_state.put("both", "1")
+        case ["Hide", *_]:
+            url_state.put("both", None)
+        case ["Clear", *_]:
+            put([])
+            url_state.put("match", None)
+            url_state.put("both", None)
+
+
+def _plain(text: str) -> str:
+    """Text without a meaning in Markdown."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+-.!~|<>:$" else letter for letter in text)

@@ -1,0 +1,172 @@
+"""The map as an ECharts option: boxes, rows, lines. Pure; where things stand is dashboards.map_layout's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dashboards import theme
+from dashboards.edges import OUTSIDE, Edge, End
+from dashboards.map_layout import ROW, TITLE, Layout
+from dashboards.theme import Palette
+
+BOX_WIDTH = 112
+ROW_WIDTH = 102
+LETTERS = 16
+"""Of a name in a row; the rest is in the tooltip."""
+LABELLED = 12
+"""Denied edges that carry their number; more would cover each other."""
+
+
+def option(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool], mark_own: bool, shades: Palette) -> dict[str, Any]:
+    """The chart. Nodes come in the order of `order(layout)`, by which a selection's index is read."""
+    span = max(1, len(layout.tiers) - 1)
+    denied = {end for edge in edges if edge.denied for end in (edge.source, edge.destination)}
+    most = max((edge.flows for edge in edges), default=1)
+    nodes = [_node(end, layout, owns=mark_own and owns(end.namespace), is_denied=end in denied, shades=shades) for end in order(layout)]
+    labelled = {
+        edge.key
+        for edge in sorted((edge for edge in edges if edge.denied), key=lambda edge: -edge.denied)[:LABELLED]
+        if edge.source.namespace != edge.destination.namespace
+    }
+    return {
+        "animation": False,
+        "grid": {"left": BOX_WIDTH // 2 + 2, "right": BOX_WIDTH // 2 + 2, "top": 0, "bottom": 0},
+        "xAxis": {"type": "value", "min": 0, "max": span, "show": False},
+        "yAxis": {"type": "value", "min": 0, "max": layout.height, "inverse": True, "show": False},
+        "tooltip": {"confine": True, "textStyle": {"fontFamily": "Inter", "fontSize": 12}},
+        "textStyle": {"fontFamily": "Inter"},
+        "series": [
+            _boxes(layout, shades),
+            _titles(layout, owns, mark_own, shades),
+            _tier_names(layout, shades),
+            {
+                "type": "graph",
+                "coordinateSystem": "cartesian2d",
+                "layout": "none",
+                "data": nodes,
+                "links": [_line(edge, most, edge.key in labelled, layout, shades) for edge in edges],
+                "edgeSymbol": ["none", "arrow"],
+                "edgeSymbolSize": [0, 6],
+                "selectedMode": "single",
+                "emphasis": {"focus": "adjacency", "blurScope": "series", "lineStyle": {"opacity": 1}},
+                "blur": {"lineStyle": {"opacity": 0.04}, "itemStyle": {"opacity": 0.5}, "label": {"opacity": 0.5}},
+                "select": {"itemStyle": {"borderColor": shades.primary, "borderWidth": 2}},
+                "z": 4,
+            },
+        ],
+    }
+
+
+def order(layout: Layout) -> list[End]:
+    """The nodes, in the order they are drawn in."""
+    return [end for box in layout.boxes for end in box.rows]
+
+
+def title(end: End) -> str:
+    """What a node is called in tooltips; unique."""
+    return f"{end.namespace} · {end.name}" if end.namespace == OUTSIDE else str(end)
+
+
+def _node(end: End, layout: Layout, *, owns: bool, is_denied: bool, shades: Palette) -> dict[str, Any]:
+    tier, height = layout.places[end]
+    text = end.name or end.namespace
+    short = text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+    colour = shades.denied if is_denied else shades.own if owns else shades.background
+    return {
+        "name": title(end),
+        "value": [tier, round(height, 1)],
+        "symbol": _rounded(ROW_WIDTH, ROW - 3, 4),
+        "symbolSize": [ROW_WIDTH, ROW - 3],
+        "itemStyle": {"color": colour},
+        "label": {
+            "show": True,
+            "formatter": f"✕ {short}" if is_denied else short,
+            "color": shades.denied_text if is_denied else shades.text,
+            "fontWeight": 600 if is_denied else 400,
+            "fontSize": 11,
+        },
+        "tooltip": {"formatter": f"<b>{_escaped(title(end))}</b>"},
+    }
+
+
+def _line(edge: Edge, most: int, is_labelled: bool, layout: Layout, shades: Palette) -> dict[str, Any]:
+    width = 0.6 + 2.6 * math.sqrt(edge.flows / most)
+    same_tier = layout.places[edge.source][0] == layout.places[edge.destination][0]
+    line: dict[str, Any] = {
+        "color": shades.verdicts["DROPPED"] if edge.denied else shades.verdicts["FORWARDED"],
+        "width": max(1.6, width) if edge.denied else width,
+        "type": [5, 3] if edge.denied else "solid",
+        "opacity": 0.95 if edge.denied else 0.5,
+        "curveness": 0.35 if same_tier else 0.12,
+    }
+    about = f"<b>{_escaped(str(edge.source))} → {_escaped(str(edge.destination))}</b><br/>{edge.flows:,} flows"
+    if edge.denied:
+        about += f"<br/>✕ {edge.denied:,} denied ({theme.percent(edge.denied / edge.flows)}): {_escaped(theme.reason(edge.reason))}"
+    about += f"<br/>{edge.first:%d %b %H:%M} to {edge.last:%d %b %H:%M} UTC<br/>{_escaped(', '.join(edge.clusters))}"
+    drawn: dict[str, Any] = {
+        "source": title(edge.source),
+        "target": title(edge.destination),
+        "value": edge.flows,
+        "lineStyle": line,
+        "tooltip": {"formatter": about},
+    }
+    if is_labelled:
+        drawn["label"] = {
+            "show": True,
+            "formatter": f"✕ {theme.compact(edge.denied)}",
+            "fontSize": 10,
+            "fontWeight": 600,
+            "color": "#FFFFFF",
+            "backgroundColor": "#A63A12",
+            "padding": [2, 4],
+            "borderRadius": 3,
+            "rotate": 0,
+        }
+    return drawn
+
+
+def _boxes(layout: Layout, shades: Palette) -> dict[str, Any]:
+    data = [
+        {
+            "value": [box.tier, round(box.top + box.height / 2, 1)],
+            "symbol": _rounded(BOX_WIDTH, box.height, 6),
+            "symbolSize": [BOX_WIDTH, box.height],
+        }
+        for box in layout.boxes
+    ]
+    return {"type": "scatter", "data": data, "silent": True, "itemStyle": {"color": shades.surface, "opacity": 1}, "z": 1}
+
+
+def _titles(layout: Layout, owns: Callable[[str], bool], mark_own: bool, shades: Palette) -> dict[str, Any]:
+    data = []
+    for box in layout.boxes:
+        star = " ★" if mark_own and box.namespace != OUTSIDE and owns(box.namespace) else ""
+        label = {"show": True, "formatter": _short(box.namespace) + star, "color": shades.text, "fontWeight": 600, "fontSize": 11}
+        data.append({"value": [box.tier, round(box.top + TITLE / 2, 1)], "symbolSize": 1, "label": label})
+    return {"type": "scatter", "data": data, "silent": True, "itemStyle": {"color": "transparent"}, "z": 5}
+
+
+def _tier_names(layout: Layout, shades: Palette) -> dict[str, Any]:
+    data = [
+        {"value": [number, 8], "symbolSize": 1, "label": {"show": True, "formatter": name, "color": shades.muted, "fontSize": 11}}
+        for number, name in enumerate(layout.tiers)
+    ]
+    return {"type": "scatter", "data": data, "silent": True, "itemStyle": {"color": "transparent"}, "z": 5}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+
+
+def _rounded(width: float, height: float, radius: float) -> str:
+    """A rounded rectangle of these proportions; ECharts' own is stretched with its corners."""
+    w, h, r = width, height, min(radius, height / 2)
+    arc = f"A{r},{r},0,0,1,"
+    return f"path://M{r},0H{w - r}{arc}{w},{r}V{h - r}{arc}{w - r},{h}H{r}{arc}0,{h - r}V{r}{arc}{r},0Z"
+
+
+def _escaped(text: str) -> str:
+    """A tooltip is HTML, and names come from clusters."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("{", "&#123;")

@@ -1,0 +1,61 @@
+"""The state of a page in its address, so that a link shows a colleague the same thing. Nothing here knows what the state means.
+
+The address is the truth: widgets are filled from it on each run and write into it when they change. Moving to another
+page by the navigation empties the address; what all pages share is put back from the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+SHARED = ("user", "last", "from", "until", "f", "match", "both", "level")
+"""What goes along from page to page."""
+_KEPT, _PAGE = "shared state", "page of the state"
+
+
+def get(name: str, default: str = "") -> str:
+    """The value of a part of the state."""
+    return st.query_params.get(name, default)
+
+
+def get_all(name: str) -> list[str]:
+    """All values of a part that may be given several times."""
+    return st.query_params.get_all(name)
+
+
+def put(name: str, value: str | Sequence[str] | None) -> None:
+    """Set a part; None or nothing removes it."""
+    if value:
+        st.query_params[name] = value if isinstance(value, str) else list(value)
+    elif name in st.query_params:
+        del st.query_params[name]
+
+
+def begin(page: str) -> bool:
+    """Bring the address and the session together at the start of a run; gives whether the page has just been entered."""
+    entered = st.session_state.get(_PAGE) != page
+    kept: dict[str, list[str]] = st.session_state.get(_KEPT, {})
+    if entered and not any(name in st.query_params for name in SHARED if name != "user"):
+        for name, values in kept.items():
+            if name not in st.query_params:
+                put(name, values)
+    st.session_state[_PAGE] = page
+    return entered
+
+
+def keep() -> None:
+    """Remember, for other pages, what of the address they share."""
+    st.session_state[_KEPT] = {name: values for name in SHARED if (values := get_all(name))}
+
+
+def link(**changed: str | Sequence[str] | None) -> list[tuple[str, str]]:
+    """The shared state as parameters of a link to another page, with changes; None leaves a part out."""
+    parts: dict[str, Sequence[str]] = {name: values for name in SHARED if (values := get_all(name))}
+    for name, value in changed.items():
+        key = name.rstrip("_")  # from_ is a word of Python
+        parts.pop(key, None)
+        if value:
+            parts[key] = [value] if isinstance(value, str) else value
+    return [(name, value) for name, values in parts.items() for value in values]

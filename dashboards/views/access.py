@@ -1,0 +1,61 @@
+"""What one may see, and why; and what of the other side is shown."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards import head, identity
+from dashboards.asking import Visit
+from warehouse.access import Grant
+
+_DETAIL = {
+    "full": "Everything of the other side is shown.",
+    "workload": "Of the other side you see namespace and workload, not its pods, addresses, labels, DNS names, L7 records or policies.",
+    "namespace": "Of the other side you see the namespace alone.",
+    "hidden": "Of the other side you see nothing, not even its namespace.",
+}
+
+
+def page(visit: Visit) -> None:
+    """Draw the page. Raises HindcastError."""
+    head.draw(visit, "Access")
+    scope = visit.door.scope(visit.who)
+    st.subheader(f"What {identity.name(visit.who)} may see", anchor=False)
+    if scope.is_empty:
+        st.write("Nothing: no grant names you or a group of yours. Ask for one in the configuration's `ownership.grants`.")
+        return
+    rows = [_row(grant) for grant in (*scope.denials, *scope.grants)]
+    st.dataframe(
+        rows,
+        hide_index=True,
+        row_height=30,
+        height=min(420, 37 + 30 * len(rows)),
+        placeholder="–",  # noqa: RUF001 - stands for nothing
+        alt="Grants and denials",
+        column_config={
+            "Effect": st.column_config.MultiselectColumn(options=["✓ may see", "✕ may not see"], color=["green", "#A63A12"], width=120),
+            "From": st.column_config.DatetimeColumn("From (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            "Until": st.column_config.DatetimeColumn("Until (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            "Why": st.column_config.TextColumn(width=320),
+        },
+    )
+    st.caption(
+        "Looked up anew for every question, as of the time of each flow: what you owned then is yours to see, what you did not is not."
+    )
+    if not scope.everything:
+        st.subheader("The other side", anchor=False)
+        st.write(_DETAIL[visit.door.peer_detail])
+        st.caption(f"`peer_detail: {visit.door.peer_detail}`, set by the platform. What has no namespace is nobody's, and shown.")
+
+
+def _row(grant: Grant) -> dict[str, object]:
+    return {
+        "Effect": ["✕ may not see" if grant.is_denial else "✓ may see"],
+        "Cluster": grant.cluster,
+        "Namespace": grant.namespace or "all",
+        "Role": "" if grant.is_denial else grant.role,
+        "Through": grant.subject,
+        "From": grant.since,
+        "Until": grant.until,
+        "Why": grant.reason,
+    }

@@ -1,0 +1,258 @@
+"""Two windows side by side: which edges are new, vanished, changed or decided differently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from dashboards import attention, charts, comparison, edges, export, head, navigation, summary, theme, time_control, url_state
+from dashboards.asking import Visit, not_future
+from dashboards.comparison import KINDS, Difference
+from dashboards.edges import Edge
+from warehouse import coverage, flow_questions
+from warehouse.engine import Window
+from warehouse.errors import AccessDeniedError
+from warehouse.query import Answer, FlowFilter, bucket_width
+
+SHOWN = 500
+_AGAINST = {"before": "The window before", "day": "The day before", "week": "Same time last week", "two": "Two windows"}
+_LEVELS = {"namespace": "Namespace", "workload": "Workload"}
+_CHIPS = ["#A63A12", "green", "gray", "blue"]
+
+
+def page(visit: Visit) -> None:
+    """Draw the page. Raises HindcastError."""
+    head.draw(visit, "Compare", share=lambda: _export(visit))
+    level: Any = url_state.get("level") if url_state.get("level") in _LEVELS else "workload"
+    after = FlowFilter(since=visit.time.since, until=visit.time.until)
+    before = _windows(visit, after, level)
+    try:
+        answers = [
+            visit.ask("edges", partial(flow_questions.edges, visit.door, visit.who, window, level=level), window, level)
+            for window in (before, after)
+        ]
+    except AccessDeniedError:
+        summary.denied(visit)
+        return
+    sides = [
+        edges.edges_of(answer, since=window.since, until=window.until, by_port=level == "workload")
+        for answer, window in zip(answers, (before, after), strict=True)
+    ]
+    if not any(sides):
+        summary.nothing(visit, after, answers[1])
+        return
+    scale = (after.until - after.since) / (before.until - before.since)
+    differences, unchanged = comparison.compare(*sides, scale=scale)
+    if url_state.get("housekeeping") != "1":
+        differences = [difference for difference in differences if not difference.edge.is_housekeeping]
+    kinds = _pills(differences, unchanged, answers)
+    _overlay(visit, before, after)
+    shown = [difference for difference in differences if not kinds or difference.kind in kinds]
+    summary.line(visit, [f"**{min(len(shown), SHOWN):,}** of **{len(differences):,}** differences" + summary.cut(answers[1], "edges")])
+    if shown:
+        _table(visit, shown[:SHOWN], before, after)
+    elif differences:
+        summary.empty("No difference of this kind", f"{len(differences)} of other kinds are there.", "rule", ("Show all kinds", _all_kinds))
+    else:
+        summary.empty("Nothing changed", f"All {unchanged} edges are in both windows, within ± {comparison.CHANGED:.0%}.", "check_circle")
+
+
+# Windows ------------------------------------------------------------------------------------------------------
+
+
+def _windows(visit: Visit, after: FlowFilter, level: str) -> FlowFilter:
+    """Draw the choice of A, and give it; B is the head's window."""
+    against = url_state.get("against") if url_state.get("against") in _AGAINST else "day"
+    length = after.until - after.since
+    begin, end = (time_control.parse_moment(url_state.get(name)) for name in ("a_from", "a_until"))
+    if against == "two" and begin and end and begin < end:
+        before = FlowFilter(since=begin, until=end)
+    else:
+        shift = {"before": length, "day": max(timedelta(days=1), length), "week": max(timedelta(days=7), length)}.get(against, length)
+        before = FlowFilter(since=after.since - shift, until=after.until - shift)
+    with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=True):
+        st.badge("A before", color="gray")
+        st.markdown(f"**{theme.span(before.since, before.until)}**", width="content")
+        st.markdown("→", width="content")
+        st.badge("B after", color="blue")
+        st.markdown(f"**{theme.span(after.since, after.until)}**", width="content")
+        st.session_state["against"] = against
+        st.selectbox(
+            "A is",
+            list(_AGAINST),
+            key="against",
+            format_func=_AGAINST.__getitem__,
+            on_change=_against,
+            args=(before,),
+            width=200,
+            label_visibility="collapsed",
+        )
+        if against == "two":
+            with st.popover("Choose A", icon=":material/schedule:", key="choose a"), st.form("window a", border=False):
+                st.session_state["a from"] = before.since.replace(tzinfo=None, second=0, microsecond=0)
+                st.session_state["a until"] = before.until.replace(tzinfo=None, second=0, microsecond=0)
+                st.datetime_input("A from (UTC)", value=None, key="a from", step=60, format="YYYY-MM-DD")
+                st.datetime_input("A to (UTC)", value=None, key="a until", step=60, format="YYYY-MM-DD")
+                st.form_submit_button("Apply", on_click=_set_a, width="stretch")
+        st.space("stretch")
+        st.session_state["compare level"] = level
+        st.segmented_control(
+            "Level",
+            list(_LEVELS),
+            key="compare level",
+            format_func=_LEVELS.__getitem__,
+            required=True,
+            label_visibility="collapsed",
+            on_change=lambda: url_state.put("level", st.session_state["compare level"]),
+        )
+    return before
+
+
+def _against(before: FlowFilter) -> None:
+    chosen = st.session_state["against"]
+    url_state.put("against", chosen)
+    two = chosen == "two"
+    url_state.put("a_from", time_control.written(before.since) if two else None)
+    url_state.put("a_until", time_control.written(before.until) if two else None)
+
+
+def _set_a() -> None:
+    since, until = st.session_state["a from"], st.session_state["a until"]
+    if since and until and since < until:
+        url_state.put("a_from", time_control.written(since.replace(tzinfo=UTC)))
+        url_state.put("a_until", time_control.written(until.replace(tzinfo=UTC)))
+
+
+# What differs -------------------------------------------------------------------------------------------------
+
+
+def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[Answer]) -> list[str]:
+    counts = {kind: sum(difference.kind == kind for difference in differences) for kind in KINDS}
+    chosen: list[str] = [kind for kind in url_state.get_all("kind") if kind in KINDS]
+    with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+        st.session_state["kinds"] = chosen
+        st.pills(
+            "Kinds",
+            list(KINDS),
+            selection_mode="multi",
+            key="kinds",
+            label_visibility="collapsed",
+            wrap=True,
+            format_func=lambda kind: f"{KINDS[kind]} **{counts[kind]}**",
+            on_change=lambda: url_state.put("kind", st.session_state["kinds"]),
+        )
+        st.caption(f"{unchanged:,} edges unchanged (within ± {comparison.CHANGED:.0%})")
+        st.session_state["compare housekeeping"] = url_state.get("housekeeping") == "1"
+        st.toggle("DNS, metrics, health", key="compare housekeeping", on_change=_housekeeping)
+        st.space("stretch")
+        shares = [sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0 for answer in answers]
+        st.markdown(f":material/sensors: observed A **{theme.percent(shares[0])}** · B **{theme.percent(shares[1])}**", width="content")
+    if shares[0] == 0:
+        st.warning("A was not observed: everything in B looks new.", icon=":material/sensors_off:")
+    return chosen
+
+
+def _housekeeping() -> None:
+    url_state.put("housekeeping", "1" if st.session_state["compare housekeeping"] else None)
+
+
+def _all_kinds() -> None:
+    url_state.put("kind", None)
+
+
+def _overlay(visit: Visit, before: FlowFilter, after: FlowFilter) -> None:
+    series = []
+    for window in (before, after):
+        answer = visit.ask("timeline", partial(visit.door.timeline, visit.who, window), window)
+        counts: dict[datetime, int] = {}
+        for row in answer.rows.to_pylist():
+            counts[row["start"]] = counts.get(row["start"], 0) + row["flows"]
+        series.append(counts)
+    factor = (after.until - after.since) / (before.until - before.since)
+    moved = [{"start": after.since + (start - before.since) * factor, "flows": flows} for start, flows in sorted(series[0].items())]
+    bars = [{"start": start, "kind": "B", "flows": flows} for start, flows in series[1].items()]
+    width = bucket_width(after)
+    st.markdown(
+        f":small[Flows per {theme.duration(width)} · :blue[■] B, {after.since:%-d %b} · **━** A, {before.since:%-d %b}, on the same clock]"
+    )
+    chart = charts.overlay(bars, moved, since=after.since, until=after.until, width=width, shades=theme.palette())
+    st.altair_chart(chart, theme=None, alt="Flows of B as bars, of A as a line")
+
+
+def _table(visit: Visit, shown: Sequence[Difference], before: FlowFilter, after: FlowFilter) -> None:
+    until = not_future(after.until)
+    gaps: list[coverage.Gap] = []
+    if after.since < until:
+        window = Window(since=after.since, until=until)
+        ledger = visit.ask("ledger", lambda: visit.door.ledger(visit.who, window), window)
+        gaps = coverage.gaps(ledger.rows, after.since, until)
+    rows = [_row(difference, gaps, until - after.since) for difference in shown]
+    most = max((max(row["Volume A, B"]) for row in rows), default=1)
+    name = f"differences {st.session_state.get('compare round', 0)}"
+    st.dataframe(
+        rows,
+        key=name,
+        hide_index=True,
+        row_height=28,
+        height=min(560, 37 + 28 * len(rows)),
+        on_select="rerun",
+        selection_mode="single-cell",
+        placeholder="–",  # noqa: RUF001 - stands for nothing
+        alt="Edges that differ between A and B",
+        column_config={
+            "Kind": st.column_config.MultiselectColumn(options=list(KINDS.values()), color=_CHIPS, width=120),
+            "Edge": st.column_config.TextColumn(width=330),
+            "A flows": st.column_config.NumberColumn(format="compact", width=75),
+            "B flows": st.column_config.NumberColumn(format="compact", width=75),
+            "Change": st.column_config.NumberColumn(format="%+.0f %%", width=80),
+            "Volume A, B": st.column_config.BarChartColumn("Volume A | B", y_min=0, y_max=most if len(rows) == 1 else None, width=130),
+            "Verdict and evidence": st.column_config.TextColumn(width=230),
+        },
+    )
+    cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
+    if cells and int(cells[0][0]) < len(shown):
+        _links(visit, shown[int(cells[0][0])], before, after)
+
+
+def _row(difference: Difference, gaps: Sequence[coverage.Gap], length: timedelta) -> dict[str, Any]:
+    a, b = difference.a, difference.b
+    said = comparison.said(difference)
+    if comparison.in_gap(difference, gaps, length):
+        said += " · B was not observed throughout"
+    change = difference.change
+    return {
+        "Kind": [KINDS[difference.kind]],
+        "Edge": str(difference.edge),
+        "A flows": a.flows if a else 0,
+        "B flows": b.flows if b else 0,
+        "Change": None if change is None else change * 100,
+        "Volume A, B": [*_buckets(a, b), 0, *_buckets(b, a)],
+        "Verdict and evidence": said,
+        "Clusters": ", ".join(difference.edge.clusters),
+    }
+
+
+def _buckets(edge: Edge | None, other: Edge | None) -> list[int]:
+    return list(edge.buckets) if edge else [0] * (len(other.buckets) if other else 1)
+
+
+def _links(visit: Visit, difference: Difference, before: FlowFilter, after: FlowFilter) -> None:
+    """Where to look further at the edge that was clicked."""
+    conditions = [str(condition) for condition in edges.filter_of(difference.edge, attention.owned(visit))]
+    with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+        st.markdown(f"**{difference.edge}**", width="content")
+        for label, window, edge in (("its flows in A", before, difference.a), ("its flows in B", after, difference.b)):
+            if edge:
+                span = {"from_": time_control.written(window.since), "until": time_control.written(window.until)}
+                navigation.link("flows", label, query=url_state.link(f=conditions, last=None, **span), icon="bar_chart")
+
+
+def _export(visit: Visit) -> None:
+    st.divider()
+    st.caption("The differences: the table's own download button gives them as CSV.")
+    navigation.link("map", "The map of B", query=url_state.link(), icon="hub")
+    st.caption(f"Exports of flows are on the page of flows, up to {export.ROWS:,} rows.")

@@ -1,0 +1,205 @@
+"""What was not seen: each node's share of the window, its gaps with their causes, and flows known lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import altair as alt
+import streamlit as st
+
+from dashboards import charts, export, head, summary, theme
+from dashboards.asking import Visit, not_future
+from dashboards.theme import Palette
+from warehouse import coverage
+from warehouse.coverage import Gap
+from warehouse.engine import Window
+from warehouse.errors import AccessDeniedError
+from warehouse.query import Answer
+
+LIMIT = 1_000
+ROW = 22
+"""Height of a node in the picture, px."""
+MOST_NODES = 60
+
+
+def page(visit: Visit) -> None:
+    """Draw the page. Raises HindcastError."""
+    until = not_future(visit.time.until)
+    head.draw(visit, "Coverage")
+    if visit.time.since >= until:
+        summary.empty("Not yet", "This window lies in the future.", "schedule")
+        return
+    window = Window(since=visit.time.since, until=until)
+    try:
+        answer = visit.ask("ledger", lambda: visit.door.ledger(visit.who, window), window)
+    except AccessDeniedError:
+        summary.denied(visit)
+        return
+    gaps = coverage.gaps(answer.rows, visit.time.since, until)
+    _cards(answer, gaps)
+    if not answer.coverage:
+        summary.empty(
+            "Not observed",
+            f"The ledger has no row of {theme.span(visit.time.since, until)}: no collector ran, or none that you may see.",
+            "sensors_off",
+        )
+        return
+    said = f"**{len(answer.coverage)}** nodes of **{len(answer.shares)}** clusters · source: the ledger"
+    st.caption(f"{said}, {answer.rows.num_rows:,} rows · {answer.seconds:.2f} s")
+    _nodes(answer, gaps, visit.time.since, until)
+    _gaps(gaps)
+    _losses(answer)
+
+
+def _cards(answer: Answer, gaps: Sequence[Gap]) -> None:
+    cards = st.grid("auto", gap="small", border=True, min_column_width=180)
+    with cards.cell():
+        share = sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0
+        st.metric("Observed", theme.percent(share), f"{len(gaps)} gaps", delta_color="off", delta_arrow="off", help="Share of node-time")
+    with cards.cell():
+        lost = answer.flows_lost
+        st.metric(
+            "Flows known lost", theme.compact(lost), "as Hubble said so", delta_color="off", delta_arrow="off", help=f"{lost:,} flows"
+        )
+    for cluster, share in sorted(answer.shares.items()):
+        with cards.cell():
+            nodes = [node for node in answer.coverage if node.cluster == cluster]
+            whole = sum(node.covered >= 0.9999 for node in nodes)
+            st.metric(cluster, theme.percent(share), f"{whole} of {len(nodes)} nodes throughout", delta_color="off", delta_arrow="off")
+
+
+def _nodes(answer: Answer, gaps: Sequence[Gap], since: datetime, until: datetime) -> None:
+    nodes = sorted(answer.coverage, key=lambda node: (node.covered, node.cluster, node.node_name))
+    shades = theme.palette()
+    first = f" · the first {MOST_NODES}" if len(nodes) > MOST_NODES else ""
+    st.markdown(f":small[Nodes in time, the worst first{first} · :blue[■] observed · :yellow[■] not observed]")
+    st.altair_chart(
+        _picture([node.node_name for node in nodes[:MOST_NODES]], gaps, since, until, shades),
+        theme=None,
+        alt="Coverage of each node in time",
+    )
+    st.dataframe(
+        [
+            {
+                "Cluster": node.cluster,
+                "Node": node.node_name,
+                "Observed": 100 * node.covered,
+                "Gaps": sum(gap.node_name == node.node_name and gap.cluster == node.cluster for gap in gaps),
+                "Flows received": node.flows_received,
+                "Flows lost": node.flows_lost,
+                "Connected since": node.connected_since,
+                "Last": node.last,
+            }
+            for node in nodes
+        ],
+        hide_index=True,
+        row_height=28,
+        height=min(360, 37 + 28 * len(nodes)),
+        alt="Nodes and their coverage",
+        column_config={
+            "Observed": st.column_config.ProgressColumn(format="%.2f %%", min_value=0, max_value=100, width=150, color="blue"),
+            "Flows received": st.column_config.NumberColumn(format="compact"),
+            "Flows lost": st.column_config.NumberColumn(format="compact"),
+            "Connected since": st.column_config.DatetimeColumn("Connected since (UTC)", format="DD MMM HH:mm:ss", timezone="UTC"),
+            "Last": st.column_config.DatetimeColumn("Last seen (UTC)", format="DD MMM HH:mm:ss", timezone="UTC"),
+        },
+    )
+
+
+def _picture(nodes: Sequence[str], gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:
+    ends = charts.milliseconds(since), charts.milliseconds(until)
+    pieces = [{"node": node, "begin": ends[0], "end": ends[1], "colour": shades.observed, "what": "observed"} for node in nodes]
+    pieces += [
+        {
+            "node": gap.node_name,
+            "begin": charts.milliseconds(gap.since),
+            "end": charts.milliseconds(gap.until),
+            "colour": shades.gap,
+            "what": gap.cause,
+        }
+        for gap in gaps
+        if gap.node_name in nodes
+    ]
+    chart: Any = alt.Chart(alt.InlineData(values=pieces)).mark_rect(height=10, cornerRadius=2)
+    drawn = chart.encode(
+        x=alt.X("begin:T", scale=charts.scale(since, until), axis=charts.axis(since, until, shades)),
+        x2="end:T",
+        y=alt.Y("node:N", sort=list(nodes), axis=alt.Axis(title=None, labelColor=shades.muted, domain=False, ticks=False, labelLimit=220)),
+        color=alt.Color("colour:N", scale=None),
+        tooltip=[
+            alt.Tooltip("node:N"),
+            alt.Tooltip("what:N", title="coverage"),
+            alt.Tooltip("begin:T", title="from (UTC)", format="%d %b %H:%M:%S"),
+            alt.Tooltip("end:T", title="to (UTC)", format="%d %b %H:%M:%S"),
+        ],
+    )
+    return charts.finished(drawn, shades, ROW * len(nodes))
+
+
+def _gaps(gaps: Sequence[Gap]) -> None:
+    st.subheader("What was not observed", anchor=False)
+    if not gaps:
+        st.caption("Every node of this window was observed throughout.")
+        return
+    rows = [
+        {
+            "Cluster": gap.cluster,
+            "Node": gap.node_name,
+            "From": gap.since,
+            "To": gap.until,
+            "How long": theme.duration(gap.until - gap.since),
+            "Cause": gap.cause,
+        }
+        for gap in sorted(gaps, key=lambda gap: gap.since, reverse=True)[:LIMIT]
+    ]
+    moment = st.column_config.DatetimeColumn
+    st.dataframe(
+        rows,
+        hide_index=True,
+        row_height=28,
+        height=min(360, 37 + 28 * len(rows)),
+        alt="Gaps of observation",
+        column_config={
+            "From": moment("From (UTC)", format="DD MMM HH:mm:ss", timezone="UTC", width=140),
+            "To": moment("To (UTC)", format="DD MMM HH:mm:ss", timezone="UTC", width=140),
+            "How long": st.column_config.TextColumn(width=100),
+            "Cause": st.column_config.TextColumn(width=520),
+        },
+    )
+    if len(gaps) > LIMIT:
+        st.caption(f"The newest {LIMIT:,} of {len(gaps):,}")
+
+
+def _losses(answer: Answer) -> None:
+    lost = [row for row in answer.rows.to_pylist() if row["flows_lost"]]
+    if not lost:
+        return
+    st.subheader("Flows known lost", anchor=False)
+    rows = [
+        {
+            "Cluster": row["cluster"],
+            "Node": row["node_name"] or "the whole cluster",
+            "From": row["from"],
+            "Flows lost": row["flows_lost"],
+            "Where": (row["source"] or "").replace("_", " ").lower(),
+            "Detail": row["detail"] or "",
+        }
+        for row in lost[:LIMIT]
+    ]
+    st.dataframe(
+        rows,
+        hide_index=True,
+        row_height=28,
+        height=min(300, 37 + 28 * len(rows)),
+        alt="Losses that Hubble reported",
+        column_config={
+            "From": st.column_config.DatetimeColumn("From (UTC)", format="DD MMM HH:mm:ss", timezone="UTC", width=140),
+            "Flows lost": st.column_config.NumberColumn(format="localized"),
+        },
+    )
+    with st.container(horizontal=True):
+        for form in ("CSV", "Parquet"):
+            export.button(form, "ledger", partial(export.encode, answer.rows, form), key=f"export ledger {form}")

@@ -1,0 +1,229 @@
+"""The page of flows: the filter bar, verdicts, a histogram to brush, the table, and one flow's details beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import streamlit as st
+
+from dashboards import asking, charts, export, filters, flow_panel, flow_rows, head, summary, theme, time_control, url_state
+from dashboards.asking import Visit
+from dashboards.time_control import TimeRange
+from warehouse import coverage
+from warehouse.engine import Limits, Window
+from warehouse.errors import AccessDeniedError
+from warehouse.query import Answer, FlowFilter, bucket_width
+
+LIMIT = 400
+LIVE_SECONDS = 5
+_TABLE = "flows table"
+
+
+def page(visit: Visit) -> None:
+    """Draw the page. Raises HindcastError."""
+    is_live = url_state.get("live") == "1" and visit.time.ends_now
+    head.draw(visit, "Flows", extra=lambda: _live_toggle(visit.time, is_live), share=lambda: export.menu(visit, _wanted(visit)))
+    try:
+        filters.bar(visit)
+        every = filters.applied(visit)
+        timeline = visit.ask("timeline", lambda: visit.door.timeline(visit.who, every), every)
+    except AccessDeniedError:
+        summary.denied(visit)
+        return
+    counts = verdict_counts(timeline)
+    _controls(visit, counts, timeline)
+    wanted = _wanted(visit)
+    brushed = _histogram(visit, wanted, timeline)
+    shown = replace(wanted, since=brushed[0], until=brushed[1]) if brushed else wanted
+    columns = flow_rows.needed(flow_rows.chosen())
+    answer = visit.ask("flows", lambda: visit.door.flows(visit.who, shown, columns=columns, limits=Limits(rows=LIMIT)), shown, columns)
+    total = _total(timeline, wanted, brushed)
+    _line(visit, answer, total, brushed)
+    if answer.rows.num_rows:
+        _result(visit, answer.rows.to_pylist(), shown)
+    else:
+        summary.nothing(visit, shown, answer)
+    if is_live:
+        _tick()
+
+
+def verdict_counts(timeline: Answer) -> dict[str, int]:
+    """Flows by verdict."""
+    counts: dict[str, int] = {}
+    for row in timeline.rows.to_pylist():
+        counts[row["verdict"]] = counts.get(row["verdict"], 0) + row["flows"]
+    return counts
+
+
+def _wanted(visit: Visit) -> FlowFilter:
+    return filters.applied(visit, tuple(url_state.get_all("verdict")))
+
+
+# Controls -----------------------------------------------------------------------------------------------------
+
+
+def _live_toggle(window: TimeRange, is_live: bool) -> None:
+    st.session_state["live"] = is_live
+    st.toggle(
+        "Live",
+        key="live",
+        on_change=lambda: url_state.put("live", "1" if st.session_state["live"] else None),
+        disabled=not window.ends_now,
+        help=f"New flows every {LIVE_SECONDS} s" if window.ends_now else "Only a window that ends now can be live",
+    )
+
+
+@st.fragment(run_every=LIVE_SECONDS)
+def _tick() -> None:
+    anchor: datetime | None = st.session_state.get("last tick")
+    now = datetime.now(UTC)
+    if anchor is not None and now - anchor >= timedelta(seconds=LIVE_SECONDS - 1):
+        st.session_state["last tick"] = now
+        time_control.refresh()
+        st.rerun()
+    st.session_state.setdefault("last tick", now)
+
+
+def _controls(visit: Visit, counts: Mapping[str, int], timeline: Answer) -> None:
+    """Verdicts with their counts (at once filter and legend), columns, coverage."""
+    chosen = [verdict for verdict in url_state.get_all("verdict") if verdict in theme.VERDICTS]
+    with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+        st.session_state["verdicts"] = chosen
+        st.pills(
+            "Verdicts",
+            [verdict for verdict in theme.VERDICTS if counts.get(verdict) or verdict in chosen],
+            selection_mode="multi",
+            key="verdicts",
+            on_change=lambda: url_state.put("verdict", st.session_state["verdicts"]),
+            label_visibility="collapsed",
+            wrap=True,
+            format_func=lambda verdict: f"{theme.ICONS[verdict]} {verdict.capitalize()} **{theme.compact(counts.get(verdict, 0))}**",
+        )
+        st.space("stretch")
+        with st.popover("Columns", icon=":material/view_column:", key="columns popover"):
+            flow_rows.chooser()
+        summary.coverage_link(visit, timeline)
+
+
+def _histogram(visit: Visit, wanted: FlowFilter, timeline: Answer) -> tuple[datetime, datetime] | None:
+    """Draw it, and give the part of the window that is brushed."""
+    shades = theme.palette()
+    rows = [
+        {"start": row["start"], "kind": row["verdict"], "flows": row["flows"]}
+        for row in timeline.rows.to_pylist()
+        if not wanted.verdicts or row["verdict"] in wanted.verdicts
+    ]
+    kinds = [verdict for verdict in ("DROPPED", "ERROR", "AUDIT", "REDIRECTED", "FORWARDED") if any(row["kind"] == verdict for row in rows)]
+    others = sorted({row["kind"] for row in rows} - set(kinds))
+    colours = {kind: shades.verdicts.get(kind, shades.other) for kind in [*kinds, *others]}
+    legend = " ".join(
+        f":{theme.BADGES.get(kind, 'gray') if kind != 'FORWARDED' else 'blue'}[■] {theme.verdict_label(kind)[2:]}"
+        for kind in reversed([*kinds, *others])
+    )
+    if legend:
+        width = bucket_width(wanted)
+        st.markdown(f":small[Flows per {theme.duration(width)} · {legend}]")
+    chart = charts.bars(
+        rows,
+        since=wanted.since,
+        until=wanted.until,
+        width=bucket_width(wanted),
+        colours=colours,
+        gaps=gaps(visit),
+        shades=shades,
+        names={kind: theme.verdict_label(kind) for kind in colours},
+        brush=True,
+    )
+    name = f"histogram {wanted.since} {wanted.until} {st.session_state.get('histogram round', 0)}"
+    state: Any = st.altair_chart(
+        chart, theme=None, key=name, on_select="rerun", selection_mode="window", alt="Flows in time by verdict; drag to narrow the time"
+    )
+    ends = (state.get("selection", {}).get("window", {}) or {}).get("begin") if state else None
+    if not ends or len(ends) != 2 or ends[1] - ends[0] < 1000:
+        return None
+    moments = [datetime.fromtimestamp(end / 1000, UTC).replace(microsecond=0) for end in ends]
+    since, until = max(moments[0], wanted.since), min(moments[1] + timedelta(seconds=1), wanted.until)
+    return (since, until) if since < until else None
+
+
+def gaps(visit: Visit) -> list[coverage.Gap]:
+    """What was not observed in the window, for shading."""
+    until = asking.not_future(visit.time.until)
+    if visit.time.since >= until:
+        return []
+    window = Window(since=visit.time.since, until=until)
+    ledger = visit.ask("ledger", lambda: visit.door.ledger(visit.who, window), window)
+    visit.answers.remove(ledger)
+    return coverage.gaps(ledger.rows, visit.time.since, until)
+
+
+# Answers ------------------------------------------------------------------------------------------------------
+
+
+def _total(timeline: Answer, wanted: FlowFilter, brushed: tuple[datetime, datetime] | None) -> int | None:
+    """Flows that match, counted by the timeline; None for a brushed part, which cuts through its bars."""
+    if brushed:
+        return None
+    counts = verdict_counts(timeline)
+    return sum(number for verdict, number in counts.items() if not wanted.verdicts or verdict in wanted.verdicts)
+
+
+def _line(visit: Visit, answer: Answer, total: int | None, brushed: tuple[datetime, datetime] | None) -> None:
+    rows = answer.rows.num_rows
+    shown = f"**{rows:,}** newest" if answer.cut else f"**{rows:,}**"
+    of = f" of **{theme.compact(total)}** flows" if total is not None and answer.cut else " flows"
+    part = [f"{shown}{of}" + (f" in **{theme.span(*brushed)}**" if brushed else "")]
+    with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+        with st.container(width="content"):
+            summary.line(visit, part, limit=LIMIT)
+        if brushed:
+            st.button("Zoom in", icon=":material/zoom_in:", type="tertiary", on_click=time_control.set_range, args=brushed, key="zoom in")
+            st.button("Clear", icon=":material/close:", type="tertiary", on_click=_clear_brush, key="clear brush")
+
+
+def _clear_brush() -> None:
+    st.session_state["histogram round"] = st.session_state.get("histogram round", 0) + 1
+
+
+def _result(visit: Visit, rows: Sequence[Mapping[str, Any]], wanted: FlowFilter) -> None:
+    columns = flow_rows.chosen()
+    grid = st.grid(3, gap="small", min_column_width=390)
+    name = f"{_TABLE} {st.session_state.get('table round', 0)}"
+    place, column = _picked(name, rows)
+    with grid.cell(column_span=2 if place is not None else "all"):
+        st.dataframe(
+            flow_rows.table(rows, columns),
+            key=name,
+            hide_index=True,
+            height=min(560, 37 + 28 * len(rows)),
+            row_height=28,
+            on_select="rerun",
+            selection_mode="single-cell",
+            alt="Flows, newest first",
+            column_config=flow_rows.configuration(columns),
+        )
+    if place is not None:
+        with grid.cell():
+            flow_panel.draw(visit, rows[place], column, _close)
+
+
+def _picked(name: str, rows: Sequence[Mapping[str, Any]]) -> tuple[int | None, str | None]:
+    """The row and the column that were clicked, or the row that the address names."""
+    cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
+    if cells and int(cells[0][0]) < len(rows):
+        place = int(cells[0][0])
+        url_state.put("flow", rows[place]["uuid"])
+        return place, str(cells[0][1])
+    asked = url_state.get("flow")
+    found = next((place for place, row in enumerate(rows) if row["uuid"] == asked), None) if asked else None
+    if asked and found is None:
+        url_state.put("flow", None)
+    return found, None
+
+
+def _close() -> None:
+    url_state.put("flow", None)
+    st.session_state["table round"] = st.session_state.get("table round", 0) + 1

@@ -1,0 +1,253 @@
+"""The map: who talks to whom, by cluster, namespace, workload or pod, with what was denied in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from dashboards import attention, edges, export, filters, head, map_chart, map_layout, navigation, summary, theme, url_state
+from dashboards.asking import Visit
+from dashboards.edges import Edge, End
+from warehouse import flow_questions
+from warehouse.engine import Limits
+from warehouse.errors import AccessDeniedError
+
+DRAWN = 400
+"""Edges drawn at first; more on demand, up to MOST."""
+MOST = 2_000
+GRAPH = 3
+"""The place of the graph among the chart's series."""
+_LEVELS = {"cluster": "Cluster", "namespace": "Namespace", "workload": "Workload", "pod": "Pod"}
+
+
+def page(visit: Visit) -> None:
+    """Draw the page. Raises HindcastError."""
+    head.draw(visit, "Map", share=lambda: _export(visit))
+    level: Any = url_state.get("level") if url_state.get("level") in _LEVELS else "workload"
+    try:
+        filters.bar(visit)
+        wanted = filters.applied(visit)
+        limits = Limits(rows=5 * MOST)
+        answer = visit.ask(
+            "edges",
+            lambda: flow_questions.edges(visit.door, visit.who, wanted, level=level, limits=limits),
+            wanted,
+            level,
+        )
+    except AccessDeniedError:
+        summary.denied(visit)
+        return
+    found = edges.edges_of(answer, since=wanted.since, until=wanted.until, by_port=False)
+    with_ports = edges.edges_of(answer, since=wanted.since, until=wanted.until)
+    ends = sorted({end for edge in found for end in (edge.source, edge.destination)})
+    looked_for = _controls(visit, level, ends)
+    if not found:
+        summary.nothing(visit, wanted, answer)
+        return
+    shown = _shown(found, with_ports, looked_for)
+    if not shown:
+        _line(visit, answer, shown, found, level)
+        summary.empty(
+            "Every edge is switched off",
+            f"{len(found)} edges were seen; the switches above hide them all.",
+            "visibility_off",
+            ("Show all", _show_all),
+        )
+        return
+    drawn = shown[
+        : min(MOST, int(url_state.get("drawn") or DRAWN) if url_state.get("drawn").isdigit() or not url_state.get("drawn") else DRAWN)
+    ]
+    _line(visit, answer, drawn, found, level)
+    if len(drawn) < len(shown) and len(drawn) < MOST:
+        st.button(
+            f"{len(shown) - len(drawn):,} more edges: draw them",
+            icon=":material/expand_more:",
+            type="tertiary",
+            on_click=lambda: url_state.put("drawn", str(min(MOST, 2 * len(drawn)))),
+        )
+    elif len(drawn) < len(shown):
+        st.caption(f"{len(shown) - len(drawn):,} more edges: filter, or go up a level, to see them")
+    _draw(visit, drawn, with_ports, looked_for)
+
+
+def _controls(visit: Visit, level: str, ends: Sequence[End]) -> End | None:
+    """The level, what to show, and what is looked for."""
+    names = {map_chart.title(end): end for end in ends}
+    asked = url_state.get("find")
+    with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+        st.session_state["level"] = level
+        st.segmented_control(
+            "Level",
+            list(_LEVELS),
+            key="level",
+            format_func=_LEVELS.__getitem__,
+            required=True,
+            label_visibility="collapsed",
+            on_change=_choose_level,
+        )
+        for name, label in (("denied", "Denied only"), ("housekeeping", "DNS, metrics, health"), ("related", "Hide unrelated")):
+            st.session_state[f"map {name}"] = url_state.get(name) == "1"
+            off = name == "related" and asked not in names
+            hint = {"related": "Of what is picked or found"}.get(name)
+            st.toggle(label, key=f"map {name}", on_change=_switch, args=(name,), disabled=off, help=hint)
+        st.session_state["map find"] = asked if asked in names else None
+        st.selectbox(
+            "Find",
+            list(names),
+            index=None,
+            key="map find",
+            placeholder=f"Find a {level}",
+            label_visibility="collapsed",
+            on_change=lambda: url_state.put("find", st.session_state["map find"]),
+            width=280,
+        )
+        st.space("stretch")
+        summary.coverage_link(visit, visit.answers[-1])
+    return names.get(asked)
+
+
+def _choose_level() -> None:
+    url_state.put("level", st.session_state["level"])
+    url_state.put("find", None)
+
+
+def _switch(name: str) -> None:
+    url_state.put(name, "1" if st.session_state[f"map {name}"] else None)
+
+
+def _show_all() -> None:
+    url_state.put("denied", None)
+    url_state.put("related", None)
+    url_state.put("housekeeping", "1")
+
+
+def _shown(found: Sequence[Edge], with_ports: Sequence[Edge], looked_for: End | None) -> list[Edge]:
+    """The edges that the switches leave, those that must be seen first: denied, then by flows."""
+    other = {(edge.source, edge.destination) for edge in with_ports if not edge.is_housekeeping}
+    kept = list(found)
+    if url_state.get("housekeeping") != "1":
+        kept = [edge for edge in kept if edge.denied or (edge.source, edge.destination) in other]
+    if url_state.get("denied") == "1":
+        kept = [edge for edge in kept if edge.denied]
+    if url_state.get("related") == "1" and looked_for is not None:
+        kept = [edge for edge in kept if looked_for in (edge.source, edge.destination)]
+    return sorted(kept, key=lambda edge: (not edge.denied, -edge.flows))
+
+
+def _line(visit: Visit, answer: Any, drawn: Sequence[Edge], found: Sequence[Edge], level: str) -> None:
+    own = "" if visit.door.scope(visit.who).everything else " · ★ yours"
+    legend = f":blue[━] forwarded, width = flows :red[╍ ✕] denied :red[✕ name] has denied flows{own}"
+    summary.line(visit, [f"{legend} · **{len(drawn):,}** of **{len(found):,}** edges" + summary.cut(answer, f"{level} pairs")])
+
+
+def _draw(visit: Visit, drawn: Sequence[Edge], with_ports: Sequence[Edge], looked_for: End | None) -> None:
+    layout = map_layout.lay_out(drawn)
+    nodes = map_chart.order(layout)
+    owns = attention.owned(visit)
+    name = f"map {hash(tuple(edge.key for edge in drawn))} {st.session_state.get('map round', 0)}"
+    clicked = _clicked(name, nodes)
+    picked = clicked or (looked_for if looked_for in nodes else None)
+    grid = st.grid(3, gap="small", min_column_width=390)
+    with grid.cell(column_span=2 if picked else "all"):
+        st.echarts_chart(
+            map_chart.option(layout, drawn, owns=owns, mark_own=not visit.door.scope(visit.who).everything, shades=theme.palette()),
+            height=int(max(380, layout.height + 8)),
+            theme=None,
+            key=name,
+            on_select="rerun",
+            alt=f"Map of {len(nodes)} ends and {len(drawn)} edges; the table of edges beside it opens by a click or by Find",
+        )
+    if picked:
+        with grid.cell():
+            _panel(visit, picked, [edge for edge in with_ports if picked in (edge.source, edge.destination)], owns)
+
+
+def _clicked(name: str, nodes: Sequence[End]) -> End | None:
+    """The node that was clicked. The graph is the last series."""
+    state: Any = st.session_state.get(name) or {}
+    for part in state.get("selection", {}).get("selected", []):
+        indices: list[int] = part.get("data_indices", [])
+        if part.get("series_index") == GRAPH and indices and indices[0] < len(nodes):
+            return nodes[indices[0]]
+    return None
+
+
+def _panel(visit: Visit, picked: End, mine: Sequence[Edge], owns: Any) -> None:
+    """One end: its flows, and each of its edges by port."""
+    with st.container(border=True, key="panel"):
+        flows, denied = sum(edge.flows for edge in mine), sum(edge.denied for edge in mine)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader(map_chart.title(picked), anchor=False, width="content")
+            st.space("stretch")
+            st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=_close)
+        share = theme.percent(denied / flows) if flows else "0 %"
+        st.markdown(
+            f"**{theme.compact(flows)}** flows · " + (f":red[✕ **{theme.compact(denied)}** denied ({share})]" if denied else "none denied")
+        )
+        with st.container(horizontal=True, wrap=True):
+            query = [str(condition) for condition in edges.filter_of_end(picked, owns)]
+            navigation.link("flows", "Its flows", query=url_state.link(f=query), icon="bar_chart")
+            if denied:
+                navigation.link("flows", "What was denied", query=url_state.link(f=query, verdict="DROPPED"), icon="block")
+        for title, listed in (
+            ("Calls", [edge for edge in mine if edge.source == picked]),
+            ("Is called by", [edge for edge in mine if edge.destination == picked]),
+        ):
+            if listed:
+                st.markdown(f"**{title}** ({len(listed)})")
+                _peers(listed, picked, title)
+
+
+def _peers(listed: Sequence[Edge], picked: End, title: str) -> None:
+    rows = [
+        {
+            "Peer": str(edge.destination if edge.source == picked else edge.source),
+            "Port": edge.port,
+            "Flows": edge.flows,
+            "Denied": 100 * edge.denied / edge.flows,
+            "In time": list(edge.buckets),
+            "Since": edge.first,
+        }
+        for edge in listed
+    ]
+    st.dataframe(
+        rows,
+        hide_index=True,
+        row_height=28,
+        height=min(320, 37 + 28 * len(rows)),
+        alt=title,
+        key=f"peers {title}",
+        column_config={
+            "Flows": st.column_config.NumberColumn(format="compact", width=60),
+            "Port": st.column_config.TextColumn(width=80),
+            "Denied": st.column_config.NumberColumn(format="%.0f %%", width=65),
+            "In time": st.column_config.BarChartColumn(y_min=0, width=90),
+            "Since": st.column_config.DatetimeColumn("First seen", format="DD MMM HH:mm", timezone="UTC", width=100),
+        },
+    )
+
+
+def _close() -> None:
+    url_state.put("find", None)
+    url_state.put("related", None)
+    st.session_state["map round"] = st.session_state.get("map round", 0) + 1
+
+
+def _export(visit: Visit) -> None:
+    """The edges as a file; the picture by the browser."""
+    st.divider()
+    st.markdown("**Export the edges**")
+    level: Any = url_state.get("level") if url_state.get("level") in _LEVELS else "workload"
+    wanted = filters.applied(visit)
+
+    def make(form: str) -> bytes:
+        answer = flow_questions.edges(visit.door, visit.who, wanted, level=level, limits=Limits(rows=export.ROWS, seconds=120))
+        return export.encode(answer.rows.drop_columns(["bucket_starts", "bucket_flows"]), form, is_cut=answer.cut)
+
+    with st.container(horizontal=True, wrap=True):
+        for form in export.FORMATS:
+            export.button(form, "edges", partial(make, form), key=f"export edges {form}")
+    st.caption("The picture: right-click the map, and save the image.")

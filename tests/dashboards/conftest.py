@@ -1,0 +1,96 @@
+"""A lake with minutes of traffic in it, and pages without a browser."""
+
+import datetime as dt
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+from collectors.decode import decode
+from collectors.simulator.fleet import build_fleet
+from collectors.simulator.traffic import Traffic
+from warehouse import config
+from warehouse.schema import COVERAGE, FLOWS
+from warehouse.tables import Lake
+
+APP = Path(__file__).parents[2] / "dashboards" / "app.py"
+GRANTS = [
+    {"subject": "ada", "role": "platform-admin"},
+    {"subject": "nina", "role": "namespace-owner", "namespaces": ["nowhere"]},
+    {"subject": "paula", "role": "namespace-owner", "namespaces": ["payments"]},
+    {"subject": "group:checkout", "role": "namespace-owner", "namespaces": ["cart", "checkout"]},
+    {"subject": "zoe", "role": "namespace-owner"},
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a configuration that is the environment's."""
+    configure(tmp_path)
+    monkeypatch.setenv("HINDCAST_CONFIG", str(tmp_path / "hindcast.yaml"))
+    return tmp_path
+
+
+def configure(folder: Path, **more: Any) -> None:
+    """Write the configuration, with more sections."""
+    (folder / "hindcast.yaml").write_text(json.dumps({"ownership": {"grants": GRANTS}, **more}))
+
+
+@pytest.fixture
+def filled(folder: Path) -> Path:
+    """The folder, with 900 flows of the last minutes, and their coverage with a gap of two minutes."""
+    lake = Lake.open(config.Lake(url=str(folder / "lake")))
+    now = dt.datetime.now(dt.UTC)
+    traffic = Traffic(build_fleet(1, clusters=("c1",)), 1, now - dt.timedelta(minutes=10), 5.0)
+    messages = [flow.SerializeToString() for flow in itertools.islice(traffic.flows(), 900)]
+    lake.commit(FLOWS, lake.write_files(FLOWS, decode(messages, cluster="c1", recorded=now).rows), transactions={}, metadata={})
+    begin = now - dt.timedelta(minutes=15)
+    broken = now - dt.timedelta(minutes=5), now - dt.timedelta(minutes=3)
+    rows = [
+        ledger_row(begin, broken[0], "connected"),
+        ledger_row(*broken, "gap", "the ring no longer held it"),
+        ledger_row(broken[1], now, "connected"),
+        ledger_row(broken[0], broken[1], "lost", "HUBBLE_RING_BUFFER", flows_lost=1234),
+    ]
+    lake.commit(COVERAGE, lake.write_files(COVERAGE, pa.Table.from_pylist(rows, schema=COVERAGE.schema)), transactions={}, metadata={})
+    return folder
+
+
+def ledger_row(begin: dt.datetime, end: dt.datetime, state: str, detail: str | None = None, **more: Any) -> dict[str, Any]:
+    """A row of the ledger of one node."""
+    node = {"cluster": "c1", "date": begin.date(), "node_name": "c1/worker-001"}
+    return {**node, "from": begin, "to": end, "state": state, "source": "stream", "detail": detail, **more}
+
+
+@pytest.fixture
+def look(folder: Path) -> Callable[..., AppTest]:
+    """Open a page with a state of the address."""
+
+    def looked(page: str = "overview", **query: str | list[str]) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=60)
+        # AppTest switches between pages that are files; ours are functions, known by the hash of their address.
+        app._page_hash = calc_hash("" if page == "overview" else page)
+        for name, value in query.items():
+            app.query_params[name.rstrip("_")] = value
+        app.run()
+        assert not app.exception, [error.message for error in app.exception]
+        return app
+
+    return looked
+
+
+@pytest.fixture
+def said() -> Callable[[AppTest], str]:
+    """Everything a page says."""
+
+    def all_of(page: AppTest) -> str:
+        kinds = (page.subheader, page.header, page.markdown, page.caption, page.error, page.warning)
+        return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+    return all_of
