@@ -38,14 +38,14 @@ def main() -> None:
 
 
 def once() -> float:
-    """Seconds of one run; infinite if it did not come to it in three times the limit."""
+    """Seconds of one run; infinite if it did not come to it in six times the limit."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         command = [sys.executable, "-m", "hindcast", "demo", "--folder", folder, "--headless"]
         demo = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             while not _succeeded(Path(folder, "airflow", "airflow.db")):
-                if demo.poll() is not None or time.monotonic() - began > 3 * LIMIT_SECONDS:
+                if demo.poll() is not None or time.monotonic() - began > 6 * LIMIT_SECONDS:
                     return float("inf")
                 time.sleep(0.5)
             seconds = round(time.monotonic() - began, 1)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import Asset, CronTriggerTimetable, dag, task
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from dags.alerts import FailureAlert, late
 
 CONFIGURATION = Asset(name="hindcast_configuration", uri="hindcast://lake/configuration")
 
@@ -15,6 +19,9 @@ Looks at each cluster's API server, or its folder of manifests, and records what
 same by hand, and `--watch` within seconds). A run that is missed, repeated or stopped costs nothing but time: the next one
 records what is new since. A cluster that cannot be read is noted in the table `config_coverage` and fails its task; the
 others go on. Then the tables are compacted, where they have become many files. The configuration is the one that `HINDCAST_CONFIG` names.
+
+**Safe to run again.** **When it fails** for good, or has not ended 45 minutes after it was queued, a finding is written and
+the webhook of `alerts` is told. **Owner:** platform.
 """
 
 
@@ -26,7 +33,16 @@ others go on. Then the tables are compacted, where they have become many files. 
     is_paused_upon_creation=False,
     tags=["hindcast", "configuration"],
     doc_md=DOC,
-    default_args={"owner": "platform", "retries": 2, "retry_delay": timedelta(minutes=2), "execution_timeout": timedelta(minutes=15)},
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(minutes=45), callback=SyncCallback(late), name="config_history"
+    ),
+    default_args={
+        "owner": "platform",
+        "retries": 2,
+        "retry_delay": timedelta(minutes=2),
+        "execution_timeout": timedelta(minutes=15),
+        "on_failure_callback": [FailureAlert()],
+    },
 )
 def config_history() -> None:
     """Record what is new."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import Asset, CronTriggerTimetable, dag, task
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from dags.alerts import FailureAlert, late
 
 DRIFT = Asset(name="hindcast_drift", uri="hindcast://lake/drift")
 
@@ -15,6 +19,9 @@ Holds what configuration history knows of each cluster against the blueprints of
 controls, and records both (`hindcast blueprint drift` does the same by hand). Then what drifted from blueprints with
 `drift: revert` is put back, within their limits (`hindcast blueprint revert`). A run that is missed costs an hour of the
 record; a repeated one finds nothing new. The configuration is the one that `HINDCAST_CONFIG` names.
+
+**Safe to run again.** **When it fails** for good, or has not ended 60 minutes after it was queued, a finding is written and
+the webhook of `alerts` is told. **Owner:** platform.
 """
 
 
@@ -26,7 +33,16 @@ record; a repeated one finds nothing new. The configuration is the one that `HIN
     is_paused_upon_creation=False,
     tags=["hindcast", "drift"],
     doc_md=DOC,
-    default_args={"owner": "platform", "retries": 3, "retry_delay": timedelta(minutes=1), "execution_timeout": timedelta(minutes=30)},
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(minutes=60), callback=SyncCallback(late), name="drift"
+    ),
+    default_args={
+        "owner": "platform",
+        "retries": 3,
+        "retry_delay": timedelta(minutes=1),
+        "execution_timeout": timedelta(minutes=30),
+        "on_failure_callback": [FailureAlert()],
+    },
 )
 def drift() -> None:
     """Find drift, record it, put back what may be."""

@@ -147,7 +147,7 @@ def test_every_dag_says_what_it_is_who_owns_it_and_what_happens_when_it_fails(ra
         assert dag["late"] == ["dags.alerts.late"], name
         for task, told in dag["tasks"].items():
             assert told["owner"] == "platform", task
-            assert told["retries"] >= 3, task
+            assert told["retries"] >= 2, task
             assert told["timeout"] > 0, task
             assert told["alerts"] == ["FailureAlert"], task
 
