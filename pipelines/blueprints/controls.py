@@ -6,7 +6,7 @@ question, and the controls that ask it say that they are not evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -74,6 +74,8 @@ class Control:
     also: tuple[str, ...] = ()
     """Other ids it is published under."""
     kinds: tuple[str, ...] = ()
+    wanted_kinds: Callable[[Wanted], Collection[str]] = lambda _wanted: ()
+    """Kinds it has to see besides, for what the blueprints want."""
     evaluate: Callable[[_Cluster], _Finding] | None = None
     unevaluated: str = ""
     """Why it is not evaluated."""
@@ -434,7 +436,13 @@ CONTROLS: tuple[Control, ...] = (
         id="KYV-REQ", asks="each Deployment has a NetworkPolicy", kinds=("Namespace", "Deployment", "NetworkPolicy"), evaluate=_deployments
     ),
     Control(id="GK", asks="nothing", unevaluated="gatekeeper's library has no template for network policies"),
-    Control(id="BP-OBJ", asks="objects stand as the blueprints want", kinds=("Namespace", "NetworkPolicy"), evaluate=_blueprint_objects),
+    Control(
+        id="BP-OBJ",
+        asks="objects stand as the blueprints want",
+        kinds=("Namespace",),
+        wanted_kinds=lambda wanted: {key.kind for key in wanted.objects},
+        evaluate=_blueprint_objects,
+    ),
     Control(
         id="BP-EFFECT",
         asks="no other policy opens what a blueprint closes",
@@ -463,7 +471,8 @@ def evaluate(
         if control.evaluate is None:
             out.append(Result(control=control.id, status="not_evaluated", detail=control.unevaluated))
             continue
-        unseen = [kind for kind in control.kinds if not state.knows(kind, within=stale_after)]
+        kinds = dict.fromkeys([*control.kinds, *sorted(control.wanted_kinds(wanted))])
+        unseen = [kind for kind in kinds if not state.knows(kind, within=stale_after)]
         if unseen:
             out.append(Result(control=control.id, status="unknown", detail=f"not seen lately: {', '.join(unseen)}"))
             continue

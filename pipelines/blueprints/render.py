@@ -152,6 +152,10 @@ def _put(wanted: Wanted, sources: Mapping[str, BlueprintFile], blueprint: Bluepr
 def _disagreement(
     sources: Mapping[str, BlueprintFile], cluster: str, what: str, one: tuple[str, str], other: tuple[str, str]
 ) -> ConfigError:
+    if one[0] == other[0]:
+        return ConfigError(
+            f"cluster {cluster}: blueprint {one[0]} ({sources[one[0]].source}) wants {what} in two ways: give one of its entries a name"
+        )
     sides = [f"{name} ({sources[name].source})" + (f" wants {value!r}" if value else "") for name, value in (one, other)]
     return ConfigError(f"cluster {cluster}: blueprints {sides[0]} and {sides[1]} disagree on {what}: change one, or the clusters it is for")
 

@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+import importlib.util
 import itertools
 import json
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
 
 from pipelines.blueprints import model, objects
 from pipelines.blueprints.compare import Verdict, compare
@@ -20,6 +22,7 @@ from pipelines.blueprints.render import explicit, render
 from pipelines.blueprints.templates import all_templates
 from pipelines.cluster_access import ClusterAccess
 from warehouse import config
+from warehouse.errors import ClusterError
 from warehouse.schema import POLICY_CHANGES
 from warehouse.tables import Lake
 
@@ -28,6 +31,12 @@ pytestmark = pytest.mark.peers
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 DENY = {"template": "default-deny-ingress"}
 PAIRS = Path(__file__).parents[1] / "data" / "drift_pairs.json"
+STRATEGIES = Path(__file__).parents[1] / "pipelines" / "blueprints" / "policy_strategies.py"
+_spec = importlib.util.spec_from_file_location("hindcast_policy_strategies", STRATEGIES)
+assert _spec is not None
+assert _spec.loader is not None
+policies = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(policies)
 _numbers = itertools.count()
 
 
@@ -142,6 +151,26 @@ def test_each_pair_of_the_conformance_file_is_stored_equal_by_this_server_too(st
                 if found.verdict is not Verdict.EQUAL:
                     wrong.append((pair["id"], found.paths))
     assert not wrong
+
+
+def test_random_policies_come_back_equal_and_are_taken_back_as_they_were(stage: Stage) -> None:
+    namespace, access = stage.namespace(), stage.access()
+    seen = []
+
+    @settings(max_examples=60, deadline=None, database=None)
+    @given(policies.NETWORK_POLICY | policies.CILIUM_POLICY)
+    def check(manifest: dict[str, Any]) -> None:
+        manifest = {**manifest, "metadata": {"name": stage.name, "namespace": namespace}}
+        try:
+            live = objects.apply(access, manifest, dry_run=True)
+        except ClusterError:  # not every random policy is a valid one
+            return
+        assert compare(manifest, live).verdict is Verdict.EQUAL
+        assert compare(manifest, objects.apply(access, explicit(manifest), dry_run=True)).verdict is Verdict.EQUAL
+        seen.append(manifest["kind"])
+
+    check()
+    assert set(seen) == {"NetworkPolicy", "CiliumNetworkPolicy"}
 
 
 def test_a_field_somebody_filled_in_is_drift_and_is_taken_back(stage: Stage) -> None:

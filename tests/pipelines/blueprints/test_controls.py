@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.blueprints.canonical import canonical_body
 from pipelines.blueprints.controls import CONTROLS, Result, evaluate
-from pipelines.blueprints.render import Key, Wanted
+from pipelines.blueprints.render import Key, Wanted, WantedObject
 from pipelines.blueprints.state import Agents, ClusterState, Coverage, PodGroup, StoredObject
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
@@ -37,7 +38,9 @@ def ccnp(name: str, spec: dict[str, Any]) -> StoredObject:
     return policy(name, spec, kind="CiliumClusterwideNetworkPolicy", namespace=None)
 
 
-def results(*policies: StoredObject, pods: tuple[PodGroup, ...] = (WEB, DNS), **more: Any) -> dict[str, Result]:
+def results(
+    *policies: StoredObject, pods: tuple[PodGroup, ...] = (WEB, DNS), wanted: Wanted | None = None, **more: Any
+) -> dict[str, Result]:
     fields: dict[str, Any] = {
         "namespaces": {"shop": {"team": "a"}, "kube-system": {}},
         "coverage": SEEN,
@@ -46,7 +49,7 @@ def results(*policies: StoredObject, pods: tuple[PodGroup, ...] = (WEB, DNS), **
         "agents": Agents(version="1.20.2", ready=3, wanted=3, valid_from=NOW),
     }
     state = ClusterState(cluster="c1", at=NOW, policies={one.key: one for one in policies}, **(fields | more))
-    return {result.control: result for result in evaluate(state, Wanted(cluster="c1"), [])}
+    return {result.control: result for result in evaluate(state, wanted or Wanted(cluster="c1"), [])}
 
 
 DENY_ALL = policy("dd", {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
@@ -75,6 +78,13 @@ def test_what_was_not_seen_is_unknown_and_not_passed() -> None:
         assert result.status in {"unknown", "not_evaluated"}
     stale = {kind: Coverage(state="unreachable", at=NOW, observed=NOW - dt.timedelta(days=1)) for kind in SEEN}
     assert {result.status for result in results(DENY_ALL, coverage=stale).values()} == {"unknown", "not_evaluated"}
+
+
+def test_objects_of_a_kind_that_was_not_seen_are_not_passed() -> None:
+    one = WantedObject(manifest={}, body=canonical_body({}), blueprint="b", version="1", drift="notify", template="t")
+    wanted = Wanted(cluster="c1", objects={Key("CiliumCIDRGroup", None, "g"): one})
+    found = results(wanted=wanted)["BP-OBJ"]
+    assert (found.status, found.detail) == ("unknown", "not seen lately: CiliumCIDRGroup")
 
 
 def test_what_takes_the_verdicts_of_policies_is_said_not_to_be_evaluated() -> None:

@@ -96,6 +96,12 @@ def test_two_blueprints_that_want_different_things_of_one_object_are_refused() -
         rendered(one, other)
 
 
+def test_one_blueprint_that_wants_an_object_in_two_ways_is_refused() -> None:
+    narrow = {"template": "default-deny-ingress", "pods": {"matchLabels": {"a": "b"}}}
+    with pytest.raises(ConfigError, match=r"blueprint base \(base.yaml\) wants NetworkPolicy .* in two ways"):
+        rendered(blueprint(namespaces=[DENY, {"policies": [narrow]}]))
+
+
 def test_ready_made_blueprints_go_together() -> None:
     files = [blueprint("one", namespaces=[DENY]), blueprint("two", namespaces=[{"policies": [{"template": "default-deny"}]}])]
     assert len(rendered(*files).objects) == 4
