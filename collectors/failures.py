@@ -32,7 +32,7 @@ def explain(code: str, details: str, address: str) -> StreamError:
             return StreamError(f"{address}: the call failed: {code} {details}")
 
 
-_HUNG_UP = ("socket closed", "connection reset", "broken pipe", "connection was reset", "send failure", "recv failure")
+_HUNG_UP = ("socket closed", "connection reset", "broken pipe", "unexpected eof")
 _OTHER_NAME = "its certificate is for another name: set hubble.tls.server_name to the name it carries"
 _OUR_CERTIFICATE = "it does not accept our client certificate: check hubble.tls.cert"
 _REFUSALS = (
