@@ -1,22 +1,26 @@
-"""One Hubble address: its channel, its stream of flows as raw bytes, its nodes' states, and what its errors mean.
+"""One Hubble address: its stream of flows as raw bytes, its nodes' states, and who we are to it.
 
-The one module, with the simulator, that imports grpc. When to connect, and what to do with what comes, is others' work.
+The one module, with the simulator, that imports grpc, which asks for states; flows come over a connection of their own
+(collectors/transport.py). When to connect, and what to do with what comes, is others' work.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import certifi
 import grpc
 from google.protobuf import json_format
-from grpc.experimental import ChannelOptions
 
+from collectors.failures import explain
 from collectors.hubble_api.observer import observer_pb2
 from collectors.hubble_api.relay import relay_pb2
+from collectors.transport import Call, Credentials
 from warehouse import config
-from warehouse.errors import ConfigError, StreamError, StreamRefusedError
+from warehouse.errors import ConfigError, StreamError
 
 OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # Hubble's servers do not cap what they send
@@ -24,29 +28,9 @@ OPTIONS = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, with the certificates of now
     ("grpc.enable_retries", 0),
-    (ChannelOptions.SingleThreadedUnaryStream, 1),  # a third of the CPU a message
 )
 CALL_SECONDS = 10.0
 _SERVICE = "/observer.Observer/"
-
-
-class Call:
-    """A running stream of GetFlowsResponse messages, each as bytes."""
-
-    def __init__(self, call: Any, address: str) -> None:
-        self._call = call
-        self._address = address
-
-    def __iter__(self) -> Iterator[bytes]:
-        """The messages as they come; ends when the server ends the stream. Raises StreamError, StreamRefusedError."""
-        try:
-            yield from self._call
-        except grpc.RpcError as error:
-            raise explain(error, self._address) from error
-
-    def cancel(self) -> None:
-        """End the stream, from any thread; who iterates gets a StreamError."""
-        self._call.cancel()
 
 
 class Client:
@@ -57,21 +41,24 @@ class Client:
         self.address = address
         options: list[tuple[str, int | str]] = list(OPTIONS)
         self._metadata = _metadata(hubble.auth)
-        if hubble.plaintext:
+        self._credentials = None if hubble.plaintext else _credentials(hubble.tls)
+        if self._credentials is None:
             self._channel = grpc.insecure_channel(address, options)
         else:
-            if hubble.tls.server_name:
-                options.append(("grpc.ssl_target_name_override", hubble.tls.server_name))
-            self._channel = grpc.secure_channel(address, _credentials(hubble.tls), options)
+            tls = self._credentials
+            if tls.server_name:
+                options.append(("grpc.ssl_target_name_override", tls.server_name))
+            credentials = grpc.ssl_channel_credentials(root_certificates=tls.ca, private_key=tls.key, certificate_chain=tls.cert)
+            self._channel = grpc.secure_channel(address, credentials, options)
 
     def close(self) -> None:
-        """Cancel what runs and disconnect."""
+        """Cancel the questions that run and disconnect; streams end by themselves."""
         self._channel.close()
 
     def follow(self, request: observer_pb2.GetFlowsRequest) -> Call:
-        """Begin a stream of flows."""
-        method: Any = self._channel.unary_stream(_SERVICE + "GetFlows", request_serializer=observer_pb2.GetFlowsRequest.SerializeToString)
-        return Call(method(request, metadata=self._metadata), self.address)
+        """A stream of flows, to be iterated; each comes with a connection of its own."""
+        method = _SERVICE + "GetFlows"
+        return Call(self.address, method, request.SerializeToString(), credentials=self._credentials, metadata=self._metadata)
 
     def nodes(self) -> tuple[observer_pb2.Node, ...]:
         """The nodes' states and counters as relay knows them; of a node that is asked itself, its own, without a name.
@@ -83,7 +70,7 @@ class Client:
             return tuple(self._ask("GetNodes", request, observer_pb2.GetNodesResponse.FromString).nodes)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                raise explain(error, self.address) from error
+                raise _explained(error, self.address) from error
         status = self.status()
         node = observer_pb2.Node(version=status.version, state=relay_pb2.NODE_CONNECTED, uptime_ns=status.uptime_ns)
         node.num_flows, node.max_flows, node.seen_flows = status.num_flows, status.max_flows, status.seen_flows
@@ -94,7 +81,7 @@ class Client:
         try:
             answer = self._ask("ServerStatus", observer_pb2.ServerStatusRequest(), observer_pb2.ServerStatusResponse.FromString)
         except grpc.RpcError as error:
-            raise explain(error, self.address) from error
+            raise _explained(error, self.address) from error
         status: observer_pb2.ServerStatusResponse = answer
         return status
 
@@ -116,41 +103,11 @@ def flows_request(hubble: config.Hubble, since_ns: int) -> observer_pb2.GetFlows
     return request
 
 
-def explain(error: grpc.RpcError, address: str) -> StreamError:
-    """What a failed call means, in words, and whether time may cure it."""
-    code, details = error.code(), (error.details() or "").strip()
-    for sign, meaning in _REFUSALS:
-        if sign in details:
-            return StreamRefusedError(f"{address}: {meaning} ({details})")
-    match code:
-        case grpc.StatusCode.UNIMPLEMENTED:
-            text = "it does not speak Hubble's Observer API (Unimplemented): is this the address of hubble-relay or of a Hubble node?"
-            return StreamRefusedError(f"{address}: {text}")
-        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
-            return StreamRefusedError(f"{address}: it refuses who we are: check hubble.auth and hubble.tls.cert ({details})")
-        case grpc.StatusCode.INVALID_ARGUMENT:
-            return StreamRefusedError(f"{address}: it refuses the request: check hubble.allow and hubble.deny ({details})")
-        case grpc.StatusCode.UNAVAILABLE:
-            # With TLS 1.3 a server that refuses our certificate just hangs up.
-            hint = "; if it asks for a client certificate, check hubble.tls.cert and hubble.tls.key" if "Socket closed" in details else ""
-            return StreamError(f"{address}: cannot be reached or went away{hint} ({details})")
-        case _:
-            return StreamError(f"{address}: the call failed: {code.name} {details}")
+def _explained(error: grpc.RpcError, address: str) -> StreamError:
+    return explain(error.code().name, error.details() or "", address)
 
 
-_REFUSALS = (
-    ("WRONG_VERSION_NUMBER", "it answers without TLS: say hubble.plaintext: true if that is meant"),
-    ("Hostname Verification", "its certificate is for another name: set hubble.tls.server_name to the name it carries"),
-    ("not match peer certificate", "its certificate is for another name: set hubble.tls.server_name to the name it carries"),
-    ("certificate has expired", "its certificate has expired"),
-    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by hubble.tls.ca, or is not valid now"),
-    ("CERTIFICATE_REQUIRED", "it asks for a client certificate: set hubble.tls.cert and hubble.tls.key"),
-    ("tlsv13 alert certificate", "it does not accept our client certificate: check hubble.tls.cert"),
-    ("TLSV1_ALERT_UNKNOWN_CA", "it does not accept our client certificate: check hubble.tls.cert"),
-)
-
-
-def _credentials(tls: config.Tls) -> grpc.ChannelCredentials:
+def _credentials(tls: config.Tls) -> Credentials:
     def content(name: str) -> bytes | None:
         path = getattr(tls, name)
         try:
@@ -158,7 +115,8 @@ def _credentials(tls: config.Tls) -> grpc.ChannelCredentials:
         except OSError as error:
             raise ConfigError(f"hubble.tls.{name}: {path} cannot be read: {error.strerror}") from error
 
-    return grpc.ssl_channel_credentials(root_certificates=content("ca"), private_key=content("key"), certificate_chain=content("cert"))
+    ca = content("ca") or Path(certifi.where()).read_bytes()
+    return Credentials(ca=ca, cert=content("cert"), key=content("key"), server_name=tls.server_name)
 
 
 def _metadata(auth: config.Auth | None) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ notice: collectors.decode compares the bytes and puts what is missing into `rest
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,12 @@ def handler() -> Any:
 
 
 @functools.cache
+def _messages() -> pa.Schema:
+    """The shape of decoded Flow messages; asking for it anew for each batch costs a millisecond."""
+    return handler().schema()
+
+
+@functools.cache
 def _plain_columns() -> dict[str, schema.Column]:
     """Dotted field path -> the column that holds just that field."""
     special = ("time", "l4", "l4.TCP.flags")
@@ -58,6 +64,15 @@ def _plain_columns() -> dict[str, schema.Column]:
         for column in schema.FLOWS.columns
         if column.field and not set("*[") & set(column.field) and column.field not in special
     }
+
+
+@functools.cache
+def _columns_under(path: str) -> tuple[str, ...]:
+    """The columns that hold fields of the message at a path, but for `l4`'s."""
+    names = [column.name for other, column in _plain_columns().items() if other.startswith(path + ".")]
+    if path in ("source", "destination"):
+        names += [f"{path}_workload_name", f"{path}_workload_kind"]
+    return tuple(names)
 
 
 @functools.cache
@@ -80,10 +95,10 @@ def flatten(flows: pa.RecordBatch) -> dict[str, pa.Array]:
     Gives every column that holds a field; `time` is null where the message has none. Values that a column's type
     cannot hold (numbers of 2^31 and more) become null.
     """
-    struct = pa.StructArray.from_arrays(flows.columns, fields=list(flows.schema))
+    fields = _Fields(flows)
     columns = {}
     for path, column in _plain_columns().items():
-        values = _get(struct, path)
+        values = fields[path]
         enum = _enum(path)
         if enum is not None:
             columns[column.name] = _names(values, enum, keep_zero=path == "verdict")
@@ -93,19 +108,30 @@ def flatten(flows: pa.RecordBatch) -> dict[str, pa.Array]:
             columns[column.name] = _to_column(values, column.type)
     columns["time"], columns["time_ns"] = _split_time(flows.column("time"))
     for side in ("source", "destination"):
-        first = _first(_get(struct, f"{side}.workloads"))
+        first = _first(fields[f"{side}.workloads"])
         for part in ("name", "kind"):
             columns[f"{side}_workload_{part}"] = _to_column(pc.struct_field(first, part), pa.string())
-    columns.update(_flatten_l4(_get(struct, "l4")))
+    columns.update(_flatten_l4(fields["l4"]))
     return columns
 
 
-def _get(struct: pa.StructArray, path: str) -> pa.Array:
-    return pc.struct_field(struct, path.split("."))
+class _Fields(dict[str, pa.Array]):
+    """Fields of a batch of messages by dotted path, null where a message above them is. Each message is opened once."""
+
+    def __init__(self, flows: pa.RecordBatch) -> None:
+        super().__init__(zip(flows.schema.names, flows.columns, strict=True))
+
+    def __missing__(self, path: str) -> pa.Array:
+        parent = path.rpartition(".")[0]
+        message = self[parent]
+        self.update((f"{parent}.{field.name}", values) for field, values in zip(message.type, message.flatten(), strict=True))
+        return self[path]
 
 
 def _to_column(values: pa.Array, type_: pa.DataType) -> pa.Array:
     """Null for what proto3 does not send: zero, empty, false."""
+    if values.null_count == len(values):
+        return pa.nulls(len(values), type_)
     if pa.types.is_list(type_):
         empty = pc.fill_null(pc.equal(pc.list_value_length(values), 0), True)
         lists = pa.ListArray.from_arrays(values.offsets, values.values, mask=empty)
@@ -207,7 +233,7 @@ def _flag_names(flags: pa.StructArray) -> pa.Array:
 def encode(columns: Columns) -> pa.Array:
     """Encoded Flow messages (binary) from columns, `rest` left out: one for each row, canonical byte order."""
     builder = _Builder(columns)
-    batch = pa.RecordBatch.from_arrays([builder.field(field, "") for field in handler().schema()], schema=handler().schema())
+    batch = pa.RecordBatch.from_arrays([builder.field(field, "") for field in _messages()], schema=_messages())
     return handler().record_batch_to_array(batch)
 
 
@@ -228,23 +254,12 @@ class _Builder:
         column = _plain_columns().get(path)
         if column is not None:
             return self._leaf(self.columns[column.name], field, _enum(path))
-        if pa.types.is_struct(field.type) and any(other.startswith(path + ".") for other in self._paths()):
-            children = [self.field(child, path) for child in field.type]
-            present = [self.columns[name].is_valid() for name in self._under(path)]
-            return _struct(children, field.type, functools.reduce(pc.or_, present))
+        if pa.types.is_struct(field.type) and _columns_under(path):
+            present = [values.is_valid() for name in _columns_under(path) if (values := self.columns[name]).null_count < self.rows]
+            if not present:  # as most kinds of flows are in most batches
+                return pa.nulls(self.rows, field.type)
+            return _struct([self.field(child, path) for child in field.type], field.type, functools.reduce(pc.or_, present))
         return self._absent(field)
-
-    def _paths(self) -> Iterator[str]:
-        yield from _plain_columns()
-        yield from self.special
-
-    def _under(self, path: str) -> Iterator[str]:
-        for other, column in _plain_columns().items():
-            if other.startswith(path + "."):
-                yield column.name
-        if path in ("source", "destination"):
-            yield f"{path}_workload_name"
-            yield f"{path}_workload_kind"
 
     def _absent(self, field: pa.Field) -> pa.Array:
         if field.nullable:
@@ -256,6 +271,8 @@ class _Builder:
         return pa.repeat(pa.scalar(zero).cast(field.type), self.rows)
 
     def _leaf(self, values: pa.Array, field: pa.Field, enum: EnumDescriptor | None) -> pa.Array:
+        if values.null_count == self.rows:
+            return self._absent(field)
         if enum is not None:
             return _numbers(values, enum).cast(field.type)
         if pa.types.is_list(field.type):

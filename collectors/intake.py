@@ -7,7 +7,6 @@ import json
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ import structlog
 from collectors import decode, metrics, responses
 from collectors.held import Held, LookUp
 from collectors.ledger import Ledger
+from collectors.messages import Messages
 from collectors.publish import Resume
 from collectors.spool import Batch
 from collectors.stream import Ended, Item, Opened, Polled, Stream, now_us, stop_all
@@ -81,7 +81,7 @@ class Intake:
             next(stream for stream in self.streams if stream.address == address).reopen(f"node {node} sees flows, but none arrive")
         metrics.inbox(self.name, sum(stream.waiting for stream in self.streams))
 
-    def _receive(self, address: str, part: Item | list[bytes]) -> None:
+    def _receive(self, address: str, part: Item) -> None:
         match part:
             case Opened(at=at):
                 metrics.streams_opened(self.name)
@@ -90,10 +90,10 @@ class Intake:
                 self._ledger.ended(address, at, reason)
             case Polled(at=at, nodes=nodes):
                 self._ledger.polled(address, nodes, at)
-            case list():
+            case Messages():
                 self._receive_messages(address, part)
 
-    def _receive_messages(self, address: str, messages: list[bytes]) -> None:
+    def _receive_messages(self, address: str, messages: Messages) -> None:
         parts = responses.split(messages)
         before = 0
         # Lost events and node states are taken at their place among the flows: each says something of what came before.
@@ -174,18 +174,18 @@ class Intake:
         return self._unsent.rows.num_rows if self._unsent else 0
 
 
-def _parts(items: list[Item]) -> list[tuple[int, Any]]:
-    """Runs of messages, and what stands between them; each with the number of items up to its end."""
-    parts: list[tuple[int, Any]] = []
-    run: list[bytes] = []
+def _parts(items: list[Item]) -> list[tuple[int, Item]]:
+    """Runs of messages as one, and what stands between them; each with the number of items up to its end."""
+    parts: list[tuple[int, Item]] = []
+    run: list[Messages] = []
     for number, item in enumerate(items):
-        if isinstance(item, bytes):
+        if isinstance(item, Messages):
             run.append(item)
             continue
         if run:
-            parts.append((number, run))
+            parts.append((number, Messages.joined(run)))
             run = []
         parts.append((number + 1, item))
     if run:
-        parts.append((len(items), run))
+        parts.append((len(items), Messages.joined(run)))
     return parts

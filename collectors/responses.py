@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +11,13 @@ from google.protobuf.message import DecodeError
 
 from collectors.decode import Rejected
 from collectors.hubble_api.observer import observer_pb2
+from collectors.messages import LOOK_AHEAD, Messages, Places
 
 # Tags on the wire: the field's number and "of this many bytes" (2) in one varint.
 _FLOW_TAG = 0x0A  # 1
 _NODE_NAME_TAG = (0xC2, 0x3E)  # 1000
 _TIME_TAG = (0xCA, 0x3E)  # 1001
 _MORE = 0x80  # a byte of a varint with this bit is not its last
-_LOOK_AHEAD = bytes(8)
-"""More than is ever looked at beyond a message's end."""
-_Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +32,10 @@ class Responses:
     """Messages that are no GetFlowsResponse."""
 
 
-def split(messages: Sequence[bytes]) -> Responses:
+def split(messages: Messages) -> Responses:
     """Take responses apart; what cannot be read is set aside and stops nothing."""
-    whole = b"".join([*messages, _LOOK_AHEAD])
-    ends = np.cumsum(np.fromiter(map(len, messages), np.int64, len(messages)))
-    begins = np.concatenate(([0], ends[:-1])) if len(messages) else ends
-    first, last, usual = _flow_spans(np.frombuffer(whole, np.uint8), begins, ends)
-    cut = _cut(whole, begins, first, last)
+    first, last, usual = _flow_spans(np.frombuffer(messages.data, np.uint8), messages.begins, messages.ends)
+    cut = _cut(messages, first, last)
     unusual = np.flatnonzero(~usual)
     if not unusual.size:
         return Responses(flows=cut, others=(), rejected=())
@@ -68,15 +62,15 @@ def split(messages: Sequence[bytes]) -> Responses:
     return Responses(flows=_with(flows, parsed), others=tuple(others), rejected=tuple(rejected))
 
 
-def _flow_spans(data: npt.NDArray[np.uint8], begins: _Numbers, ends: _Numbers) -> tuple[_Numbers, _Numbers, npt.NDArray[np.bool_]]:
+def _flow_spans(data: npt.NDArray[np.uint8], begins: Places, ends: Places) -> tuple[Places, Places, npt.NDArray[np.bool_]]:
     """Where each message's flow begins and ends, and whether that is sure: it is if the message has one of the two common forms.
 
     Go writes a oneof last (node name, time, flow), most others in order of numbers (flow, node name, time). Parsing
     every response only to serialize its flow again would cost more than all the rest.
     """
-    farthest = len(data) - len(_LOOK_AHEAD)
+    farthest = len(data) - len(LOOK_AHEAD)
 
-    def tagged(places: _Numbers, tag: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    def tagged(places: Places, tag: tuple[int, int]) -> npt.NDArray[np.bool_]:
         found: npt.NDArray[np.bool_] = (data[places] == tag[0]) & (data[places + 1] == tag[1]) & (data[places + 2] < _MORE)
         return found
 
@@ -97,13 +91,13 @@ def _flow_spans(data: npt.NDArray[np.uint8], begins: _Numbers, ends: _Numbers) -
     return np.where(usual, first, begins), np.where(usual, last, begins), usual
 
 
-def _cut(whole: bytes, begins: _Numbers, first: _Numbers, last: _Numbers) -> pa.BinaryArray:
+def _cut(messages: Messages, first: Places, last: Places) -> pa.BinaryArray:
     """The bytes from `first` to `last` of each message."""
-    count = len(begins)
+    count = len(messages)
     offsets = np.zeros(3 * count + 1, np.int32)  # what stands before the flow, the flow, what stands behind it
-    offsets[0:-1:3], offsets[1::3], offsets[2::3] = begins, first, last
+    offsets[0:-1:3], offsets[1::3], offsets[2::3] = messages.begins, first, last
     offsets[-1] = last[-1] if count else 0
-    parts = pa.Array.from_buffers(pa.binary(), 3 * count, [None, pa.py_buffer(offsets), pa.py_buffer(whole)])
+    parts = pa.Array.from_buffers(pa.binary(), 3 * count, [None, pa.py_buffer(offsets), pa.py_buffer(messages.data)])
     return parts.take(pa.array(np.arange(1, 3 * count, 3)))
 
 

@@ -16,12 +16,15 @@ from typing import Any
 
 import structlog
 
-from collectors.client import Call, Client, flows_request
+from collectors.client import Client, flows_request
 from collectors.hubble_api.observer import observer_pb2
+from collectors.messages import Messages
+from collectors.transport import Call
 from warehouse import config
 from warehouse.errors import HindcastError, StreamError, StreamRefusedError
 
-INBOX_MESSAGES = 20_000
+INBOX_MESSAGES, INBOX_BYTES = 20_000, 32 * 1024**2
+"""More than this is not read before some of it is taken."""
 BACKOFF_SECONDS = (0.5, 30.0)
 LASTED_SECONDS = 10.0
 """A stream that lived this long was a good one: the next attempt comes soon."""
@@ -52,7 +55,7 @@ class Polled:
     nodes: tuple[observer_pb2.Node, ...]
 
 
-Item = bytes | Opened | Ended | Polled
+Item = Messages | Opened | Ended | Polled
 
 
 def now_us() -> int:
@@ -74,6 +77,7 @@ class Stream:
         self._since_ns = since_ns
         self._wake = wake
         self._inbox: deque[Item] = deque()
+        self._put, self._taken = _Count(), _Count()  # each is changed by one thread: the one that reads, the one that takes
         self._room = threading.Event()
         self._stopping = threading.Event()
         self._call: Call | None = None
@@ -107,17 +111,23 @@ class Stream:
         """What has come since, in order."""
         inbox = self._inbox
         items = [inbox.popleft() for _ in range(len(inbox))]
+        self._taken.add(items, 1)
         self._room.set()
         return items
 
     def give_back(self, items: list[Item]) -> None:
         """Put back what cannot be worked on now; it comes first when taken again."""
         self._inbox.extendleft(reversed(items))
+        self._taken.add(items, -1)
 
     @property
     def waiting(self) -> int:
-        """How many items are in the inbox."""
-        return len(self._inbox)
+        """How many messages are in the inbox."""
+        return self._put.messages - self._taken.messages
+
+    @property
+    def _is_full(self) -> bool:
+        return self.waiting > INBOX_MESSAGES or self._put.bytes - self._taken.bytes > INBOX_BYTES
 
     def _cancel(self) -> None:
         call = self._call
@@ -165,24 +175,20 @@ class Stream:
         return reason
 
     def _read(self, call: Call) -> None:
-        inbox, append = self._inbox, self._inbox.append
-        messages = iter(call)
-        first = next(messages, None)
-        if first is None:
-            return
-        append(Opened(now_us()))
-        append(first)
-        self.connected, self.problem = True, None
-        _log.info("stream opened", cluster=self._cluster, address=self.address)
-        for message in messages:
-            append(message)
+        for messages in call:
+            if not self.connected:
+                self._inbox.append(Opened(now_us()))
+                self.connected, self.problem = True, None
+                _log.info("stream opened", cluster=self._cluster, address=self.address)
+            self._put.add([messages], 1)
+            self._inbox.append(messages)
             self._last_message = time.monotonic()
-            if len(inbox) > INBOX_MESSAGES:
+            if self._is_full:
                 self._wait_for_room()
 
     def _wait_for_room(self) -> None:
         self._wake.set()
-        while len(self._inbox) > INBOX_MESSAGES and not self._stopping.is_set():
+        while self._is_full and not self._stopping.is_set() and not self._reopen:
             self._room.clear()
             self._room.wait(0.1)
             self._last_message = time.monotonic()
@@ -199,6 +205,19 @@ class Stream:
                 _log.debug("nodes' states are not known", cluster=self._cluster, address=self.address, reason=str(error))
             if time.monotonic() - self._last_message > silent_after and self.connected:
                 self.reopen(f"nothing came for {silent_after:.0f} s")
+
+
+class _Count:
+    """Messages and their bytes."""
+
+    def __init__(self) -> None:
+        self.messages = self.bytes = 0
+
+    def add(self, items: list[Item], times: int) -> None:
+        for item in items:
+            if isinstance(item, Messages):
+                self.messages += times * len(item)
+                self.bytes += times * len(item.data)
 
 
 def stop_all(streams: list[Stream]) -> None:

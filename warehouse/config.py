@@ -70,10 +70,10 @@ class Lake(Section):
 
 
 class Tls(Section):
-    """Transport security of a Hubble address. At least TLS 1.3 is asked for by Hubble's own servers."""
+    """Transport security of a Hubble address: TLS 1.3 at least, which Hubble's own servers ask for too."""
 
     ca: Path | None = None
-    """Certificates that sign the server's; the system's when absent."""
+    """Certificates that sign the server's; the public authorities' of certifi when absent."""
     cert: Path | None = None
     """Client certificate, for mutual TLS; read again when it changes."""
     key: Path | None = None

@@ -6,17 +6,18 @@ from hypothesis import strategies as st
 
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
+from collectors.messages import Messages
 from collectors.responses import split
 
 
 def test_nothing_gives_nothing() -> None:
-    parts = split([])
+    parts = split(Messages.of([]))
     assert (len(parts.flows), parts.others, parts.rejected) == (0, (), ())
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8))
 def test_garbage_is_set_aside_or_handed_on_as_a_flow_and_never_raises(messages: list[bytes]) -> None:
-    parts = split(messages)
+    parts = split(Messages.of(messages))
     assert len(parts.flows) + len(parts.others) + len(parts.rejected) == len(messages)
 
 
@@ -38,7 +39,7 @@ def test_a_flow_is_found_whatever_order_its_response_is_written_in(cases: list[t
             observer_pb2.GetFlowsResponse(time=flow.time).SerializeToString() if timed else b"",
         ]
         messages.append(b"".join(fields[place] for place in order))
-    parts = split(messages)
+    parts = split(Messages.of(messages))
     assert [flow_pb2.Flow.FromString(one) for one in parts.flows.to_pylist()] == [flow for flow, *_ in cases]
     assert parts.rejected == ()
 
@@ -47,7 +48,7 @@ def test_lost_events_and_node_states_keep_their_place_among_the_flows() -> None:
     flow = observer_pb2.GetFlowsResponse(flow=flow_pb2.Flow(uuid="1"), node_name="n").SerializeToString()
     lost = observer_pb2.GetFlowsResponse(lost_events=flow_pb2.LostEvent(num_events_lost=3), node_name="n").SerializeToString()
     state = observer_pb2.GetFlowsResponse(node_status={"node_names": ["n"]}).SerializeToString()  # type: ignore[arg-type]
-    parts = split([lost, flow, flow, state, flow, lost])
+    parts = split(Messages.of([lost, flow, flow, state, flow, lost]))
     assert [(place, other.WhichOneof("response_types")) for place, other in parts.others] == [
         (0, "lost_events"),
         (2, "node_status"),
@@ -59,5 +60,5 @@ def test_a_response_with_two_flows_is_merged_as_protobuf_says() -> None:
     two = b"".join(
         observer_pb2.GetFlowsResponse(flow=flow).SerializeToString() for flow in (flow_pb2.Flow(uuid="a"), flow_pb2.Flow(node_name="n"))
     )
-    (message,) = split([two]).flows.to_pylist()
+    (message,) = split(Messages.of([two])).flows.to_pylist()
     assert flow_pb2.Flow.FromString(message) == flow_pb2.Flow(uuid="a", node_name="n")

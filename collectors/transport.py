@@ -1,0 +1,204 @@
+"""One streaming gRPC call over libcurl: HTTP/2 and TLS are libcurl's work, frames and statuses are read here.
+
+grpcio hands over each message by itself, which costs more than all else that happens to a flow. Here a stream's bytes
+come as they arrive, and are cut into messages by the hundred. The one module that imports pycurl.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pycurl
+
+from collectors.failures import explain
+from collectors.messages import Cutter, Messages
+from warehouse.errors import StreamRefusedError
+
+CONNECT_SECONDS = 20
+TICK_SECONDS = 0.2
+"""How soon a cancelled call ends at the latest."""
+READ_BYTES = 256 * 1024
+"""About so much is handed on at once when more is there than that."""
+# Dead connections are found by TCP's own probes: servers close connections that are sent HTTP/2 pings too often.
+PROBE_AFTER_SECONDS, PROBE_EVERY_SECONDS = 60, 15
+_PROTOCOLS = {"http": pycurl.PROTO_HTTP, "https": pycurl.PROTO_HTTPS}
+_OK, _UNKNOWN = 0, 2
+_STATUSES = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED"),
+    *("RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE"),
+    *("DATA_LOSS", "UNAUTHENTICATED"),
+)
+_OF_HTTP = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "UNIMPLEMENTED", 429: "UNAVAILABLE"} | dict.fromkeys(
+    (502, 503, 504), "UNAVAILABLE"
+)
+"""What gRPC makes of an answer that is not gRPC's, as proxies give."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """What TLS is done with, in PEM. At least TLS 1.3 is spoken."""
+
+    ca: bytes = field(repr=False)
+    cert: bytes | None = field(repr=False)
+    key: bytes | None = field(repr=False)
+    server_name: str | None
+    """The name the server's certificate must carry, where it is not the address's host."""
+
+
+class Call:
+    """A running stream of messages. To be iterated once, by one thread."""
+
+    def __init__(
+        self, address: str, method: str, request: bytes, *, credentials: Credentials | None, metadata: Sequence[tuple[str, str]]
+    ) -> None:
+        """Asks `method` ("/package.Service/Method") of host:port; without credentials in plain text. Connects when iterated.
+
+        Raises StreamRefusedError for what no call can be made of.
+        """
+        self._address = address
+        self._cancelled = threading.Event()
+        self._cutter = Cutter()
+        self._chunks: list[bytes] = []
+        self._lines: list[bytes] = []
+        self._headers: dict[str, str] = {}
+        self._curl = pycurl.Curl()
+        try:
+            self._ask(method, request, credentials, metadata)
+        except (pycurl.error, UnicodeError) as error:
+            raise StreamRefusedError(f"{address}: it cannot be asked: {error}") from error
+
+    def __iter__(self) -> Iterator[Messages]:
+        """The messages as they come; ends when the server ends the stream with OK. Raises StreamError, StreamRefusedError.
+
+        While the next ones are not asked for nothing is read, so that the server has to wait.
+        """
+        multi = pycurl.CurlMulti()
+        multi.add_handle(self._curl)
+        try:
+            running = True
+            while running:
+                if self._cancelled.is_set():
+                    raise explain("CANCELLED", "by us", self._address)
+                running = self._read(multi)
+                if self._chunks:
+                    if (messages := self._cut()) is not None:
+                        yield messages
+                elif running and multi.select(TICK_SECONDS) == -1:  # it waits for something else than a socket, as for a name's address
+                    time.sleep(0.01)
+            self._check_end(multi)
+        finally:
+            multi.remove_handle(self._curl)
+            self._curl.close()
+            multi.close()
+
+    def cancel(self) -> None:
+        """End the stream, from any thread; who iterates gets a StreamError."""
+        self._cancelled.set()
+
+    def _ask(self, method: str, request: bytes, credentials: Credentials | None, metadata: Sequence[tuple[str, str]]) -> None:
+        curl = self._curl
+        host, _, port = self._address.rpartition(":")
+        scheme, name = ("http" if credentials is None else "https"), host
+        headers = ["content-type: application/grpc", "te: trailers", "user-agent: hindcast", "accept:", "expect:"]
+        if credentials is not None:
+            if credentials.server_name:
+                name = credentials.server_name
+                headers.append(f"host: {name}")
+                curl.setopt(curl.CONNECT_TO, [f"::{host}:{port}"])
+            self._trust(credentials)
+        headers += [f"{key}: {value}" for key, value in metadata]
+        curl.setopt(curl.URL, f"{scheme}://{name}:{port}{method}")
+        curl.setopt(curl.PROTOCOLS, _PROTOCOLS[scheme])
+        curl.setopt(curl.HTTP_VERSION, curl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE)
+        curl.setopt(curl.HTTPHEADER, headers)
+        curl.setopt(curl.POSTFIELDS, b"\0" + len(request).to_bytes(4, "big") + request)
+        curl.setopt(curl.PROXY, _proxy(host))
+        curl.setopt(curl.HTTPPROXYTUNNEL, 1)
+        curl.setopt(curl.NOSIGNAL, 1)  # signals are for the main thread
+        curl.setopt(curl.CONNECTTIMEOUT, CONNECT_SECONDS)
+        curl.setopt(curl.TCP_KEEPALIVE, 1)
+        curl.setopt(curl.TCP_KEEPIDLE, PROBE_AFTER_SECONDS)
+        curl.setopt(curl.TCP_KEEPINTVL, PROBE_EVERY_SECONDS)
+        curl.setopt(curl.BUFFERSIZE, READ_BYTES)
+        # Python code of ours would cost more than the append, and be run for every message.
+        curl.setopt(curl.WRITEFUNCTION, self._chunks.append)
+        curl.setopt(curl.HEADERFUNCTION, self._lines.append)
+
+    def _trust(self, credentials: Credentials) -> None:
+        curl = self._curl
+        curl.setopt(curl.SSLVERSION, curl.SSLVERSION_TLSv1_3)
+        curl.setopt(curl.SSL_VERIFYPEER, 1)
+        curl.setopt(curl.SSL_VERIFYHOST, 2)
+        curl.unsetopt(curl.CAPATH)  # else the authorities that libcurl was built with would be trusted too
+        curl.setopt(curl.CAINFO_BLOB, credentials.ca)
+        if credentials.cert is not None and credentials.key is not None:
+            curl.setopt(curl.SSLCERT_BLOB, credentials.cert)
+            curl.setopt(curl.SSLKEY_BLOB, credentials.key)
+
+    def _read(self, multi: pycurl.CurlMulti) -> bool:
+        """Read what is there into `_chunks`, up to a bound; false if the transfer is over."""
+        chunks, had, size = self._chunks, -1, 0
+        running = 1
+        while running and len(chunks) != had and size < READ_BYTES:
+            had = len(chunks)
+            running = multi.perform()[1]
+            size += sum(map(len, chunks[had if had > 0 else 0 :]))
+        return running > 0
+
+    def _cut(self) -> Messages | None:
+        self._check_kind()
+        try:
+            messages = self._cutter.cut(self._chunks)
+        except ValueError as error:
+            raise explain("INTERNAL", str(error), self._address) from error
+        finally:
+            self._chunks.clear()
+        return messages
+
+    def _read_headers(self) -> None:
+        for line in self._lines:
+            text = line.decode("latin-1").strip()
+            if text.startswith("HTTP/"):  # an answer begins; one before it was a proxy's
+                self._headers = {":status": text.split()[1]}
+            elif ":" in text:
+                name, _, value = text.partition(":")
+                self._headers[name.lower()] = value.strip()
+        self._lines.clear()
+
+    def _check_kind(self) -> None:
+        """Raises StreamError if what comes is not gRPC."""
+        if self._lines:
+            self._read_headers()
+        status, kind = int(self._headers.get(":status", 0)), self._headers.get("content-type", "")
+        if status != 200:
+            raise explain(_OF_HTTP.get(status, "UNKNOWN"), f"HTTP status {status}", self._address)
+        if not kind.startswith("application/grpc"):
+            raise explain("UNKNOWN", f"its answer is not gRPC's but {kind or 'of no said type'}", self._address)
+
+    def _check_end(self, multi: pycurl.CurlMulti) -> None:
+        """Raises StreamError unless the server said OK."""
+        _, _, failed = multi.info_read()
+        self._read_headers()
+        status = self._headers.get("grpc-status")
+        if status is None:
+            if failed:
+                raise explain("UNAVAILABLE", failed[0][2] or self._curl.errstr(), self._address)
+            self._check_kind()
+            raise explain("UNAVAILABLE", "the stream ended without a status", self._address)
+        code = int(status) if status.isdecimal() else _UNKNOWN
+        if code != _OK:
+            name = _STATUSES[code] if code < len(_STATUSES) else f"status {code}"
+            raise explain(name, urllib.parse.unquote(self._headers.get("grpc-message", "")), self._address)
+
+
+def _proxy(host: str) -> str:
+    """The proxy that the environment names for a host, as gRPC reads it; empty for none."""
+    proxies = urllib.request.getproxies()
+    if urllib.request.proxy_bypass(host):
+        return ""
+    return proxies.get("grpc") or proxies.get("https") or proxies.get("http") or ""
