@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hindcast import removal, upkeep
 from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
@@ -38,34 +38,44 @@ def compact(
     lake_url: LakeOption = None,
     cluster: Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; may be given again.")] = None,
     hour: Annotated[str | None, typer.Option("--hour", help="Only this hour, e.g. 2026-03-02T14 (UTC).")] = None,
+    day: Annotated[str | None, typer.Option("--day", help="Only this day, e.g. 2026-03-02 (UTC).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
-    """Turn the small files of closed hours into few sorted ones, each flow once. Running it again changes nothing."""
-    from pipelines.compaction import compact_closed_hours, plan
+    """Turn the small files of closed hours into few sorted ones, and closed days into their final layout, each flow once.
+
+    Running it again changes nothing.
+    """
+    from pipelines.compaction import compact_closed_hours, plan, plan_days
     from warehouse.schema import COVERAGE, FLOWS
     from warehouse.tables import Lake
 
+    if hour and day:
+        raise ConfigError("give --hour or --day, not both")
     lake, now = Lake.open(lake_settings(config_path, lake_url)), datetime.now(UTC)
     clusters = frozenset(cluster) if cluster else None
-    start = _hour(hour) if hour else None
-    tasks = [task for table in (FLOWS, COVERAGE) for task in plan(lake, now=now, clusters=clusters, hour=start, table=table)]
+    start, midnight = _hour(hour) if hour else None, _day(day) if day else None
+    tasks = [task for table in (FLOWS, COVERAGE) for task in plan(lake, now=now, clusters=clusters, hour=start, day=midnight, table=table)]
+    if not hour:
+        tasks += [task for table in (FLOWS, COVERAGE) for task in plan_days(lake, now=now, clusters=clusters, day=midnight, table=table)]
     if dry_run:
         for task in tasks:
-            typer.echo(f"{task.table.name} {task.cluster} {task.hour:%Y-%m-%dT%H}: {len(task.files)} files, {task.size:,} bytes")
-        typer.echo(f"{len(tasks)} hours would be compacted")
+            typer.echo(f"{task}: {len(task.files)} files, {task.rows:,} rows, {task.size:,} bytes")
+        typer.echo(f"{_counted(tasks)} would be compacted")
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("hours"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}% of rows"), TimeRemainingColumn())
+    finished: list[Task] = []
     with Progress(*columns, console=messages) as progress:
-        bar = progress.add_task("compacting", total=len(tasks))
+        bar = progress.add_task("compacting", total=sum(task.rows for task in tasks))
 
-        def tell(_task: Task, _done: Done | None) -> None:
-            progress.advance(bar)
+        def tell(task: Task, result: Done | None) -> None:
+            progress.update(bar, advance=task.rows, description=str(task))
+            finished.extend([task] if result else [])
 
-        done = compact_closed_hours(lake, now=now, clusters=clusters, hour=start, progress=tell)
+        done = compact_closed_hours(lake, now=now, clusters=clusters, hour=start, day=midnight, progress=tell)
     before, after = (sum(getattr(one, name) for one in done) for name in ("bytes_before", "bytes_after"))
     files = [sum(getattr(one, name) for one in done) for name in ("files_before", "files_after")]
     typer.echo(
-        f"{len(done)} hours compacted: {files[0]} files became {files[1]}, {before:,} bytes {after:,}, "
+        f"{_counted(finished)} compacted: {files[0]} files became {files[1]}, {before:,} bytes {after:,}, "
         f"{sum(one.duplicates for one in done)} duplicates dropped"
     )
 
@@ -104,6 +114,18 @@ def rollup(
         f"{sum(one.hours for one in done)} hours rolled up: {sum(one.flows for one in done):,} flows became "
         + ", ".join(f"{count:,} rows of {name}" for name, count in rows.items())
     )
+
+
+def _counted(tasks: list[Task]) -> str:
+    hours, days = sum(len(task.hours) for task in tasks), sum(not task.hours for task in tasks)
+    return f"{hours} {'hour' if hours == 1 else 'hours'} and {days} {'day' if days == 1 else 'days'}"
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), UTC)
+    except ValueError as error:
+        raise ConfigError(f"--day: {text!r} is not a day like 2026-03-02") from error
 
 
 def _hour(text: str) -> datetime:

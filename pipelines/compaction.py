@@ -1,67 +1,37 @@
-"""Compaction: a closed hour's many small files become few, sorted, each flow once. When it runs is others' work.
+"""Compaction: closed hours become few sorted files, closed days get their final layout, each flow once.
 
-A file named `hour-HH-...` holds flows of that hour of its day alone, sorted. Whatever else has flows of a closed hour
-is loose and goes into it; so late flows reopen an hour by themselves, and a second run finds nothing to do.
+What is due is pipelines.compaction_plan's to say, the order of rows pipelines.layout's. It works in pieces that fit in
+memory, whatever an hour's or a day's size. When it runs is others' work.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines import layout
+from pipelines.compaction_plan import DAY, GRACE, HOUR, Task, guard, is_loose, plan, plan_days
+from pipelines.layout import DAY_GROUP_ROWS, EVERYTHING, LAYOUTS, Band
+from pipelines.pieces import Pieces, Span
+from warehouse.dictionaries import CodedRows
 from warehouse.errors import CommitConflictError
-from warehouse.files import StoredFile
-from warehouse.schema import COVERAGE, FLOWS, Table
+from warehouse.files import ROW_GROUP_ROWS, DataFile, StoredFile
+from warehouse.schema import COVERAGE, FLOWS
 from warehouse.tables import Lake
 
-GRACE = timedelta(minutes=10)
-"""An hour counts as closed this long after its end: by then what was on its way has come."""
-SLICE_ROWS = 400_000
-"""Rows that are sorted at once; a larger hour becomes several files, each of a part of its time."""
-SLACK = timedelta(milliseconds=1)
-"""Some engines cut the times in a file's statistics to milliseconds."""
-SORTED_BY = {
-    FLOWS.name: ("source_namespace", "source_workload_name", "destination_namespace", "destination_workload_name", "time"),
-    COVERAGE.name: ("node_name", "from"),
-}
-HOUR = timedelta(hours=1)
+MEMORY_BYTES = 1_000_000_000
+"""About what the rows of one piece may take; sorting and writing them takes half as much again."""
+SHORTEST = timedelta(seconds=1)
+"""Of the times that one too large is cut into."""
 
-
-def guard(cluster: str, day: str) -> str:
-    """What whoever replaces files of a partition commits as, so that no two do at a time."""
-    return f"compact:{cluster}/{day}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One hour of one cluster to be compacted."""
-
-    table: Table
-    cluster: str
-    hour: datetime
-    """Its start, UTC."""
-    files: tuple[StoredFile, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes of its files."""
-        return sum(file.size for file in self.files)
-
-    @property
-    def guard(self) -> str:
-        """What no two may replace at a time."""
-        return guard(self.cluster, f"{self.hour:%Y-%m-%d}")
-
-    @property
-    def prefix(self) -> str:
-        """How the hour's files begin."""
-        return f"hour-{self.hour:%H}-"
+__all__ = ["GRACE", "Done", "Task", "clusters_to_compact", "compact", "compact_closed_hours", "guard", "plan", "plan_days"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,65 +45,9 @@ class Done:
     duplicates: int
 
 
-def plan(
-    lake: Lake, *, now: datetime, clusters: frozenset[str] | None = None, hour: datetime | None = None, table: Table = FLOWS
-) -> list[Task]:
-    """The closed hours that have loose files, oldest first; of these clusters, and of one hour, if given. Raises LakeError."""
-    tasks: dict[tuple[str, datetime], list[StoredFile]] = {}
-    contents = [file for file in lake.contents(table) if clusters is None or file.partition["cluster"] in clusters]
-    for file in contents:
-        if not file.name.startswith("hour-"):
-            for begin in _hours(file):
-                if begin + HOUR + GRACE <= now and hour in (None, begin):
-                    tasks.setdefault((file.partition["cluster"], begin), []).append(file)
-    for file in contents:
-        own = _hour_of(file)
-        if own is not None and (file.partition["cluster"], own) in tasks:
-            tasks[file.partition["cluster"], own].append(file)
-    found = [Task(table=table, cluster=cluster, hour=begin, files=tuple(files)) for (cluster, begin), files in tasks.items()]
-    return sorted(found, key=lambda task: (task.hour, task.cluster))
-
-
 def clusters_to_compact(lake: Lake, *, now: datetime) -> list[str]:
-    """Names of the clusters that have closed hours with loose files. Raises LakeError."""
-    return sorted({task.cluster for table in (FLOWS, COVERAGE) for task in plan(lake, now=now, table=table)})
-
-
-def compact(lake: Lake, task: Task) -> Done | None:
-    """Do a task in one commit; None if none of its files has rows of the hour, or another process did it first. Raises LakeError."""
-    column = task.table.time_column
-    type_ = task.table.schema.field(column).type
-    begin, end = pa.scalar(task.hour, type_), pa.scalar(task.hour + HOUR, type_)
-    field = pc.field(column)
-    inside = (field >= begin) & (field < end)
-    sources = [(file, lake.dataset(task.table, [f"{lake.address(task.table)}/{file.path}"])) for file in task.files]
-    counted = [(file, source, source.count_rows(filter=inside)) for file, source in sources]
-    used = [(file, source, count) for file, source, count in counted if count]
-    if not any(not file.name.startswith("hour-") for file, _, _ in used):
-        return None
-    rows = sum(count for _, _, count in used)
-    whole = lake.dataset(task.table, [f"{lake.address(task.table)}/{file.path}" for file, _, _ in used])
-    written, duplicates = [], 0
-    for first, last in _slices(task.hour, rows):
-        part = whole.to_table(filter=(field >= pa.scalar(first, type_)) & (field < pa.scalar(last, type_)))
-        once = _each_once(part)
-        duplicates += part.num_rows - once.num_rows
-        order = [(name, "ascending") for name in SORTED_BY[task.table.name]]
-        written += lake.write_files(task.table, once.sort_by(order), prefix=task.prefix)
-    rest = whole.to_table(filter=~inside)
-    written += lake.write_files(task.table, rest)
-    old = [file for file, _, _ in used]
-    try:
-        lake.replace(task.table, old, written, guard=task.guard)
-    except CommitConflictError:
-        return None
-    return Done(
-        files_before=len(old),
-        files_after=len(written),
-        bytes_before=sum(file.size for file in old),
-        bytes_after=sum(file.size for file in written),
-        duplicates=duplicates,
-    )
+    """Names of the clusters that have something due. Raises LakeError."""
+    return sorted({task.cluster for table in (FLOWS, COVERAGE) for due in (plan, plan_days) for task in due(lake, now=now, table=table)})
 
 
 def compact_closed_hours(
@@ -142,52 +56,128 @@ def compact_closed_hours(
     now: datetime,
     clusters: frozenset[str] | None = None,
     hour: datetime | None = None,
+    day: datetime | None = None,
     progress: Callable[[Task, Done | None], None] = lambda _task, _done: None,
 ) -> list[Done]:
-    """Compact flows and the ledger, hour by hour, and tell of each; a file that reaches into the next hour is read again then."""
+    """Compact flows and the ledger, closed hours first and then closed days, and tell of each.
+
+    Of all clusters, or those given; of one hour alone, or one day. Raises LakeError.
+    """
     done: list[Done] = []
     for table in (FLOWS, COVERAGE):
-        for planned in plan(lake, now=now, clusters=clusters, hour=hour, table=table):
-            # What the hour before left over of a file that reached into this one has a new name by now.
-            current = plan(lake, now=now, clusters=frozenset([planned.cluster]), hour=planned.hour, table=table)
-            result = compact(lake, current[0]) if current else None
-            progress(planned, result)
-            if result:
-                done.append(result)
+        for task in plan(lake, now=now, clusters=clusters, hour=hour, day=day, table=table):
+            result = compact(lake, task)
+            progress(task, result)
+            done += [result] if result else []
+        for task in plan_days(lake, now=now, clusters=clusters, day=day, table=table) if hour is None else ():
+            result = compact(lake, task)
+            progress(task, result)
+            done += [result] if result else []
     return done
 
 
-def _each_once(rows: pa.Table) -> pa.Table:
-    """The rows without those whose uuid came before; rows without uuid all stay."""
-    if "uuid" not in rows.column_names or not rows.num_rows:
-        return rows
-    codes = rows["uuid"].combine_chunks().dictionary_encode().indices
-    numbers = codes.fill_null(-1).to_numpy(zero_copy_only=False)
-    kept = np.zeros(rows.num_rows, bool)
-    kept[np.unique(numbers, return_index=True)[1]] = True
-    kept |= numbers == -1
-    return rows if kept.all() else rows.filter(pa.array(kept))
-
-
-def _slices(hour: datetime, rows: int) -> Iterator[tuple[datetime, datetime]]:
-    parts = max(1, -(-rows // SLICE_ROWS))
-    bounds = [hour + HOUR * part / parts for part in range(parts)] + [hour + HOUR]
-    yield from itertools.pairwise(bounds)
-
-
-def _hours(file: StoredFile) -> Iterator[datetime]:
-    """Starts of the hours of its day that a file may have rows of."""
-    day = datetime.fromisoformat(file.partition["date"]).replace(tzinfo=UTC)
-    first = day if file.first is None else max(day, file.first)
-    last = day + 23 * HOUR if file.last is None else min(day + 24 * HOUR - SLACK, file.last + SLACK)
-    begin = first.replace(minute=0, second=0, microsecond=0)
-    while begin <= last:
-        yield begin
-        begin += HOUR
-
-
-def _hour_of(file: StoredFile) -> datetime | None:
-    """The hour whose compacted file it is."""
-    if not file.name.startswith("hour-"):
+def compact(lake: Lake, task: Task) -> Done | None:
+    """Do a task in one commit; None if it has nothing to do, or another process did it first. Raises LakeError."""
+    work = _Work(lake, task)
+    if task.hours:
+        used = work.hours()
+    elif any(is_loose(file) for file in task.files):
+        return None  # flows have come meanwhile; they go into their hours' files first
+    else:
+        used = work.day()
+    if not used:
         return None
-    return datetime.fromisoformat(file.partition["date"]).replace(hour=int(file.name[5:7]), tzinfo=UTC)
+    try:
+        lake.replace(task.table, used, work.written, guard=task.guard)
+    except CommitConflictError:
+        return None
+    return Done(
+        files_before=len(used),
+        files_after=len(work.written),
+        bytes_before=sum(file.size for file in used),
+        bytes_after=sum(file.size for file in work.written),
+        duplicates=work.duplicates,
+    )
+
+
+class _Work:
+    """A task being done: what it has written, and how many rows it left out as duplicates."""
+
+    def __init__(self, lake: Lake, task: Task) -> None:
+        self._lake, self._task, self._table = lake, task, task.table
+        self._layout = LAYOUTS[task.table.name]
+        self._pieces = Pieces(lake, task.table)
+        self._partition = {"cluster": task.cluster, "date": f"{task.day:%Y-%m-%d}"}
+        self._files = sorted(task.files, key=lambda file: (file.first or task.day, file.path))
+        self.written: list[DataFile] = []
+        self.duplicates = 0
+
+    def hours(self) -> list[StoredFile]:
+        """Write each hour that has loose rows; gives the files that are replaced."""
+        used: dict[str, StoredFile] = {}
+        for begin in self._task.hours:
+            span, prefix = (begin, begin + HOUR), f"hour-{begin:%H}-"
+            own = [file for file in self._files if is_loose(file) or file.name.startswith(prefix)]
+            files = [file for file in own if self._pieces.count([file], span)]
+            if any(is_loose(file) for file in files):
+                used |= {file.path: file for file in files}
+                for part in self._parts(files, span, EVERYTHING):
+                    self._write(files, part, prefix, self._layout.hour, [EVERYTHING])
+        for file in used.values():
+            if is_loose(file):
+                self.written += self._lake.write_file(self._table, self._partition, self._pieces.outside(file, self._task.hours))
+        return list(used.values())
+
+    def day(self) -> list[StoredFile]:
+        """Write the day in its final layout; gives the files that are replaced."""
+        span = (self._task.day, self._task.day + DAY)
+        piece: list[Band] = []
+        for band in [*layout.cut(self._pieces.pairs(self._files)), None]:
+            if piece and (band is None or sum(one.rows for one in piece) + band.rows > self._rows_at_once):
+                for part in self._parts(self._files, span, _around(piece)):
+                    self._write(self._files, part, "day-", self._layout.day, piece)
+                piece = []
+            piece += [band] if band else []
+        return self._files
+
+    def _write(self, files: Sequence[StoredFile], span: Span, prefix: str, keys: Sequence[str], bands: Sequence[Band]) -> None:
+        """Write a file of the rows of a time and of bands that lie side by side."""
+        rows = CodedRows(self._table.file_schema, self._pieces.read(files, span, _around(bands)))
+        lead = layout.places(rows, [band.first for band in bands[1:] if band.first]) if len(bands) > 1 else None
+        order = layout.ordered(rows, keys, self._table.time_column, lead)
+        kept = _each_once(rows, self._pieces.uuids(self._task.day_files, span))
+        self.duplicates += len(rows) - int(kept.sum())
+        groups = layout.row_groups(order[kept[order]], ROW_GROUP_ROWS if self._task.hours else DAY_GROUP_ROWS, lead)
+        self.written += self._lake.write_file(self._table, self._partition, (rows.take(group) for group in groups), prefix=prefix)
+        del rows
+        pa.default_memory_pool().release_unused()
+
+    def _parts(self, files: Sequence[StoredFile], span: Span, band: Band) -> list[Span]:
+        """A time, halved until the rows of each part fit in memory; a day in which one pair of namespaces has too many needs that."""
+        if span[1] - span[0] <= SHORTEST or self._pieces.count(files, span, band) <= self._rows_at_once:
+            return [span]
+        middle = span[0] + (span[1] - span[0]) / 2
+        return [*self._parts(files, (span[0], middle), band), *self._parts(files, (middle, span[1]), band)]
+
+    @functools.cached_property
+    def _rows_at_once(self) -> int:
+        return max(1, int(MEMORY_BYTES / max(map(self._pieces.row_bytes, self._files))))
+
+
+def _around(bands: Sequence[Band]) -> Band:
+    """Bands that lie side by side as one."""
+    return Band(first=bands[0].first, end=bands[-1].end, rows=sum(band.rows for band in bands))
+
+
+def _each_once(rows: CodedRows, stored: pa.Array) -> npt.NDArray[np.bool_]:
+    """Which rows have a uuid that is neither stored nor in a row before; rows without uuid all count."""
+    uuids = rows.column("uuid")
+    kept = np.ones(len(rows), bool)
+    if uuids is None:
+        return kept
+    numbers = uuids.dictionary_encode().indices.fill_null(-1).to_numpy()
+    kept[:] = numbers == -1
+    kept[np.unique(numbers, return_index=True)[1]] = True
+    if len(stored):
+        kept &= ~pc.is_in(uuids, stored, skip_nulls=True).to_numpy(zero_copy_only=False)
+    return kept

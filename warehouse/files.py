@@ -5,10 +5,11 @@ It knows the layout of a file, not the table's log; warehouse.tables puts the fi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -19,11 +20,17 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from warehouse.dictionaries import UNREPEATED
 from warehouse.errors import LakeError
 from warehouse.schema import TIMESTAMP, Table
 
 ROW_GROUP_ROWS = 64 * 1024
 PAGE_BYTES = 8 * 1024 * 1024
+SCATTERED = ("_port", "_lag_ms", "_latency_ns")
+"""Endings of the names of numbers that repeat too seldom for a dictionary."""
+ASKED_BY_NAME = frozenset({"source_pod_name", "destination_pod_name", "source_ip", "destination_ip"})
+"""Columns with Bloom filters: a question for one value skips row groups, for about 0.01 bytes a row."""
+DISTINCT = 4096
 STATISTICS_LEAVES = 32
 STATISTICS_CHARACTERS = 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,28 +86,48 @@ def write_files(table: Table, rows: pa.Table, filesystem: pafs.FileSystem, *, wh
     try:
         fitting = rows.select(table.schema.names).cast(table.schema)
         for partition, part in _partitions(table, fitting):
-            path = "/".join([f"{name}={quote(value, safe='')}" for name, value in partition.items()] + [f"{prefix}{uuid.uuid4()}.parquet"])
-            try:
-                size = _write(part, filesystem, path)
-            except BaseException:
-                delete_files(filesystem, [path])
-                raise
-            written.append(
-                DataFile(
-                    path=path,
-                    partition=partition,
-                    size=size,
-                    rows=part.num_rows,
-                    modified=time.time_ns() // 1_000_000,
-                    statistics=statistics(part),
-                )
-            )
+            groups = (part.slice(begin, ROW_GROUP_ROWS) for begin in range(0, part.num_rows, ROW_GROUP_ROWS))
+            written += write_file(table, partition, groups, filesystem, where=where, prefix=prefix)
     except BaseException as error:
         delete_files(filesystem, [file.path for file in written])
-        if isinstance(error, OSError | pa.ArrowException | KeyError | ValueError):
-            raise LakeError(f"table {table.name} at {where}: the rows cannot be written: {error}") from error
+        if isinstance(error, pa.ArrowException | KeyError | ValueError):
+            raise _unwritable(table, where, error) from error
         raise
     return written
+
+
+def write_file(
+    table: Table, partition: Mapping[str, str], groups: Iterable[pa.Table], filesystem: pafs.FileSystem, *, where: str, prefix: str = ""
+) -> list[DataFile]:
+    """Write row groups of one partition, taken one after the other, as one file; none for no rows.
+
+    They have the table's columns in its order without those of the partition, all of them the same types: the schema's, or
+    dictionaries of them. Raises LakeError as `write_files` does.
+    """
+    path = "/".join([f"{name}={quote(value, safe='')}" for name, value in partition.items()] + [f"{prefix}{uuid.uuid4()}.parquet"])
+    told = _Statistics()
+    try:
+        filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        with contextlib.ExitStack() as stack:
+            sink = writer = None
+            for group in groups:
+                if not group.num_rows:
+                    continue
+                if writer is None:
+                    sink = stack.enter_context(filesystem.open_output_stream(path))
+                    writer = stack.enter_context(pq.ParquetWriter(sink, group.schema, **_how(table, partition)))
+                writer.write_table(group, row_group_size=group.num_rows)
+                told.add(group)
+        if writer is None:
+            return []
+        size = int(filesystem.get_file_info(path).size)
+    except BaseException as error:
+        delete_files(filesystem, [path])
+        if isinstance(error, OSError | pa.ArrowException | KeyError | ValueError):
+            raise _unwritable(table, where, error) from error
+        raise
+    modified = time.time_ns() // 1_000_000
+    return [DataFile(path=path, partition=dict(partition), size=size, rows=told.rows, modified=modified, statistics=told.text())]
 
 
 def delete_files(filesystem: pafs.FileSystem, paths: list[str]) -> None:
@@ -112,29 +139,47 @@ def delete_files(filesystem: pafs.FileSystem, paths: list[str]) -> None:
             continue
 
 
-def statistics(rows: pa.Table) -> str:
-    """Delta's statistics of a file of `rows`: the number of rows, and nulls, least and greatest of the first 32 leaf columns.
+class _Statistics:
+    """Delta's statistics of a file: the number of rows, and nulls, least and greatest of the first 32 leaf columns.
 
     Columns that are all null, lists and bytes have only their nulls counted. Any other has both bounds: deltalake's own
     reader takes one that is missing for one that excludes the file.
     """
-    least: dict[str, Any] = {}
-    greatest: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    leaves = 0
-    for field, column in zip(rows.schema, rows.columns, strict=True):
-        leaves += sum(1 for _ in _leaves(field))
-        if leaves > STATISTICS_LEAVES:
-            break
-        nulls[field.name] = column.null_count
-        if column.null_count == len(column) or not _has_order(field.type):
-            continue
-        bounds = pc.min_max(column)
-        least[field.name] = _bound(bounds["min"], upper=False)
-        greatest[field.name] = _bound(bounds["max"], upper=True)
-    told = {"numRecords": rows.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
-    # deltalake 1.6.6 reads \u escapes of U+20000 and other even planes as other characters, so none are written.
-    return json.dumps(told, separators=(",", ":"), ensure_ascii=False)
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._nulls: dict[str, int] = {}
+        self._bounds: dict[str, tuple[pa.Scalar, pa.Scalar]] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        """Count rows of the file."""
+        self.rows += rows.num_rows
+        leaves = 0
+        for field, column in zip(rows.schema, rows.columns, strict=True):
+            leaves += sum(1 for _ in _leaves(field))
+            if leaves > STATISTICS_LEAVES:
+                break
+            self._nulls[field.name] = self._nulls.get(field.name, 0) + column.null_count
+            if column.null_count == len(column):
+                continue
+            if pa.types.is_dictionary(field.type):
+                column = pa.chunked_array([chunk.dictionary.take(chunk.indices.unique().drop_null()) for chunk in column.chunks])
+            if not _has_order(column.type):
+                continue
+            found = pc.min_max(column)
+            known = self._bounds.get(field.name, (found["min"], found["max"]))
+            self._bounds[field.name] = (
+                min(known[0], found["min"], key=lambda bound: bound.as_py()),
+                max(known[1], found["max"], key=lambda bound: bound.as_py()),
+            )
+
+    def text(self) -> str:
+        """The JSON of an add action."""
+        least = {name: _bound(bounds[0], upper=False) for name, bounds in self._bounds.items()}
+        greatest = {name: _bound(bounds[1], upper=True) for name, bounds in self._bounds.items()}
+        told = {"numRecords": self.rows, "minValues": least, "maxValues": greatest, "nullCount": self._nulls}
+        # deltalake 1.6.6 reads \u escapes of U+20000 and other even planes as other characters, so none are written.
+        return json.dumps(told, separators=(",", ":"), ensure_ascii=False)
 
 
 def upper_bound(text: str) -> str:
@@ -203,32 +248,33 @@ def _partitions(table: Table, rows: pa.Table) -> Iterator[tuple[dict[str, str], 
         yield {name: value.isoformat() if isinstance(value, date) else str(value) for name, value in keys.items()}, part
 
 
-def _write(rows: pa.Table, filesystem: pafs.FileSystem, path: str) -> int:
-    """Write one file; gives its size in bytes."""
+def _how(table: Table, partition: Mapping[str, str]) -> dict[str, Any]:
+    """How the columns of a file are stored."""
     encodings: dict[str, str] = {}
     dictionaries: list[str] = []
-    for field in rows.schema:
+    for field in table.schema:
+        if field.name in partition:
+            continue
         if pa.types.is_timestamp(field.type):
             encodings[field.name] = "DELTA_BINARY_PACKED"
-        elif field.name.endswith("_port") and pa.types.is_integer(field.type):
+        elif field.name in UNREPEATED:
+            encodings[field.name] = "DELTA_LENGTH_BYTE_ARRAY"
+        elif field.name.endswith(SCATTERED) and pa.types.is_integer(field.type):
             encodings[field.name] = "BYTE_STREAM_SPLIT"
         elif not pa.types.is_boolean(field.type):
             dictionaries.extend(_leaves(field))
-    filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-    with (
-        filesystem.open_output_stream(path) as sink,
-        pq.ParquetWriter(
-            sink,
-            rows.schema,
-            compression="zstd",
-            use_dictionary=dictionaries,
-            column_encoding=encodings,
-            data_page_size=PAGE_BYTES,
-            store_schema=False,
-        ) as writer,
-    ):
-        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-    return int(filesystem.get_file_info(path).size)
+    return {
+        "compression": "zstd",
+        "use_dictionary": dictionaries,
+        "column_encoding": encodings,
+        "data_page_size": PAGE_BYTES,
+        "store_schema": False,
+        "bloom_filter_options": {name: {"ndv": DISTINCT, "fpp": 0.01} for name in table.schema.names if name in ASKED_BY_NAME} or None,
+    }
+
+
+def _unwritable(table: Table, where: str, error: BaseException) -> LakeError:
+    return LakeError(f"table {table.name} at {where}: the rows cannot be written: {error}")
 
 
 def _leaves(field: pa.Field, prefix: str = "") -> Iterator[str]:

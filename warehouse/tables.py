@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
 from warehouse import config, evolution, files
+from warehouse.dictionaries import CodedFile
 from warehouse.errors import CommitConflictError, LakeError
 from warehouse.files import DataFile, StoredFile
 from warehouse.schema import TABLES, Table
@@ -76,6 +78,22 @@ class Lake:
         Rows keep their order; no rows, no files; names begin with `prefix`. Raises LakeError; nothing is left behind then.
         """
         return files.write_files(table, rows, self._filesystems[table.name], where=self.address(table), prefix=prefix)
+
+    def write_file(self, table: Table, partition: Mapping[str, str], groups: Iterable[pa.Table], *, prefix: str = "") -> list[DataFile]:
+        """Write row groups of one partition, without the partition's columns, as one file, not yet visible; none for no rows.
+
+        Texts may be dictionary-encoded (warehouse.dictionaries). Raises LakeError; nothing is left behind then.
+        """
+        return files.write_file(table, partition, groups, self._filesystems[table.name], where=self.address(table), prefix=prefix)
+
+    @contextmanager
+    def coded_file(self, table: Table, path: str) -> Iterator[CodedFile]:
+        """A file of the table's log to be read row group by row group. Raises LakeError naming it, then or while it is read."""
+        try:
+            with self._filesystems[table.name].open_input_file(path) as source:
+                yield CodedFile(source, table.file_schema)
+        except _FAILURES as error:
+            raise self._error(table, f"has a file that cannot be read, {path}", error) from error
 
     def commit(self, table: Table, data_files: Sequence[DataFile], *, transactions: Mapping[str, int], metadata: Mapping[str, str]) -> None:
         """Append files to the table, all or none, and with them note the version of each app id in `transactions`.

@@ -6,6 +6,7 @@ The same seed gives the same fleet: names, addresses, identities and placement.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from collectors.hubble_api.flow import flow_pb2
@@ -89,8 +90,16 @@ class Fleet:
     pods: dict[tuple[str, str], tuple[Pod, ...]]
 
 
-def build_fleet(seed: int, clusters: tuple[str, ...] = ("eu-central", "us-east"), nodes_per_cluster: int = 3) -> Fleet:
-    """The company's fleet; a cluster named "default" has nodes without a prefix, as in Cilium."""
+def build_fleet(
+    seed: int,
+    clusters: tuple[str, ...] = ("eu-central", "us-east"),
+    nodes_per_cluster: int = 3,
+    namespaces: Mapping[str, tuple[str, tuple[str, ...]]] = NAMESPACES,
+) -> Fleet:
+    """The company's fleet; a cluster named "default" has nodes without a prefix, as in Cilium.
+
+    `namespaces` may have other names for the company's namespaces, not other services.
+    """
     if not clusters or nodes_per_cluster < 1 or len(set(clusters)) != len(clusters):
         raise ValueError("a fleet needs distinct clusters and at least one node in each")
     chance = random.Random(f"{seed}/fleet")
@@ -101,7 +110,7 @@ def build_fleet(seed: int, clusters: tuple[str, ...] = ("eu-central", "us-east")
         own = [name if cluster == "default" else f"{cluster}/{name}" for name in names]
         nodes += own
         count = 0
-        for namespace, (team, services) in NAMESPACES.items():
+        for namespace, (team, services) in namespaces.items():
             for written in services:
                 service, protocol, port = written.split(":")
                 identity = (index << 16) + chance.randrange(256, 65_536)

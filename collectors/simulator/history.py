@@ -135,7 +135,7 @@ def _restamped(rows: pa.Table, times: npt.NDArray[np.int64], picked: npt.NDArray
         "time": time,
         "time_ns": pa.array(chance.integers(0, 1000, count), pa.int16()),
         "date": time.cast(pa.date32(), safe=False),
-        "uuid": _uuids(count, chance),
+        "uuid": random_uuids(count, chance),
         "recorded_lag_ms": pa.array(lags, pa.int64()),
     }
     # One shift for each repetition keeps the ports of a call and its replies equal.
@@ -150,7 +150,7 @@ def _restamped(rows: pa.Table, times: npt.NDArray[np.int64], picked: npt.NDArray
     return pa.Table.from_arrays(columns, names=schema.FLOWS.schema.names).cast(schema.FLOWS.schema)
 
 
-def _uuids(count: int, chance: np.random.Generator) -> pa.Array:
+def random_uuids(count: int, chance: np.random.Generator) -> pa.Array:
     """Random uuids of version 4, as text."""
     raw = chance.integers(0, 256, (count, 16), dtype=np.uint8)
     raw[:, 6] = raw[:, 6] & 0x0F | 0x40

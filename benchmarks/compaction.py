@@ -1,0 +1,65 @@
+"""What compaction costs and gains: CPU and memory of hour files and of closed days, and bytes a flow of each.
+
+Run: .venv/bin/python -m benchmarks.compaction --lake DIR, a lake that benchmarks.generate made. It is left as it is: its
+files are linked into DIR-compacted, which benchmarks.questions then reads. One core: pyarrow's threads are off. Ratios are
+to the goals, CPU in flows a second and core, and to the fresh files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipelines.compaction import compact, plan, plan_days
+from warehouse import config
+from warehouse.schema import FLOWS
+from warehouse.tables import Lake
+
+GOAL_BYTES = {"hours": 50.0, "days": 35.0}
+GOAL_SPEED = {"hours": 120_000, "days": 100_000}
+GOAL_MEMORY = 2e9
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lake", type=Path, required=True)
+    given = parser.parse_args()
+    copy = given.lake.with_name(given.lake.name + "-compacted")
+    if copy.exists():
+        sys.exit(f"{copy} exists")
+    shutil.copytree(given.lake, copy, copy_function=os.link)
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    lake, now = Lake.open(config.Lake(url=str(copy))), dt.datetime.now(dt.UTC)
+    rows, fresh = lake.rows(FLOWS), lake.size(FLOWS)
+    print(f"{rows:,} flows; fresh: {fresh[1]:,} files, {fresh[0] / rows:.1f} bytes a flow", flush=True)
+    total: dict[str, list[float]] = {"hours": [0.0, 0.0, 0.0], "days": [0.0, 0.0, 0.0]}
+    for cluster in sorted({file.partition["cluster"] for file in lake.contents(FLOWS)}):
+        for unit, due in (("hours", plan), ("days", plan_days)):
+            tasks = due(lake, now=now, clusters=frozenset([cluster]))
+            began = time.process_time()
+            done = [one for task in tasks if (one := compact(lake, task))]
+            spent = time.process_time() - began
+            flows, size = sum(task.rows for task in tasks), sum(one.bytes_after for one in done)
+            total[unit] = [sum(pair) for pair in zip(total[unit], (flows, size, spent), strict=True)]
+            print(f"{cluster} {unit}: {size / flows:.1f} bytes a flow, {spent / flows * 1e6:.1f} us CPU a flow", flush=True)
+    for unit, (flows, size, spent) in total.items():
+        smaller = f"{size / flows / GOAL_BYTES[unit]:.2f} of the goal, {fresh[0] / rows * flows / size:.1f} x smaller than fresh"
+        print(f"{unit}: {size / flows:.1f} bytes a flow: {smaller}")
+        print(f"{unit}: {flows / spent:,.0f} flows/s a core: {flows / spent / GOAL_SPEED[unit]:.2f} of the goal")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    both = sum(spent for _, _, spent in total.values()) / rows * 1e6
+    print(f"both: {both:.1f} us CPU a flow; greatest memory {peak / 1e6:,.0f} MB, {peak / GOAL_MEMORY:.2f} of the limit")
+
+
+if __name__ == "__main__":
+    main()
