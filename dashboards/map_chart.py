@@ -14,6 +14,7 @@ from dashboards.theme import Palette
 BOX_WIDTH = 112
 ROW_WIDTH = 102
 LETTERS = 16
+LEAST_HEIGHT = 380
 """Of a name in a row; the rest is in the tooltip."""
 LABELLED = 12
 """Denied edges that carry their number; more would cover each other."""
@@ -34,7 +35,7 @@ def option(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool]
         "animation": False,
         "grid": {"left": BOX_WIDTH // 2 + 2, "right": BOX_WIDTH // 2 + 2, "top": 0, "bottom": 0},
         "xAxis": {"type": "value", "min": 0, "max": span, "show": False},
-        "yAxis": {"type": "value", "min": 0, "max": layout.height, "inverse": True, "show": False},
+        "yAxis": {"type": "value", "min": 0, "max": chart_height(layout), "inverse": True, "show": False},
         "tooltip": {"confine": True, "textStyle": {"fontFamily": "Inter", "fontSize": 12}},
         "textStyle": {"fontFamily": "Inter"},
         "series": [
@@ -57,6 +58,11 @@ def option(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool]
             },
         ],
     }
+
+
+def chart_height(layout: Layout) -> int:
+    """The chart's height, px: a unit of the layout is one."""
+    return int(max(LEAST_HEIGHT, layout.height + 8))
 
 
 def order(layout: Layout) -> list[End]:

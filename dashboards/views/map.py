@@ -154,7 +154,7 @@ def _draw(visit: Visit, drawn: Sequence[Edge], with_ports: Sequence[Edge], looke
     with grid.cell(column_span=2 if picked else "all"):
         st.echarts_chart(
             map_chart.option(layout, drawn, owns=owns, mark_own=not visit.door.scope(visit.who).everything, shades=theme.palette()),
-            height=int(max(380, layout.height + 8)),
+            height=map_chart.chart_height(layout),
             theme=None,
             key=name,
             on_select="rerun",

@@ -123,7 +123,7 @@ def test_the_summary_tells_limit_source_and_losses(filled: Path, look: Look, sai
     text = said(look("flows", user="ada"))
     assert "**400** newest of **900** flows" in text
     assert "limit 400" in text
-    assert "raw flows" in text
+    assert "from flows" in text
     assert "**1.23K** flows known lost" in text
 
 
@@ -142,7 +142,7 @@ def test_coverage_names_the_gap_and_its_cause(filled: Path, look: Look) -> None:
 def test_the_map_draws_what_was_denied(filled: Path, look: Look, said: Said) -> None:
     text = said(look("map", user="ada", denied="1"))
     assert "edges" in text
-    assert "raw flows" in text
+    assert "from flows" in text
 
 
 def test_compare_says_when_the_window_before_was_not_observed(filled: Path, look: Look, said: Said) -> None:
