@@ -6,7 +6,7 @@ flows have changed since is done again; a second run finds nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -25,6 +25,8 @@ from warehouse.tables import Lake
 
 ORDER = (LABEL_SETS, DNS_NAMES, TIMELINE_1M, EDGES_1H)
 """How the tables are committed: an hour is done when the last has it."""
+BATCH_ROWS = 4_000_000
+"""Flows that are summed up at once: each query costs about as much as 50,000 flows before it begins."""
 LIMITS = Limits(seconds=3600, rows=1_000_000_000, memory_bytes=3 * 1024**3 // 2)
 SORTED_BY = {
     EDGES_1H.name: (
@@ -91,11 +93,8 @@ def clusters_to_roll_up(lake: Lake, *, now: datetime) -> list[str]:
 def roll_up(lake: Lake, task: Task, settings: config.Rollups) -> Done | None:
     """Do a task; None if another process did it meanwhile. What is stored of other hours of the day stays. Raises LakeError."""
     made: dict[str, list[pa.Table]] = {table.name: [] for table in ORDER}
-    together: dict[tuple[str, ...], list[datetime]] = {}
-    for begin, files in task.hours:
-        together.setdefault(tuple(sorted(file.path for file in files)), []).append(begin)
-    for paths, hours in together.items():  # hours that share their files, such as a day's, are read at once
-        for name, rows in _sums(lake, task, paths, hours, settings).items():
+    for hours in _batches(task):
+        for name, rows in _sums(lake, task, hours, settings).items():
             made[name].append(rows)
     notes = {begin: rollup_notes.note(files) for begin, files in task.hours}
     counts = {}
@@ -141,8 +140,26 @@ def seal(lake: Lake, cluster: str, day: datetime) -> None:
             _put(lake, table, partition, None, dict.fromkeys(notes, SEALED), f"rollup:{cluster}/{day:%Y-%m-%d}")
 
 
-def _sums(lake: Lake, task: Task, paths: tuple[str, ...], hours: list[datetime], settings: config.Rollups) -> dict[str, pa.Table]:
-    """The rollups' rows of some hours that are in the same files."""
+def _batches(task: Task) -> Iterator[dict[datetime, tuple[StoredFile, ...]]]:
+    """The task's hours, as many at once as have BATCH_ROWS rows; those that share all their files, such as a day's, together."""
+    alike: dict[tuple[str, ...], dict[datetime, tuple[StoredFile, ...]]] = {}
+    for begin, files in task.hours:
+        alike.setdefault(tuple(sorted(file.path for file in files)), {})[begin] = files
+    batch: dict[datetime, tuple[StoredFile, ...]] = {}
+    rows = 0
+    for hours in alike.values():
+        more = sum(file.rows for file in next(iter(hours.values())))
+        if batch and rows + more > BATCH_ROWS:
+            yield batch
+            batch, rows = {}, 0
+        batch |= hours
+        rows += more
+    yield batch
+
+
+def _sums(lake: Lake, task: Task, hours: Mapping[datetime, tuple[StoredFile, ...]], settings: config.Rollups) -> dict[str, pa.Table]:
+    """The rollups' rows of some hours."""
+    paths = sorted({file.path for files in hours.values() for file in files})
     within = " OR ".join(f"(\"time\" >= '{begin.isoformat()}' AND \"time\" < '{(begin + HOUR).isoformat()}')" for begin in hours)
     with engine.connect(LIMITS) as connection:
         engine.add_view_of_files(connection, lake, FLOWS, [f"{lake.address(FLOWS)}/{path}" for path in paths], "flows_of_files")
