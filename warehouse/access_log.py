@@ -204,6 +204,8 @@ def _mine(scope: Scope, looked: str, since: datetime | None, until: datetime | N
         shared = (_narrower(cluster, grant.cluster), _narrower(namespace, grant.namespace or "*"))
         if None in shared:
             continue
+        if until and any(fnmatchcase(c, shared[0] or "") and n == shared[1] and cut >= until for c, n, cut in grant.not_before):
+            continue
         denied = any(d.since is None and d.until is None and d.covers(shared[0] or "", shared[1]) for d in scope.denials)
         if not denied:
             return f"{shared[0]}/{shared[1]}"

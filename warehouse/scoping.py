@@ -10,9 +10,8 @@ of rows of namespaces whose owner changed within the window. Two scans and no OR
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from warehouse import redaction
@@ -43,7 +42,7 @@ def visible(scope: Scope, table: Table, window: Window, clusters: Iterable[str],
         elif columns >= {f"{side}_namespace" for side in SIDES}:
             parts.extend(_two_sided(table, rule, here, peer_detail))
         elif "namespace" in columns:
-            parts.append(f"SELECT * FROM {table.name} WHERE {here} AND {rule.prunes('namespace')} AND {rule.owns('namespace')}")
+            parts.append(f"SELECT * FROM {table.name} WHERE {here} AND {rule.prunes('namespace')} AND {rule.owns()}")
             if rule.has_whole:
                 parts.append(f"SELECT * FROM {table.name} WHERE {here} AND namespace IS NULL AND {rule.whole()}")
     return "\nUNION ALL\n".join(parts) or f"SELECT * FROM {table.name} WHERE false"
@@ -53,42 +52,6 @@ def is_shared(table: Table) -> bool:
     """Whether who does not see everything may see rows of a table."""
     columns = set(table.schema.names)
     return table.name in BY_CLUSTER or "namespace" in columns or columns >= {f"{side}_namespace" for side in SIDES}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sight:
-    """Conditions on `cluster`, `source_namespace` and `destination_namespace` under which a row is seen because of its side.
-
-    Each is true or false, never null, and knows no time.
-    """
-
-    source: str
-    destination: str
-
-
-def pieces(scope: Scope, window: Window) -> list[Window]:
-    """The window cut at the moments when what the scope shows changes, in order: within each the same is seen."""
-    moments = {bound for grant in (*scope.grants, *scope.denials) for bound in (grant.since, grant.until) if bound}
-    moments |= {cut[2] for grant in scope.grants for cut in grant.not_before}
-    inner = sorted(at for at in moments if (window.since is None or at > window.since) and (window.until is None or at < window.until))
-    bounds = [window.since, *inner, window.until]
-    return [Window(since=since, until=until) for since, until in itertools.pairwise(bounds)]
-
-
-def sight(scope: Scope, piece: Window, clusters: Iterable[str]) -> Sight | None:
-    """What is seen in one of the `pieces`, for relations that are made of several tables; None for everything."""
-    if scope.everything:
-        return None
-    either: dict[str, list[str]] = {side: [] for side in SIDES}
-    for decided, names in _grouped(scope, COVERAGE, piece, clusters).items():
-        here, rule = f"cluster IN ({', '.join(literal(name) for name in names)})", _Rule(COVERAGE, decided, piece.until)
-        neither = " AND ".join(f"{side}_namespace IS NULL" for side in SIDES)
-        for side in SIDES:
-            own = rule.owns(f"{side}_namespace")
-            if rule.has_whole:
-                own = f"({own} OR ({neither} AND {rule.whole()}))"
-            either[side].append(here if rule.sees_all else f"({here} AND {own})")
-    return Sight(**{side: _any(parts) for side, parts in either.items()})
 
 
 def clusters_seen(scope: Scope, clusters: Iterable[str]) -> list[str]:
@@ -137,10 +100,13 @@ class _Rule:
         always = any(grant.namespace is None and grant.since is None and grant.until is None for grant in self._grants)
         self.sees_all = always and not self._denials
 
-    def owns(self, column: str) -> str:
-        """Whether the namespace in a column is owned at the row's time; true or false, never null."""
-        given = _any(self._names(column, self._grants, self._throughout))
-        taken = _any(self._names(column, self._denials, self._ever)) if self._denials else "false"
+    def owns(self, side: str = "") -> str:
+        """Whether the namespace of a side (of the row, without one) is owned at the row's time; true or false, never null."""
+        column = f"{side}_namespace" if side else "namespace"
+        whole = _any([self._throughout(grant) for grant in self._grants if grant.namespace is None])
+        named = _any(self._names(column, [grant for grant in self._grants if grant.namespace is not None], self._throughout))
+        taken = _any(self._names(column, self._denials, self._ever))
+        given = f"({whole} OR ({named} AND {is_local(self._table, side)}))"
         return f"coalesce({column} IS NOT NULL AND {given} AND NOT coalesce({taken}, false), false)"
 
     def prunes(self, column: str) -> str:
@@ -213,7 +179,7 @@ class _Rule:
 
 def _two_sided(table: Table, rule: _Rule, here: str, peer_detail: str) -> list[str]:
     """The scan of what leaves owned namespaces, and that of what else arrives there."""
-    owned = {side: f"({rule.owns(f'{side}_namespace')} AND {is_local(table, side)})" for side in SIDES}
+    owned = {side: rule.owns(side) for side in SIDES}
     scans = []
     for mine, peer in (SIDES, SIDES[::-1]):
         hidden = redaction.hidden_columns(table, peer, peer_detail)

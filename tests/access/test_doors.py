@@ -1,0 +1,463 @@
+"""Every door, every person: what is told is what the oracle says, flow by flow. A door that is not listed here fails a test."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import importlib
+import inspect
+import io
+import json
+import pkgutil
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from hindcast.cli import app
+from warehouse import access_log
+from warehouse.access import Principal
+from warehouse.engine import Limits, Window
+from warehouse.errors import AccessDeniedError
+from warehouse.query import Answer, Door, FlowFilter
+from warehouse.questions import EdgeScope
+
+ALL = Limits(rows=1_000_000)
+START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+WHOLE = Window(since=START, until=START + 6 * DAY)
+FIRST, REST = Window(since=START, until=START + 2 * DAY), FlowFilter(since=START + 2 * DAY, until=START + 6 * DAY)
+NAMES = (
+    "operator", "ada", "carl", "tim", "dora", "otto", "wanda", "sina", "nora", "olga", "anna", "rita", "payments", "intern", "red", "blue",
+    "annex", "lost",
+)  # fmt: skip
+STRANGERS = ("eve", "vera", "liar", "empty")
+
+
+def tokens(what: Any) -> set[str]:
+    """The values that the world's rows are made of; each says of which row and column it is."""
+    return set(re.findall(r"\w+~\d+|uuid-\d+", str(what)))
+
+
+class Seen:
+    """What the oracle lets a person see."""
+
+    def __init__(self, world: Any, who: str) -> None:
+        self.flows = [shown for row in world.flows if (shown := world.oracle.shown(who, row))]
+        self.findings = [
+            row
+            for row in world.findings
+            if world.oracle.owns(who, row["cluster"], row["namespace"], row["time"])
+            or (row["namespace"] is None and world.oracle.whole(who, row["cluster"], row["time"]))
+        ]
+        self.tokens = tokens([self.flows, self.findings])
+        self.clusters = {cluster for cluster in ("c1", "c2") if world.oracle.knows(who, cluster)}
+
+    def within(self, window: Window | FlowFilter) -> list[dict[str, Any]]:
+        return [row for row in self.flows if window.since <= row["time"] < window.until]  # type: ignore[operator]
+
+
+def keyed(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["uuid"]: row for row in rows}
+
+
+# The questions --------------------------------------------------------------------------------------------------
+
+
+def flows(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.flows(who, FlowFilter(since=START, until=START + 6 * DAY), limits=ALL)
+    assert keyed(answer.rows.to_pylist()) == keyed(seen.flows)
+    assert answer.rows.num_rows == len(seen.flows)
+    return answer
+
+
+def timeline(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.timeline(who, FlowFilter(since=START, until=START + 6 * DAY))
+    expected = Counter((row["time"].timestamp() // 10800 * 10800, row["verdict"]) for row in seen.flows)
+    assert Counter({(row["start"].timestamp(), row["verdict"]): row["flows"] for row in answer.rows.to_pylist()}) == expected
+    return answer
+
+
+def values(door: Door, who: Principal, seen: Seen) -> Answer:
+    wanted = FlowFilter(since=START, until=START + 6 * DAY)
+    for column in ("source_namespace", "destination_namespace", "destination_pod_name", "l7_http_url", "verdict", "source_ip"):
+        answer = door.values(who, column, wanted, limits=ALL)
+        expected = Counter(row[column] for row in seen.flows if row[column] is not None)
+        assert Counter(dict(zip(answer.rows["value"].to_pylist(), answer.rows["flows"].to_pylist(), strict=True))) == expected
+    return answer
+
+
+def edges(door: Door, who: Principal, seen: Seen) -> Answer:
+    wanted = FlowFilter(since=START, until=START + 6 * DAY)
+    by_name = door.edges(who, wanted, scope=EdgeScope.NAMESPACE, limits=ALL)
+    found: Counter[tuple[str, str | None, str | None]] = Counter()
+    for row in by_name.rows.to_pylist():
+        found[row["cluster"], row["source_namespace"], row["destination_namespace"]] += row["flows"]
+    assert found == Counter((row["cluster"], row["source_namespace"], row["destination_namespace"]) for row in seen.flows)
+    answer = door.edges(who, wanted, limits=ALL)
+    assert sum(answer.rows["flows"].to_pylist()) == len(seen.flows)
+    return answer
+
+
+def new_edges(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.new_edges(who, REST, FIRST, scope=EdgeScope.NAMESPACE, limits=ALL)
+    pairs = {(row["cluster"], row["source_namespace"], row["destination_namespace"]) for row in answer.rows.to_pylist()}
+    now, before = (
+        {(row["cluster"], row["source_namespace"], row["destination_namespace"]) for row in seen.within(window)} for window in (REST, FIRST)
+    )
+    assert pairs <= now
+    assert {pair for pair in now - before if None not in pair} <= pairs
+    return answer
+
+
+def talkers(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.talkers(who, FlowFilter(since=START, until=START + 6 * DAY), scope=EdgeScope.NAMESPACE, limits=ALL)
+    ends = {(row["cluster"], row[f"{side}_namespace"]) for row in seen.flows for side in ("source", "destination")}
+    assert {(row["cluster"], row["namespace"]) for row in answer.rows.to_pylist()} == ends
+    return answer
+
+
+def drop_reasons(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.drop_reasons(who, FlowFilter(since=START, until=START + 6 * DAY), limits=ALL)
+    expected = Counter(row["cluster"] for row in seen.flows if row["verdict"] == "DROPPED")
+    assert Counter({row["cluster"]: row["flows"] for row in answer.rows.to_pylist()}) == expected
+    return answer
+
+
+def names(door: Door, who: Principal, seen: Seen) -> Answer:
+    return door.names(who, FlowFilter(since=START, until=START + 6 * DAY), limits=ALL)
+
+
+def sql(door: Door, who: Principal, seen: Seen) -> Answer:
+    counted = door.sql(who, "SELECT count(*) AS n, count(destination_pod_name) AS pods FROM flows", window=WHOLE).rows.to_pylist()
+    assert counted == [{"n": len(seen.flows), "pods": sum(row["destination_pod_name"] is not None for row in seen.flows)}]
+    found = door.sql(who, "SELECT summary FROM findings", window=WHOLE, limits=ALL).rows["summary"].to_pylist()
+    assert sorted(found) == sorted(row["summary"] for row in seen.findings)
+    clusters = door.sql(who, "SELECT DISTINCT cluster FROM coverage", window=WHOLE).rows["cluster"].to_pylist()
+    assert set(clusters) == seen.clusters
+    answer = door.sql(who, "SELECT * FROM flows ORDER BY destination_pod_name, summary", window=WHOLE, limits=ALL)
+    assert keyed(answer.rows.to_pylist()) == keyed(seen.flows)
+    return answer
+
+
+def ledger(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.ledger(who, WHOLE)
+    assert set(answer.rows["cluster"].to_pylist()) == seen.clusters == {node.cluster for node in answer.coverage}
+    return answer
+
+
+def lake_summary(door: Door, who: Principal, seen: Seen) -> None:
+    summary = door.lake_summary(who)
+    assert (summary.bytes is None) == (who.user not in ("operator", "ada"))
+    assert (summary.newest is None) == (not seen.clusters)
+
+
+def clusters(door: Door, who: Principal, seen: Seen) -> None:
+    assert set(door.clusters(who)) == seen.clusters
+
+
+def log_of_access(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.access_log(who, Window(), limits=ALL)
+    if who.user not in ("operator", "ada"):
+        for row in answer.rows.to_pylist():
+            assert row["principal"] == who.user or (row["text"], row["rows"], row["groups"], row["detail"]) == (None, None, None, None)
+    return answer
+
+
+DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
+    "flows": flows,
+    "timeline": timeline,
+    "values": values,
+    "edges": edges,
+    "new_edges": new_edges,
+    "talkers": talkers,
+    "drop_reasons": drop_reasons,
+    "names": names,
+    "sql": sql,
+    "ledger": ledger,
+    "lake_summary": lake_summary,
+    "clusters": clusters,
+    "access_log": log_of_access,
+}
+NOT_DOORS = {
+    "scope": "says what one may see, and shows nothing of it",
+    "grants": "for who administers ownership; commands that print it run on the lake's own files",
+    "peer_detail": "a setting",
+    "add_visible": "is what doors are made of: it takes a scope, and a connection that no one else has",
+}
+
+
+@pytest.fixture(scope="module")
+def door(world: Any) -> Door:
+    found: Door = world.door()
+    return found
+
+
+@pytest.fixture(scope="module")
+def seen(world: Any) -> Callable[[str], Seen]:
+    known: dict[str, Seen] = {}
+
+    def of(who: str) -> Seen:
+        if who not in known:
+            known[who] = Seen(world, who)
+        return known[who]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def person(world: Any) -> Callable[[str], Principal]:
+    def of(who: str) -> Principal:
+        found: Principal = world.people[who]
+        return found
+
+    return of
+
+
+def test_every_question_is_listed() -> None:
+    public = {name for name, _ in inspect.getmembers(Door) if not name.startswith("_")}
+    assert public == DOORS.keys() | NOT_DOORS.keys(), "a door without a test: add it to DOORS"
+
+
+def test_nothing_else_answers_a_principal() -> None:
+    """Whatever takes a principal and is not the door is known, and asks the door."""
+    known = {
+        "warehouse.access.scope_of",
+        "warehouse.access_log.noted",
+        "warehouse.access_log.visible",
+        "dashboards.flows.page",
+    }
+    found = set()
+    for package in ("warehouse", "pipelines", "dashboards", "hindcast"):
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if module.name in ("dashboards.app", "hindcast.__main__", "warehouse.tables_doc"):
+                continue  # run as programs
+            for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
+                if function.__module__ == module.name and not name.startswith("_"):
+                    kinds = [str(parameter.annotation) for parameter in inspect.signature(function).parameters.values()]
+                    if any(re.search(r"\bPrincipal\b", kind) for kind in kinds):
+                        found.add(f"{module.name}.{name}")
+    assert found == known
+
+
+def test_the_world_is_worth_looking_at(world: Any, seen: Callable[[str], Seen]) -> None:
+    """Everyone's view differs from everyone else's, the matrix has its hundreds of cases, and most of them are denials."""
+    sights = {who: frozenset(keyed(seen(who).flows)) for who in NAMES}
+    assert len(set(sights.values())) >= 14
+    assert len(NAMES) * len(DOORS) + len(STRANGERS) * len(DOORS) >= 200
+    redacted = [row for who in ("payments", "otto", "sina") for row in seen(who).flows if row["summary"] is None]
+    assert len(redacted) > 200
+    at_a_change = [row for row in world.flows if (row["time"] - START) / DAY in (1, 1.5, 2, 2.25, 2.5, 3, 4, 5)]
+    assert len(at_a_change) > 200
+
+
+@pytest.mark.parametrize("who", NAMES)
+@pytest.mark.parametrize("question", DOORS)
+def test_what_a_door_tells_is_what_the_oracle_says(
+    question: str, who: str, door: Door, seen: Callable[[str], Seen], person: Callable[[str], Principal]
+) -> None:
+    answer = DOORS[question](door, person(who), seen(who))
+    if answer is not None and question != "access_log":  # there one reads again what one has asked
+        assert not tokens([answer.rows.to_pylist(), answer.coverage]) - seen(who).tokens
+
+
+@pytest.mark.parametrize("who", STRANGERS)
+@pytest.mark.parametrize("question", [name for name in DOORS if name != "clusters"])
+def test_who_owns_nothing_is_denied_at_every_door(
+    question: str, who: str, door: Door, world: Any, person: Callable[[str], Principal]
+) -> None:
+    with pytest.raises(AccessDeniedError, match="owns no namespace"):
+        DOORS[question](door, person(who), Seen(world, who))
+    assert Seen(world, who).flows == []
+
+
+@pytest.mark.parametrize("level", ["full", "namespace", "hidden"])
+@pytest.mark.parametrize("who", ["payments", "otto", "sina", "dora"])
+def test_each_level_of_redaction_holds_below_rows_and_counts(level: str, who: str, world: Any, person: Callable[[str], Principal]) -> None:
+    shown = [row for flow in world.flows if (row := world.oracle.shown(who, flow, level))]
+    door = world.door(level)
+    answer = door.flows(person(who), world.everything, limits=ALL)
+    assert keyed(answer.rows.to_pylist()) == keyed(shown)
+    for column in ("destination_namespace", "destination_workload_name", "destination_identity"):
+        told = door.values(person(who), column, world.everything, limits=ALL).rows
+        expected = Counter(row[column] for row in shown if row[column] is not None)
+        assert Counter(dict(zip(told["value"].to_pylist(), told["flows"].to_pylist(), strict=True))) == expected
+    told = door.edges(person(who), world.everything, limits=ALL).rows.to_pylist()
+    assert not tokens(told) - tokens(shown)
+    assert sum(row["flows"] for row in told) == len(shown)
+
+
+@pytest.mark.parametrize("who", ["payments", "otto", "sina", "nora", "tim", "dora"])
+def test_no_condition_finds_what_one_may_not_see(
+    who: str, world: Any, seen: Callable[[str], Seen], person: Callable[[str], Principal]
+) -> None:
+    """Asking for the hidden value of a flow that is shown, and for one that is not shown at all, gives the same: nothing."""
+    door = world.door()
+    shown = keyed(seen(who).flows)
+    redacted = [row for row in world.flows if row["uuid"] in shown and shown[row["uuid"]]["destination_pod_name"] is None][:4]
+    absent = [row for row in world.flows if row["uuid"] not in shown][:4]
+    assert absent
+    for row in [*redacted, *absent]:
+        for condition in ({"pods": (row["destination_pod_name"],)}, {"ips": (row["destination_ip"],)}):
+            wanted = FlowFilter(since=world.everything.since, until=world.everything.until, **condition)
+            assert door.flows(person(who), wanted).rows.num_rows == 0
+            assert door.timeline(person(who), wanted).rows.num_rows == 0
+
+
+# Commands -------------------------------------------------------------------------------------------------------
+
+SINCE_UNTIL = ["--since", START.isoformat(), "--until", (START + 6 * DAY).isoformat()]
+COMMANDS = {
+    "flows": ["flows", *SINCE_UNTIL, "-n", "100000"],
+    "edges": ["edges", *SINCE_UNTIL, "-n", "100000"],
+    "sql": ["sql", "SELECT * FROM flows", *SINCE_UNTIL, "--limit", "100000"],
+    "status": ["status"],
+    "access log": ["access", "log"],
+}
+ANSWER_NOBODY = {
+    "airflow": "runs a program on the lake's own files",
+    "check": "looks at the configuration",
+    "collect": "writes only",
+    "import": "writes only",
+    "dashboard": "runs the dashboard, whose pages ask the door",
+    "demo": "runs everything on this machine",
+    "simulate": "knows no lake",
+    "maintain compact": "for who operates the lake",
+    "maintain rollup": "for who operates the lake",
+    "access explain": "for who administers ownership; shows grants, no flow",
+    "access who": "for who administers ownership; shows grants, no flow",
+    "access test": "for who administers ownership; shows grants, no flow",
+}
+
+
+def commands() -> Iterator[tuple[str, set[str]]]:
+    """Every command with its options."""
+
+    def walk(command: Any, name: str) -> Iterator[tuple[str, set[str]]]:
+        for part, below in getattr(command, "commands", {}).items():
+            yield from walk(below, f"{name} {part}".strip())
+        if not hasattr(command, "commands"):
+            yield name, {option for parameter in command.params for option in parameter.opts}
+
+    yield from walk(typer.main.get_command(app), "")
+
+
+def test_every_command_is_listed_and_those_that_answer_take_as() -> None:
+    for name, options in commands():
+        assert (name in COMMANDS) != (name in ANSWER_NOBODY), f"{name}: a command without a test: add it to COMMANDS"
+        assert ("--as" in options) == (name in COMMANDS), name
+
+
+def run(world: Any, who: Principal, *arguments: str) -> tuple[int, str, bytes]:
+    asked = [] if who.is_operator else ["--as", who.user, *(part for group in sorted(who.groups) for part in ("--group", group))]
+    done = CliRunner().invoke(app, [*arguments, "--config", str(world.config_file), *asked])
+    return done.exit_code, str(done.exception or ""), done.stdout_bytes
+
+
+FORMATS = {"flows": ["compact", "table", "json", "jsonpb", "csv", "parquet"], "status": ["table", "json", "csv", "parquet"]}
+CASES = [(command, how) for command in COMMANDS for how in FORMATS.get(command, ["table", "json", "csv", "parquet"])]
+
+
+@pytest.mark.parametrize("who", ["payments", "sina"])
+@pytest.mark.parametrize(("command", "how"), CASES)
+def test_what_a_command_prints_is_what_the_oracle_says(
+    command: str, how: str, who: str, world: Any, seen: Callable[[str], Seen], person: Callable[[str], Principal]
+) -> None:
+    code, error, printed = run(world, person(who), *COMMANDS[command], "--output", how)
+    assert (code, error) == (0, "")
+    rows: Any = printed.decode(errors="replace")
+    if how == "parquet":
+        rows = pq.read_table(io.BytesIO(printed)).to_pylist()
+    elif how == "json":
+        rows = [json.loads(line) for line in rows.splitlines()]
+    elif how == "csv":
+        rows = list(csv.DictReader(io.StringIO(rows)))
+    if command == "access log":  # there one reads again what one has asked
+        return
+    foreign = tokens(rows) - seen(who).tokens
+    # A table's cells are cut where they are long.
+    assert not {token for token in foreign if how != "table" or not any(own.startswith(token) for own in seen(who).tokens)}
+    if command in ("flows", "sql"):
+        told = {token for token in tokens(rows) if token.startswith("uuid-")}
+        if how in ("json", "jsonpb", "csv", "parquet"):
+            assert told == set(keyed(seen(who).flows))
+        elif how == "compact":
+            assert len(rows.splitlines()) == len(seen(who).flows)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_denies_who_owns_nothing(command: str, world: Any, person: Callable[[str], Principal]) -> None:
+    code, error, printed = run(world, person("eve"), *COMMANDS[command])
+    assert code == 1
+    assert "eve owns no namespace" in error
+    assert not tokens(printed)
+
+
+def test_a_file_that_is_exported_holds_no_more(
+    world: Any, seen: Callable[[str], Seen], person: Callable[[str], Principal], tmp_path: Any
+) -> None:
+    for how in ("json", "csv", "parquet"):
+        file = tmp_path / f"out.{how}"
+        code, _, _ = run(world, person("nora"), *COMMANDS["sql"], "--output", how, "--file", str(file))
+        assert code == 0
+        content = pq.read_table(file).to_pylist() if how == "parquet" else file.read_text()
+        assert {token for token in tokens(content) if token.startswith("uuid-")} == set(keyed(seen("nora").flows))
+        assert not tokens(content) - seen("nora").tokens
+
+
+def test_auditors_read_everything_but_no_labels_in_sql(world: Any) -> None:
+    audrey = Principal(user="audrey")
+    door = world.door()
+    assert door.flows(audrey, world.everything, limits=ALL).rows.num_rows == len(world.flows)
+    (row,) = door.sql(
+        audrey, "SELECT count(*) AS n, count(source_labels) AS labels, count(source_ip) AS ips FROM flows", window=WHOLE
+    ).rows.to_pylist()
+    assert row == {"n": len(world.flows), "labels": 0, "ips": len(world.flows)}
+
+
+# The access log -------------------------------------------------------------------------------------------------
+
+
+def test_each_question_is_noted_denied_or_not(world: Any, person: Callable[[str], Principal]) -> None:
+    door = Door(world.lake, world.ownership(), purpose="a test of notes")
+    with pytest.raises(AccessDeniedError):
+        door.flows(person("eve"), FlowFilter(since=START, until=START + DAY, namespaces=("payments",)))
+    door.flows(person("payments"), FlowFilter(since=START, until=START + DAY, clusters=("c1",)), limits=Limits(rows=3))
+    door.sql(person("payments"), "SELECT 1 AS one", window=WHOLE)
+    with pytest.raises(Exception, match="nope"):
+        door.sql(person("payments"), "SELECT nope", window=WHOLE)
+    access_log.flush()
+    noted = [
+        row for row in door.access_log(person("operator"), Window(), limits=ALL).rows.to_pylist() if row["purpose"] == "a test of notes"
+    ]
+    told = [(row["principal"], row["question"], row["outcome"], row["rows"]) for row in reversed(noted)]
+    assert told[:4] == [
+        ("eve", "flows", "denied", 0),
+        ("paula", "flows", "answered", 3),
+        ("paula", "sql", "answered", 1),
+        ("paula", "sql", "failed", 0),
+    ]
+    by_question = {row["outcome"]: row for row in noted if row["question"] == "flows"}
+    assert by_question["denied"]["namespaces"] == ["*/payments"]
+    assert by_question["answered"]["namespaces"] == ["c1/payments", "c1/payroll"]
+    assert json.loads(by_question["denied"]["text"]) == {"namespaces": ["payments"]}
+
+
+def test_an_owner_sees_who_looked_at_hers_and_no_more(world: Any, person: Callable[[str], Principal]) -> None:
+    door = Door(world.lake, world.ownership(), purpose="who looked")
+    window = FlowFilter(since=START + 3.5 * DAY, until=START + 4 * DAY)
+    door.flows(person("ada"), window)  # everything, and so shop of c1
+    door.flows(person("otto"), window)  # orders and or-test, nothing of hers
+    door.flows(person("olga"), FlowFilter(since=START, until=START + DAY))  # shop of c1, when it was not hers
+    door.flows(person("olga"), window)
+    door.flows(person("nora"), window)
+    rows = [row for row in door.access_log(person("nora"), Window(), limits=ALL).rows.to_pylist() if row["purpose"] == "who looked"]
+    found = [(row["principal"], row["since"]) for row in rows if row["question"] == "flows"]
+    assert sorted(found, key=str) == sorted([("ada", window.since), ("olga", window.since), ("nora", window.since)], key=str)
+    assert {tuple(row["namespaces"]) for row in rows} == {("c1/shop",)}
+    assert all(row["text"] is None and row["rows"] is None for row in rows if row["principal"] != "nora")
