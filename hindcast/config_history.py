@@ -109,7 +109,7 @@ def history(
     now = datetime.now(UTC)
     lake, scope = _open(config_path, lake_url, user, group)
     kind_name = kinds.named(kind)
-    namespace, _, short = name.rpartition("/")
+    namespace, _, short = name.rpartition("/") if kind_name != "Namespace" else (name, "", name)
     begin = moment(since, "--since", now=now) if since else _LONG_AGO
     found = versions.between(
         lake,
@@ -175,7 +175,7 @@ def at(
         raise AccessDeniedError(f"{user} may see nothing of cluster {name}")
     tables = kinds.tables_of(wanted or manifest_yaml.APPLICABLE)
     found = versions.in_force(lake, instant, tables=tables, clusters=[name], kinds=wanted, namespaces=namespace or None, recorded=as_known)
-    rows = _visible(found, scope)
+    rows = _visible(found, scope, instant)
     covered = [each for each in coverage_at(lake, instant, clusters=[name], recorded=as_known) if wanted is None or each.kind in wanted]
     notes = _coverage_notes(name, instant, [each for each in covered if each.kind in manifest_yaml.APPLICABLE])
     partial = sorted({row["kind"] for row in rows if manifest_yaml.is_partial(row["kind"])})
@@ -232,6 +232,7 @@ def diff(
                 namespaces=namespace or None,
             ),
             scope,
+            instant,
         )
         for instant in times
     ]
@@ -367,20 +368,24 @@ def _open(config_path: Path | None, lake_url: str | None, user: str | None, grou
     return Lake.open(lake_settings(config_path, lake_url)), scope
 
 
-def _visible(rows: pa.Table, scope: Scope) -> list[Row]:
-    """The versions a principal may see: of namespaces it owned while they were in force; what is the whole cluster's, only with that."""
-    return [row for row in rows.to_pylist() if scope.everything or _is_owned(row, scope)]
+def _visible(rows: pa.Table, scope: Scope, at: datetime | None = None) -> list[Row]:
+    """The versions a principal may see: those of namespaces that are its own at a time (None: at some time of the version);
+    what is of the whole cluster only with the whole cluster."""
+    return [row for row in rows.to_pylist() if scope.everything or any(_is_seen(row, scope, each) for each in _moments(row, scope, at))]
 
 
-def _is_owned(row: Row, scope: Scope) -> bool:
-    cluster, namespace = row["cluster"], row["name"] if row["kind"] == "Namespace" else row["namespace"]
-    begin, end = row["valid_from"], row["valid_to"] or datetime.now(UTC)
-    changes = {grant.since for grant in scope.grants if grant.since and begin < grant.since < end}
-    changes |= {denial.until for denial in scope.denials if denial.until and begin < denial.until < end}
-    moments = {begin, *changes}
-    if namespace is None:
-        return any(scope.sees_whole(cluster, at) for at in moments)
-    return any(scope.owns(cluster, namespace, at) for at in moments)
+def _is_seen(row: Row, scope: Scope, at: datetime) -> bool:
+    if row["namespace"] is None:
+        return scope.sees_whole(row["cluster"], at)
+    return scope.owns(row["cluster"], row["namespace"], at)
+
+
+def _moments(row: Row, scope: Scope, at: datetime | None) -> list[datetime]:
+    """The moments at which ownership may begin within a version."""
+    if at is not None:
+        return [at]
+    begins = [row["valid_from"], *(grant.since for grant in scope.grants if grant.since), *(d.until for d in scope.denials if d.until)]
+    return [each for each in begins if each >= row["valid_from"] and (row["valid_to"] is None or each < row["valid_to"])]
 
 
 def _clusters(lake: Lake) -> list[str]:
@@ -455,7 +460,7 @@ def _print_changes(changes: Sequence[ObjectChange], *, full: bool) -> None:
     signs = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
     for change in changes:
         sign, colour = signs[change.how]
-        place = f"{change.namespace}/{change.name}" if change.namespace else change.name
+        place = f"{change.namespace}/{change.name}" if change.namespace and change.kind != "Namespace" else change.name
         how = "deleted and made anew" if change.recreated else change.how
         when = f" {change.at:%Y-%m-%dT%H:%M:%SZ}" if change.at is not None else ""
         who = f" by {change.by}" if change.by else ""

@@ -123,8 +123,7 @@ def _read(connection: Any, lake: Lake, table: Table, closed: list[str], loose: l
     engine.add_view_of_files(connection, lake, table, loose, "loose_files", as_stored=True)
     conditions: list[str] = ["valid_from < ?"]
     values: list[Any] = [asked.until]
-    place = "CASE kind WHEN 'Namespace' THEN name ELSE namespace END"
-    for column, wanted in (("cluster", asked.clusters), ("kind", asked.kinds), (place, asked.namespaces), ("name", asked.names)):
+    for column, wanted in (("cluster", asked.clusters), ("kind", asked.kinds), ("namespace", asked.namespaces), ("name", asked.names)):
         if wanted is not None:
             conditions.append(f"{column} IN ({', '.join('?' * len(wanted)) or 'NULL'})")
             values.extend(wanted)

@@ -82,7 +82,7 @@ def _events(path: Path) -> Iterator[tuple[tuple[str, str | None, str | None], da
                 if event["responseStatus"]["code"] >= 300 or about.get("subresource"):
                     continue
                 at, resource = moment(event["stageTimestamp"]), about["resource"]
-                namespace = about.get("namespace") if resource != "namespaces" else None  # the log calls each its own
+                namespace = about.get("namespace") if resource != "namespaces" else about.get("name")
                 # A whole collection, and an object made by `generateName`, has no name.
                 place = (f"{about.get('apiGroup', '')}/{resource}", namespace, about.get("name"))
                 yield None if at is None else (place, at, event["user"]["username"], verb in _DELETIONS)

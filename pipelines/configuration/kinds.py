@@ -316,13 +316,20 @@ def observe(kind: Kind, item: Manifest) -> Observed | None:
     changed, manager = last_change(metadata)
     return observed(
         kept,
-        namespace=metadata.get("namespace") if kind.namespaced else None,
+        namespace=namespace_of(kind, metadata),
         uid=metadata.get("uid"),
         status=kind.keep_status(item),
         created=moment(metadata.get("creationTimestamp")),
         changed=changed,
         manager=manager,
     )
+
+
+def namespace_of(kind: Kind, metadata: Manifest) -> str | None:
+    """The namespace an object belongs to; None for one of the whole cluster. A Namespace belongs to itself, so its owners see it."""
+    if kind.name == "Namespace":
+        return str(metadata["name"])
+    return metadata.get("namespace") if kind.namespaced else None
 
 
 def observed(

@@ -164,7 +164,7 @@ class ClusterWatch:
         place = taken.watchable[kind][0]
         item = {"apiVersion": kinds.api_version(place), **event.object}
         observed = kinds.observe(BY_NAME[kind], item)
-        namespace = item["metadata"].get("namespace") if BY_NAME[kind].namespaced else None
+        namespace = kinds.namespace_of(BY_NAME[kind], item["metadata"])
         if observed is None or gone:
             recorder.missed((kind, namespace, item["metadata"]["name"]), at=at, source=SOURCE)
         else:

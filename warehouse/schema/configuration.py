@@ -22,7 +22,7 @@ def _versions(name: str, doc: str) -> Table:
         column("valid_from", TIMESTAMP, "When the version began, as far as it can be known: see `valid_from_source`"),
         column("valid_to", TIMESTAMP, "When it ended, exclusive; null while it is in force. See `valid_to_source`"),
         column("kind", _S, "Kubernetes kind, or one of Hindcast's own: " + "PodLabels, CiliumAgents, ClusterVersion"),
-        column("namespace", _S, "Namespace of the object; null for one of the whole cluster"),
+        column("namespace", _S, "Namespace of the object, of a Namespace its own; null for one of the whole cluster"),
         column("name", _S, "Name of the object"),
         column(
             "uid", _S, "The object's uid: a deleted and re-created object has another. Null from manifests and for Hindcast's own kinds"

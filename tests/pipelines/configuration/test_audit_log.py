@@ -70,4 +70,4 @@ def test_a_deletion_is_found_by_name_or_as_one_of_a_collection(tmp_path: Path) -
 def test_a_namespace_is_found_whether_the_log_calls_it_its_own_namespace_or_not(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     path.write_text(event("patch", "10:00:00", resource="namespaces", apiGroup=None, namespace="shop", name="shop") + "\n")
-    assert AuditLog(path).find("Namespace", None, "shop", None, moment("12:00:00"), False) is not None
+    assert AuditLog(path).find("Namespace", "shop", "shop", None, moment("12:00:00"), False) is not None
