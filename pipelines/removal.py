@@ -17,16 +17,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.compaction import guard
+from pipelines import compaction_plan
 from pipelines.findings import FLEET
 from warehouse import access, config
 from warehouse.errors import CommitConflictError, LakeError
-from warehouse.files import StoredFile
+from warehouse.files import DataFile, StoredFile
 from warehouse.schema import ROLLUPS, TIMESTAMP, Table
 from warehouse.tables import Lake
 
-SLICE_ROWS = 400_000
-"""Rows that are held in memory at once where a file is written again."""
+GROUP_ROWS = 64 * 1024
+"""Rows of a row group, which are held in memory at once, where a file is written again."""
 NAMESPACE_COLUMNS = ("source_namespace", "destination_namespace", "namespace", "peer_namespace")
 """What a row's namespaces are read from, in any table."""
 _UNIQUE_NAME = len("00000000-0000-0000-0000-000000000000.parquet")
@@ -98,7 +98,7 @@ def remove(
             return removal
         try:
             # Without data_change: an append that meets one fails and has to be tried again, and collectors come first.
-            lake.replace(table, old, kept, guard=_guard(removal), metadata={"hindcast.removal": why})
+            lake.replace(table, old, kept, guard=guard(removal), metadata={"hindcast.removal": why})
             return removal
         except CommitConflictError:
             if not tries_left:
@@ -110,10 +110,10 @@ def remove(
     raise AssertionError("unreachable")
 
 
-def _guard(removal: Removal) -> str:
-    """As whoever else replaces files of the partition commits: compaction, or the rollup."""
+def guard(removal: Removal) -> str:
+    """As whoever else replaces files of the partition commits, compaction or the rollup: no two may at a time."""
     day = removal.day.isoformat()
-    return f"rollup:{removal.cluster}/{day}" if removal.table in ROLLUPS else guard(removal.cluster, day)
+    return f"rollup:{removal.cluster}/{day}" if removal.table in ROLLUPS else compaction_plan.guard(removal.cluster, day)
 
 
 class Holds:
@@ -231,18 +231,21 @@ def _count(lake: Lake, table: Table, selection: Selection, holds: Holds, file: S
     return going, held
 
 
-def _write_kept(lake: Lake, table: Table, selection: Selection, holds: Holds, file: StoredFile) -> Iterator:  # type: ignore[type-arg]
-    """Write the rows of a file that stay, in their order and under the same kind of name, a slice at a time."""
-    prefix = file.name[:-_UNIQUE_NAME]
-    waiting: list[pa.Table] = []
-    for rows in _batches(lake, table, file, table.schema.names):
-        stays = ~(selection.mask(rows) & ~holds.mask(rows))
-        waiting.append(rows.filter(pa.array(stays)))
-        if sum(part.num_rows for part in waiting) >= SLICE_ROWS:
-            yield from lake.write_files(table, pa.concat_tables(waiting), prefix=prefix)
-            waiting = []
-    if waiting:
-        yield from lake.write_files(table, pa.concat_tables(waiting), prefix=prefix)
+def _write_kept(lake: Lake, table: Table, selection: Selection, holds: Holds, file: StoredFile) -> list[DataFile]:
+    """Write the rows of a file that stay, in their order and under the same kind of name, a row group at a time."""
+
+    def groups() -> Iterator[pa.Table]:
+        waiting: list[pa.Table] = []
+        for rows in _batches(lake, table, file, table.schema.names):
+            stays = ~(selection.mask(rows) & ~holds.mask(rows))
+            waiting.append(rows.filter(pa.array(stays)).select(table.file_schema.names))
+            if sum(part.num_rows for part in waiting) >= GROUP_ROWS:
+                yield pa.concat_tables(waiting)
+                waiting = []
+        if waiting:
+            yield pa.concat_tables(waiting)
+
+    return lake.write_file(table, file.partition, groups(), prefix=file.name[:-_UNIQUE_NAME])
 
 
 def _batches(lake: Lake, table: Table, file: StoredFile, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -334,11 +334,12 @@ class KeptOtherwise(Section):
 
     def time_of(self, table: str) -> timedelta | None:
         """What is said of a table, by its name; None for nothing."""
-        time: timedelta | None = getattr(self, table if table in _KEPT else "others")
+        time: timedelta | None = getattr(self, table if table in _KEPT else "others", None)
         return time
 
 
-_KEPT = frozenset(KeptOtherwise.model_fields) - {"cluster", "namespace", "others"}
+_KEPT = frozenset(KeptOtherwise.model_fields) - {"cluster", "namespace", "others"} | {"access_log"}
+"""The tables that have times of their own; the access log is the whole fleet's, so no override speaks of it."""
 
 
 class Hold(Section):
@@ -384,7 +385,7 @@ class Retention(Section):
 
     def time_of(self, table: str) -> timedelta:
         """How long rows of a table are kept, by its name, where no override says otherwise."""
-        time: timedelta = getattr(self, table if table in (*_KEPT, "access_log") else "others")
+        time: timedelta = getattr(self, table if table in _KEPT else "others")
         return time
 
     @model_validator(mode="after")

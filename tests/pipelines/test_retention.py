@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import removal, retention, upkeep
-from pipelines.compaction import compact_closed_hours, guard
+from pipelines import compaction, removal, retention, rollup, upkeep
+from pipelines.compaction import compact_closed_hours
 from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.errors import LakeError
-from warehouse.schema import COVERAGE, EDGES_1H, FINDINGS, FLOWS, TABLES, Table
+from warehouse.schema import ACCESS_LOG, COVERAGE, EDGES_1H, FINDINGS, FLOWS, TABLES, Table
 from warehouse.tables import Lake
 
 DAY = dt.timedelta(days=1)
@@ -141,7 +142,8 @@ def test_the_first_override_that_matches_and_names_the_table_holds(lake: Lake) -
 
 def test_a_table_without_a_key_of_its_own_has_the_time_of_the_others(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = set(config.KeptOtherwise.model_fields) - {"cluster", "namespace"}
-    assert tables == set(config.Retention.model_fields) - {"overrides", "holds", "vacuum_after"}
+    assert tables == set(config.Retention.model_fields) - {"overrides", "holds", "vacuum_after", "access_log"}
+    assert retention.kept_for(settings_of(overrides=[{"others": "1d"}]), ACCESS_LOG, "*") == [400 * DAY]
     audit = dataclasses.replace(FINDINGS, name="audit", partition_by=("date",))
     versions = dataclasses.replace(FINDINGS, name="versions", partition_by=("cluster",))
     for table in (audit, versions):
@@ -190,11 +192,17 @@ def test_a_rewritten_hour_stays_compacted_and_in_order(lake: Lake) -> None:
     assert compact_closed_hours(lake, now=NOON + 5 * DAY) == []
 
 
-def test_a_large_file_is_rewritten_in_slices(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.removal.SLICE_ROWS", 1)
+def test_a_large_file_is_rewritten_a_row_group_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.removal.GROUP_ROWS", 4)
     store(lake, flow("lab", None), *(flow("shop", None) for _ in range(10)))
+    batches = removal._batches
+    by_three = lambda *asked: (rows.slice(at, 3) for rows in batches(*asked) for at in range(0, rows.num_rows, 3))  # noqa: E731
+    monkeypatch.setattr("pipelines.removal._batches", by_three)
     retention.retain(lake, settings_of(overrides=[{"namespace": "lab", "flows": "3d"}]), now=MIDNIGHT_AFTER + 3 * DAY)
-    assert lake.rows(FLOWS) == 10
+    (file,) = lake.files(FLOWS)
+    stored = pq.ParquetFile(file).metadata
+    assert [stored.row_group(number).num_rows for number in range(stored.num_row_groups)] == [5, 5]
+    assert sorted(lake.read(FLOWS, ["source_namespace"])["source_namespace"].to_pylist()) == ["shop"] * 10
 
 
 def test_files_that_another_replaced_meanwhile_are_looked_at_again(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,8 +255,11 @@ def test_flows_that_arrive_meanwhile_stay(lake: Lake) -> None:
     assert pairs(lake) == [("late", None)]
 
 
-def test_removals_and_compaction_commit_as_the_same_one() -> None:
-    assert guard("c1", "2026-03-02") == "compact:c1/2026-03-02"
+def test_removals_commit_as_compaction_and_rollup_do(lake: Lake) -> None:
+    store(lake, flow("a", "b"))
+    now = NOON + DAY
+    for table, task in ((FLOWS, compaction.plan(lake, now=now)[0]), (EDGES_1H, rollup.plan(lake, now=now)[0])):
+        assert removal.guard(removal.Removal(table=table, cluster="c1", day=NOON.date())) == task.guard
 
 
 def test_findings_go_by_their_namespace(lake: Lake) -> None:
