@@ -179,17 +179,18 @@ def test_what_would_harm_history_or_is_no_time_is_refused_by_name(section: dict[
 # What happens beside others --------------------------------------------------------------------------------------
 
 
-def test_a_rewritten_hour_stays_compacted_and_in_order(lake: Lake) -> None:
+@pytest.mark.parametrize(("compacted", "prefix"), [(dt.timedelta(hours=2), "hour-12-"), (2 * DAY, "day-")], ids=["hour", "day"])
+def test_a_rewritten_file_stays_compacted_and_in_order(lake: Lake, compacted: dt.timedelta, prefix: str) -> None:
     store(lake, *(flow("lab" if number % 2 else "shop", None, NOON + dt.timedelta(seconds=number)) for number in range(50)))
     store(lake, flow("shop", None))
-    compact_closed_hours(lake, now=NOON + DAY)
+    compact_closed_hours(lake, now=NOON + compacted)
     before = lake.read(FLOWS, ["source_namespace", "time", "uuid"])
     section = settings_of(overrides=[{"namespace": "lab", "flows": "3d"}])
     retention.retain(lake, section, now=MIDNIGHT_AFTER + 3 * DAY)
-    assert [Path(file).name[:8] for file in lake.files(FLOWS)] == ["hour-12-"]
+    assert [Path(file).name[: len(prefix)] for file in lake.files(FLOWS)] == [prefix]
     after = lake.read(FLOWS, ["source_namespace", "time", "uuid"])
     assert after.to_pylist() == [row for row in before.to_pylist() if row["source_namespace"] == "shop"]
-    assert compact_closed_hours(lake, now=NOON + 5 * DAY) == []
+    assert compact_closed_hours(lake, now=NOON + compacted) == []
 
 
 def test_a_large_file_is_rewritten_a_row_group_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +215,7 @@ def test_files_that_another_replaced_meanwhile_are_looked_at_again(lake: Lake, t
     def compact_first(self: Lake, *arguments: Any, **options: Any) -> None:
         if not compacted:
             compacted.append(True)
-            assert len(compact_closed_hours(other, now=NOON + DAY)) == 1
+            assert len(compact_closed_hours(other, now=NOON + dt.timedelta(hours=2))) == 1
         replace(self, *arguments, **options)
 
     monkeypatch.setattr(Lake, "replace", compact_first)
