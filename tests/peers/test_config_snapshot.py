@@ -15,11 +15,11 @@ import yaml
 
 from pipelines import cluster_access
 from pipelines.cluster_access import ClusterAccess
-from pipelines.configuration import snapshot
+from pipelines.configuration import looking, snapshot
 from pipelines.configuration.snapshot import ALL_KINDS, Snapshot
 from warehouse import config, versions
 from warehouse.config_coverage import coverage_at
-from warehouse.errors import ClusterExpiredError
+from warehouse.errors import ClusterExpiredError, ClusterForbiddenError
 from warehouse.tables import Lake
 
 pytestmark = pytest.mark.peers
@@ -334,3 +334,12 @@ def test_a_list_that_expires_again_and_again_is_given_up(monkeypatch: pytest.Mon
     with pytest.raises(ClusterExpiredError):
         list(access.list_pages("/api/v1/pods"))
     assert len(asked) == cluster_access.RESTARTS + 1
+
+
+def test_a_check_names_what_may_not_be_read(clusters: dict[str, Any]) -> None:
+    def described(user: str) -> str:
+        return looking.describe(config.Cluster(name="c1", kubernetes=config.Kubernetes(kubeconfig=clusters["two"].kubeconfig(user))))
+
+    assert described("admin").startswith("Kubernetes v1.36.3, without ClusterNetworkPolicy")
+    with pytest.raises(ClusterForbiddenError, match="may not read Namespace, NetworkPolicy"):
+        described("reader")
