@@ -366,8 +366,8 @@ def test_a_kind_is_recorded_when_it_is_installed_and_its_objects_end_when_it_is_
     two.apply(definition)
     try:
         two.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/clusternetworkpolicies.policy.networking.k8s.io")
-        policy = {"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy", "metadata": {"name": "all"}, "spec": {}}
-        two.apply(policy)
+        policy = {"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy", "metadata": {"name": "all"}}
+        two.apply({**policy, "spec": {}})
         looks.take(two.kubeconfig())
         assert [row["name"] for row in looks.rows(kinds=["ClusterNetworkPolicy"])] == ["all"]
     finally:
