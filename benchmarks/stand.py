@@ -25,19 +25,25 @@ ROOT = Path(__file__).parents[1]
 RUNS = 3
 
 
-def peers() -> ModuleType:
-    """The module that runs Hubble's own programs; ends the benchmark where they were not built."""
-    spec = importlib.util.spec_from_file_location("hindcast_peers_running", ROOT / "tests" / "peers" / "running.py")
+def peers(*programs: str) -> ModuleType:
+    """The module that runs programs of others (Hubble's, unless others are named); ends the benchmark where they were not built."""
+    module = peer_module("running")
+    try:
+        for name in programs or ("hubble-node", "hubble"):
+            module.program(name)
+    except module.PeerMissing as missing:
+        sys.exit(f"this benchmark runs programs of others: {missing}")
+    return module
+
+
+def peer_module(name: str) -> ModuleType:
+    """A module beside the real peers, loaded by its path."""
+    spec = importlib.util.spec_from_file_location(f"hindcast_peers_{name}", ROOT / "tests" / "peers" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    try:
-        module.program("hubble-node")
-        module.program("hubble")
-    except module.PeerMissing as missing:
-        sys.exit(f"this benchmark reads from Cilium's own node: {missing}")
     return module
 
 

@@ -72,7 +72,7 @@ def config_history() -> None:
         from warehouse.config import load_config
         from warehouse.tables import Lake
 
-        return sum(done.files_before for done in compact_configuration(Lake.open(load_config().lake), now=datetime.now(UTC)))
+        return sum(done.files_before for done in compact_configuration(Lake.open(load_config().lake)))
 
     snapshot.expand(cluster=clusters()) >> compact()
 

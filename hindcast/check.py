@@ -48,7 +48,12 @@ def _lake(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _clusters(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
+    from pipelines.configuration.looking import describe
+
     for cluster in settings.clusters:
+        if cluster.kubernetes is not None:
+            where = cluster.kubernetes.manifests or cluster.kubernetes.kubeconfig or cluster.kubernetes.context or "in cluster"
+            yield _tried(f"cluster {cluster.name}", str(where), lambda cluster=cluster: describe(cluster))  # type: ignore[misc]
         if cluster.hubble is None:
             yield f"cluster {cluster.name}", "", "left out", "no hubble address: nothing is collected"
             continue

@@ -15,7 +15,7 @@ import pyarrow as pa
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from hindcast.asking import AsOption, GroupOption, moment, open_door, principal
+from hindcast.asking import AsOption, GroupOption, moment, principal
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from warehouse import config
@@ -259,7 +259,7 @@ def compact(config_path: ConfigOption = None, lake_url: LakeOption = None, clust
     from warehouse.tables import Lake
 
     lake = Lake.open(lake_settings(config_path, lake_url))
-    done = compact_configuration(lake, now=datetime.now(UTC), clusters=frozenset(cluster) if cluster else None)
+    done = compact_configuration(lake, clusters=frozenset(cluster) if cluster else None)
     files = [sum(getattr(each, when) for each in done) for when in ("files_before", "files_after")]
     typer.echo(f"{files[0]} files became {files[1]}")
 
@@ -359,13 +359,17 @@ def _watch(lake: Lake, clusters: list[config.Cluster]) -> None:
 
 
 def _open(config_path: Path | None, lake_url: str | None, user: str | None, groups: list[str] | None) -> tuple[Lake, Scope]:
+    """The lake, and what the principal may see of it. Raises AccessDeniedError if that is nothing."""
     from hindcast.console import lake_settings
+    from warehouse.query import Door
     from warehouse.tables import Lake
 
-    scope = open_door(config_path, lake_url, "config").scope(principal(user, groups))
+    settings = config.Config() if lake_url and not config_path else config.load_config(config_path)
+    lake = Lake.open(lake_settings(config_path, lake_url))
+    scope = Door(lake, settings.ownership, settings.rollups, purpose="hindcast config").scope(principal(user, groups))
     if scope.is_empty:
         raise AccessDeniedError(f"{user} owns no namespace here: ask for a grant in the configuration's ownership.grants")
-    return Lake.open(lake_settings(config_path, lake_url)), scope
+    return lake, scope
 
 
 def _visible(rows: pa.Table, scope: Scope, at: datetime | None = None) -> list[Row]:

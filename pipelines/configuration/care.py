@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +20,7 @@ from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
 from warehouse.tables import Lake
 from warehouse.versions import CLOSED_PREFIX
 
-OPEN_PREFIX, DAY_PREFIX = "open-", "day-"
+OPEN_PREFIX, MONTH_PREFIX = "open-", "month-"
 LOOSE_FILES = 8
 """A cluster's table is left alone until it has this many files of appends: each run writes what is in force anew."""
 
@@ -36,13 +35,11 @@ class Tidied:
     files_after: int
 
 
-def compact_configuration(
-    lake: Lake, *, now: datetime, clusters: frozenset[str] | None = None, loose_files: int = LOOSE_FILES
-) -> list[Tidied]:
+def compact_configuration(lake: Lake, *, clusters: frozenset[str] | None = None, loose_files: int = LOOSE_FILES) -> list[Tidied]:
     """Compact the tables of versions and their ledger, of these clusters if given. A table that another process compacts at
     the same time is left to it. Raises LakeError."""
     done = [_compact_versions(lake, table, cluster, files, loose_files) for table, cluster, files in _by_cluster(lake, clusters)]
-    done += _compact_ledger(lake, now, clusters)
+    done += _compact_ledger(lake, CONFIG_COVERAGE, clusters, loose_files)
     return [each for each in done if each is not None]
 
 
@@ -74,20 +71,32 @@ def _compact_versions(lake: Lake, table: Table, cluster: str, files: list[Stored
     return _replace(lake, table, cluster, [*changing, *joined], written, guard=f"compact:{cluster}")
 
 
-def _compact_ledger(lake: Lake, now: datetime, clusters: frozenset[str] | None) -> list[Tidied | None]:
-    """Days that are over become one file each."""
-    days: dict[tuple[str, str], list[StoredFile]] = {}
-    for file in lake.contents(CONFIG_COVERAGE):
-        cluster, day = file.partition["cluster"], file.partition["date"]
-        if (clusters is None or cluster in clusters) and date.fromisoformat(day) < now.astimezone(UTC).date():
-            days.setdefault((cluster, day), []).append(file)
+def _compact_ledger(lake: Lake, table: Table, clusters: frozenset[str] | None, loose_files: int) -> list[Tidied | None]:
+    """Its appends join the files of their months."""
+    held: dict[str, list[StoredFile]] = {}
+    for file in lake.contents(table):
+        held.setdefault(file.partition["cluster"], []).append(file)
     done = []
-    for (cluster, day), files in sorted(days.items()):
-        if len(files) > 1:
-            rows = lake.dataset(CONFIG_COVERAGE, [f"{lake.address(CONFIG_COVERAGE)}/{file.path}" for file in files]).to_table()
-            written = _write(lake, CONFIG_COVERAGE, rows.sort_by([("from", "ascending")]), DAY_PREFIX)
-            done.append(_replace(lake, CONFIG_COVERAGE, cluster, files, written, guard=f"compact:{cluster}/{day}"))
+    for cluster, files in sorted(held.items()):
+        loose = [file for file in files if not file.name.startswith(MONTH_PREFIX)]
+        if len(loose) < loose_files or (clusters is not None and cluster not in clusters):
+            continue
+        months = _months(_rows(lake, table, loose), table)
+        joined = [file for file in files if file.name.startswith(tuple(f"{MONTH_PREFIX}{month}-" for month in months))]
+        rows, written = _rows(lake, table, [*loose, *joined]).sort_by([("from", "ascending")]), list[DataFile]()
+        for month in months:
+            part = rows.filter(pc.equal(pc.strftime(rows[table.time_column], format="%Y-%m"), month))
+            written += _write(lake, table, part, f"{MONTH_PREFIX}{month}-")
+        done.append(_replace(lake, table, cluster, [*loose, *joined], written, guard=f"compact:{cluster}"))
     return done
+
+
+def _rows(lake: Lake, table: Table, files: list[StoredFile]) -> pa.Table:
+    return lake.dataset(table, [f"{lake.address(table)}/{file.path}" for file in files]).to_table()
+
+
+def _months(rows: pa.Table, table: Table) -> list[str]:
+    return sorted(pc.strftime(rows[table.time_column], format="%Y-%m").unique().to_pylist())
 
 
 def _write(lake: Lake, table: Table, rows: pa.Table, prefix: str) -> list[DataFile]:

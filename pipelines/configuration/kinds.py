@@ -20,6 +20,9 @@ from warehouse.schema import CLUSTER_SETTINGS, NAMESPACES, POLICY_VERSIONS, ROLE
 
 Manifest = dict[str, Any]
 
+_CILIUM, _RBAC, _NETWORK_API = ("cilium.io",), ("rbac.authorization.k8s.io",), ("policy.networking.k8s.io",)
+_ADMISSION = "admissionregistration.k8s.io"
+
 CILIUM_NAMESPACE = "kube-system"
 CILIUM_CONFIG = "cilium-config"
 CILIUM_DAEMONSET = "cilium"
@@ -95,6 +98,11 @@ class Kind:
     """Selectors of the list."""
     applies: bool = True
     """Whether the manifest is whole, so that kubectl can apply it."""
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether a cluster may well be without this kind: it is installed, or newer than some clusters."""
+        return bool({*_CILIUM, *_NETWORK_API, _ADMISSION} & set(self.groups))
 
     @property
     def resource(self) -> tuple[str, str]:
@@ -193,16 +201,15 @@ def _admission(name: str, plural: str) -> Kind:
     return Kind(
         name=name,
         table=POLICY_VERSIONS,
-        places=(f"/apis/admissionregistration.k8s.io/v1/{plural}",),
+        places=(f"/apis/{_ADMISSION}/v1/{plural}",),
         namespaced=False,
         keep=_published,
-        groups=("admissionregistration.k8s.io",),
+        groups=(_ADMISSION,),
         query={"labelSelector": "=".join(_PUBLISHED)},
     )
 
 
 _PUBLISHED = ("app.kubernetes.io/managed-by", "hindcast")
-_CILIUM, _RBAC, _NETWORK_API = ("cilium.io",), ("rbac.authorization.k8s.io",), ("policy.networking.k8s.io",)
 
 KINDS: tuple[Kind, ...] = (
     Kind(name="Namespace", table=NAMESPACES, places=("/api/v1/namespaces",), namespaced=False, keep=_namespace, groups=("",)),

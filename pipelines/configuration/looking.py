@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from pipelines.cluster_access import ClusterAccess
 from pipelines.configuration import manifests, snapshot
-from pipelines.configuration.kinds import BY_NAME
+from pipelines.configuration.kinds import BY_NAME, KINDS, PODS
 from pipelines.configuration.recording import Look
 from pipelines.configuration.snapshot import Progress, Snapshot
 from warehouse import config
-from warehouse.errors import ClusterError, ConfigError
+from warehouse.errors import ClusterError, ClusterForbiddenError, ClusterMissingError, ConfigError
 from warehouse.tables import Lake
 
 
@@ -39,3 +40,31 @@ def look_and_insist(lake: Lake, cluster: config.Cluster) -> int:
     if lacking:
         raise ClusterError(f"cluster {cluster.name} is not covered whole: {'; '.join([*lacking, *mistakes])}")
     return taken.written.versions
+
+
+def describe(cluster: config.Cluster) -> str:
+    """What can be read of a cluster's configuration, for people. Raises ConfigError, ClusterError; also if a kind may not be read."""
+    settings = cluster.kubernetes
+    if settings is None:
+        return "no kubernetes is configured: no configuration history"
+    if settings.manifests is not None:
+        folder = manifests.read_folder(settings.manifests)
+        if folder.mistakes:
+            raise ConfigError(f"{len(folder.mistakes)} mistakes: {'; '.join(str(mistake) for mistake in folder.mistakes[:3])}")
+        return f"manifests: {len(folder.objects):,} objects"
+    access = ClusterAccess(settings, cluster=cluster.name)
+    try:
+        version = access.request("GET", "/version").get("gitVersion")
+        absent, forbidden = [], []
+        for kind in (*KINDS, PODS):
+            try:
+                next(access.list_pages(kind.places[0], page=1, query=kind.query))
+            except ClusterMissingError:
+                absent.append(kind.name)
+            except ClusterForbiddenError:
+                forbidden.append(kind.name)
+    finally:
+        access.close()
+    if forbidden:
+        raise ClusterForbiddenError(f"Kubernetes {version}: may not read {', '.join(forbidden)}: see deploy/kubernetes-reader.yaml")
+    return f"Kubernetes {version}" + (f", without {', '.join(absent)}" if absent else "")

@@ -7,7 +7,9 @@ server had given to it must go, too: addresses of Services and ports on nodes. K
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,16 +21,17 @@ APPLICABLE = frozenset(kind.name for kind in KINDS if kind.applies)
 """The kinds whose manifests are whole."""
 _ORDER = {kind.name: index for index, kind in enumerate(KINDS)}
 _GIVEN_TO_SERVICES = ("clusterIP", "clusterIPs", "healthCheckNodePort")
-_Dumper: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the C one is ten times as fast
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
+_NOT_TEXTS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null"})
 
 
 def documents(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """One YAML document for each version that can be applied, namespaces first. Rows are those of a version table."""
     chosen = [row for row in rows if row["kind"] in APPLICABLE]
     for row in sorted(chosen, key=lambda row: (_ORDER[row["kind"]], row["namespace"] or "", row["name"])):
-        yield "---\n" + yaml.dump(
-            applicable(json.loads(row["manifest"])), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
-        )
+        lines = ["---\n"]
+        _block(applicable(json.loads(row["manifest"])), "", lines, "")
+        yield "".join(lines)
 
 
 def applicable(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -50,3 +53,45 @@ def applicable(manifest: dict[str, Any]) -> dict[str, Any]:
 def is_partial(kind: str) -> bool:
     """Whether only a part of objects of this kind is recorded."""
     return kind not in BY_NAME or not BY_NAME[kind].applies
+
+
+# A cluster's 5,000 policies take PyYAML's C emitter more than a second, and this a fifth of that.
+def _block(value: Any, indent: str, lines: list[str], first: str) -> None:
+    """Append a JSON object or array, not empty, in block style; the first line begins with `first`, the others with `indent`."""
+    start = first
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if isinstance(item, dict | list) and item:
+                lines.append(f"{start}{_text(name)}:\n")
+                below = indent if isinstance(item, list) else indent + "  "
+                _block(item, below, lines, below)
+            else:
+                lines.append(f"{start}{_text(name)}: {_scalar(item)}\n")
+            start = indent
+        return
+    for item in value:
+        if isinstance(item, dict | list) and item:
+            _block(item, indent + "  ", lines, start + "- ")
+        else:
+            lines.append(f"{start}- {_scalar(item)}\n")
+        start = indent
+
+
+def _scalar(item: Any) -> str:
+    return _text(item) if isinstance(item, str) else _number(item)
+
+
+def _number(value: Any) -> str:
+    """A number, true, false or null; readers of YAML 1.1 take 1e+16 for a text, and 1.0e+16 for a number."""
+    text = json.dumps(value)
+    return re.sub(r"^(-?\d+)e", r"\1.0e", text) if "e" in text else text
+
+
+@functools.lru_cache(maxsize=10_000)
+def _text(text: str) -> str:
+    """A text, plain where no reader of YAML takes it for something else; a JSON string is a YAML string, too, if it is printable."""
+    if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXTS:
+        return text
+    if text.isprintable() or text.replace("\n", "").isprintable():
+        return json.dumps(text, ensure_ascii=False)
+    return str(yaml.safe_dump(text, default_style='"', width=2**31)).rstrip("\n")

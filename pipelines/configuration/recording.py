@@ -271,7 +271,6 @@ def note_looks(lake: Lake, cluster: str, looks: Iterable[Look], *, source: str, 
     rows = [
         {
             "cluster": cluster,
-            "date": begin.date(),
             "from": begin,
             "to": end,
             "state": look.state,

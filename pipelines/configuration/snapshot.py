@@ -198,10 +198,14 @@ def _read_kind(
                         cilium.append({"apiVersion": "apps/v1", "kind": "DaemonSet", **item})
                 version = page.resource_version
                 progress(taken.cluster, kind.name, objects)
-        except ClusterMissingError:
-            if last:
-                raise
-            continue
+        except ClusterMissingError as error:
+            if not kind.is_optional:  # every cluster has it: what answers is not one, or only a part of one
+                raise ClusterError(str(error)) from error
+            if not last:
+                continue
+            if "Namespace" in taken.objects:  # whose definition is gone is gone, too
+                recorder.missed_others(kind.name, (), at=at)
+            raise
         # Only now: a list that expires and is begun anew may show another state.
         for observed in seen.values():
             recorder.saw(observed, at=at)

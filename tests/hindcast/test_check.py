@@ -61,3 +61,17 @@ def test_what_answers_is_told_with_what_it_holds(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["state"] for row in rows} == {"ok"}
     assert "nodes" in rows[1]["found"]
+
+
+def test_a_folder_of_manifests_is_read_and_a_kubeconfig_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "gitops").mkdir()
+    (tmp_path / "gitops" / "a.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
+    clusters = [
+        {"name": "git", "kubernetes": {"manifests": "gitops"}},
+        {"name": "lost", "kubernetes": {"kubeconfig": "nowhere"}},
+    ]
+    done = check(tmp_path, {"clusters": clusters})
+    assert done.returncode == 1
+    assert "manifests: 1 objects" in done.stdout
+    assert "✕ cluster lost" in done.stdout
+    assert f"there is no file {tmp_path / 'nowhere'}" in done.stdout

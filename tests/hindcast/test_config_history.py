@@ -178,6 +178,6 @@ def test_compaction_is_said_and_a_second_one_has_nothing_to_do(fleet: Fleet) -> 
     for port in range(9):
         fleet.write("a.yaml", NETPOL % ("web", "shop", port + 1))
         fleet.run("snapshot", "--cluster", "c1")
-    assert fleet.run("compact").stdout == "9 files became 2\n"
+    assert fleet.run("compact").stdout == "18 files became 3\n"
     assert fleet.run("compact").stdout == "0 files became 0\n"
     assert len(fleet.rows("history", "netpol", "shop/web")) == 9

@@ -15,11 +15,11 @@ import yaml
 
 from pipelines import cluster_access
 from pipelines.cluster_access import ClusterAccess
-from pipelines.configuration import snapshot
+from pipelines.configuration import looking, snapshot
 from pipelines.configuration.snapshot import ALL_KINDS, Snapshot
 from warehouse import config, versions
 from warehouse.config_coverage import coverage_at
-from warehouse.errors import ClusterExpiredError
+from warehouse.errors import ClusterExpiredError, ClusterForbiddenError
 from warehouse.tables import Lake
 
 pytestmark = pytest.mark.peers
@@ -334,3 +334,60 @@ def test_a_list_that_expires_again_and_again_is_given_up(monkeypatch: pytest.Mon
     with pytest.raises(ClusterExpiredError):
         list(access.list_pages("/api/v1/pods"))
     assert len(asked) == cluster_access.RESTARTS + 1
+
+
+def test_a_check_names_what_may_not_be_read(clusters: dict[str, Any]) -> None:
+    def described(user: str) -> str:
+        return looking.describe(config.Cluster(name="c1", kubernetes=config.Kubernetes(kubeconfig=clusters["two"].kubeconfig(user))))
+
+    assert described("admin").startswith("Kubernetes v1.36.3, without ClusterNetworkPolicy")
+    with pytest.raises(ClusterForbiddenError, match="may not read Namespace, NetworkPolicy"):
+        described("reader")
+
+
+def test_a_kind_is_recorded_when_it_is_installed_and_its_objects_end_when_it_is_taken_away(clusters: dict[str, Any], looks: Looks) -> None:
+    two = clusters["two"]
+    names = {"kind": "ClusterNetworkPolicy", "plural": "clusternetworkpolicies", "singular": "clusternetworkpolicy"}
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": "clusternetworkpolicies.policy.networking.k8s.io",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
+        },
+        "spec": {
+            "group": "policy.networking.k8s.io",
+            "names": names,
+            "scope": "Cluster",
+            "versions": [{"name": "v1alpha2", "served": True, "storage": True, "schema": {"openAPIV3Schema": anything}}],
+        },
+    }
+    two.apply(definition)
+    try:
+        two.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/clusternetworkpolicies.policy.networking.k8s.io")
+        policy = {"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy", "metadata": {"name": "all"}}
+        two.apply({**policy, "spec": {}})
+        looks.take(two.kubeconfig())
+        assert [row["name"] for row in looks.rows(kinds=["ClusterNetworkPolicy"])] == ["all"]
+    finally:
+        two.kubectl("delete", "crd", "clusternetworkpolicies.policy.networking.k8s.io")
+    assert looks.take(two.kubeconfig()).is_whole
+    assert looks.rows(kinds=["ClusterNetworkPolicy"]) == []
+    assert looks.states()["ClusterNetworkPolicy"] == "absent"
+
+
+def test_a_server_that_has_no_namespaces_is_not_taken_for_an_empty_cluster(
+    clusters: dict[str, Any], looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks.take(clusters["two"].kubeconfig())
+    held = len(looks.rows())
+    request = ClusterAccess.request
+
+    def elsewhere(self: ClusterAccess, method: str, path: str, **options: Any) -> dict[str, Any]:
+        return request(self, method, f"/apis/nothing.here{path}", **options)  # as a proxy with a wrong path does
+
+    monkeypatch.setattr(ClusterAccess, "request", elsewhere)
+    taken = looks.take(clusters["two"].kubeconfig())
+    assert not taken.objects
+    assert len(looks.rows()) == held

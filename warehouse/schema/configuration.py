@@ -95,7 +95,7 @@ CONFIG_COVERAGE = Table(
     doc="The ledger of configuration history: when each cluster was looked at, and which kinds could not be seen. "
     "Between two rows `observed` what did not change in both was in force; a time without any is not known, never empty.",
     columns=(
-        *partition_columns("from"),
+        partition_columns()[0],
         column("from", TIMESTAMP, "When reading began; of a watch, since when it had no gap"),
         column("to", TIMESTAMP, "When reading ended"),
         column(
@@ -112,7 +112,7 @@ CONFIG_COVERAGE = Table(
         column("detail", _S, "A sentence for people"),
         column("recorded", TIMESTAMP, "When the row was recorded"),
     ),
-    partition_by=("cluster", "date"),
+    partition_by=("cluster",),
     time_column="from",
     recorded='coalesce(recorded, "to")',
 )

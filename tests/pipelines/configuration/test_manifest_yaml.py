@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.configuration import manifest_yaml
 
@@ -44,3 +46,20 @@ def test_texts_that_yaml_would_take_for_something_else_stay_texts() -> None:
     data = {"enable": "true", "n": "007", "empty": "", "yes": "no", "colon": "a: b", "lines": "a\nb\n", "é": "日本"}
     (document,) = yaml.safe_load_all("".join(manifest_yaml.documents([row("ConfigMap", "cilium-config", data=data)])))
     assert document["data"] == data
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8), children, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(
+    json_values, st.sampled_from(["No", "0x1", "1e3", "~", "a b", "a:", "#", "- a", "2026-01-01", ".5", "=", "<<", "\x85", "\u2028", "😀"])
+)
+def test_any_manifest_is_read_back_as_it_was(value: Any, odd: str) -> None:
+    manifest = {"kind": "ConfigMap", "value": value, "large": [1e16, -1e-7, []], odd: [odd, {odd: odd}, [[odd], []], {}]}
+    (text,) = manifest_yaml.documents([{"kind": "ConfigMap", "namespace": "n", "name": "a", "manifest": json.dumps(manifest)}])
+    assert yaml.safe_load(text) == manifest
+    assert yaml.load(text, Loader=yaml.CSafeLoader) == manifest

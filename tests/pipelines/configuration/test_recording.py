@@ -184,7 +184,7 @@ def test_what_the_lake_knew_at_an_earlier_time_is_told_without_what_it_learned_l
     history.look(noon + 2 * HOUR)
     for compacted in (False, True):
         if compacted:
-            compact_configuration(history.lake, now=noon + 3 * HOUR, loose_files=1)
+            compact_configuration(history.lake, loose_files=1)
         assert [row["manifest"]["spec"]["ingress"][0]["ports"][0]["port"] for row in history.at(noon + HOUR / 2)] == [443]
         (then,) = history.at(noon + HOUR / 2, recorded=noon + HOUR / 2)
         assert then["manifest"]["spec"]["ingress"][0]["ports"][0]["port"] == 80
@@ -226,14 +226,15 @@ def test_compaction_leaves_few_files_a_second_run_does_nothing_and_history_goes_
     for day in range(0, 70, 7):
         history.look(noon + timedelta(days=day), policy(port=day + 1), policy("still"))
     before = history.all()
-    (tidied,) = compact_configuration(history.lake, now=noon + timedelta(days=70))
-    assert (tidied.table, tidied.files_before, tidied.files_after) == ("policies", 10, 4)
+    versions_tidied, ledger = compact_configuration(history.lake)
+    assert (versions_tidied.table, versions_tidied.files_before, versions_tidied.files_after) == ("policies", 10, 4)
+    assert (ledger.table, ledger.files_before, ledger.files_after) == ("config_coverage", 10, 3)
     names = sorted(file.name for file in history.lake.contents(POLICY_VERSIONS))
     assert [name[:14] for name in names] == ["closed-2026-03", "closed-2026-04", "closed-2026-05", names[-1][:14]]
     assert names[-1].startswith("open-")
     assert history.all() == before
     assert history.stored_rows() == 11
-    assert compact_configuration(history.lake, now=noon + timedelta(days=70)) == []
+    assert compact_configuration(history.lake) == []
     history.look(noon + timedelta(days=71), policy("still"))
     assert [row["name"] for row in history.at(noon + timedelta(days=71))] == ["still"]
     assert [row["name"] for row in history.at(noon + timedelta(days=70))] == ["still", "web"]
@@ -251,7 +252,7 @@ def test_any_history_of_states_is_told_as_it_was(
     for index, state in enumerate(states):
         history.look(noon + index * 20 * 24 * HOUR, *(policy(name, port=port) for name, port in state.items()))
         if index in compact:
-            compact_configuration(history.lake, now=noon + index * 20 * 24 * HOUR, loose_files=1)
+            compact_configuration(history.lake, loose_files=1)
     for index, state in enumerate(states):
         found = history.at(noon + index * 20 * 24 * HOUR)
         assert {row["name"]: row["manifest"]["spec"]["ingress"][0]["ports"][0]["port"] for row in found} == state
