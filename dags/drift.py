@@ -16,12 +16,16 @@ DOC = """
 ### Drift, every hour
 
 Holds what configuration history knows of each cluster against the blueprints of the configuration, evaluates the audit
-controls, and records both (`hindcast blueprint drift` does the same by hand). Then what drifted from blueprints with
-`drift: revert` is put back, within their limits (`hindcast blueprint revert`). A run that is missed costs an hour of the
-record; a repeated one finds nothing new. The configuration is the one that `HINDCAST_CONFIG` names.
+controls, and records both (`hindcast blueprint drift` does the same by hand). Drift that is new becomes a finding `drift`,
+and the webhook of the configuration's `alerts` is told. Then what drifted from blueprints with `drift: revert` is put back,
+within their limits (`hindcast blueprint revert`).
 
-**Safe to run again.** **When it fails** for good, or has not ended 60 minutes after it was queued, a finding is written and
-the webhook of `alerts` is told. **Owner:** platform.
+**Safe to run again**, at any time: a repeated run finds nothing new; one that is missed costs an hour of the record.
+
+**When it fails** (four tries) or has not ended 60 minutes after it was queued, a finding `pipeline_failed` or `pipeline_late`
+is written, and the webhook is told. The configuration is the one that `HINDCAST_CONFIG` names.
+
+**Owner:** platform.
 """
 
 
@@ -50,14 +54,18 @@ def drift() -> None:
     @task(outlets=[DRIFT])
     def evaluate() -> int:
         """Judge every cluster and record what is found; gives the number of rows of drift that are new."""
-        from pipelines.blueprints import evaluation, model
+        from pipelines.blueprints import evaluation, model, notifying
         from warehouse.config import load_config
+        from warehouse.errors import HindcastError
         from warehouse.tables import Lake
 
         settings, now = load_config(), datetime.now(UTC)
         lake = Lake.open(settings.lake)
         found = evaluation.evaluate_fleet(lake, model.load(settings.blueprints), settings.clusters, at=now)
-        return evaluation.keep(lake, found, now=now)
+        kept = evaluation.keep(lake, found, now=now)
+        if failures := notifying.tell_opened(settings, lake, kept.opened, now=now, source="dag drift"):
+            raise HindcastError("; ".join(failures))
+        return kept.rows
 
     @task
     def revert() -> list[str]:

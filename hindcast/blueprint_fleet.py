@@ -56,7 +56,7 @@ def drift(
 
     With --at: what was recorded as open then. With --as: what is recorded, of one's own namespaces. Exit code 1 if there is drift.
     """
-    from pipelines.blueprints import evaluation
+    from pipelines.blueprints import evaluation, notifying
 
     now = datetime.now(UTC)
     settings = config.load_config(config_path)
@@ -73,7 +73,10 @@ def drift(
             rows = pa.Table.from_pylist(evaluation.changes(found, [], now=instant or now), schema=DRIFT.schema)
             _print_drift(rows, output, file)
             return
-        messages.print(f"{evaluation.keep(lake, found, now=now)} rows of drift recorded", style="dim")
+        kept = evaluation.keep(lake, found, now=now)
+        messages.print(f"{kept.rows} rows of drift recorded", style="dim")
+        for failure in notifying.tell_opened(settings, lake, kept.opened, now=now, source="hindcast blueprint drift"):
+            messages.print(failure, markup=False, style="yellow")
     _print_drift(door.drift(who, at=instant, clusters=[one.name for one in clusters]).rows, output, file)
 
 

@@ -170,13 +170,23 @@ def _row(drift: Drift, now: datetime) -> dict[str, Any]:
     return {**row, "paths": list(drift.paths), "flows": drift.flows, "time": now, "date": now.date(), "state": "open"}
 
 
-def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime) -> int:
-    """Write what was found; gives the number of rows of drift.
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What an evaluation added to the record of drift."""
+
+    rows: int
+    opened: tuple[dict[str, Any], ...]
+    """Rows of drift that was not open before."""
+
+
+def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime) -> Kept:
+    """Write what was found.
 
     Raises CommitConflictError if an evaluation of this time or a later one was kept already, LakeError for anything else.
     """
     clusters = [evaluation.cluster for evaluation in evaluations]
-    rows = changes(evaluations, posture.open_drift(lake, clusters=clusters).to_pylist(), now=now)
+    before = posture.open_drift(lake, clusters=clusters).to_pylist()
+    rows = changes(evaluations, before, now=now)
     version = {APP_ID: int(now.timestamp() * 1_000_000)}
     table = pa.Table.from_pylist(rows, schema=DRIFT.schema)
     lake.commit(DRIFT, lake.write_files(DRIFT, table) if rows else [], transactions=version, metadata={})
@@ -184,7 +194,9 @@ def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime) -> int
         [_result(evaluation, result, now) for evaluation in evaluations for result in evaluation.results], schema=POSTURE.schema
     )
     lake.commit(POSTURE, lake.write_files(POSTURE, results), transactions=version, metadata={})
-    return len(rows)
+    known = {tuple(row[name] for name in posture.DRIFT_KEY) for row in before}
+    opened = [row for row in rows if row["state"] == "open" and tuple(row[name] for name in posture.DRIFT_KEY) not in known]
+    return Kept(rows=len(rows), opened=tuple(opened))
 
 
 def _result(evaluation: Evaluation, result: Result, now: datetime) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import yaml
 
 from pipelines.configuration import manifests
 from warehouse import config
-from warehouse.schema import DRIFT, POSTURE
+from warehouse.schema import DRIFT, FINDINGS, POSTURE
 from warehouse.tables import Lake
 
 pytestmark = pytest.mark.airflow
@@ -65,3 +65,4 @@ def test_a_run_records_drift_and_controls(tmp_path: Path) -> None:
     assert set(result["retries"]) == {3}
     assert [row["drift"] for row in lake.read(DRIFT).to_pylist()] == ["missing"]
     assert lake.read(POSTURE).num_rows == 16
+    assert [row["source"] for row in lake.read(FINDINGS).to_pylist()] == ["dag drift"]

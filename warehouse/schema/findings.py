@@ -15,7 +15,7 @@ FINDINGS = Table(
     columns=(
         *partition_columns(),
         column("time", TIMESTAMP, "When it was found"),
-        column("kind", pa.string(), "What it is, e.g. erased, pipeline_failed, policy_rejected"),
+        column("kind", pa.string(), "What it is, e.g. erased, pipeline_failed, drift"),
         column("severity", pa.string(), "info, low, medium, high or critical"),
         column("namespace", pa.string(), "Namespace it is about; null where it is about the whole cluster"),
         column("subject", pa.string(), "What it is about: an object as kind/name, a table, a DAG's task"),

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.blueprints import evaluation, model
+from pipelines import alerts
+from pipelines.blueprints import evaluation, model, notifying
 from pipelines.configuration import manifests
 from warehouse import config, posture
 from warehouse.access import Principal
 from warehouse.errors import AccessDeniedError, CommitConflictError
 from warehouse.query import Door
-from warehouse.schema import DRIFT, POSTURE
+from warehouse.schema import DRIFT, FINDINGS, POSTURE
 from warehouse.tables import Lake
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
@@ -52,7 +53,7 @@ class Fleet:
         return evaluation.evaluate_fleet(self.lake, self.files, [self.cluster], at=at)
 
     def keep(self, at: dt.datetime) -> int:
-        return evaluation.keep(self.lake, self.evaluate(at), now=at)
+        return evaluation.keep(self.lake, self.evaluate(at), now=at).rows
 
     def open(self, at: dt.datetime | None = None) -> list[tuple[str, str]]:
         return [(row["drift"], row["name"]) for row in posture.open_drift(self.lake, at=at).to_pylist()]
@@ -73,7 +74,7 @@ def test_a_fleet_never_looked_at_is_not_reporting_and_passes_no_control(fleet: F
 
 
 def test_no_clusters_is_no_drift_and_is_kept(fleet: Fleet) -> None:
-    assert evaluation.keep(fleet.lake, [], now=NOW) == 0
+    assert evaluation.keep(fleet.lake, [], now=NOW).rows == 0
     assert not posture.controls(fleet.lake).num_rows
 
 
@@ -174,6 +175,38 @@ def test_owners_see_the_drift_of_their_namespaces_and_no_cluster(fleet: Fleet) -
     assert door.controls(Principal(user="eve")).rows.num_rows == 16
     with pytest.raises(AccessDeniedError):
         door.drift(Principal(user="nobody"))
+
+
+def test_drift_that_is_new_is_told_once(fleet: Fleet) -> None:
+    fleet.look(NOW)
+    for at in (NOW, NOW + HOUR / 2):
+        kept = evaluation.keep(fleet.lake, fleet.evaluate(at), now=at)
+        assert not notifying.tell_opened(config.Config(), fleet.lake, kept.opened, now=at, source="test")
+    (finding,) = fleet.lake.read(FINDINGS).to_pylist()
+    assert (finding["kind"], finding["severity"], finding["namespace"]) == ("drift", "high", "shop")
+    assert finding["subject"] == f"NetworkPolicy/{DENY}"
+    assert json.loads(finding["detail"])["drift"] == "missing"
+
+
+def test_a_message_names_the_worst_and_counts_the_rest_and_a_webhook_that_is_away_is_told_of(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        fleet.put(f"n{number}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"n{number}"}})
+    fleet.look(NOW)
+    kept = evaluation.keep(fleet.lake, fleet.evaluate(NOW), now=NOW)
+    (tmp_path / "hook").write_text("http://127.0.0.1:1/secret")
+    settings = config.Config(alerts=config.Alerts(webhook_file=tmp_path / "hook"))
+    (failure,) = notifying.tell_opened(settings, fleet.lake, kept.opened, now=NOW, source="test")
+    assert failure.startswith("the webhook was not told: 127.0.0.1 cannot be reached")
+    assert "secret" not in failure
+    assert fleet.lake.read(FINDINGS).num_rows == 8
+    posted: list[Any] = []
+    monkeypatch.setattr(alerts, "post", lambda _url, message, _settings: posted.append(message))
+    notifying.tell_opened(settings, fleet.lake, kept.opened, now=NOW, source="test")
+    assert posted[0]["text"].splitlines()[0] == "Hindcast: 8 new drifts in c1"
+    assert posted[0]["text"].splitlines()[-1] == "and 3 more"
+    assert posted[0]["severity"] == "high"
 
 
 def test_a_row_tells_before_and_after(fleet: Fleet) -> None:
