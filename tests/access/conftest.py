@@ -21,8 +21,7 @@ import pytest
 from warehouse import access_log, config
 from warehouse.access import OPERATOR, Principal
 from warehouse.query import Door, FlowFilter
-from warehouse.schema import COVERAGE, FINDINGS, FLOWS, TABLES, TIMESTAMP, Table
-from warehouse.schema.model import column, partition_columns
+from warehouse.schema import COVERAGE, DRIFT, FINDINGS, FLOWS, POSTURE, TABLES, Table
 from warehouse.tables import Lake
 
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
@@ -83,30 +82,30 @@ BINDINGS: list[tuple[str, str, str, str, str, float, float | None]] = [
 
 # The same by hand: subject -> (cluster, namespace, from, until) as regular expressions and days; None for a cluster seen whole.
 OWNED: dict[str, list[tuple[str, str | None, float, float]]] = {
-    "operator": [(".*", None, -99, 99)],
-    "ada": [(".*", None, -99, 99)],
-    "audrey": [(".*", None, -99, 99)],
-    "carl": [("c2", None, -99, 99)],
+    "operator": [(".*", None, -9999, 9999)],
+    "ada": [(".*", None, -9999, 9999)],
+    "audrey": [(".*", None, -9999, 9999)],
+    "carl": [("c2", None, -9999, 9999)],
     "tim": [("c.", None, 1, 2.5)],
-    "dora": [(".*", None, -99, 99)],
-    "otto": [(".*", "or.*", -99, 99)],
-    "group:payments": [("c1", "payments|payroll", -99, 99)],
+    "dora": [(".*", None, -9999, 9999)],
+    "otto": [(".*", "or.*", -9999, 9999)],
+    "group:payments": [("c1", "payments|payroll", -9999, 9999)],
     "group:interns": [],
-    "wanda": [(".*", "orders", 1.5, 4), ("c2", "payments", -99, 3)],
-    "sina": [("c1", "shop", 0, 2), ("c1", "shop", 3, 99), ("c1", "orders", 0, 4)],
-    "nora": [("c1", "shop", 3, 99)],
-    "olga": [("c1", "shop", 0, 99)],
+    "wanda": [(".*", "orders", 1.5, 4), ("c2", "payments", -9999, 3)],
+    "sina": [("c1", "shop", 0, 2), ("c1", "shop", 3, 9999), ("c1", "orders", 0, 4)],
+    "nora": [("c1", "shop", 3, 9999)],
+    "olga": [("c1", "shop", 0, 9999)],
     "group:red": [("c1", "shop", 0, 2), ("c1", "orders", 0, 2.25)],
-    "group:blue": [("c1", "shop", 3, 99), ("c1", "orders", 2.25, 99)],
+    "group:blue": [("c1", "shop", 3, 9999), ("c1", "orders", 2.25, 9999)],
     "anna": [("c2", "payments", 1, 5)],
     "group:annex": [("c2", "payments", 1, 5)],
     "rita": [("c1", "payroll", 1, 4)],
-    "group:shopkeepers": [("c2", "shop", 2, 99)],
-    "lost": [(".*", "nowhere", -99, 99)],
+    "group:shopkeepers": [("c2", "shop", 2, 9999)],
+    "lost": [(".*", "nowhere", -9999, 9999)],
 }
 DENIED: dict[str, list[tuple[str, str, float, float]]] = {
-    "dora": [(".*", "payroll", -99, 99)],
-    "group:interns": [(".*", "pay.*", 3, 99)],
+    "dora": [(".*", "payroll", -9999, 9999)],
+    "group:interns": [(".*", "pay.*", 3, 9999)],
 }
 PEOPLE = {
     "operator": OPERATOR,
@@ -217,6 +216,17 @@ class World:
     folder: Path
     oracle: Oracle = field(default_factory=Oracle)
 
+    def manifests(self, who: str, begin: float, end: float) -> set[str]:
+        """Which versions of namespaces a person may see, of those in force between two days: at some time of it, it was hers."""
+        found = set()
+        for number, (cluster, name, _, _, _, since, until) in enumerate(HISTORY):
+            times = [begin + step / 8 for step in range(int((end - begin) * 8) + 1)]
+            if any(
+                since <= at < (9999 if until is None else until) and self.oracle.owns(who, cluster, name, START + at * DAY) for at in times
+            ):
+                found.add(f"manifest~{number}")
+        return found
+
     def door(self, level: str = "workload") -> Door:
         return Door(self.lake, config.Ownership.model_validate(OWNERSHIP | {"peer_detail": level}))
 
@@ -280,14 +290,25 @@ def _flow(number: int, chance: random.Random) -> dict[str, Any]:
     return row
 
 
+def _named(table: Table, number: int, chance: random.Random) -> dict[str, Any]:
+    """A row in which every text is found in no other."""
+    time = START + chance.random() * 6 * DAY
+    row: dict[str, Any] = {name: f"{name}~{number}" for name in table.schema.names if table.schema.field(name).type == pa.string()}
+    row |= {"cluster": chance.choice(CLUSTERS), "time": time, "date": time.date()}
+    return row | ({"namespace": chance.choice([*NAMESPACES, None])} if "namespace" in row else {})
+
+
 def _store(lake: Lake, table: Table, rows: list[dict[str, Any]]) -> None:
     lake.commit(table, lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema)), transactions={}, metadata={})
 
 
 def _versions() -> Iterator[tuple[str, dict[str, Any]]]:
-    for cluster, name, uid, labels, notes, since, until in HISTORY:
-        manifest = {"kind": "Namespace", "metadata": {"name": name, "labels": labels, "annotations": notes}}
-        yield "namespaces", _version(cluster, "Namespace", None, name, uid, manifest, since, until)
+    for number, (cluster, name, uid, labels, notes, since, until) in enumerate(HISTORY):
+        manifest = {
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": labels, "annotations": notes | {"note": f"manifest~{number}"}},
+        }
+        yield "namespaces", _version(cluster, "Namespace", name, name, uid, manifest, since, until)
     for number, (cluster, namespace, role, kind, name, since, until) in enumerate(BINDINGS):
         manifest = {
             "kind": "RoleBinding",
@@ -313,32 +334,19 @@ def _version(
     }
 
 
-def _table_of_versions(name: str) -> Table:
-    """As configuration history has it, for a lake without."""
-    text = ("kind", "namespace", "name", "uid", "hash", "manifest", "source")
-    times = ("valid_from", "valid_to", "recorded")
-    columns = (partition_columns()[0], *(column(n, TIMESTAMP, "") for n in times), *(column(n, pa.string(), "") for n in text))
-    return Table(name=name, doc="", columns=columns, partition_by=("cluster",), time_column="valid_from")
-
-
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Six days of two clusters: 1,000 flows, findings, the ledger, and the configuration's history."""
     folder = tmp_path_factory.mktemp("world")
-    added = [name for name in ("namespaces", "role_bindings") if TABLES.setdefault(name, new := _table_of_versions(name)) is new]
     lake = Lake.open(config.Lake(url=str(folder / "lake")))
     chance = random.Random(6)
     made = [_flow(number, chance) for number in range(1000)]
     for number in range(0, len(made), 500):
         _store(lake, FLOWS, made[number : number + 500])
-    findings = []
-    for number in range(300):
-        time, cluster = START + chance.random() * 6 * DAY, chance.choice(CLUSTERS)
-        findings.append(
-            {name: f"{name}~{number}" for name in FINDINGS.schema.names if FINDINGS.schema.field(name).type == pa.string()}
-            | {"cluster": cluster, "time": time, "date": time.date(), "namespace": chance.choice([*NAMESPACES, None])}
-        )
+    findings = [_named(FINDINGS, number, chance) for number in range(300)]
     _store(lake, FINDINGS, findings)
+    _store(lake, DRIFT, [_named(DRIFT, number, chance) | {"state": "open"} for number in range(60)])
+    _store(lake, POSTURE, [_named(POSTURE, number, chance) for number in range(10)])
     _store(
         lake,
         COVERAGE,
@@ -349,10 +357,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     )
     for table, row in _versions():
         _store(lake, TABLES[table], [{"hash": "", "source": "snapshot"} | row])
-    settings = {"lake": {"url": str(folder / "lake")}, "ownership": OWNERSHIP}
+    settings = {"lake": {"url": str(folder / "lake")}, "ownership": OWNERSHIP, "clusters": [{"name": name} for name in CLUSTERS]}
     (folder / "hindcast.yaml").write_text(json.dumps(settings))
     stored: list[dict[str, Any]] = lake.read(FLOWS).to_pylist()
     yield World(lake, stored, lake.read(FINDINGS).to_pylist(), folder)
     access_log.flush()
-    for name in added:
-        del TABLES[name]
