@@ -8,12 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import identity, navigation, summary, theme, time_control, url_state
+from dashboards import asking, identity, navigation, summary, theme, time_control, url_state
 from dashboards.asking import Visit
-from dashboards.views import access, compare, coverage, docs, flows, map, overview, sql
+from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, sql
 from warehouse import config
-from warehouse.errors import AccessDeniedError, ConfigError, HindcastError, QueryLimitError
+from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
 from warehouse.query import Door
+from warehouse.schema import DRIFT, POLICY_VERSIONS, POSTURE
 from warehouse.tables import Lake
 
 Draw = Callable[[Visit], None]
@@ -45,13 +46,15 @@ def main() -> None:
     st.logo(theme.logo(), size="large")
     problem: HindcastError | None = None
     settings: config.Config | None = None
+    tables: frozenset[str] = frozenset()
     try:
         settings = load_config()
-    except ConfigError as error:
+        tables = asking.recorded(Door(open_lake(settings.lake), settings.ownership))
+    except HindcastError as error:
         problem = error
     # All pages before the question who looks, so that the address is known whatever the answer.
-    asked = navigation.build(_pages())
-    if settings is None:
+    asked = navigation.build(_pages(tables))
+    if settings is None or problem is not None:
         _failed(problem)
         return
     who = identity.current(settings)
@@ -60,7 +63,7 @@ def main() -> None:
     asked.run()
 
 
-def _pages() -> dict[str, list[tuple[str, str, str, Callable[[], None]]]]:
+def _pages(tables: frozenset[str]) -> dict[str, list[tuple[str, str, str, Callable[[], None]]]]:
     def page(address: str, title: str, icon: str, draw: Draw) -> tuple[str, str, str, Callable[[], None]]:
         return address, title, icon, lambda: _run(address, title, draw)
 
@@ -70,6 +73,10 @@ def _pages() -> dict[str, list[tuple[str, str, str, Callable[[], None]]]]:
             page("flows", "Flows", "bar_chart", flows.page),
             page("map", "Map", "hub", map.page),
             page("compare", "Compare", "compare_arrows", compare.page),
+        ],
+        "Policy": [
+            *([page("policies", "Policies", "policy", policies.page)] if POLICY_VERSIONS.name in tables else []),
+            *([page("posture", "Posture", "rule", posture.page)] if {DRIFT.name, POSTURE.name} & tables else []),
         ],
         "Evidence": [
             page("coverage", "Coverage", "sensors", coverage.page),

@@ -22,7 +22,7 @@ from warehouse.query import Answer, Door
 KEPT_ANSWERS = 24
 KEPT_SECONDS = 45.0
 """Below a minute, so that a grant that is taken away bites within one."""
-_ANSWERS = "answers"
+_ANSWERS, _RECORDED = "answers", "recorded tables"
 T = TypeVar("T")
 
 
@@ -53,6 +53,19 @@ class Visit:
         if isinstance(found[1], Answer):
             self.answers.append(found[1])
         return found[1]
+
+    def recorded(self) -> frozenset[str]:
+        """Names of the tables that hold anything."""
+        return recorded(self.door)
+
+
+def recorded(door: Door) -> frozenset[str]:
+    """Names of the tables that hold anything; looked up anew each minute. It says nothing of anyone's rows."""
+    kept: tuple[float, frozenset[str]] | None = st.session_state.get(_RECORDED)
+    if kept is None or time.monotonic() - kept[0] > KEPT_SECONDS:
+        kept = (time.monotonic(), door.recorded())
+        st.session_state[_RECORDED] = kept
+    return kept[1]
 
 
 def forget() -> None:

@@ -32,9 +32,11 @@ def draw(
             extra()
         if with_time:
             time_control.control(visit.time)
-        with st.popover("", icon=":material/ios_share:", help="Share and export", key="share"):
+        with st.popover("Share", icon=":material/ios_share:", help="A link to this view, and files of it", key="share"):
             _share(visit, share)
-        with st.popover("", icon=":material/account_circle:", help="Who looks, and why they may", key="account"):
+        with st.popover(
+            _short(identity.name(visit.who)), icon=":material/account_circle:", help="Who looks, and why they may", key="account"
+        ):
             _account(visit)
     if visit.time.problem and with_time:
         st.warning(f"{visit.time.problem}. The last hour is shown instead.", icon=":material/warning:")
@@ -67,6 +69,12 @@ def _account(visit: Visit) -> None:
     if visit.settings.dashboard.auth.mode == "oidc":
         st.button("Sign out", icon=":material/logout:", on_click=st.logout)
     st.caption(f"Hindcast {version('hindcast-flows')} · light or dark as the browser is set, or by its ⋮ menu")
+
+
+def _short(name: str) -> str:
+    """A name that fits the head."""
+    first = name.partition("@")[0]
+    return first if len(first) <= 18 else first[:17] + "…"
 
 
 def reasons(visit: Visit) -> list[str]:

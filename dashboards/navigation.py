@@ -18,7 +18,7 @@ def build(sections: Mapping[str, Sequence[tuple[str, str, str, Draw]]]) -> Any:
     for section, pages in sections.items():
         for address, title, icon, draw in pages:
             made[address] = st.Page(draw, title=title, icon=f":material/{icon}:", url_path=address, default=address == "overview")
-            listed.setdefault(section, []).append(made[address])
+            listed.setdefault(section, []).append(made[address])  # a section without pages is not listed
     st.session_state[_PAGES] = made
     return st.navigation(listed, position="top")
 

@@ -34,14 +34,28 @@ from warehouse import (
     scoping,
     sql_workers,
     time_travel,
+    versions,
 )
 from warehouse.access import Grant, Principal, Scope, scope_of
+from warehouse.config_coverage import KindCoverage, coverage_at
 from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.questions import EdgeScope
 from warehouse.rollup_views import Wanted
-from warehouse.schema import ACCESS_LOG, COVERAGE, DNS_NAMES, EDGES_1H, FLOWS, STRINGS, TABLES, TIMELINE_1M, TIMESTAMP, Table
+from warehouse.schema import (
+    ACCESS_LOG,
+    COVERAGE,
+    DNS_NAMES,
+    EDGES_1H,
+    FLOWS,
+    STRINGS,
+    TABLES,
+    TIMELINE_1M,
+    TIMESTAMP,
+    VERSION_TABLES,
+    Table,
+)
 from warehouse.sql_workers import WORKERS, Ran
 from warehouse.tables import Lake
 from warehouse.time_travel import AsOf
@@ -302,6 +316,50 @@ class Door:
             rows = rows.filter(pa.array(seen, pa.bool_()))
             note.rows = rows.num_rows
         return Answer(rows=rows, cut=False, window=window, coverage=(), files=0, seconds=time.monotonic() - began)
+
+    def configuration(
+        self,
+        principal: Principal,
+        window: Window,
+        *,
+        tables: Sequence[Table] = VERSION_TABLES,
+        clusters: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        namespaces: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> Answer:
+        """Versions of configuration objects that were in force in a window with both bounds, of what the principal owned meanwhile.
+
+        Objects of a whole cluster are for who sees it whole. Columns of a version table. Raises AccessDeniedError, LakeError.
+        """
+        began = time.monotonic()
+        if window.since is None or window.until is None:
+            raise QueryError("configuration is asked for in a window with both bounds")
+        with self._noted(principal, "configuration", window, clusters=clusters, namespaces=namespaces) as (scope, note):
+            rows = versions.between(
+                self._lake,
+                window.since,
+                window.until,
+                tables=tables,
+                clusters=clusters or None,
+                kinds=kinds or None,
+                namespaces=namespaces or None,
+                names=names or None,
+            )
+            rows = rows.filter(pa.array([versions.is_shown(row, scope) for row in _owners_of(rows)], pa.bool_()))
+            note.rows = rows.num_rows
+        return Answer(
+            rows=rows, cut=False, window=window, coverage=(), files=0, seconds=time.monotonic() - began, source="configuration history"
+        )
+
+    def configuration_coverage(self, principal: Principal, at: datetime) -> list[KindCoverage]:
+        """What of each visible cluster's configuration was known at a time, by kind. Raises AccessDeniedError, LakeError."""
+        with self._noted(principal, "configuration_coverage", Window(since=at, until=at)) as (scope, _):
+            return [kind for kind in coverage_at(self._lake, at) if scope.sees_cluster(kind.cluster)]
+
+    def recorded(self) -> frozenset[str]:
+        """Names of the tables that hold anything, which decides what there is to ask for. Raises LakeError."""
+        return frozenset(table.name for table in TABLES.values() if self._lake.contents(table))
 
     def access_log(self, principal: Principal, window: Window, *, limits: Limits = _USUAL) -> Answer:
         """Who asked what, newest first: all of it for who sees everything, else one's own and who looked at one's namespaces."""
@@ -569,6 +627,12 @@ class Door:
             rows = rows.filter(pc.field("recorded").is_null() | (pc.field("recorded") <= pa.scalar(window.as_of.instant, TIMESTAMP)))
         seen = {cluster: scope.sees_cluster(cluster) for cluster in rows.column("cluster").unique().to_pylist()}
         return rows.filter(pa.array([seen[cluster] for cluster in rows.column("cluster").to_pylist()], pa.bool_()))
+
+
+def _owners_of(rows: pa.Table) -> list[dict[str, Any]]:
+    """What of versions says who may see them."""
+    told: list[dict[str, Any]] = rows.select(["cluster", "kind", "namespace", "name", "valid_from", "valid_to"]).to_pylist()
+    return told
 
 
 def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:

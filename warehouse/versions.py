@@ -6,7 +6,7 @@ pipelines' work; who may see them is warehouse.access'.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from warehouse import engine
+from warehouse.access import Scope
 from warehouse.engine import Limits
 from warehouse.files import StoredFile
 from warehouse.schema import VERSION_TABLES, Table
@@ -87,6 +88,19 @@ def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
         )
         rows, _ = engine.run(connection, _fold(table, "SELECT * FROM stored"), (), _UNLIMITED)
     return rows.select(table.schema.names).cast(table.schema)
+
+
+def is_shown(row: Mapping[str, Any], scope: Scope) -> bool:
+    """Whether a scope shows a version: its namespace was owned at some time while it was in force; of none, the cluster seen whole."""
+    if scope.everything:
+        return True
+    cluster, namespace = row["cluster"], row["name"] if row["kind"] == "Namespace" else row["namespace"]
+    begin, end = row["valid_from"], row["valid_to"] or datetime.now(UTC)
+    moments = {begin, *(grant.since for grant in scope.grants if grant.since and begin < grant.since < end)}
+    moments |= {denial.until for denial in scope.denials if denial.until and begin < denial.until < end}
+    if namespace is None:
+        return any(scope.sees_whole(cluster, at) for at in moments)
+    return any(scope.owns(cluster, namespace, at) for at in moments)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
-from dashboards import head, identity
+from dashboards import export, head, identity, summary, theme
 from dashboards.asking import Visit
 from warehouse.access import Grant
+from warehouse.engine import Limits, Window
+
+LIMIT = 1_000
 
 _DETAIL = {
     "full": "Everything of the other side is shown.",
@@ -46,6 +51,47 @@ def page(visit: Visit) -> None:
         st.subheader("The other side", anchor=False)
         st.write(_DETAIL[visit.door.peer_detail])
         st.caption(f"`peer_detail: {visit.door.peer_detail}`, set by the platform. What has no namespace is nobody's, and shown.")
+    _looks(visit)
+
+
+def _looks(visit: Visit) -> None:
+    """Who looked at what is the principal's, as the access log tells."""
+    window = Window(since=visit.time.since, until=visit.time.until)
+    answer = visit.door.access_log(visit.who, window, limits=Limits(rows=LIMIT))
+    rows = answer.rows.to_pylist()
+    st.subheader("Who asked what" if visit.door.scope(visit.who).everything else "Who looked at yours", anchor=False)
+    span = theme.span(visit.time.since, visit.time.until)
+    st.caption(f"**{len(rows):,}** questions in {span}{summary.cut(answer, 'questions')} · from the access log")
+    if not rows:
+        return
+    shown = [
+        {
+            "Time": row["time"],
+            "Who": row["principal"],
+            "Outcome": [row["outcome"]],
+            "Question": row["question"],
+            "Where": row["purpose"],
+            "Rows": row["rows"],
+            "Could see": ", ".join(row["namespaces"] or ()),
+            "Conditions or SQL": row["text"] or row["detail"] or "",
+        }
+        for row in rows
+    ]
+    st.dataframe(
+        shown,
+        hide_index=True,
+        row_height=28,
+        height=min(420, 37 + 28 * len(shown)),
+        placeholder="–",  # noqa: RUF001 - stands for nothing
+        alt="Questions, newest first",
+        column_config={
+            "Time": st.column_config.DatetimeColumn("Time (UTC)", format="DD MMM HH:mm:ss", timezone="UTC", width=140),
+            "Outcome": st.column_config.MultiselectColumn(
+                options=["answered", "denied", "failed", "stopped"], color=["green", "#A63A12", "yellow", "yellow"], width=100
+            ),
+        },
+    )
+    export.button("CSV", "access", partial(export.encode, answer.rows, "CSV", is_cut=answer.cut), key="export access")
 
 
 def _row(grant: Grant) -> dict[str, object]:

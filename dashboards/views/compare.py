@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, charts, comparison, edges, export, head, navigation, summary, theme, time_control, url_state
+from dashboards import attention, changes, charts, comparison, edges, export, head, navigation, summary, theme, time_control, url_state
 from dashboards.asking import Visit, not_future
 from dashboards.comparison import KINDS, Difference
 from dashboards.edges import Edge
@@ -53,6 +53,18 @@ def page(visit: Visit) -> None:
     _overlay(visit, before, after)
     shown = [difference for difference in differences if not kinds or difference.kind in kinds]
     summary.line(visit, [f"**{min(len(shown), SHOWN):,}** of **{len(differences):,}** differences" + summary.cut(answers[1], "edges")])
+    listed = changes.between(visit, before.since, not_future(after.until))
+    grid = st.grid(4, gap="small", min_column_width=290)
+    with grid.cell(column_span=3 if listed is not None else "all"):
+        _differences(visit, shown, differences, unchanged, before, after)
+    if listed is not None:
+        with grid.cell():
+            changes.draw(listed, differences)
+
+
+def _differences(
+    visit: Visit, shown: Sequence[Difference], differences: Sequence[Difference], unchanged: int, before: FlowFilter, after: FlowFilter
+) -> None:
     if shown:
         _table(visit, shown[:SHOWN], before, after)
     elif differences:

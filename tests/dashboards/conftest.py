@@ -3,17 +3,25 @@
 import datetime as dt
 import itertools
 import json
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from collectors.decode import decode
 from collectors.simulator.fleet import build_fleet
+from collectors.simulator.history import backfill
+from collectors.simulator.story import Story
 from collectors.simulator.traffic import Traffic
 from warehouse import config
 from warehouse.schema import COVERAGE, FLOWS
@@ -94,3 +102,88 @@ def said() -> Callable[[AppTest], str]:
         return "\n".join(str(element.value) for kind in kinds for element in kind)
 
     return all_of
+
+
+CHROMIUM = "/usr/bin/chromium"
+
+
+@pytest.fixture(scope="session")
+def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a lake of three hours of one cluster, about ten thousand flows."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    now = dt.datetime.now(dt.UTC)
+    lake = Lake.open(config.Lake(url=str(folder / "lake")))
+    since = now.replace(minute=0, second=0, microsecond=0) - dt.timedelta(hours=3)
+    backfill(lake, build_fleet(1, clusters=("c1",)), Story.before(now), since=since, until=now, flows_per_second=1.0, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serve(demo_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Start the dashboard over the demo lake with a configuration, and give its address; all are stopped in the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(port: int | None = None, **sections: Any) -> str:
+        folder = tmp_path_factory.mktemp("served")
+        if port is None:
+            port = free_port()
+        settings = {"lake": {"url": str(demo_lake / "lake")}, "ownership": {"grants": GRANTS}, **sections}
+        (folder / "hindcast.yaml").write_text(json.dumps(settings))
+        listen = f"127.0.0.1:{port}"
+        command = [sys.executable, "-m", "hindcast", "dashboard", "--config", str(folder / "hindcast.yaml"), "--listen", listen]
+        with (folder / "log").open("wb") as log:
+            started.append(subprocess.Popen(command, stdout=log, stderr=log))
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                urllib.request.urlopen(f"http://{listen}/_stcore/health", timeout=1)
+                return f"http://{listen}"
+            except OSError:
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.2)
+
+    yield start
+    for server in started:
+        server.terminate()
+    for server in started:
+        server.wait(20)
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> Callable[[], int]:
+    """What gives ports."""
+    return free_port
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens pages, each as a browser of its own."""
+    contexts = []
+
+    def open_page(**how: Any) -> Page:
+        context = browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | how))
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()

@@ -1,0 +1,112 @@
+"""Changes of the configuration between two times, beside the differences of flows that they may explain."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from dashboards import manifests, navigation, url_state
+from dashboards.asking import Visit
+from dashboards.comparison import Difference
+from warehouse.engine import Window
+from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS
+
+SHOWN = 8
+_TABLES = (POLICY_VERSIONS, CLUSTER_SETTINGS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A version that began, or one that ended without another, and the one before it."""
+
+    at: datetime
+    after: Mapping[str, Any] | None
+    before: Mapping[str, Any] | None
+
+    @property
+    def version(self) -> Mapping[str, Any]:
+        """The version that tells what it is about."""
+        found = self.after or self.before
+        if found is None:
+            raise ValueError("a change has a version before or after it")
+        return found
+
+    @property
+    def what(self) -> str:
+        """In a word."""
+        return "created" if self.before is None else "deleted" if self.after is None else "changed"
+
+
+def between(visit: Visit, since: datetime, until: datetime) -> list[Change] | None:
+    """The changes, newest first; None where no configuration history is recorded. Raises LakeError."""
+    if not {table.name for table in _TABLES} & visit.recorded():
+        return None
+    window = Window(since=since, until=until)
+    answer = visit.ask("configuration", lambda: visit.door.configuration(visit.who, window, tables=_TABLES), window, "changes")
+    visit.answers.remove(answer)
+    objects: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in answer.rows.to_pylist():
+        objects.setdefault((row["cluster"], row["kind"], row["namespace"], row["name"]), []).append(row)
+    found: list[Change] = []
+    for listed in objects.values():
+        listed.sort(key=lambda row: row["valid_from"])
+        for place, row in enumerate(listed):
+            if since <= row["valid_from"] < until and not (place == 0 and row["valid_from_source"] == "snapshot"):
+                found.append(Change(at=row["valid_from"], after=row, before=listed[place - 1] if place else None))
+            if row["ended_how"] == "deleted" and row["valid_to"] < until:
+                found.append(Change(at=row["valid_to"], after=None, before=row))
+    return sorted(found, key=lambda change: change.at, reverse=True)
+
+
+def explained(change: Change, differences: Sequence[Difference]) -> list[Difference]:
+    """Differences that came after a change in a namespace that is one of their ends'."""
+    namespace = change.version["namespace"]
+    found = []
+    for difference in differences:
+        edge = difference.edge
+        touched = namespace is None or namespace in (edge.source.namespace, edge.destination.namespace)
+        shown = difference.b.first_denied or difference.b.first if difference.b else None
+        if touched and change.version["cluster"] in edge.clusters and (shown is None or shown >= change.at):
+            found.append(difference)
+    return found
+
+
+def draw(listed: Sequence[Change], differences: Sequence[Difference]) -> None:
+    """The card."""
+    with st.container(border=True, key="changes"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader("Configuration changes", anchor=False, width="content")
+            st.space("stretch")
+            st.badge(str(len(listed)), color="gray")
+        if not listed:
+            st.caption("None is recorded between the start of A and the end of B.")
+        flips = [difference for difference in differences if difference.kind in ("flip", "new", "vanished")]
+        for change in listed[:SHOWN]:
+            version = change.version
+            st.caption(f"{change.at:%-d %b %H:%M:%S} UTC · {html.escape(version['cluster'])}")
+            st.markdown(f"**{manifests.object_name(version)}**")
+            st.caption(
+                f"{version['kind']} {change.what} · by {manifests.who(version) if change.after else version['ended_by'] or 'unknown'}"
+            )
+            found = explained(change, flips)
+            with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+                if found:
+                    st.badge(
+                        f"may explain {len(found)}",
+                        icon=":material/link:",
+                        color="red",
+                        help=", ".join(str(each.edge) for each in found[:5]),
+                    )
+                else:
+                    st.badge("no difference after it", color="gray")
+                navigation.link("policies", "Open", query=url_state.link(find=version["name"], show="changed"), icon="north_east")
+            if change.before and change.after:
+                with st.expander("What changed"):
+                    manifests.draw_difference(manifests.as_yaml(change.before), manifests.as_yaml(change.after))
+        if len(listed) > SHOWN:
+            navigation.link("policies", f"{len(listed) - SHOWN} more", query=url_state.link(show="changed"))

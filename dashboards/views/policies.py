@@ -1,0 +1,215 @@
+"""Policies as of any time: what was in force, each object's versions with what changed and by whom, and the flows it decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import streamlit as st
+
+from dashboards import head, manifests, navigation, summary, url_state
+from dashboards.asking import Visit, not_future
+from warehouse.engine import Window
+from warehouse.errors import AccessDeniedError
+from warehouse.query import Answer
+from warehouse.schema import POLICY_VERSIONS
+
+Version = Mapping[str, Any]
+Key = tuple[str, str, str | None, str]
+INSTANT = timedelta(microseconds=1)
+
+
+def page(visit: Visit) -> None:
+    """Draw the page. Raises HindcastError."""
+    head.draw(visit, "Policies")
+    at = not_future(visit.time.until)
+    window = Window(since=visit.time.since, until=max(at, visit.time.since + INSTANT))
+    try:
+        answer = visit.ask(
+            "configuration", lambda: visit.door.configuration(visit.who, window, tables=[POLICY_VERSIONS]), window, "policies"
+        )
+    except AccessDeniedError:
+        summary.denied(visit)
+        return
+    versions: list[Version] = answer.rows.to_pylist()
+    objects = _by_object(versions)
+    in_force = {key: listed[-1] for key, listed in objects.items() if listed[-1]["valid_to"] is None or listed[-1]["valid_to"] > at}
+    changed = {key for key, listed in objects.items() if _changes(listed, visit.time.since, at)}
+    shown = _controls(objects, in_force, changed)
+    _line(visit, answer, in_force, changed, at)
+    _not_known(visit, at)
+    if not shown:
+        summary.empty(
+            "No policy",
+            f"No policy that you may see was in force at {at:%-d %b %H:%M:%S} UTC, or changed in the window.",
+            "policy",
+        )
+        return
+    _result(visit, shown, objects, in_force, at)
+
+
+def _by_object(versions: Sequence[Version]) -> dict[Key, list[Version]]:
+    found: dict[Key, list[Version]] = {}
+    for version in versions:
+        found.setdefault((version["cluster"], version["kind"], version["namespace"], version["name"]), []).append(version)
+    return {key: sorted(listed, key=lambda version: version["valid_from"]) for key, listed in found.items()}
+
+
+def _changes(listed: Sequence[Version], since: datetime, until: datetime) -> int:
+    """How often an object changed in the window: versions that began, and the end of one that none followed."""
+    begun = sum(since <= version["valid_from"] < until for version in listed)
+    last = listed[-1]
+    is_deleted = last["ended_how"] == "deleted" and since <= last["valid_to"] < until
+    return int(begun) + bool(is_deleted)
+
+
+def _controls(objects: Mapping[Key, Any], in_force: Mapping[Key, Any], changed: set[Key]) -> list[Key]:
+    sorts = {
+        "force": f"In force **{len(in_force)}**",
+        "changed": f"Changed in the window **{len(changed)}**",
+        "gone": f"Gone **{len(objects) - len(in_force)}**",
+    }
+    chosen = url_state.get("show") if url_state.get("show") in sorts else "force"
+    with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+        st.session_state["show policies"] = chosen
+        st.pills(
+            "Show",
+            list(sorts),
+            key="show policies",
+            format_func=sorts.__getitem__,
+            required=True,
+            label_visibility="collapsed",
+            on_change=lambda: url_state.put("show", st.session_state["show policies"]),
+        )
+        st.session_state["find policy"] = url_state.get("find")
+        st.text_input(
+            "Find", key="find policy", placeholder="Find by name or namespace", label_visibility="collapsed", width=260,
+            on_change=lambda: url_state.put("find", st.session_state["find policy"]),
+        )  # fmt: skip
+    wanted = {"force": set(in_force), "changed": changed, "gone": set(objects) - set(in_force)}[chosen]
+    text = url_state.get("find").lower()
+    return sorted((key for key in wanted if text in f"{key[2] or ''}/{key[3]}".lower()), key=lambda key: (key[2] or "", key[3], key[0]))
+
+
+def _line(visit: Visit, answer: Answer, in_force: Mapping[Key, Any], changed: set[Key], at: datetime) -> None:
+    st.caption(
+        f"**{len(in_force)}** in force at {at:%-d %b %H:%M:%S} UTC · **{len(changed)}** changed since {visit.time.since:%-d %b %H:%M} · "
+        f"from configuration history, {answer.rows.num_rows} versions · {answer.seconds:.2f} s"
+    )
+
+
+def _not_known(visit: Visit, at: datetime) -> None:
+    """Say of which clusters and kinds the configuration of that time is not known."""
+    coverage = visit.ask("configuration coverage", lambda: visit.door.configuration_coverage(visit.who, at), at)
+    unknown: dict[str, list[str]] = {}
+    for kind in coverage:
+        if not kind.is_known and "Polic" in kind.kind:
+            unknown.setdefault(f"{kind.cluster} ({kind.state})", []).append(kind.kind)
+    if unknown:
+        told = "; ".join(f"{where}: {', '.join(sorted(kinds))}" for where, kinds in sorted(unknown.items()))
+        st.warning(f"Not known for this time, so it may be missing below: {told}", icon=":material/help:")
+
+
+def _result(
+    visit: Visit, shown: Sequence[Key], objects: Mapping[Key, Sequence[Version]], in_force: Mapping[Key, Version], at: datetime
+) -> None:
+    grid = st.grid(3, gap="small", min_column_width=390)
+    name = f"policies table {st.session_state.get('policies round', 0)} {url_state.get('show')}"
+    picked = _picked(name, shown)
+    rows = [
+        {
+            "Namespace": key[2] or "the whole cluster",
+            "Name": key[3],
+            "Kind": key[1],
+            "Cluster": key[0],
+            "Changes": _changes(objects[key], visit.time.since, at),
+            "Version since": objects[key][-1]["valid_from"],
+            "By": objects[key][-1]["changed_by"] or "",
+            "State": ["✓ in force" if key in in_force else "− gone"],  # noqa: RUF001 - a sign
+        }
+        for key in shown
+    ]
+    with grid.cell(column_span=1 if picked else "all"):
+        st.dataframe(
+            rows,
+            key=name,
+            hide_index=True,
+            row_height=28,
+            height=min(560, 37 + 28 * len(rows)),
+            on_select="rerun",
+            selection_mode="single-cell",
+            alt="Policies",
+            column_config={
+                "Version since": st.column_config.DatetimeColumn(
+                    "Version since (UTC)", format="DD MMM YYYY HH:mm:ss", timezone="UTC", width=170
+                ),
+                "State": st.column_config.MultiselectColumn(options=["✓ in force", "− gone"], color=["green", "gray"], width=100),  # noqa: RUF001
+                "Changes": st.column_config.NumberColumn(width=80, help="In the window"),
+            },
+        )
+    if picked:
+        with grid.cell(column_span=2):
+            _panel(visit, objects[picked], picked in in_force)
+
+
+def _picked(name: str, shown: Sequence[Key]) -> Key | None:
+    cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
+    if cells and int(cells[0][0]) < len(shown):
+        key = shown[int(cells[0][0])]
+        url_state.put("object", "|".join(part or "" for part in key))
+        return key
+    asked = url_state.get("object")
+    return next((key for key in shown if "|".join(part or "" for part in key) == asked), None) if asked else None
+
+
+def _close() -> None:
+    url_state.put("object", None)
+    st.session_state["policies round"] = st.session_state.get("policies round", 0) + 1
+
+
+def _panel(visit: Visit, listed: Sequence[Version], is_in_force: bool) -> None:
+    last = listed[-1]
+    with st.container(border=True, key="panel"):
+        with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+            st.badge(last["kind"], color="blue")
+            st.markdown(f"**{manifests.object_name(last)}** on {last['cluster']}", width="content")
+            st.space("stretch")
+            st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=_close)
+        state = (
+            "in force since"
+            if is_in_force
+            else f"{last['ended_how'] or 'ended'} at {last['valid_to']:%-d %b %H:%M:%S} UTC; last version since"
+        )
+        st.markdown(f"{state} **{last['valid_from']:%-d %b %Y %H:%M:%S} UTC** · by {manifests.who(last)}")
+        with st.container(horizontal=True, wrap=True):
+            policy = [f"policy={manifests.object_name(last)}"]
+            navigation.link("flows", "Flows it decided", query=url_state.link(f=policy), icon="bar_chart")
+            navigation.link("flows", "What it denied", query=url_state.link(f=policy, verdict="DROPPED"), icon="block")
+            text = manifests.as_yaml(last)
+            name = f"{last['cluster']}-{last['name']}.yaml"
+            st.download_button(
+                "YAML", text, file_name=name, mime="application/yaml", icon=":material/download:", on_click="ignore", key="yaml"
+            )
+        shown, history = st.tabs(["YAML", f"History ({len(listed)})"])
+        with shown:
+            st.code(text, language="yaml", height=420)
+            if last["status"]:
+                st.caption("What the cluster says of it")
+                st.code(last["status"], language="json", wrap_lines=True)
+        with history:
+            _history(listed)
+
+
+def _history(listed: Sequence[Version]) -> None:
+    st.caption("Versions that were in force in the window, the newest first; an earlier window shows earlier ones.")
+    for place in range(len(listed) - 1, -1, -1):
+        version = listed[place]
+        until = f" to {version['valid_to']:%-d %b %H:%M:%S}" if version["valid_to"] else ", still in force"
+        st.markdown(f"**{version['valid_from']:%-d %b %Y %H:%M:%S}{until} UTC** · by {manifests.who(version)}")
+        told = {"managed_fields": "the object's managed fields", "audit": "the audit log"}.get(
+            version["valid_from_source"], version["valid_from_source"]
+        )
+        st.caption(f"time known from {told}; learned {version['recorded']:%-d %b %H:%M:%S} UTC by {version['source']}")
+        if place:
+            manifests.draw_difference(manifests.as_yaml(listed[place - 1]), manifests.as_yaml(version))

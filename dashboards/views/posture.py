@@ -1,0 +1,233 @@
+"""Where clusters do not stand as their blueprints want: controls by cluster, open drift, and both at any past time."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from dashboards import head, manifests, navigation, summary, theme, time_control, url_state
+from dashboards.asking import Visit, not_future
+from warehouse.errors import AccessDeniedError
+
+STATES = {"pass": "✓ Pass", "fail": "▲ Fail", "unknown": "? Unknown", "not_evaluated": "◇ Not evaluated"}
+_COLOURS = ["green", "#A63A12", "yellow", "gray"]
+_SEVERITIES = ("critical", "high", "medium", "low")
+DAYS = 14
+
+
+def page(visit: Visit) -> None:
+    """Draw the page. Raises HindcastError."""
+    head.draw(visit, "Posture")
+    at = not_future(visit.time.until)
+    try:
+        drift = visit.ask("drift", lambda: visit.door.drift(visit.who, at=at), at)
+        controls = visit.ask("controls", lambda: visit.door.controls(visit.who, at=at), at)
+    except AccessDeniedError:
+        summary.denied(visit)
+        return
+    open_drift: list[Mapping[str, Any]] = drift.rows.to_pylist()
+    results: list[Mapping[str, Any]] = controls.rows.to_pylist()
+    evaluated = max((row["time"] for row in [*open_drift, *results]), default=None)
+    when = f", last evaluated {evaluated:%-d %b %H:%M:%S} UTC" if evaluated else ""
+    st.caption(
+        f"As of **{at:%-d %b %Y %H:%M:%S} UTC**{when} · **{len(open_drift)}** open drift · **{len(results)}** results of controls · "
+        f"{max(drift.seconds, controls.seconds):.2f} s"
+    )
+    _drift(visit, open_drift)
+    _controls(results)
+    _by_day(visit, at, sorted({row["cluster"] for row in [*open_drift, *results]}))
+
+
+def _drift(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> None:
+    st.subheader("Drift", anchor=False)
+    if not rows:
+        st.caption("None: every cluster that you may see stands as its blueprints want, as far as it was looked at.")
+        return
+    order = sorted(rows, key=lambda row: (_SEVERITIES.index(row["severity"]) if row["severity"] in _SEVERITIES else 9, row["since"]))
+    grid = st.grid(3, gap="small", min_column_width=390)
+    name = f"drift table {st.session_state.get('drift round', 0)}"
+    cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
+    picked = order[int(cells[0][0])] if cells and int(cells[0][0]) < len(order) else None
+    with grid.cell(column_span=2 if picked else "all"):
+        st.dataframe(
+            [
+                {
+                    "Severity": [row["severity"]],
+                    "Cluster": row["cluster"],
+                    "Drift": row["drift"].replace("_", " "),
+                    "Object": _object(row),
+                    "Blueprint": row["blueprint"] or "",
+                    "Since": row["since"],
+                    "By": row["changed_by"] or "",
+                    "Summary": row["summary"],
+                }
+                for row in order
+            ],
+            key=name,
+            hide_index=True,
+            row_height=28,
+            height=min(420, 37 + 28 * len(order)),
+            on_select="rerun",
+            selection_mode="single-cell",
+            alt="Open drift, the most severe first",
+            column_config={
+                "Severity": st.column_config.MultiselectColumn(
+                    options=list(_SEVERITIES), color=["#A63A12", "red", "yellow", "gray"], width=90
+                ),
+                "Since": st.column_config.DatetimeColumn("Since (UTC)", format="DD MMM YYYY HH:mm", timezone="UTC", width=140),
+                "Summary": st.column_config.TextColumn(width=360),
+            },
+        )
+    if picked:
+        with grid.cell():
+            _evidence(visit, picked)
+
+
+def _object(row: Mapping[str, Any]) -> str:
+    name = f"{row['namespace']}/{row['name']}" if row["namespace"] else row["name"] or "the whole cluster"
+    return f"{row['kind']} {name}" if row["kind"] else name
+
+
+def _evidence(visit: Visit, row: Mapping[str, Any]) -> None:
+    """Since when, by whom, what differs, and where to look further."""
+    with st.container(border=True, key="panel"):
+        with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+            st.badge(
+                row["severity"], icon=":material/change_history:", color="red" if row["severity"] in ("critical", "high") else "yellow"
+            )
+            st.markdown(f"**{_object(row)}** on **{row['cluster']}**", width="content")
+            st.space("stretch")
+            st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=_close)
+        st.write(row["summary"])
+        facts = {
+            "Since": f"{row['since']:%-d %b %Y %H:%M:%S} UTC ({theme.duration(not_future(visit.time.until) - row['since'])})",
+            "Changed by": row["changed_by"] or "unknown",
+            "Blueprint": f"{row['blueprint']} {row['blueprint_version'] or ''}".strip() if row["blueprint"] else "",
+            "Control": row["control"] or "",
+            "Where": ", ".join(row["paths"] or ()),
+        }
+        st.table({name: value for name, value in facts.items() if value}, border="horizontal", hide_header=True, alt="Facts of the drift")
+        if row["before"] or row["after"]:
+            st.markdown("**Wanted → there is**")
+            manifests.draw_difference(_pretty(row["before"]), _pretty(row["after"]))
+        with st.container(horizontal=True, wrap=True):
+            if row["namespace"]:
+                span = {
+                    "from_": time_control.written(row["since"]),
+                    "until": time_control.written(not_future(visit.time.until)),
+                    "last": None,
+                }
+                query = url_state.link(f=[f"ns={row['namespace']}", f"cluster={row['cluster']}"], **span)
+                navigation.link("flows", "Flows of the namespace since then", query=query, icon="bar_chart")
+            if row["kind"] and "Polic" in row["kind"]:
+                navigation.link("policies", "The policy", query=url_state.link(find=row["name"]), icon="policy")
+
+
+def _pretty(text: str | None) -> str:
+    try:
+        return json.dumps(json.loads(text), indent=1, sort_keys=True, ensure_ascii=False) if text else ""
+    except ValueError:
+        return text or ""
+
+
+def _close() -> None:
+    st.session_state["drift round"] = st.session_state.get("drift round", 0) + 1
+
+
+def _controls(results: Sequence[Mapping[str, Any]]) -> None:
+    if not results:
+        return
+    st.subheader("Controls", anchor=False)
+    clusters = sorted({row["cluster"] for row in results})
+    by_control: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in results:
+        by_control.setdefault(row["control"], {})[row["cluster"]] = row
+    counts = {state: sum(row["status"] == state for row in results) for state in STATES}
+    with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+        st.session_state["only differences"] = url_state.get("only") == "1"
+        st.toggle(
+            "Only what does not pass",
+            key="only differences",
+            on_change=lambda: url_state.put("only", "1" if st.session_state["only differences"] else None),
+        )
+        st.markdown(" · ".join(f"{STATES[state]} **{number}**" for state, number in counts.items() if number))
+    names = [
+        name
+        for name, found in sorted(by_control.items())
+        if url_state.get("only") != "1" or any(row["status"] != "pass" for row in found.values())
+    ]
+    chips = st.column_config.MultiselectColumn(options=list(STATES.values()), color=_COLOURS, width=140)
+    matrix = [
+        {
+            "Control": name,
+            **{
+                cluster: [STATES.get(by_control[name][cluster]["status"], "? Unknown")] if cluster in by_control[name] else []
+                for cluster in clusters
+            },
+        }
+        for name in names
+    ]
+    name = "controls matrix"
+    st.dataframe(
+        matrix,
+        key=name,
+        hide_index=True,
+        row_height=30,
+        height=min(520, 37 + 30 * max(1, len(matrix))),
+        on_select="rerun",
+        selection_mode="single-cell",
+        alt="Controls by cluster",
+        column_config=dict.fromkeys(clusters, chips),
+    )
+    cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
+    if cells and int(cells[0][0]) < len(names) and str(cells[0][1]) in clusters:
+        if result := by_control[names[int(cells[0][0])]].get(str(cells[0][1])):
+            _result(result)
+    else:
+        st.caption("Choose a cell for its evidence.")
+
+
+def _result(row: Mapping[str, Any]) -> None:
+    with st.container(border=True):
+        state = STATES.get(row["status"], row["status"])
+        st.markdown(f"**{row['control']}** on **{row['cluster']}** · {state} · {row['failed'] or 0} of {row['checked'] or 0} fail")
+        if row["detail"]:
+            st.write(row["detail"])
+        if row["failing"]:
+            st.caption("Failing: " + ", ".join(row["failing"][:20]) + (" and more" if (row["failed"] or 0) > 20 else ""))
+        observed = f"{row['observed']:%-d %b %H:%M:%S} UTC" if row["observed"] else "never"
+        st.caption(f"Evaluated {row['time']:%-d %b %H:%M:%S} UTC; the cluster was last seen whole {observed}")
+
+
+def _by_day(visit: Visit, at: datetime, clusters: Sequence[str]) -> None:
+    """Open drift at the end of each of the last days, a strip with numbers."""
+    if not clusters:
+        return
+    st.subheader("Drift by day", anchor=False)
+    days = [min(at, (at - timedelta(days=back)).replace(hour=23, minute=59, second=59, microsecond=0)) for back in range(DAYS - 1, -1, -1)]
+    counts: dict[tuple[str, datetime], int] = {}
+    for day in days:
+        answer = visit.ask("drift", partial(visit.door.drift, visit.who, at=day), day)
+        for cluster in answer.rows["cluster"].to_pylist():
+            counts[cluster, day] = counts.get((cluster, day), 0) + 1
+    shades = theme.palette()
+    cells = []
+    for cluster in clusters:
+        row = "".join(
+            f'<td style="background:{shades.denied if counts.get((cluster, day)) else shades.surface};'
+            f'color:{shades.denied_text if counts.get((cluster, day)) else shades.text}">{counts.get((cluster, day), 0)}</td>'
+            for day in days
+        )
+        cells.append(f'<tr><th scope="row">{html.escape(cluster)}</th>{row}</tr>')
+    heads = "".join(f'<th scope="col">{day:%-d %b}</th>' for day in days)
+    st.html(
+        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="Drift by day"><table class="hc-heat">'
+        f"{''.join(cells)}<tr><th></th>{heads}</tr></table></div>"
+    )
+    st.caption("Drift that was open at the end of each day, UTC.")
