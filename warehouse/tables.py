@@ -154,7 +154,7 @@ class Lake:
             try:
                 handle = self._newest(table)
                 stored = set(self._stored(table)["path"].to_pylist())
-                there = {file.path for file in self.contents(table) if whole is not None and file.partition == whole}
+                there = set() if whole is None else {file.path for file in self.contents(table) if file.partition == whole}
                 if not {file.path for file in old} <= stored or not there <= {file.path for file in old}:
                     raise CommitConflictError(f"table {table.name} at {self.address(table)}: {guard} was replaced by another process")
                 # From here to the commit deltalake itself refuses whoever else commits as the same guard.

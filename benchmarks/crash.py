@@ -1,0 +1,190 @@
+"""The crash test of the lake's care: killed at random moments while a writer appends 10 files a second and a reader checks sums.
+
+Run: .venv/bin/python -m benchmarks.crash [MOMENTS] [VICTIM ...]. Exit code 1 if a flow is lost or doubled, a reader fails or
+sees half a commit, or the lake is not as it should be after one undisturbed run. VICTIMS has what can be killed.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipelines.compaction import plan, plan_days
+from warehouse import config
+from warehouse.errors import HindcastError
+from warehouse.schema import FLOWS, TIMELINE_1M
+from warehouse.tables import Lake
+
+EACH = 20
+SOURCES = ("shop", "bank", None)
+START = datetime(2026, 3, 2, tzinfo=UTC)
+DAYS, HOURS = 3, 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Victim:
+    """What is killed: statements that do it once, and what has to be true of the lake when it was let go on."""
+
+    statements: str
+    is_done: Callable[[Lake], bool]
+
+
+def _nothing_due(lake: Lake) -> bool:
+    return not plan(lake, now=datetime.now(UTC)) and not plan_days(lake, now=datetime.now(UTC))
+
+
+VICTIMS: Mapping[str, Victim] = {
+    "compact": Victim(
+        statements="""
+            from pipelines.compaction import compact_closed_hours
+            compact_closed_hours(lake, now=datetime.now(UTC))
+        """,
+        is_done=_nothing_due,
+    ),
+    "rollup": Victim(
+        statements="""
+            from pipelines.rollup import roll_up_closed_hours
+            roll_up_closed_hours(lake, config.Rollups(), now=datetime.now(UTC))
+        """,
+        is_done=lambda lake: _summed_up(lake) == lake.rows(FLOWS),
+    ),
+}
+PROGRAM = """
+    import sys
+    from datetime import UTC, datetime
+    from warehouse import config
+    from warehouse.tables import Lake
+    import pipelines.compaction, pipelines.rollup
+
+    lake = Lake.open(config.Lake(url=sys.argv[1]))
+    print("ready", flush=True)
+"""
+
+
+def main() -> None:
+    """Run and print."""
+    moments = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    failed = False
+    for name in sys.argv[2:] or VICTIMS:
+        with tempfile.TemporaryDirectory() as folder:
+            problems, told = Crash(Path(folder), VICTIMS[name]).run(moments)
+        failed |= bool(problems)
+        print(f"{name}: {told}; {len(problems)} problems", flush=True)
+        for problem in problems[:10]:
+            print(f"  {problem}")
+    sys.exit(failed)
+
+
+class Crash:
+    """One lake, a writer, a reader, and what dies again and again."""
+
+    def __init__(self, folder: Path, victim: Victim) -> None:
+        self._url, self._victim = str(folder / "lake"), victim
+        self._lake = Lake.open(config.Lake(url=self._url))
+        self._stop = threading.Event()
+        self._appended = self._reads = 0
+        self._problems: list[str] = []
+
+    def run(self, moments: int) -> tuple[list[str], str]:
+        """Kill it so many times; gives what went wrong, and a line about the run."""
+        threads = [threading.Thread(target=work) for work in (self._write, self._read)]
+        for thread in threads:
+            thread.start()
+        chance, died = random.Random(time.time_ns()), 0
+        began = time.monotonic()
+        try:
+            usual = self._once(None)
+            for _ in range(moments):
+                died += self._once(chance.uniform(0, max(1.0, usual))) is not None
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+        seconds = time.monotonic() - began
+        self._once(None)
+        self._check("after all")
+        if not self._victim.is_done(self._lake):
+            self._problems.append("not done after an undisturbed run")
+        files = self._appended / seconds
+        return self._problems, f"killed at {moments} moments, {died} of them at work; {files:.1f} files/s appended, {self._reads} reads"
+
+    def _once(self, kill_after: float | None) -> float | None:
+        """Run it; gives the seconds it took or had taken when it was killed, None if it ended before that."""
+        program = textwrap.dedent(PROGRAM) + textwrap.dedent(self._victim.statements) + '\nprint("done", flush=True)\n'
+        with subprocess.Popen([sys.executable, "-c", program, self._url], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            began = time.monotonic()
+            if kill_after is None:
+                if process.stdout.readline().strip() != "done":
+                    self._problems.append("it failed without being killed")
+                return time.monotonic() - began
+            time.sleep(kill_after)
+            process.kill()
+            return None if "done" in process.stdout.read() else kill_after
+
+    def _write(self) -> None:
+        """A file every 100 ms, of one closed hour or another, in turn of hours that are compacted and rolled up already."""
+        chance = random.Random(1)
+        while not self._stop.is_set():
+            due = time.monotonic() + 0.1
+            at = START + timedelta(days=chance.randrange(DAYS), hours=chance.randrange(HOURS), seconds=chance.randrange(3_000))
+            try:
+                self._lake.commit(FLOWS, self._lake.write_files(FLOWS, _rows(self._appended, at)), transactions={}, metadata={})
+                self._appended += 1
+            except HindcastError as error:
+                self._problems.append(f"an append failed: {error}")
+            self._stop.wait(max(0.0, due - time.monotonic()))
+
+    def _read(self) -> None:
+        lake = Lake.open(config.Lake(url=self._url))
+        before = 0
+        while not self._stop.is_set():
+            before = self._check("while it ran", lake, before)
+
+    def _check(self, when: str, lake: Lake | None = None, before: int = 0) -> int:
+        """Every append is there whole, once, and none goes away; gives how many there are."""
+        known = self._appended
+        try:
+            uuids = (lake or self._lake).read(FLOWS, ["uuid"])["uuid"].to_pylist()
+        except HindcastError as error:
+            self._problems.append(f"a read failed {when}: {error}")
+            return before
+        self._reads += 1
+        distinct, whole = len(set(uuids)), len(uuids) // EACH
+        if distinct != len(uuids) or len(uuids) % EACH or whole < max(before, known):
+            self._problems.append(f"{when}: {len(uuids)} flows, {distinct} distinct, of {known} files of {EACH}; {before} files before")
+        return whole
+
+
+def _rows(number: int, at: datetime) -> pa.Table:
+    """A file's flows."""
+    rows = [
+        {
+            "cluster": "c1", "date": at.date(), "time": at + timedelta(seconds=place), "uuid": f"{number}-{place}", "flow_count": 1,
+            "verdict": "FORWARDED", "source_namespace": SOURCES[place % 3], "destination_namespace": SOURCES[place % 2],
+            "source_labels": [f"k8s:app={place % 4}"], "node_name": "c1/n1", "recorded_lag_ms": 1,
+        }
+        for place in range(EACH)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=FLOWS.schema)
+
+
+def _summed_up(lake: Lake) -> int:
+    """Flows in the rollup of minutes."""
+    return int(sum(lake.read(TIMELINE_1M, ["flows"])["flows"].to_pylist()))
+
+
+if __name__ == "__main__":
+    main()
