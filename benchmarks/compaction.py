@@ -55,12 +55,14 @@ def main() -> None:
             flows, size = sum(task.rows for task in tasks), sum(one.bytes_after for one in done)
             total[unit] = [sum(pair) for pair in zip(total[unit], (flows, size, spent), strict=True)]
             print(f"{cluster} {unit}: {size / flows:.1f} bytes a flow, {spent / flows * 1e6:.1f} us CPU a flow", flush=True)
-    for unit, (flows, size, spent) in total.items():
-        smaller = f"{size / flows / GOAL_BYTES[unit]:.2f} of the goal, {fresh[0] / rows * flows / size:.1f} x smaller than fresh"
-        print(f"{unit}: {size / flows:.1f} bytes a flow: {smaller}")
-        print(f"{unit}: {flows / spent:,.0f} flows/s a core: {flows / spent / GOAL_SPEED[unit]:.2f} of the goal")
+    for unit, (moved, bytes_after, seconds) in total.items():
+        each, speed = bytes_after / moved, moved / seconds
+        print(
+            f"{unit}: {each:.1f} bytes a flow: {each / GOAL_BYTES[unit]:.2f} of the goal, {fresh[0] / rows / each:.1f} x smaller than fresh"
+        )
+        print(f"{unit}: {speed:,.0f} flows/s a core: {speed / GOAL_SPEED[unit]:.2f} of the goal")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    both = sum(spent / flows for flows, _, spent in total.values()) * 1e6
+    both = sum(seconds / moved for moved, _, seconds in total.values()) * 1e6
     print(f"both: {both:.1f} us CPU a flow; greatest memory {peak / 1e6:,.0f} MB, {peak / GOAL_MEMORY:.2f} of the limit")
 
 

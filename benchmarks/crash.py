@@ -104,7 +104,7 @@ class Crash:
         chance, died = random.Random(time.time_ns()), 0
         began = time.monotonic()
         try:
-            usual = self._once(None)
+            usual = self._once(None) or 0.0
             for _ in range(moments):
                 died += self._once(chance.uniform(0, max(1.0, usual))) is not None
         finally:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from warehouse import config
 from warehouse.schema import FLOWS
@@ -26,9 +27,10 @@ from warehouse.tables import Lake
 
 RUNS, THREADS = 3, 2
 COLUMNS = (
-    "time", "uuid", "verdict", "drop_reason_desc", "is_reply", "traffic_direction", "source_namespace", "source_workload_name", "source_pod_name",
-    "source_ip", "source_port", "destination_namespace", "destination_workload_name", "destination_pod_name", "destination_ip",
-    "destination_port", "l4_protocol", "flow_count", "cluster", "summary",
+    "time", "uuid", "verdict", "drop_reason_desc", "is_reply", "traffic_direction",
+    "source_namespace", "source_workload_name", "source_pod_name", "source_ip", "source_port",
+    "destination_namespace", "destination_workload_name", "destination_pod_name", "destination_ip", "destination_port",
+    "l4_protocol", "flow_count", "cluster", "summary",
 )  # fmt: skip
 ENDS = ("source_namespace", "source_workload_name", "destination_namespace", "destination_workload_name")
 ADDRESS = "10.0.3.20"
@@ -160,10 +162,17 @@ def _fill(session: Any, lake: Path) -> None:
     source = f"file('{lake}/flows/cluster=*/date=*/*.parquet', Parquet)"
     session.query("CREATE DATABASE IF NOT EXISTS bench ENGINE = Atomic")
     session.query("USE bench")
-    picked = "extract(_path, 'cluster=([^/]+)') AS cluster, * EXCEPT (cluster, date)"
+    columns = ["extract(_path, 'cluster=([^/]+)') AS cluster", *map(_column, FLOWS.file_schema)]
     order = "ORDER BY (source_namespace, time) SETTINGS allow_nullable_key = 1"
-    session.query(f"CREATE TABLE flows ENGINE = MergeTree {order} AS SELECT {picked} FROM {source}")
+    session.query(f"CREATE TABLE flows ENGINE = MergeTree {order} AS SELECT {', '.join(columns)} FROM {source}")
     session.query("OPTIMIZE TABLE flows FINAL")
+
+
+def _column(field: pa.Field) -> str:
+    """As a vendor would declare it."""
+    if field.name == "uuid":
+        return "toUUIDOrNull(uuid) AS uuid"
+    return f"toLowCardinality({field.name}) AS {field.name}" if pa.types.is_string(field.type) else field.name
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import layout
-from pipelines.compaction_plan import DAY, GRACE, HOUR, Task, guard, is_loose, plan, plan_days
+from pipelines.compaction_plan import DAY, GRACE, HOUR, Task, guard, is_loose, is_within, plan, plan_days
 from pipelines.layout import DAY_GROUP_ROWS, EVERYTHING, LAYOUTS, Band
 from pipelines.pieces import Pieces, Span
 from warehouse.dictionaries import CodedRows
@@ -28,6 +28,8 @@ from warehouse.tables import Lake
 
 MEMORY_BYTES = 1_000_000_000
 """About what the rows of one piece may take; sorting and writing them takes half as much again."""
+ROW_BYTES, UNPACKED = 1_000, 20
+"""More than a row takes in memory, and than texts grow when they are unpacked: files that fit by this are not looked into."""
 SHORTEST = timedelta(seconds=1)
 """Of the times that one too large is cut into."""
 
@@ -118,13 +120,13 @@ class _Work:
         for begin in self._task.hours:
             span, prefix = (begin, begin + HOUR), f"hour-{begin:%H}-"
             own = [file for file in self._files if is_loose(file) or file.name.startswith(prefix)]
-            files = [file for file in own if self._pieces.count([file], span)]
+            files = [file for file in own if is_within(file, begin) or self._pieces.count([file], span)]
             if any(is_loose(file) for file in files):
                 used |= {file.path: file for file in files}
                 for part in self._parts(files, span, EVERYTHING):
                     self._write(files, part, prefix, self._layout.hour, [EVERYTHING])
         for file in used.values():
-            if is_loose(file):
+            if is_loose(file) and not any(is_within(file, begin) for begin in self._task.hours):
                 self.written += self._lake.write_file(self._table, self._partition, self._pieces.outside(file, self._task.hours))
         return list(used.values())
 
@@ -154,7 +156,9 @@ class _Work:
 
     def _parts(self, files: Sequence[StoredFile], span: Span, band: Band) -> list[Span]:
         """A time, halved until the rows of each part fit in memory; a day in which one pair of namespaces has too many needs that."""
-        if span[1] - span[0] <= SHORTEST or self._pieces.count(files, span, band) <= self._rows_at_once:
+        if span[1] - span[0] <= SHORTEST or sum(file.rows * ROW_BYTES + file.size * UNPACKED for file in files) < MEMORY_BYTES:
+            return [span]
+        if self._pieces.count(files, span, band) <= self._rows_at_once:
             return [span]
         middle = span[0] + (span[1] - span[0]) / 2
         return [*self._parts(files, (span[0], middle), band), *self._parts(files, (middle, span[1]), band)]

@@ -112,6 +112,11 @@ def is_loose(file: StoredFile) -> bool:
     return not file.name.startswith(("hour-", "day-"))
 
 
+def is_within(file: StoredFile, hour: datetime) -> bool:
+    """Whether the log says that all of a file's rows are of an hour."""
+    return file.rows > 0 and file.first is not None and file.last is not None and hour <= file.first and file.last + _SLACK < hour + HOUR
+
+
 def _days(
     lake: Lake, table: Table, clusters: frozenset[str] | None, day: datetime | None
 ) -> Iterable[tuple[tuple[str, datetime], list[StoredFile]]]:

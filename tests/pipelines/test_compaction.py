@@ -235,6 +235,7 @@ def test_a_flow_that_was_stored_twice_stays_once_and_flows_without_uuid_all_stay
 
 def test_a_large_hour_becomes_several_files(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     append_hour(lake, NOON)
+    monkeypatch.setattr("pipelines.compaction.ROW_BYTES", MEMORY_BYTES)
     monkeypatch.setattr("pipelines.pieces.Pieces.row_bytes", lambda _self, _file: MEMORY_BYTES / 100)
     before = rows_of(lake)
     (done,) = compact_closed_hours(lake, now=LATER)
@@ -326,6 +327,7 @@ def test_a_day_that_does_not_fit_in_memory_is_laid_out_in_pieces_that_lie_side_b
     before = rows_of(lake)
     for module in ("layout", "compaction"):
         monkeypatch.setattr(f"pipelines.{module}.DAY_GROUP_ROWS", 40)
+    monkeypatch.setattr("pipelines.compaction.ROW_BYTES", MEMORY_BYTES)
     monkeypatch.setattr("pipelines.pieces.Pieces.row_bytes", lambda _self, _file: MEMORY_BYTES / 1000)
     (done,) = compact_closed_hours(lake, now=NEXT_DAY + DAY_GRACE)
     assert done.files_after > 3
@@ -346,6 +348,7 @@ def test_flows_between_two_namespaces_alone_that_do_not_fit_in_memory_are_laid_o
     append(lake, some)
     before = rows_of(lake)
     compact_closed_hours(lake, now=LATER)
+    monkeypatch.setattr("pipelines.compaction.ROW_BYTES", MEMORY_BYTES)
     monkeypatch.setattr("pipelines.pieces.Pieces.row_bytes", lambda _self, _file: MEMORY_BYTES / 100)
     (done,) = compact_closed_hours(lake, now=NEXT_DAY + DAY_GRACE)
     assert done.files_after > 1
