@@ -32,6 +32,8 @@ FLUSH_SECONDS = 5.0
 """How long an event waits before it is stored."""
 LEDGER_EVERY = timedelta(minutes=5)
 LOOK_EVERY = timedelta(hours=1)
+LOOK_SOON = timedelta(minutes=1)
+"""Where a kind could not be read for a reason that may pass."""
 PAUSE_SECONDS = 10.0
 """Before a cluster that is away is looked at again."""
 
@@ -111,7 +113,9 @@ class ClusterWatch:
             threading.Thread(target=self._listen, args=arguments, name=f"watch {kind}", daemon=True).start()
         heard = dict.fromkeys(taken.watchable, taken.begin)
         ledger_from, versions_before = taken.begin, recorder.written.versions
-        next_flush, look_again = self._now(), taken.begin + self._look_every
+        is_passing = any(look.state in ("unreachable", "refused", "failed") for look in taken.troubles)
+        next_flush = self._now()
+        look_again = self._now() + (min(LOOK_SOON, self._look_every) if is_passing else self._look_every)
         error: Exception | None = None
         while error is None and not stop.is_set() and self._now() < look_again:
             try:
