@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from typing import Any
 
 import streamlit as st
 
 from dashboards import edges, navigation, theme, url_state
-from dashboards.asking import Visit
+from dashboards.asking import Visit, not_future
 from dashboards.edges import Edge
 from warehouse.coverage import Gap
+from warehouse.schema import DRIFT
 
 SHOWN = 6
 DENIALS = 3
@@ -35,7 +37,7 @@ class Item:
 def items(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge], fresh: Sequence[Edge] | None, gaps: Sequence[Gap]) -> list[Item]:
     """What there is, what weighs most first."""
     owns = owned(visit)
-    return [*_denials(talking, before, owns), *_new(fresh), *_gaps(gaps)]
+    return [*_drift(visit), *_denials(talking, before, owns), *_new(fresh), *_gaps(gaps)]
 
 
 def owned(visit: Visit) -> Callable[[str], bool]:
@@ -62,6 +64,32 @@ def draw(visit: Visit, found: Sequence[Item]) -> None:
                 st.caption(item.detail)
     if len(found) > SHOWN:
         st.caption(f"and {len(found) - SHOWN} more")
+
+
+def open_drift(visit: Visit) -> list[dict[str, Any]] | None:
+    """Drift that was open at the end of the window; None where no blueprint is compared."""
+    if DRIFT.name not in visit.recorded():
+        return None
+    at = not_future(visit.time.until)
+    answer = visit.ask("drift", lambda: visit.door.drift(visit.who, at=at), at)
+    visit.answers.remove(answer)
+    rows: list[dict[str, Any]] = answer.rows.to_pylist()
+    return rows
+
+
+def _drift(visit: Visit) -> list[Item]:
+    rows = [row for row in open_drift(visit) or () if row["severity"] in ("critical", "high")]
+    found = []
+    for row in sorted(rows, key=lambda row: (row["severity"] != "critical", row["since"])):
+        by = f" by {row['changed_by']}" if row["changed_by"] else ""
+        title = (
+            f"{row['cluster']} drifted from {row['blueprint']}"
+            if row["blueprint"]
+            else f"{row['cluster']}: {row['drift'].replace('_', ' ')}"
+        )
+        detail = f"{row['summary']}; since {row['since']:%-d %b %H:%M}{by}"
+        found.append(Item(icon="change_history", colour="red", title=title, detail=detail, page="posture", query=url_state.link()))
+    return found[:DENIALS]
 
 
 def _denials(talking: Sequence[Edge], before: Sequence[Edge], owns: Callable[[str], bool]) -> list[Item]:

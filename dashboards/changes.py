@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
@@ -16,7 +15,8 @@ from dashboards.comparison import Difference
 from warehouse.engine import Window
 from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS
 
-SHOWN = 8
+SHOWN = 6
+SAME = timedelta(minutes=10)
 _TABLES = (POLICY_VERSIONS, CLUSTER_SETTINGS)
 
 
@@ -27,6 +27,8 @@ class Change:
     at: datetime
     after: Mapping[str, Any] | None
     before: Mapping[str, Any] | None
+    clusters: tuple[str, ...] = ()
+    """Where the same was done within SAME of it."""
 
     @property
     def version(self) -> Mapping[str, Any]:
@@ -60,7 +62,26 @@ def between(visit: Visit, since: datetime, until: datetime) -> list[Change] | No
                 found.append(Change(at=row["valid_from"], after=row, before=listed[place - 1] if place else None))
             if row["ended_how"] == "deleted" and row["valid_to"] < until:
                 found.append(Change(at=row["valid_to"], after=None, before=row))
-    return sorted(found, key=lambda change: change.at, reverse=True)
+    return _joined(sorted(found, key=lambda change: change.at, reverse=True))
+
+
+def _joined(found: Sequence[Change]) -> list[Change]:
+    """Changes, those that did the same to the same object of several clusters as one."""
+    groups: list[list[Change]] = []
+    for change in found:
+        same = (group for group in groups if _content(group[0]) == _content(change) and group[0].at - change.at < SAME)
+        group = next(same, None)
+        if group is None:
+            groups.append([change])
+        else:
+            group.append(change)
+    return [replace(group[-1], clusters=tuple(sorted({change.version["cluster"] for change in group}))) for group in groups]
+
+
+def _content(change: Change) -> tuple[Any, ...]:
+    version = change.version
+    hashes = (change.before["hash"] if change.before else None, change.after["hash"] if change.after else None)
+    return (version["kind"], version["namespace"], version["name"], *hashes)
 
 
 def explained(change: Change, differences: Sequence[Difference]) -> list[Difference]:
@@ -71,7 +92,7 @@ def explained(change: Change, differences: Sequence[Difference]) -> list[Differe
         edge = difference.edge
         touched = namespace is None or namespace in (edge.source.namespace, edge.destination.namespace)
         shown = difference.b.first_denied or difference.b.first if difference.b else None
-        if touched and change.version["cluster"] in edge.clusters and (shown is None or shown >= change.at):
+        if touched and set(change.clusters) & set(edge.clusters) and (shown is None or shown >= change.at):
             found.append(difference)
     return found
 
@@ -86,9 +107,10 @@ def draw(listed: Sequence[Change], differences: Sequence[Difference]) -> None:
         if not listed:
             st.caption("None is recorded between the start of A and the end of B.")
         flips = [difference for difference in differences if difference.kind in ("flip", "new", "vanished")]
-        for change in listed[:SHOWN]:
+        by_weight = sorted(listed, key=lambda change: -len(explained(change, flips)))  # the newest first among equals
+        for change in by_weight[:SHOWN]:
             version = change.version
-            st.caption(f"{change.at:%-d %b %H:%M:%S} UTC · {html.escape(version['cluster'])}")
+            st.caption(f"{change.at:%-d %b %H:%M:%S} UTC · {', '.join(change.clusters)}")
             st.markdown(f"**{manifests.object_name(version)}**")
             st.caption(
                 f"{version['kind']} {change.what} · by {manifests.who(version) if change.after else version['ended_by'] or 'unknown'}"

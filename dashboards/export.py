@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-from dashboards import flow_rows, navigation, open_as_sql, url_state
+from dashboards import flow_rows, made_files, navigation, open_as_sql, url_state
 from dashboards.asking import Visit
 from warehouse.engine import Limits
 from warehouse.query import FlowFilter
@@ -34,17 +34,23 @@ def menu(visit: Visit, wanted: FlowFilter) -> None:
     columns = tuple(name for name in flow_rows.needed(flow_rows.chosen())) if not every else None
     with st.container(horizontal=True, wrap=True):
         for form in FORMATS:
-            button(form, "flows", partial(_flows, visit, wanted, columns, form), key=f"export {form}")
+            button(visit, form, "flows", partial(_flows, visit, wanted, columns, form), key=f"export {form}")
     st.caption(f"At most {ROWS:,} rows, the newest; a file that was cut says so in its name.")
     if navigation.exists("sql"):
         navigation.link("sql", "Open as SQL", query=url_state.link(q=open_as_sql.flows(wanted)), icon="terminal")
 
 
-def button(form: str, what: str, make: Callable[[], bytes], *, key: str) -> None:
-    """A button that makes a file when it is clicked."""
+def button(visit: Visit, form: str, what: str, make: Callable[[], bytes], *, key: str) -> None:
+    """A button that makes a file when it is clicked, for nobody but who clicks."""
     suffix, kind = FORMATS[form]
     name = f"hindcast-{what}-{datetime.now(UTC):%Y%m%dT%H%M}.{suffix}"
-    st.download_button(form, make, file_name=name, mime=kind, key=key, on_click="ignore", icon=":material/download:")
+
+    def noted() -> bytes:
+        data = make()
+        made_files.note(data, kind, name, visit.who)
+        return data
+
+    st.download_button(form, noted, file_name=name, mime=kind, key=key, on_click="ignore", icon=":material/download:")
 
 
 def encode(rows: pa.Table, form: str, *, is_cut: bool = False) -> bytes:

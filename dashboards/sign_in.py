@@ -21,7 +21,7 @@ from streamlit.web.server.server_util import get_cookie_secret
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
-from dashboards import identity
+from dashboards import identity, made_files
 from warehouse import config
 from warehouse.access import Principal
 
@@ -125,10 +125,11 @@ def _makers(file_id: str, settings: config.DashboardAuth) -> set[Principal | Non
     # Streamlit keeps this to itself; the version is pinned, and a test downloads as two people.
     running: Any = runtime.get_instance()
     made = {session for session, files in running.media_file_mgr._files_by_session_and_coord.items() if file_id in files.values()}
+    noted = made_files.makers(file_id)
     if settings.mode == "local":
-        return {LOCAL} if made else set()
+        return {LOCAL} if made or noted else set()
     infos = [running._session_mgr.get_session_info(session) for session in made]
-    return {identity.principal_of(info.session._user_info, settings) for info in infos if info is not None}
+    return {*noted, *(identity.principal_of(info.session._user_info, settings) for info in infos if info is not None)}
 
 
 def _claims(scope: Scope) -> dict[str, Any]:

@@ -154,7 +154,10 @@ def add_css() -> None:
     shades = palette()
     rules = f":root {{--hc-border: {shades.border}}}" + _CSS
     if is_dark():  # Streamlit always writes white on the primary colour, which the dark one is too light for
-        rules += f'[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"] * {{color: {shades.background}}}'
+        on_primary = (
+            '[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"] *, [data-testid="stMultiSelect"] span[title]'
+        )
+        rules += f"{on_primary} {{color: {shades.background}}}"
     st.html(f"<style>{rules}</style>")
 
 

@@ -50,7 +50,7 @@ def page(visit: Visit) -> None:
     if not scope.everything:
         st.subheader("The other side", anchor=False)
         st.write(_DETAIL[visit.door.peer_detail])
-        st.caption(f"`peer_detail: {visit.door.peer_detail}`, set by the platform. What has no namespace is nobody's, and shown.")
+        st.caption(f"peer_detail: {visit.door.peer_detail}, set by the platform. What has no namespace is nobody's, and shown.")
     _looks(visit)
 
 
@@ -91,7 +91,7 @@ def _looks(visit: Visit) -> None:
             ),
         },
     )
-    export.button("CSV", "access", partial(export.encode, answer.rows, "CSV", is_cut=answer.cut), key="export access")
+    export.button(visit, "CSV", "access", partial(export.encode, answer.rows, "CSV", is_cut=answer.cut), key="export access")
 
 
 def _row(grant: Grant) -> dict[str, object]:

@@ -51,7 +51,7 @@ def page(visit: Visit) -> None:
     st.caption(f"{said}, {answer.rows.num_rows:,} rows · {answer.seconds:.2f} s")
     _nodes(answer, gaps, visit.time.since, until)
     _gaps(gaps)
-    _losses(answer)
+    _losses(visit, answer)
 
 
 def _cards(answer: Answer, gaps: Sequence[Gap]) -> None:
@@ -173,7 +173,7 @@ def _gaps(gaps: Sequence[Gap]) -> None:
         st.caption(f"The newest {LIMIT:,} of {len(gaps):,}")
 
 
-def _losses(answer: Answer) -> None:
+def _losses(visit: Visit, answer: Answer) -> None:
     lost = [row for row in answer.rows.to_pylist() if row["flows_lost"]]
     if not lost:
         return
@@ -202,4 +202,4 @@ def _losses(answer: Answer) -> None:
     )
     with st.container(horizontal=True):
         for form in ("CSV", "Parquet"):
-            export.button(form, "ledger", partial(export.encode, answer.rows, form), key=f"export ledger {form}")
+            export.button(visit, form, "ledger", partial(export.encode, answer.rows, form), key=f"export ledger {form}")

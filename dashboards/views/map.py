@@ -140,7 +140,8 @@ def _shown(found: Sequence[Edge], with_ports: Sequence[Edge], looked_for: End | 
 def _line(visit: Visit, answer: Any, drawn: Sequence[Edge], found: Sequence[Edge], level: str) -> None:
     own = "" if visit.door.scope(visit.who).everything else " · ★ yours"
     legend = f":blue[━] forwarded, width = flows :red[╍ ✕] denied :red[✕ name] has denied flows{own}"
-    summary.line(visit, [f"{legend} · **{len(drawn):,}** of **{len(found):,}** edges" + summary.cut(answer, f"{level} pairs")])
+    st.markdown(f":small[{legend}]")
+    summary.line(visit, [f"**{len(drawn):,}** of **{len(found):,}** edges" + summary.cut(answer, f"{level} pairs")])
 
 
 def _draw(visit: Visit, drawn: Sequence[Edge], with_ports: Sequence[Edge], looked_for: End | None) -> None:
@@ -249,5 +250,5 @@ def _export(visit: Visit) -> None:
 
     with st.container(horizontal=True, wrap=True):
         for form in export.FORMATS:
-            export.button(form, "edges", partial(make, form), key=f"export edges {form}")
+            export.button(visit, form, "edges", partial(make, form), key=f"export edges {form}")
     st.caption("The picture: right-click the map, and save the image.")

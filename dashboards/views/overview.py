@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, charts, edges, head, navigation, summary, theme, url_state
+from dashboards import attention, changes, charts, edges, head, navigation, summary, theme, url_state
 from dashboards.asking import Visit, not_future
 from dashboards.edges import Edge
 from dashboards.views import flows as flows_page
@@ -99,7 +99,10 @@ def _cards(visit: Visit, window: FlowFilter, pulse: Answer, fresh: list[Edge] | 
     then = visit.ask("timeline", lambda: visit.door.timeline(visit.who, earlier), earlier)
     was = _by_verdict(then)
     word = "the day before" if shift == DAY else "the window before"
-    cards = st.grid(5, gap="small", border=True, min_column_width=180)
+    changed = changes.between(visit, window.since, not_future(window.until))
+    drift = attention.open_drift(visit)
+    number = 5 + (changed is not None or drift is not None)  # audit verdicts where there is room for them
+    cards = st.grid(number, gap="small", border=True, min_column_width=165)
     with cards.cell():
         st.metric("Flows", theme.compact(total), _change(total, sum(was.values()), word), delta_color="off", help=f"{total:,} flows")
         _spark(charts.spark(every, shades.verdicts["FORWARDED"], shades), "Flows in the window")
@@ -131,16 +134,30 @@ def _cards(visit: Visit, window: FlowFilter, pulse: Answer, fresh: list[Edge] | 
                 help="Workloads that talk and did not on the day before",
             )
             _spark(charts.spark(_arrivals(fresh), shades.verdicts["AUDIT"], shades, kind="steps"), "New edges in the window, added up")
-    with cards.cell():
-        st.metric(
-            "Audit verdicts",
-            theme.compact(audits),
-            "would be denied if enforced",
-            delta_color="off",
-            delta_arrow="off",
-            help=f"{audits:,} flows",
-        )
-        _spark(charts.spark(audited, shades.verdicts["AUDIT"], shades, kind="bars"), "Audit verdicts in the window")
+    if changed is not None:
+        with cards.cell():
+            said = ", ".join(sorted({change.version["namespace"] or "whole cluster" for change in changed})[:2]) or "none in the window"
+            st.metric("Policy changes", f"{len(changed):,}", said, delta_color="off", delta_arrow="off", help="And of Cilium's settings")
+            moments = [sum(change.at <= start for change in changed) for start in starts]
+            _spark(charts.spark(moments, shades.verdicts["AUDIT"], shades, kind="steps"), "Changes of the configuration, added up")
+    if drift is not None:
+        with cards.cell():
+            severe = sum(row["severity"] in ("critical", "high") for row in drift)
+            said = f"{severe} critical or high" if drift else "as the blueprints want"
+            st.metric("Drift", f"{len(drift):,}", said, delta_color="inverse" if severe else "off", delta_arrow="off")
+            opened = [sum(row["since"] <= start for row in drift) for start in starts]
+            _spark(charts.spark(opened, shades.verdicts["DROPPED"], shades, kind="steps"), "Drift that is open, since when")
+    if changed is None or drift is None:
+        with cards.cell():
+            st.metric(
+                "Audit verdicts",
+                theme.compact(audits),
+                "would be denied if enforced",
+                delta_color="off",
+                delta_arrow="off",
+                help=f"{audits:,} flows",
+            )
+            _spark(charts.spark(audited, shades.verdicts["AUDIT"], shades, kind="bars"), "Audit verdicts in the window")
     with cards.cell():
         share = sum(pulse.shares.values()) / len(pulse.shares) if pulse.shares else 0.0
         nodes = len({gap.node_name for gap in gaps})

@@ -145,7 +145,7 @@ def _answer(visit: Visit, answer: Answer) -> None:
             summary.line(visit, [f"**{answer.rows.num_rows:,}** rows" + summary.cut(answer, "rows")], limit=ROWS)
         st.space("stretch")
         for form in export.FORMATS:
-            export.button(form, "sql", partial(export.encode, answer.rows, form, is_cut=answer.cut), key=f"export sql {form}")
+            export.button(visit, form, "sql", partial(export.encode, answer.rows, form, is_cut=answer.cut), key=f"export sql {form}")
         summary.coverage_link(visit, answer)
     if answer.rows.num_rows:
         st.dataframe(
