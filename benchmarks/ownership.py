@@ -1,0 +1,160 @@
+"""What ownership costs: five questions for an owner of 3 of 200 namespaces beside the same unscoped, own SQL, 50 people at once.
+
+Run: .venv/bin/python -m benchmarks.ownership [--lake DIR] [--flows 2000000] [--people 50]. Prints ratios: scoped to unscoped CPU
+time of each question (below 1 is wanted), a worker's start to 500 ms, its warm answer to 300 ms, all people's memory to 4 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import functools
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from benchmarks import generate
+from warehouse import config
+from warehouse.access import OPERATOR, Principal
+from warehouse.engine import Limits, Window
+from warehouse.query import Door, FlowFilter
+from warehouse.schema import FLOWS
+from warehouse.sql_workers import WORKERS
+from warehouse.tables import Lake
+
+RUNS = 3
+DAY = dt.timedelta(days=1)
+START_MS, WARM_MS, MEMORY_BYTES = 500.0, 300.0, 4 * 1024**3
+SQL = (
+    "SELECT verdict, count(*) FROM flows GROUP BY ALL",
+    "SELECT destination_namespace, count(*) AS n FROM flows GROUP BY ALL ORDER BY n DESC LIMIT 10",
+    "SELECT time_bucket(INTERVAL 1 HOUR, time) AS hour, count(*) FROM flows GROUP BY ALL ORDER BY ALL",
+    "SELECT source_workload_name, destination_port, count(*) FROM flows WHERE verdict = 'DROPPED' GROUP BY ALL ORDER BY 3 DESC LIMIT 20",
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lake", type=Path, help="A lake of benchmarks.generate; one is made when absent.")
+    parser.add_argument("--flows", type=int, default=2_000_000)
+    parser.add_argument("--people", type=int, default=50)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if given.lake is None:
+            generate.fill(Path(folder) / "lake", given.flows)
+        lake = Lake.open(config.Lake(url=str(given.lake or Path(folder) / "lake")))
+        _, last = lake.span(FLOWS)
+        assert last is not None
+        names = _namespaces(lake, last)
+        _questions(lake, names, last)
+        _people(lake, names, last, given.people)
+        WORKERS.close()
+
+
+def _namespaces(lake: Lake, last: dt.datetime) -> list[str]:
+    """All namespaces, busiest first."""
+    answer = Door(lake, config.Ownership()).values(
+        OPERATOR, "source_namespace", FlowFilter(since=last - DAY, until=last), limits=Limits(rows=1000)
+    )
+    found: list[str] = answer.rows["value"].to_pylist()
+    print(f"{len(found)} namespaces")
+    return found
+
+
+def _owner(number: int, names: list[str]) -> dict[str, object]:
+    """Three namespaces spread over the busy and the quiet ones."""
+    third = len(names) // 3
+    mine = [names[(number + 7 * part) % third + part * third] for part in range(3)]
+    return {"subject": f"owner-{number}", "role": "namespace-owner", "namespaces": mine}
+
+
+def _questions(lake: Lake, names: list[str], last: dt.datetime) -> None:
+    door = Door(lake, config.Ownership.model_validate({"grants": [_owner(5, names)]}))
+    day = FlowFilter(since=last - DAY, until=last)
+    asked: dict[str, Callable[[Principal], object]] = {
+        "flows of the last hour": lambda who: door.flows(who, FlowFilter(since=last - DAY / 24, until=last), limits=Limits(rows=400)),
+        "flows of a day": lambda who: door.flows(who, day, limits=Limits(rows=400)),
+        "a port's timeline of a day": lambda who: door.timeline(who, FlowFilter(since=last - DAY, until=last, ports=(5432,))),
+        "pods that talk, a day": lambda who: door.values(who, "source_pod_name", day),
+        "drop reasons of a week, a port": lambda who: door.drop_reasons(who, FlowFilter(since=last - 7 * DAY, until=last, ports=(443,))),
+    }
+    for name, question in asked.items():
+        scoped, whole = (_cpu(functools.partial(question, who)) for who in (Principal(user="owner-5"), OPERATOR))
+        print(f"{name}: owner of 3 {scoped * 1e3:.0f} ms CPU, unscoped {whole * 1e3:.0f} ms: ratio {scoped / whole:.2f}")
+
+
+def _cpu(work: Callable[[], object]) -> float:
+    """Median CPU seconds of this process and its threads; the first run warms up."""
+    taken = []
+    for _ in range(RUNS + 1):
+        began = time.process_time()
+        work()
+        taken.append(time.process_time() - began)
+    return statistics.median(taken[1:])
+
+
+def _people(lake: Lake, names: list[str], last: dt.datetime, count: int) -> None:
+    grants = [_owner(number, names) for number in range(count)]
+    door = Door(lake, config.Ownership.model_validate({"grants": grants}))
+    window = Window(since=last - DAY, until=last)
+    door.sql(Principal(user="owner-0"), "SELECT 1 AS one", window=window)  # starts the parent of all
+    began = time.monotonic()
+    door.sql(Principal(user="owner-1"), "SELECT 1 AS one", window=window)
+    start = (time.monotonic() - began) * 1e3
+    began = time.monotonic()
+    door.sql(Principal(user="owner-1"), SQL[0], window=window)
+    load = (time.monotonic() - began) * 1e3
+    warm = []
+    for _ in range(RUNS):
+        for text in SQL:
+            began = time.monotonic()
+            door.sql(Principal(user="owner-1"), text, window=window)
+            warm.append((time.monotonic() - began) * 1e3)
+    print(f"a worker: start {start:.0f} ms: ratio to {START_MS:.0f} ms {start / START_MS:.2f}; rows of a day read in {load:.0f} ms")
+    print(f"a warm answer: median {statistics.median(warm):.0f} ms: ratio to {WARM_MS:.0f} ms {statistics.median(warm) / WARM_MS:.2f}")
+    failures: list[BaseException] = []
+
+    def ask(number: int) -> None:
+        try:
+            for text in SQL:
+                door.sql(Principal(user=f"owner-{number}"), text, window=window, limits=Limits(seconds=300))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(count)]
+    began, most = time.monotonic(), 0
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        most = max(most, _memory())
+        time.sleep(0.5)
+    most = max(most, _memory())
+    took = time.monotonic() - began
+    print(
+        f"{count} people at once, {len(SQL)} questions each: {took:.0f} s, {len(failures)} failures; "
+        f"{most / 1024**2:.0f} MiB in all: ratio to 4 GiB {most / MEMORY_BYTES:.2f}"
+    )
+    if failures:
+        raise failures[0]
+
+
+def _memory() -> int:
+    """Bytes of this process and all it started; what they share counts once."""
+    total = 0
+    own = psutil.Process()
+    for process in [own, *own.children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.Error, OSError):
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    main()
