@@ -26,7 +26,7 @@ from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
 from warehouse.query import Answer, Door, FlowFilter
 from warehouse.questions import EdgeScope
-from warehouse.schema import DRIFT, POSTURE
+from warehouse.schema import DRIFT, POSTURE, TABLES
 
 ALL = Limits(rows=1_000_000)
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
@@ -66,7 +66,8 @@ class Seen:
 
         self.drift = {row["summary"] for row in drifts if sees(row)}
         self.controls = {row["control"] for row in controls if sees(row)}
-        self.tokens = tokens([self.flows, self.findings, *filter(sees, drifts), *filter(sees, controls)])
+        self.manifests = world.manifests(who, 0, 6)
+        self.tokens = tokens([self.flows, self.findings, *filter(sees, drifts), *filter(sees, controls)]) | self.manifests
         self.clusters = {cluster for cluster in ("c1", "c2") if world.oracle.knows(who, cluster)}
 
     def within(self, window: Window | FlowFilter) -> list[dict[str, Any]]:
@@ -208,6 +209,16 @@ def controls(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def configuration(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.configuration(who, WHOLE, tables=[TABLES["namespaces"]])
+    assert tokens(answer.rows["manifest"].to_pylist()) == seen.manifests
+    return answer
+
+
+def configuration_coverage(door: Door, who: Principal, seen: Seen) -> None:
+    assert {kind.cluster for kind in door.configuration_coverage(who, START + DAY)} <= seen.clusters
+
+
 def completions(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = flow_questions.completions(door, who, FlowFilter(since=START, until=START + 6 * DAY), each=100_000, limits=ALL)
     pods = {row["value"] for row in answer.rows.to_pylist() if "pod" in row["field"]}
@@ -258,6 +269,8 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "edges_in_time": edges_in_time,
     "drift": drift,
     "controls": controls,
+    "configuration": configuration,
+    "configuration_coverage": configuration_coverage,
 }
 MORE_DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "warehouse.flow_questions.completions": completions,
@@ -272,6 +285,7 @@ NOT_DOORS = {
     "peer_detail": "a setting",
     "as_of": "gives a moment, and shows nothing",
     "ask": "is what MORE_DOORS are made of",
+    "recorded": "names tables, and shows nothing of them",
     "add_visible": "is what doors are made of: it takes a scope, and a connection that no one else has",
 }
 
@@ -315,6 +329,7 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.access_log.noted",
         "warehouse.access_log.visible",
         "dashboards.identity.name",
+        "dashboards.made_files.note",
     }
     found = set()
     for package in ("warehouse", "pipelines", "dashboards", "hindcast"):
