@@ -44,7 +44,7 @@ def line(visit: Visit, parts: Sequence[str], *, limit: int | None = None) -> Non
 
 def cut(answer: Answer, what: str) -> str:
     """Says that there is more than what is shown, or nothing."""
-    return f" · ✂ **cut at {answer.rows.num_rows:,} {what}: there are more**" if answer.cut else ""
+    return f" · **cut at {answer.rows.num_rows:,} {what}: there are more**" if answer.cut else ""
 
 
 def nothing(visit: Visit, wanted: FlowFilter, answer: Answer) -> None:
