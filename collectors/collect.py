@@ -27,7 +27,7 @@ from warehouse.tables import Lake
 
 TICK_SECONDS = 0.2
 RETRY_SECONDS = 5.0
-FLUSH_BYTES = 96 * 1024**2
+FLUSH_BYTES = 64 * 1024**2
 """A batch is stored early when its rows take this much memory."""
 STUCK_SECONDS = 120.0
 
@@ -232,6 +232,7 @@ class Collector:
             failed = True
             self._lake_failed(error)
             self._spool_all(batches)
+        pa.default_memory_pool().release_unused()
         metrics.flushed(time.monotonic() - began, failed=failed, spool_bytes=self._spool.size)
         return True
 

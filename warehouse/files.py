@@ -237,6 +237,7 @@ def _microseconds(moment: datetime | None) -> int | None:
 def _partitions(table: Table, rows: pa.Table) -> Iterator[tuple[dict[str, str], pa.Table]]:
     """The rows of each partition, in their order, without the partition columns."""
     names = list(table.partition_by)
+    others = rows.drop_columns(names)
     for keys in rows.select(names).group_by(names, use_threads=False).aggregate([]).to_pylist():
         if None in keys.values() or "" in keys.values():
             raise ValueError(f"{' and '.join(names)} must be given in every row, but a row has {keys}")
@@ -244,7 +245,10 @@ def _partitions(table: Table, rows: pa.Table) -> Iterator[tuple[dict[str, str], 
         for name in names:
             equal = pc.equal(rows[name], pa.scalar(keys[name], rows.schema.field(name).type))
             mask = equal if mask is None else pc.and_(mask, equal)
-        part = rows.filter(mask).drop_columns(names)
+        places = pc.indices_nonzero(mask)
+        first, last = places[0].as_py(), places[-1].as_py()
+        # What lies together, as a collector's batches do, is not copied.
+        part = others.slice(first, len(places)) if last - first + 1 == len(places) else others.filter(mask)
         yield {name: value.isoformat() if isinstance(value, date) else str(value) for name, value in keys.items()}, part
 
 
