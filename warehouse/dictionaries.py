@@ -65,8 +65,8 @@ class CodedFile:
         self._metadata = self._file.metadata
         self._present = _present(self._metadata)
         self._places = {self._file.schema.column(place).path: place for place in range(self._metadata.num_columns)}
-        texts = [f.name for f in schema if coded_type(f) == _CODED]
-        lists = [f"{f.name}.list.element" for f in schema if coded_type(f) == _CODED_LIST]
+        texts = [f.name for f in schema if coded_type(f) == _CODED and f.name in self._places]
+        lists = [path for f in schema if coded_type(f) == _CODED_LIST and (path := f"{f.name}.list.element") in self._places]
         self._coded = pq.ParquetFile(source, metadata=self._metadata, read_dictionary=[*texts, *lists])
 
     @property
