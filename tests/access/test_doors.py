@@ -20,7 +20,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from hindcast.cli import app
-from warehouse import access_log, flow_questions
+from warehouse import access_log, flow_questions, versions
 from warehouse.access import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
@@ -64,10 +64,23 @@ class Seen:
             named = row.get("namespace")
             return bool(world.oracle.owns(who, row["cluster"], named, now) if named else world.oracle.whole(who, row["cluster"], now))
 
+        held = [row for row in versions.between(world.lake, START, START + 6 * DAY).to_pylist() if self._held(world, who, row)]
+        self.versions = {version_key(row) for row in held}
         self.drift = {row["summary"] for row in drifts if sees(row)}
         self.controls = {row["control"] for row in controls if sees(row)}
-        self.tokens = tokens([self.flows, self.findings, *filter(sees, drifts), *filter(sees, controls)])
+        self.tokens = tokens([self.flows, self.findings, held, *filter(sees, drifts), *filter(sees, controls)])
         self.clusters = {cluster for cluster in ("c1", "c2") if world.oracle.knows(who, cluster)}
+
+    @staticmethod
+    def _held(world: Any, who: str, row: dict[str, Any]) -> bool:
+        """Whether a version's namespace (or whole cluster) was someone's at some quarter of an hour in which it was in force."""
+        end = row["valid_to"] or dt.datetime.now(dt.UTC)
+        moments = [row["valid_from"] + number * dt.timedelta(minutes=15) for number in range(4 * 24 * 14)]
+        named = row["name"] if row["kind"] == "Namespace" else row["namespace"]
+        inside = [moment for moment in moments if moment < end]
+        if named is None:
+            return any(world.oracle.whole(who, row["cluster"], moment) for moment in inside)
+        return any(world.oracle.owns(who, row["cluster"], named, moment) for moment in inside)
 
     def within(self, window: Window | FlowFilter) -> list[dict[str, Any]]:
         return [row for row in self.flows if window.since <= row["time"] < window.until]  # type: ignore[operator]
@@ -239,6 +252,21 @@ def log_of_access(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def configuration(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.configuration(who, WHOLE)
+    assert {version_key(row) for row in answer.rows.to_pylist()} == seen.versions
+    return answer
+
+
+def configuration_coverage(door: Door, who: Principal, seen: Seen) -> None:
+    assert {kind.cluster for kind in door.configuration_coverage(who, START + DAY)} <= seen.clusters
+
+
+def version_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What names a version of configuration."""
+    return tuple(row[name] for name in ("cluster", "kind", "namespace", "name", "valid_from"))
+
+
 DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "flows": flows,
     "timeline": timeline,
@@ -258,6 +286,8 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "edges_in_time": edges_in_time,
     "drift": drift,
     "controls": controls,
+    "configuration": configuration,
+    "configuration_coverage": configuration_coverage,
 }
 MORE_DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "warehouse.flow_questions.completions": completions,
@@ -270,6 +300,7 @@ NOT_DOORS = {
     "scope": "says what one may see, and shows nothing of it",
     "grants": "for who administers ownership; commands that print it run on the lake's own files",
     "peer_detail": "a setting",
+    "recorded": "names of our own tables that hold rows, and nothing of the rows",
     "as_of": "gives a moment, and shows nothing",
     "ask": "is what MORE_DOORS are made of",
     "add_visible": "is what doors are made of: it takes a scope, and a connection that no one else has",
@@ -315,6 +346,7 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.access_log.noted",
         "warehouse.access_log.visible",
         "dashboards.identity.name",
+        "dashboards.made_files.note",
     }
     found = set()
     for package in ("warehouse", "pipelines", "dashboards", "hindcast"):
