@@ -124,6 +124,7 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
 
 def _backfill(settings: config.Config) -> None:
     """Two days of history, unless the lake has some."""
+    from collectors.simulator import configuration
     from collectors.simulator.fleet import build_fleet
     from collectors.simulator.history import backfill
     from collectors.simulator.story import Story
@@ -147,10 +148,12 @@ def _backfill(settings: config.Config) -> None:
         def tell(done: int, flows: int) -> None:
             progress.update(task, advance=done, flows=progress.tasks[0].fields["flows"] + flows)
 
+        fleet, story = build_fleet(SEED, CLUSTERS[:3], 3), Story.before(now)
+        configuration.backfill(lake, fleet, story, since=since, until=now)
         backfill(
             lake,
-            build_fleet(SEED, CLUSTERS[:3], 3),
-            Story.before(now),
+            fleet,
+            story,
             since=since,
             until=now,
             flows_per_second=HISTORY_FLOWS_PER_SECOND,

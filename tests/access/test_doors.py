@@ -20,7 +20,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from hindcast.cli import app
-from warehouse import access_log, flow_questions
+from warehouse import access_log, flow_questions, versions
 from warehouse.access import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
@@ -64,11 +64,24 @@ class Seen:
             named = row.get("namespace")
             return bool(world.oracle.owns(who, row["cluster"], named, now) if named else world.oracle.whole(who, row["cluster"], now))
 
+        held = [row for row in versions.between(world.lake, START, START + 6 * DAY).to_pylist() if self._held(world, who, row)]
+        self.versions = {version_key(row) for row in held}
         self.drift = {row["summary"] for row in drifts if sees(row)}
         self.controls = {row["control"] for row in controls if sees(row)}
         self.manifests = world.manifests(who, 0, 6)
-        self.tokens = tokens([self.flows, self.findings, *filter(sees, drifts), *filter(sees, controls)]) | self.manifests
+        self.tokens = tokens([self.flows, self.findings, held, *filter(sees, drifts), *filter(sees, controls)]) | self.manifests
         self.clusters = {cluster for cluster in ("c1", "c2") if world.oracle.knows(who, cluster)}
+
+    @staticmethod
+    def _held(world: Any, who: str, row: dict[str, Any]) -> bool:
+        """Whether a version's namespace (or whole cluster) was someone's at some quarter of an hour in which it was in force."""
+        end = row["valid_to"] or dt.datetime.now(dt.UTC)
+        moments = [row["valid_from"] + number * dt.timedelta(minutes=15) for number in range(4 * 24 * 14)]
+        named = row["name"] if row["kind"] == "Namespace" else row["namespace"]
+        inside = [moment for moment in moments if moment < end]
+        if named is None:
+            return any(world.oracle.whole(who, row["cluster"], moment) for moment in inside)
+        return any(world.oracle.owns(who, row["cluster"], named, moment) for moment in inside)
 
     def within(self, window: Window | FlowFilter) -> list[dict[str, Any]]:
         return [row for row in self.flows if window.since <= row["time"] < window.until]  # type: ignore[operator]
@@ -209,16 +222,6 @@ def controls(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
-def configuration(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.configuration(who, WHOLE, tables=[TABLES["namespaces"]])
-    assert tokens(answer.rows["manifest"].to_pylist()) == seen.manifests
-    return answer
-
-
-def configuration_coverage(door: Door, who: Principal, seen: Seen) -> None:
-    assert {kind.cluster for kind in door.configuration_coverage(who, START + DAY)} <= seen.clusters
-
-
 def completions(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = flow_questions.completions(door, who, FlowFilter(since=START, until=START + 6 * DAY), each=100_000, limits=ALL)
     pods = {row["value"] for row in answer.rows.to_pylist() if "pod" in row["field"]}
@@ -248,6 +251,23 @@ def log_of_access(door: Door, who: Principal, seen: Seen) -> Answer:
         for row in answer.rows.to_pylist():
             assert row["principal"] == who.user or (row["text"], row["rows"], row["groups"], row["detail"]) == (None, None, None, None)
     return answer
+
+
+def configuration(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.configuration(who, WHOLE)
+    assert {version_key(row) for row in answer.rows.to_pylist()} == seen.versions
+    of_namespaces = door.configuration(who, WHOLE, tables=[TABLES["namespaces"]])
+    assert tokens(of_namespaces.rows["manifest"].to_pylist()) == seen.manifests
+    return answer
+
+
+def configuration_coverage(door: Door, who: Principal, seen: Seen) -> None:
+    assert {kind.cluster for kind in door.configuration_coverage(who, START + DAY)} <= seen.clusters
+
+
+def version_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What names a version of configuration."""
+    return tuple(row[name] for name in ("cluster", "kind", "namespace", "name", "valid_from"))
 
 
 DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
@@ -283,9 +303,9 @@ NOT_DOORS = {
     "scope": "says what one may see, and shows nothing of it",
     "grants": "for who administers ownership; commands that print it run on the lake's own files",
     "peer_detail": "a setting",
+    "recorded": "names of our own tables that hold rows, and nothing of the rows",
     "as_of": "gives a moment, and shows nothing",
     "ask": "is what MORE_DOORS are made of",
-    "recorded": "names tables, and shows nothing of them",
     "add_visible": "is what doors are made of: it takes a scope, and a connection that no one else has",
 }
 

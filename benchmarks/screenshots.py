@@ -1,0 +1,105 @@
+"""`python -m benchmarks.screenshots`: the pictures of the README, from a lake like the demo's: a fleet with a story, rolled up."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from collectors.simulator import configuration
+from collectors.simulator.fleet import build_fleet
+from collectors.simulator.history import backfill
+from collectors.simulator.story import Story
+from hindcast.simulate import CLUSTERS, GRANTS
+from warehouse import config
+from warehouse.tables import Lake
+
+TARGET = Path(__file__).parents[1] / "docs" / "screenshots"
+CHROMIUM = "/usr/bin/chromium"
+SHOTS = {
+    "overview": ("light", "?user=ada&last=1d"),
+    "flows": ("light", "flows?user=carlos&last=12h&verdict=DROPPED"),
+    "map": ("dark", "map?user=ada&last=1d"),
+    "compare": ("light", "compare?user=ada&last=1d"),
+}
+FINISHED = """() => {
+    const app = document.querySelector('[data-testid="stApp"]');
+    return app && app.dataset.testScriptState === 'notRunning' && !document.querySelector('[data-testid="stSkeleton"]');
+}"""
+
+
+def main() -> None:
+    """Make them, and say how large they are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="a folder with hindcast.yaml and a lake, instead of one made for this")
+    given = parser.parse_args().folder
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given or _made(Path(temporary))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        command = [sys.executable, "-m", "hindcast", "dashboard", "--config", str(folder / "hindcast.yaml"), "--listen", address]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _wait(f"http://{address}/_stcore/health")
+            _shoot(f"http://{address}")
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _made(folder: Path) -> Path:
+    now = dt.datetime.now(dt.UTC)
+    lake, fleet, story = Lake.open(config.Lake(url=str(folder / "lake"))), build_fleet(1, CLUSTERS[:3], 3), Story.before(now)
+    since = now.replace(minute=0, second=0, microsecond=0) - dt.timedelta(days=2)
+    configuration.backfill(lake, fleet, story, since=since, until=now)
+    backfill(lake, fleet, story, since=since, until=now, flows_per_second=1.5, seed=1)
+    (folder / "hindcast.yaml").write_text(json.dumps({"lake": {"url": "./lake"}, "ownership": {"grants": list(GRANTS)}}))
+    subprocess.run([sys.executable, "-m", "hindcast", "maintain", "rollup", "--config", str(folder / "hindcast.yaml")], check=True)
+    return folder
+
+
+def _wait(url: str) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=2)  # noqa: S310
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)
+
+
+def _shoot(address: str) -> None:
+    TARGET.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for name, (scheme, query) in SHOTS.items():
+            page = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme).new_page()  # type: ignore[arg-type]
+            page.goto(f"{address}/{query}")
+            _settle(page)
+            file = TARGET / f"{name}.png"
+            page.screenshot(path=file)
+            print(f"{file.name}: {file.stat().st_size // 1024} KB")
+        browser.close()
+
+
+def _settle(page: Page) -> None:
+    page.get_by_test_id("stHeading").first.wait_for(timeout=120_000)
+    for _ in range(3):
+        page.wait_for_function(FINISHED, timeout=120_000)
+        page.wait_for_timeout(1_200)
+
+
+if __name__ == "__main__":
+    main()

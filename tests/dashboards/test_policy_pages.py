@@ -1,0 +1,66 @@
+"""Policies and posture: shown where they are recorded, within what one owned, as of the time that is looked at."""
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from collectors.simulator import configuration
+from collectors.simulator.fleet import build_fleet
+from collectors.simulator.story import Story
+from warehouse import config
+from warehouse.tables import Lake
+
+Look = Callable[..., AppTest]
+Said = Callable[[AppTest], str]
+
+
+@pytest.fixture
+def story(folder: Path) -> Story:
+    """Two days of one cluster's configuration in the folder's lake."""
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    story = Story.before(now)
+    lake = Lake.open(config.Lake(url=str(folder / "lake")))
+    configuration.backfill(lake, build_fleet(1, clusters=("c1",)), story, since=now - dt.timedelta(days=2), until=now)
+    return story
+
+
+def test_pages_of_what_is_not_recorded_are_not_there(filled: Path, look: Look, said: Said) -> None:
+    assert "Policies" not in said(look("policies", user="ada"))
+    assert "Drift" not in {metric.label for metric in look("overview", user="ada").metric}
+
+
+def test_an_owner_sees_her_namespaces_policies_and_no_one_elses(story: Story, look: Look) -> None:
+    everyones, hers = (look("policies", user=user, last="1d").dataframe[0].value for user in ("ada", "paula"))
+    assert len(everyones) > len(hers)
+    assert set(hers["Namespace"]) == {"payments"}
+
+
+def test_a_policys_history_tells_what_changed_and_by_whom(story: Story, look: Look, said: Said) -> None:
+    key = "c1|CiliumNetworkPolicy|cart|cart-ingress"
+    app = look("policies", user="ada", last="1d", object=key)
+    text = said(app)
+    assert "cart/cart-ingress" in text
+    assert configuration.SOMEBODY in text
+    assert "history (" in " ".join(tab.label for tab in app.tabs).lower()
+    assert "cart-apl" not in app.code[-1].value, "the version of now is the mended one"
+    during = story.incident[0] + dt.timedelta(minutes=5)
+    window = {"from_": f"{during - dt.timedelta(hours=1):%Y-%m-%dT%H:%MZ}", "until": f"{during:%Y-%m-%dT%H:%MZ}"}
+    assert "cart-apl" in look("policies", user="ada", object=key, **window).code[-1].value
+
+
+def test_a_time_that_nobody_looked_at_is_called_unknown(story: Story, look: Look, said: Said) -> None:
+    assert "Not known for this time" in said(look("policies", user="ada", from_="2020-01-01T00:00Z", until="2020-01-02T00:00Z"))
+
+
+def test_drift_is_told_as_of_the_time(story: Story, look: Look, said: Said) -> None:
+    assert "enable-policy" in look("posture", user="ada", last="1d").dataframe[0].value.to_string()
+    before = story.new_host - dt.timedelta(hours=1)
+    window = {"from_": f"{before - dt.timedelta(hours=1):%Y-%m-%dT%H:%MZ}", "until": f"{before:%Y-%m-%dT%H:%MZ}"}
+    assert "None: every cluster" in said(look("posture", user="ada", **window))
+
+
+def test_an_owner_sees_no_drift_of_the_whole_cluster(story: Story, look: Look, said: Said) -> None:
+    assert "None: every cluster" in said(look("posture", user="paula", last="1d"))
