@@ -13,6 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from collectors.simulator import configuration
@@ -90,6 +91,7 @@ def _shoot(address: str) -> None:
             _settle(page)
             file = TARGET / f"{name}.png"
             page.screenshot(path=file)
+            Image.open(file).quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
             print(f"{file.name}: {file.stat().st_size // 1024} KB")
         browser.close()
 
