@@ -103,6 +103,9 @@ def test_a_file_of_a_session_is_for_nobody_else_and_holds_what_sql_answers(
     signed: str, demo_lake: Path, visitor: Callable[..., Page]
 ) -> None:
     hers, his, nobodys = visitor(accept_downloads=True), visitor(), visitor()
+    his.goto(f"{signed}/flows")
+    sign_in(his, "2")
+    expect(his.get_by_test_id("stMain")).to_contain_text("of node-time")
     lake = Lake.open(config.Lake(url=str(demo_lake / "lake")))
     now = dt.datetime.now(dt.UTC).replace(second=0, microsecond=0)
     since = now - dt.timedelta(hours=2)
@@ -112,20 +115,17 @@ def test_a_file_of_a_session_is_for_nobody_else_and_holds_what_sql_answers(
     hers.get_by_role("button", name="Share").click()
     with hers.expect_download() as download:
         hers.get_by_test_id("stPopoverBody").get_by_role("button", name="CSV").click()
+    file = download.value.url
+    assert "/media/" in file
+    assert hers.request.get(file).status == 200
+    assert his.request.get(file).status == 403
+    assert nobodys.request.get(file).status == 403
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     settings = config.Ownership(grants=tuple(config.Grant(**grant) for grant in GRANTS))  # type: ignore[arg-type]
     who = Principal(user="paula@example.com", groups=frozenset(["payments", "staff"]))
     answer = Door(lake, settings).flows(who, FlowFilter(since=since, until=now))
     assert [row["uuid"] for row in rows] == answer.rows["uuid"].to_pylist()
     assert rows
-    file = download.value.url
-    assert "/media/" in file
-    his.goto(f"{signed}/flows")
-    sign_in(his, "2")
-    expect(his.get_by_test_id("stMain")).to_contain_text("of node-time")
-    assert hers.request.get(file).status == 200
-    assert his.request.get(file).status == 403
-    assert nobodys.request.get(file).status == 403
 
 
 def test_a_session_ends_with_its_token(
