@@ -38,6 +38,7 @@ DRIFT = Table(
         column("flows", _S, "The command that shows the flows of the namespace since then; null for the whole cluster"),
     ),
     partition_by=("cluster", "date"),
+    recorded='"time"',
 )
 
 POSTURE = Table(
@@ -55,6 +56,7 @@ POSTURE = Table(
         column("observed", TIMESTAMP, "When the cluster was last seen whole; null for never"),
     ),
     partition_by=("cluster", "date"),
+    recorded='"time"',
 )
 
 POLICY_CHANGES = Table(
@@ -78,4 +80,5 @@ POLICY_CHANGES = Table(
         column("detail", _S, "Why it failed or was left; null for none"),
     ),
     partition_by=("cluster", "date"),
+    recorded='"time"',
 )
