@@ -174,7 +174,8 @@ def test_a_run_compacts_the_closed_hours_of_every_cluster_and_a_second_finds_not
     lake = Lake.open(config.Lake(url=str(folder / "lake")))
     assert lake.files(FLOWS)
     assert sum(lake.read(EDGES_1H, ["flows"])["flows"].to_pylist()) == ran["flows"], "also of flows that went since"
-    assert all(Path(file).name.startswith("hour-12-") for table in (FLOWS, COVERAGE) for file in lake.files(table))
+    names = [Path(file).name for table in (FLOWS, COVERAGE) for file in lake.files(table)]
+    assert all(name.startswith("day-") for name in names), "the day is long over"
 
 
 def test_a_run_takes_out_what_has_had_its_time(ran: dict[str, Any], folder: Path) -> None:
