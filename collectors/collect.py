@@ -27,7 +27,7 @@ from warehouse.tables import Lake
 
 TICK_SECONDS = 0.2
 RETRY_SECONDS = 5.0
-FLUSH_BYTES = 48 * 1024**2
+FLUSH_BYTES = 32 * 1024**2
 """A batch is stored early when its rows take this much memory."""
 STUCK_SECONDS = 120.0
 

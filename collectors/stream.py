@@ -23,7 +23,7 @@ from collectors.transport import Call
 from warehouse import config
 from warehouse.errors import HindcastError, StreamError, StreamRefusedError
 
-INBOX_MESSAGES, INBOX_BYTES = 8_000, 10 * 1024**2
+INBOX_MESSAGES, INBOX_BYTES = 8_000, 6 * 1024**2
 """More than this is not read before some of it is taken."""
 BACKOFF_SECONDS = (0.5, 30.0)
 LASTED_SECONDS = 10.0
