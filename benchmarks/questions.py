@@ -1,9 +1,11 @@
-"""Five questions over compacted flows, beside the same flows uncompacted and in ClickHouse (chdb) sorted as a vendor would.
+"""Five questions, asked at the query door over compacted and rolled-up flows, beside ClickHouse (chdb) over the same rows.
 
-Run: .venv/bin/python -m benchmarks.questions --lake DIR, where DIR-compacted is what benchmarks.compaction made of it. Needs
-`pip install chdb` (not among the project's dependencies: 530 MB). CPU and wall time, medians of 3, two threads each; cold
-means that the files are out of the page cache. Asked for a big, a middle and a small namespace, as its owner would: of
-ours by two scans, of ClickHouse by OR and by two scans, whichever is better. The ratio is of CPU time, ClickHouse's to ours.
+Run: .venv/bin/python -m benchmarks.questions --lake DIR [--uncompacted] [--our-order], where DIR-compacted is what
+benchmarks.compaction made of it. Needs `pip install chdb` (not among the project's dependencies: 530 MB). CPU and wall time in
+milliseconds, medians of 3, two threads each; cold means that the process and the page cache know nothing of the files. Asked for
+a big, a middle and a small namespace, as an operator: ours by the door, with its coverage and its entry in the access log; of
+ClickHouse the same columns by OR and by two scans, whichever is better. The ratio is of CPU time, ClickHouse's to ours. ClickHouse
+is sorted as a vendor would, by namespace and time; with --our-order as our hour files too. --uncompacted asks DIR itself too.
 """
 
 from __future__ import annotations
@@ -14,15 +16,19 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
-from warehouse import config
-from warehouse.schema import FLOWS
+from pipelines.rollup import roll_up_closed_hours
+from warehouse import config, engine
+from warehouse.access import OPERATOR
+from warehouse.engine import Limits
+from warehouse.query import Door, FlowFilter
+from warehouse.schema import FLOWS, ROLLUPS
 from warehouse.tables import Lake
 
 RUNS, THREADS = 3, 2
@@ -33,9 +39,29 @@ COLUMNS = (
     "l4_protocol", "flow_count", "cluster", "summary",
 )  # fmt: skip
 ENDS = ("source_namespace", "source_workload_name", "destination_namespace", "destination_workload_name")
-ADDRESS = "10.0.3.20"
+ORDERS = {
+    "vendor": "(source_namespace, time)",
+    "ours": """(source_namespace, destination_namespace, source_pod_name, destination_pod_name, node_name, traffic_direction,
+        event_type, is_reply, summary, time)""",
+}
+POD, ADDRESS = "web-", "10.0.3.20"
 DAY = dt.timedelta(days=1)
-Ask = Callable[[str], Any]
+NEWEST = Limits(rows=200)
+Measured = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One of the five, of a namespace."""
+
+    name: str
+    since: dt.datetime
+    until: dt.datetime
+    door: Callable[[Door, FlowFilter], Any]
+    conditions: dict[str, tuple[str, ...]]
+    """More of the filter."""
+    clickhouse: Callable[[str], str]
+    """The same over a relation of the namespace's flows in the window."""
 
 
 def main() -> None:
@@ -46,126 +72,170 @@ def main() -> None:
         sys.exit("this benchmark compares with ClickHouse: .venv/bin/pip install chdb")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lake", type=Path, required=True)
+    parser.add_argument("--uncompacted", action="store_true")
+    parser.add_argument("--our-order", action="store_true")
     given = parser.parse_args()
     fresh, ours = (Lake.open(config.Lake(url=str(given.lake.with_name(given.lake.name + end)))) for end in ("", "-compacted"))
     until = ours.span(FLOWS)[1]
     assert until is not None
+    _roll_up(ours, until)
     folder = given.lake.with_name(given.lake.name + "-chdb")
-    is_new = not folder.exists()
     session = Session(str(folder))
     session.query(f"SET max_threads = {THREADS}")
-    if is_new:
-        _fill(session, given.lake)
+    session.query("CREATE DATABASE IF NOT EXISTS bench ENGINE = Atomic")
     session.query("USE bench")
-    size = int(str(session.query("SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'flows'")))
+    orders = list(ORDERS) if given.our_order else ["vendor"]
     rows = ours.rows(FLOWS)
-    sizes = f"fresh {fresh.size(FLOWS)[0] / rows:.1f}, compacted {ours.size(FLOWS)[0] / rows:.1f}"
-    print(f"{rows:,} flows; bytes each: {sizes}, ClickHouse by (namespace, time) {size / rows:.1f}")
-    print("milliseconds            ours cpu  wall  cold |  fresh cpu  wall | ClickHouse cpu  wall  cold | ratio")
-
-    def in_clickhouse(sql: str) -> Any:
-        return session.query(sql.replace("starts_with", "startsWith"), "Arrow")
-
-    for name, (since, end, make) in _questions(until).items():
-        window = f"time >= '{since:%Y-%m-%d %H:%M:%S}' AND time < '{end:%Y-%m-%d %H:%M:%S}'"
+    print(f"{rows:,} flows; bytes each: fresh {fresh.size(FLOWS)[0] / rows:.1f}, compacted {ours.size(FLOWS)[0] / rows:.1f}", flush=True)
+    for order in orders:
+        began = time.monotonic()
+        _fill(session, given.lake, order)
+        size = int(str(session.query(f"SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'flows_{order}'")))
+        print(f"ClickHouse in {order} order: {size / rows:.1f} bytes a flow, filled in {time.monotonic() - began:.0f} s", flush=True)
+    print("milliseconds            ours cpu  wall   cold | " + "".join(f"{order:>10} cpu  wall   cold  ratio | " for order in orders))
+    for question in _questions(until):
         for label, namespace in _namespaces(ours, until).items():
-            mine = _measure(_in_duckdb, make(_duckdb(ours, since, end, namespace)), ours.files(FLOWS, since=since, until=end))
-            raw = _measure(_in_duckdb, make(_duckdb(fresh, since, end, namespace)), ())
-            parts = [str(path) for path in folder.rglob("*.bin")]
-            theirs = min(_measure(in_clickhouse, make(relation), parts) for relation in _clickhouse(window, namespace))
-            print(
-                f"{name:16}{label:7} {mine[0]:8.0f}{mine[1]:6.0f}{mine[2]:6.0f} |   {raw[0]:8.0f}{raw[1]:6.0f} |"
-                f"       {theirs[0]:8.0f}{theirs[1]:6.0f}{theirs[2]:6.0f} | {theirs[0] / mine[0]:5.2f}",
-                flush=True,
-            )
+            files = ours.files(FLOWS, since=question.since, until=question.until)
+            mine = _measure(_at_door(ours, question, namespace), files, _forget)
+            line = f"{question.name:16}{label:7} {mine[0]:8.0f}{mine[1]:6.0f}{mine[2]:7.0f} | "
+            for order in orders:
+                theirs = _best_of_clickhouse(session, folder, order, question, namespace)
+                line += f"{theirs[0]:14.0f}{theirs[1]:6.0f}{theirs[2]:7.0f}{theirs[0] / mine[0]:7.2f} | "
+            if given.uncompacted:
+                raw = _measure(_at_door(fresh, question, namespace), (), _forget, runs=1)
+                line += f"uncompacted {raw[0]:8.0f}{raw[1]:7.0f}"
+            print(line, flush=True)
 
 
-def _questions(until: dt.datetime) -> Mapping[str, tuple[dt.datetime, dt.datetime, Callable[[str], str]]]:
-    """Each question's window, and its text over a relation of the namespace's flows."""
+def _roll_up(lake: Lake, until: dt.datetime) -> None:
+    began = time.process_time()
+    done = roll_up_closed_hours(lake, config.Rollups(), now=until + DAY)
+    flows = sum(one.flows for one in done)
+    if flows:
+        print(f"{flows:,} flows rolled up at {(time.process_time() - began) / flows * 1e6:.2f} us CPU each")
+    size = lake.size(FLOWS)[0]
+    print(
+        "rollups: "
+        + ", ".join(f"{table.name} {lake.rows(table):,} rows, 1/{size / lake.size(table)[0]:.0f} of the bytes" for table in ROLLUPS)
+    )
+
+
+def _questions(until: dt.datetime) -> list[Question]:
     hour = until.replace(minute=0, second=0, microsecond=0)
     midnight = hour.replace(hour=0)
     picked, ends = ", ".join(COLUMNS), ", ".join(ENDS)
-    week = until - 7 * DAY, until + dt.timedelta(seconds=1)
+    week = {"since": until - 7 * DAY, "until": until + dt.timedelta(seconds=1)}
     last = "ORDER BY time DESC LIMIT 200"
-    pod = "starts_with(source_pod_name, 'web-') OR starts_with(destination_pod_name, 'web-')"
+    pod = f"startsWith(source_pod_name, '{POD}') OR startsWith(destination_pod_name, '{POD}')"
     address = f"source_ip = '{ADDRESS}' OR destination_ip = '{ADDRESS}'"
-    return {
-        "q1 drops": (hour, hour + DAY / 24, lambda flows: f"SELECT {picked} FROM {flows} WHERE verdict = 'DROPPED' {last}"),
-        "q2 timeline": (
-            midnight - DAY,
-            midnight,
+
+    def newest(door: Door, wanted: FlowFilter) -> Any:
+        return door.flows(OPERATOR, wanted, columns=COLUMNS, limits=NEWEST)
+
+    def asked(name: str, door: Callable[[Door, FlowFilter], Any], clickhouse: Callable[[str], str], **more: Any) -> Question:
+        window = {"since": more.pop("since"), "until": more.pop("until")}
+        return Question(name=name, door=door, clickhouse=clickhouse, conditions=more, **window)
+
+    return [
+        asked(
+            "q1 drops",
+            newest,
+            lambda flows: f"SELECT {picked} FROM {flows} WHERE verdict = 'DROPPED' {last}",
+            since=hour,
+            until=hour + DAY / 24,
+            verdicts=("DROPPED",),
+        ),
+        asked(
+            "q2 timeline",
+            lambda door, wanted: door.timeline(OPERATOR, wanted, buckets=1440),
             lambda flows: f"SELECT date_trunc('minute', time), verdict, sum(flow_count) FROM {flows} GROUP BY 1, 2",
+            since=midnight - DAY,
+            until=midnight,
         ),
-        "q3 talkers": (*week, lambda flows: f"SELECT {ends}, sum(flow_count) AS n FROM {flows} GROUP BY {ends} ORDER BY n DESC LIMIT 50"),
-        "q4 pod": (*week, lambda flows: f"SELECT {picked} FROM {flows} WHERE {pod} {last}"),
-        "q4 address": (*week, lambda flows: f"SELECT {picked} FROM {flows} WHERE {address} {last}"),
-        "q5 reasons": (
-            *week,
+        asked(
+            "q3 talkers",
+            lambda door, wanted: door.talkers(OPERATOR, wanted),
+            lambda flows: f"SELECT {ends}, sum(flow_count) AS n FROM {flows} GROUP BY {ends} ORDER BY n DESC LIMIT 50",
+            **week,
+        ),
+        asked("q4 pod", newest, lambda flows: f"SELECT {picked} FROM {flows} WHERE {pod} {last}", **week, pods=(POD,)),
+        asked("q4 address", newest, lambda flows: f"SELECT {picked} FROM {flows} WHERE {address} {last}", **week, ips=(ADDRESS,)),
+        asked(
+            "q5 reasons",
+            lambda door, wanted: door.drop_reasons(OPERATOR, wanted),
             lambda flows: f"SELECT cluster, drop_reason_desc, sum(flow_count) FROM {flows} WHERE verdict = 'DROPPED' GROUP BY 1, 2",
+            **week,
         ),
-    }
+    ]
 
 
 def _namespaces(lake: Lake, until: dt.datetime) -> dict[str, str]:
     """A big, a middle and a small one."""
-    (file, *_) = lake.files(FLOWS, since=until - DAY)
-    found = duckdb.sql(f"SELECT source_namespace FROM '{file}' WHERE source_namespace IS NOT NULL GROUP BY 1 ORDER BY count(*)").fetchall()
-    names = [name for (name,) in found]
-    return {"big": names[-1], "middle": names[len(names) // 2], "small": names[len(names) // 50]}
+    wanted = FlowFilter(since=until - DAY, until=until)
+    names = Door(lake, config.Ownership()).values(OPERATOR, "source_namespace", wanted, limits=Limits(rows=1000)).rows["value"].to_pylist()
+    return {"big": names[0], "middle": names[len(names) // 2], "small": names[-1 - len(names) // 50]}
 
 
-def _duckdb(lake: Lake, since: dt.datetime, until: dt.datetime, namespace: str) -> str:
-    files = ", ".join(f"'{file}'" for file in lake.files(FLOWS, since=since, until=until))
-    source = f"read_parquet([{files}], hive_partitioning = true)"
-    within = f"time >= '{since.isoformat()}'::TIMESTAMPTZ AND time < '{until.isoformat()}'::TIMESTAMPTZ"
-    return _two_scans(source, within, namespace)
+def _at_door(lake: Lake, question: Question, namespace: str) -> Callable[[], Any]:
+    door = Door(lake, config.Ownership())
+    wanted = FlowFilter(since=question.since, until=question.until, namespaces=(namespace,), **question.conditions)  # type: ignore[arg-type]
+    return lambda: question.door(door, wanted)
 
 
-def _two_scans(source: str, within: str, namespace: str) -> str:
-    picked = ", ".join(COLUMNS)
-    return f"""(SELECT {picked} FROM {source} WHERE {within} AND source_namespace = '{namespace}'
-        UNION ALL SELECT {picked} FROM {source}
-        WHERE {within} AND destination_namespace = '{namespace}' AND coalesce(source_namespace, '') <> '{namespace}')"""
+def _forget() -> None:
+    """An engine that knows no file."""
+    engine._WARM = engine._Warm()
 
 
-def _clickhouse(window: str, namespace: str) -> list[str]:
+def _best_of_clickhouse(session: Any, folder: Path, order: str, question: Question, namespace: str) -> Measured:
+    window = f"time >= '{question.since:%Y-%m-%d %H:%M:%S}' AND time < '{question.until:%Y-%m-%d %H:%M:%S}'"
+    picked, table = ", ".join(COLUMNS), f"flows_{order}"
     either = f"source_namespace = '{namespace}' OR destination_namespace = '{namespace}'"
-    return [f"(SELECT {', '.join(COLUMNS)} FROM flows WHERE {window} AND ({either}))", _two_scans("flows", window, namespace)]
+    relations = (
+        f"(SELECT {picked} FROM {table} WHERE {window} AND ({either}))",
+        f"""(SELECT {picked} FROM {table} WHERE {window} AND source_namespace = '{namespace}'
+        UNION ALL SELECT {picked} FROM {table}
+        WHERE {window} AND destination_namespace = '{namespace}' AND coalesce(source_namespace, '') <> '{namespace}')""",
+    )
+    parts = [str(path) for path in folder.rglob("*.bin")]
+
+    def forget() -> None:
+        session.query("SYSTEM DROP MARK CACHE")
+        session.query("SYSTEM DROP UNCOMPRESSED CACHE")
+
+    return min(
+        _measure(lambda relation=relation: session.query(question.clickhouse(relation), "Arrow"), parts, forget)  # type: ignore[misc]
+        for relation in relations
+    )
 
 
-def _in_duckdb(sql: str) -> Any:
-    """As the query door does: an engine of its own for each question."""
-    with duckdb.connect(config={"threads": THREADS}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        return connection.sql(sql).to_arrow_table()
-
-
-def _measure(ask: Ask, text: str, paths: Iterable[str]) -> tuple[float, float, float]:
+def _measure(ask: Callable[[], Any], paths: Iterable[str], forget: Callable[[], None], *, runs: int = RUNS) -> Measured:
     """Milliseconds of CPU and of wall time once warm, and of wall time cold."""
+    forget()
     for path in paths:
         with Path(path).open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     began = time.monotonic()
-    ask(text)
+    ask()
     cold = time.monotonic() - began
     cpu, wall = [], []
-    for _ in range(RUNS):
+    for _ in range(runs):
         at, began = time.process_time(), time.monotonic()
-        ask(text)
+        ask()
         cpu.append(time.process_time() - at)
         wall.append(time.monotonic() - began)
     return statistics.median(cpu) * 1e3, statistics.median(wall) * 1e3, cold * 1e3
 
 
-def _fill(session: Any, lake: Path) -> None:
-    """The same rows in a MergeTree with the default codec."""
+def _fill(session: Any, lake: Path, order: str) -> None:
+    """The same rows in a MergeTree with the default codec, once."""
+    if str(session.query(f"EXISTS TABLE flows_{order}")).strip() == "1":
+        return
     source = f"file('{lake}/flows/cluster=*/date=*/*.parquet', Parquet)"
-    session.query("CREATE DATABASE IF NOT EXISTS bench ENGINE = Atomic")
-    session.query("USE bench")
     columns = ["extract(_path, 'cluster=([^/]+)') AS cluster", *map(_column, FLOWS.file_schema)]
-    order = "ORDER BY (source_namespace, time) SETTINGS allow_nullable_key = 1"
-    session.query(f"CREATE TABLE flows ENGINE = MergeTree {order} AS SELECT {', '.join(columns)} FROM {source}")
-    session.query("OPTIMIZE TABLE flows FINAL")
+    ordered = f"ORDER BY {ORDERS[order]} SETTINGS allow_nullable_key = 1"
+    session.query(f"CREATE TABLE flows_{order} ENGINE = MergeTree {ordered} AS SELECT {', '.join(columns)} FROM {source}")
+    session.query(f"OPTIMIZE TABLE flows_{order} FINAL")
 
 
 def _column(field: pa.Field) -> str:

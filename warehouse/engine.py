@@ -58,8 +58,34 @@ def connect(limits: Limits, *, confined: bool = False) -> duckdb.DuckDBPyConnect
     if confined:
         config |= {"threads": "2", "async_threads": "1", "temp_directory": "", "max_temp_directory_size": "0KB"}
     connection = duckdb.connect(config=config)
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL parquet_metadata_cache = true")
     return connection
+
+
+class _Warm:
+    """The engine that a process keeps for its own questions: the footers of files it has read need not be read again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engine: duckdb.DuckDBPyConnection | None = None
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._engine is None:
+                self._engine = connect(Limits())
+            return self._engine.cursor()
+
+
+_WARM = _Warm()
+
+
+def connect_warm() -> duckdb.DuckDBPyConnection:
+    """A connection to the engine that this process keeps, for questions of our own making: never for a person's SQL.
+
+    Views and tables made on it are its own and end with it. All share the memory of `Limits()` and the threads.
+    """
+    return _WARM.connect()
 
 
 def add_view(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> int:
@@ -92,7 +118,7 @@ def add_view_of_files(
     """
     name = name or table.name
     if not files:
-        connection.from_arrow(table.schema.empty_table()).create_view(name, replace=True)
+        connection.register(name, table.schema.empty_table())
     elif lake.is_local:
         lacking = lake.files_may_lack_columns(table)
         replace_view(connection, name, query_of_files(table, files, as_stored=as_stored, as_of=as_of, files_may_lack_columns=lacking))
@@ -262,8 +288,8 @@ def is_alive(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def replace_view(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
-    """A view in the place of one of the same name."""
-    connection.execute(f'CREATE OR REPLACE VIEW "{name}" AS {query}')
+    """A view of this connection, in the place of one of the same name."""
+    connection.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {query}')
 
 
 def literal(value: str) -> str:

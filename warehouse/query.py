@@ -462,7 +462,7 @@ class Door:
         """Ask the flows; with a query for the `oldest` time that matters, that time is the last of the values."""
         began = time.monotonic()
         window = Window(since=wanted.since, until=wanted.until, as_of=wanted.as_of)
-        with self._asked(principal, question, wanted) as (scope, note), engine.connect(limits) as connection:
+        with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
             files = self._add_views(connection, scope, window, wanted.clusters)
             if oldest is not None:
                 found = None if scope.everything else engine.run(connection, oldest, values, limits)[0]
@@ -495,7 +495,7 @@ class Door:
         began = time.monotonic()
         windows = {f"visible_{table.name}": Window(since=wanted.since, until=wanted.until), **(more or {})}
         fewer = Wanted(clusters=wanted.clusters, namespaces=wanted.namespaces)
-        with self._asked(principal, question, wanted) as (scope, note), engine.connect(limits) as connection:
+        with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
             sources = []
             for name, asked_window in windows.items():
                 windows[name] = window = rollup_views.widened(self._lake, table, asked_window, wanted.clusters)
@@ -523,7 +523,7 @@ class Door:
         if ranges:
             window = Window(since=wanted.since - questions.LOOK_BACK, until=wanted.until)
             fewer, detail = Wanted(clusters=wanted.clusters), self._ownership.peer_detail
-            with engine.connect(limits) as connection:
+            with engine.connect_warm() as connection:
                 rollup_views.add_view(
                     connection,
                     self._lake,
@@ -600,7 +600,7 @@ class Door:
             if table is ACCESS_LOG:
                 log.flush()
                 return log.visible(self._lake.read(table, since=within.since, until=within.until), scope, principal).to_reader()
-            connection = opened.enter_context(engine.connect(limits))
+            connection = opened.enter_context(engine.connect_warm())
             self.add_visible(connection, scope, table, within)
             emptied = [
                 name
@@ -627,7 +627,7 @@ class Door:
         seen = [cluster for cluster in seen if not clusters or cluster in clusters]
         files = engine.add_view(connection, self._lake, table, window, None if scope.everything and not clusters else seen)
         query = scoping.visible(scope, table, window, seen, peer_detail=self._ownership.peer_detail)
-        connection.execute(f"CREATE OR REPLACE VIEW visible_{table.name} AS {query}")
+        engine.replace_view(connection, f"visible_{table.name}", query)
         return files
 
     def _coverage(self, scope: Scope, window: Window, clusters: Sequence[str], rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:

@@ -129,7 +129,7 @@ def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Roll
     addresses = "SELECT source_ip AS ip FROM edge_parts WHERE source_ip IS NOT NULL UNION SELECT destination_ip FROM edge_parts"
     found = [address for address in connection.sql(addresses).to_arrow_table()["ip"].to_pylist() if address is not None]
     ranges = {"ip": found, "cidr": [range_of(address, settings) for address in found]}
-    connection.from_arrow(pa.table(ranges, pa.schema({"ip": pa.string(), "cidr": pa.string()}))).create_view("edge_ranges", replace=True)
+    connection.register("edge_ranges", pa.table(ranges, pa.schema({"ip": pa.string(), "cidr": pa.string()})))
     ends = [f"{side}_{part}" for side in ("source", "destination") for part in ENDS]
     whole = [name for name in ends if not name.endswith(("_kind", "_labels_id"))]
     between = f"cluster, hour, l4_protocol, {', '.join(whole)}"

@@ -95,14 +95,14 @@ def add_view(
         if parts.flows_files and not stored_only:
             _sum_up(connection, lake, table, parts, piece, wanted, settings, fresh)
             either.append(f"SELECT {columns} FROM {fresh}")
-        connection.execute(f"CREATE VIEW {whole} AS {' UNION ALL '.join(either)}")
+        connection.execute(f"CREATE TEMP VIEW {whole} AS {' UNION ALL '.join(either)}")
         # A row that stands for flows of the piece alone may begin before it: the window is in the rows already.
         seen.append(
             scoping.visible(piece.scope, replace(table, name=whole), Window(), {*parts.rollup, *parts.flows}, peer_detail=peer_detail)
         )
         sources.rollup_files += len(parts.rollup_files)
         sources.flows_files += 0 if stored_only else len(parts.flows_files)
-    connection.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(f'({query})' for query in seen)}")
+    connection.execute(f"CREATE TEMP VIEW {name} AS {' UNION ALL '.join(f'({query})' for query in seen)}")
     return sources
 
 
@@ -157,9 +157,9 @@ def _sum_up(
     """A table of the rollup's rows of those flows that are not rolled up."""
     files, hours = f"{name}_files", f"{name}_hours"
     engine.add_view_of_files(connection, lake, FLOWS, sorted(parts.flows_files), files)
-    connection.execute(f"CREATE VIEW {hours} AS SELECT * FROM {files} WHERE {_within('time', parts.hours)}")
+    connection.execute(f"CREATE TEMP VIEW {hours} AS SELECT * FROM {files} WHERE {_within('time', parts.hours)}")
     flows = f"{name}_flows"
-    connection.execute(f"CREATE VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), _names(piece.scope, wanted))}")
+    connection.execute(f"CREATE TEMP VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), _names(piece.scope, wanted))}")
     if table is EDGES_1H:
         query = rollup_sql.edges(connection, flows, hours, settings, labels=False)
     else:

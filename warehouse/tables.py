@@ -6,6 +6,7 @@ A `Lake` may be shared by threads.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -44,6 +45,7 @@ class Lake:
         self._options = dict(options)
         self._lock = threading.RLock()
         self._tables: dict[str, DeltaTable] = {}
+        self._snapshots: dict[str, _Snapshot] = {}
         self._filesystems: dict[str, pafs.FileSystem] = {}
 
     @classmethod
@@ -179,27 +181,12 @@ class Lake:
                     ) from error
                 raise self._error(table, "cannot be committed to", error) from error
 
-    def contents(self, table: Table) -> list[StoredFile]:
+    def contents(self, table: Table) -> Sequence[StoredFile]:
         """Every file of the table. Raises LakeError."""
         try:
-            stored = self._stored(table)
+            return self._snapshot(table).files
         except _FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
-        names = [f"{bound}.{table.time_column}" for bound in ("min", "max")]
-        bounds = [stored[name].to_pylist() if name in stored.column_names else [None] * stored.num_rows for name in names]
-        keys = [stored[f"partition.{name}"].cast(pa.string()).to_pylist() for name in table.partition_by]
-        columns = (stored[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
-        return [
-            StoredFile(
-                path=path,
-                partition=dict(zip(table.partition_by, values, strict=True)),
-                size=size,
-                rows=rows,
-                first=_utc(first),
-                last=_utc(last),
-            )
-            for path, size, rows, first, last, *values in zip(*columns, *bounds, *keys, strict=True)
-        ]
 
     def vacuum(self, table: Table, *, older_than: timedelta, dry_run: bool) -> dict[str, int]:
         """Delete files that no reader can want: out of the table, or never in it, for longer than `older_than` (whole hours, at least one).
@@ -446,11 +433,19 @@ class Lake:
 
     def _stored(self, table: Table, version: int | None = None) -> pa.Table:
         """The log's add actions, one row a file, with decoded paths; of the newest version or an earlier one."""
+        if version is None:
+            return self._snapshot(table).actions
         with self._lock:
-            handle = self._newest(table) if version is None else self._at(table, version)
-            actions = pa.table(handle.get_add_actions(flatten=True))
-        paths = pa.array([unquote(path) for path in actions["path"].to_pylist()], pa.string())
-        return actions.set_column(actions.schema.get_field_index("path"), "path", paths)
+            return _Snapshot(table, self._at(table, version)).actions
+
+    def _snapshot(self, table: Table) -> _Snapshot:
+        """What the log's newest version says; read anew only if there is a newer one than last time."""
+        with self._lock:
+            handle = self._newest(table)
+            known = self._snapshots.get(table.name)
+            if known is None or known.version != handle.version():
+                known = self._snapshots[table.name] = _Snapshot(table, handle)
+            return known
 
     def _pruned(
         self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None, version: int | None = None
@@ -464,6 +459,38 @@ class Lake:
 
     def _error(self, table: Table, what: str, error: BaseException) -> LakeError:
         return LakeError(f"table {table.name} at {self.address(table)} {what}: {error}")
+
+
+class _Snapshot:
+    """The files of one version of a table. What is read of it is kept, so that a question need not read the log again."""
+
+    def __init__(self, table: Table, handle: DeltaTable) -> None:
+        self._table = table
+        self.version = handle.version()
+        actions = pa.table(handle.get_add_actions(flatten=True))
+        paths = pa.array([unquote(path) for path in actions["path"].to_pylist()], pa.string())
+        self.actions = actions.set_column(actions.schema.get_field_index("path"), "path", paths)
+        """One row a file, as deltalake flattens them."""
+
+    @functools.cached_property
+    def files(self) -> tuple[StoredFile, ...]:
+        """One for each action."""
+        table, actions = self._table, self.actions
+        names = [f"{bound}.{table.time_column}" for bound in ("min", "max")]
+        bounds = [actions[name].to_pylist() if name in actions.column_names else [None] * actions.num_rows for name in names]
+        keys = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in table.partition_by]
+        columns = (actions[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
+        return tuple(
+            StoredFile(
+                path=path,
+                partition=dict(zip(table.partition_by, values, strict=True)),
+                size=size,
+                rows=rows,
+                first=_utc(first),
+                last=_utc(last),
+            )
+            for path, size, rows, first, last, *values in zip(*columns, *bounds, *keys, strict=True)
+        )
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -74,7 +74,7 @@ def between(
     parts = [VERSION_TABLES[0].schema.empty_table()]
     if any(any(both) for both in files.values()):
         asked = _Asked(since=since, until=until, clusters=clusters, kinds=kinds, namespaces=namespaces, names=names, recorded=recorded)
-        with engine.connect(_UNLIMITED) as connection:
+        with engine.connect_warm() as connection:
             parts += [_read(connection, lake, table, *files[table.name], asked) for table in tables if any(files[table.name])]
     order = [(name, "ascending") for name in VERSION_TABLES[0].folded_by]
     return pa.concat_tables(parts).sort_by(order)
@@ -82,7 +82,7 @@ def between(
 
 def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
     """The versions in these files, each once: with its end, if one of them has it. Raises LakeError."""
-    with engine.connect(_UNLIMITED) as connection:
+    with engine.connect_warm() as connection:
         engine.add_view_of_files(
             connection, lake, table, [f"{lake.address(table)}/{file.path}" for file in files], "stored", as_stored=True
         )
