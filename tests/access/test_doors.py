@@ -306,7 +306,6 @@ NOT_DOORS = {
     "recorded": "names of our own tables that hold rows, and nothing of the rows",
     "as_of": "gives a moment, and shows nothing",
     "ask": "is what MORE_DOORS are made of",
-    "add_visible": "is what doors are made of: it takes a scope, and a connection that no one else has",
 }
 
 
