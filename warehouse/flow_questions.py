@@ -10,8 +10,11 @@ from datetime import datetime
 from typing import Literal
 
 from warehouse.access import Principal
+from warehouse.answers import Answer
+from warehouse.asking import VISIBLE
 from warehouse.engine import Limits
-from warehouse.query import VISIBLE, Answer, Door, FlowFilter, bucket_width, flow_conditions
+from warehouse.flow_filter import FlowFilter, bucket_width, flow_conditions
+from warehouse.query import Door
 from warehouse.questions import DENIED, EdgeScope
 from warehouse.schema import FLOWS
 

@@ -6,164 +6,39 @@ other side is empty in the relation that every filter and aggregate works on. Pr
 
 from __future__ import annotations
 
-import json
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from warehouse import access_log as log
-from warehouse import (
-    conditions,
-    config,
-    confinement,
-    engine,
-    grants,
-    posture,
-    questions,
-    rollup_sql,
-    rollup_views,
-    scoping,
-    sql_workers,
-    time_travel,
-    versions,
-)
-from warehouse.access import Grant, Principal, Scope, scope_of
+from warehouse import posture, questions, rollup_sql, scoping, sql_doors, time_travel, versions, visible
+from warehouse.access import Principal
+from warehouse.answers import Answer, LakeSummary
+from warehouse.asking import Asking
 from warehouse.config_coverage import KindCoverage, coverage_at
-from warehouse.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.engine import Limits, Window
-from warehouse.errors import AccessDeniedError, QueryError
+from warehouse.errors import QueryError
+from warehouse.flow_filter import BUCKETS, FlowFilter, bucket_width, flow_conditions
 from warehouse.questions import EdgeScope
-from warehouse.rollup_views import Wanted
-from warehouse.schema import (
-    ACCESS_LOG,
-    COVERAGE,
-    DNS_NAMES,
-    EDGES_1H,
-    FLOWS,
-    STRINGS,
-    TABLES,
-    TIMELINE_1M,
-    TIMESTAMP,
-    VERSION_TABLES,
-    Table,
-)
-from warehouse.sql_workers import WORKERS, Ran
-from warehouse.tables import Lake
+from warehouse.schema import ACCESS_LOG, DNS_NAMES, EDGES_1H, FLOWS, TABLES, TIMELINE_1M, VERSION_TABLES, Table
 from warehouse.time_travel import AsOf
 
-BUCKETS = 60
-LONGEST_ROW = timedelta(days=1)
-"""No row of the ledger spans more time: one that touches a window begins at most this long before it."""
-MOST_MEMORY_BYTES = 512 * 1024**2
-"""What an owner's own SQL may take; four times as much for who reads files."""
-ROWS_AT_ONCE = 65_536
-VISIBLE = "visible_flows"
-"""The relation of flows that a principal may see, which every question is asked of."""
+__all__ = ["Answer", "Door", "FlowFilter", "LakeSummary", "bucket_width", "flow_conditions"]
+
 _USUAL, _FEW, _ALWAYS = Limits(), Limits(rows=200), Window()
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlowFilter:
-    """Which flows are asked for: all conditions hold, each by any of its values. Empty means any."""
-
-    since: datetime
-    until: datetime
-    clusters: tuple[str, ...] = ()
-    namespaces: tuple[str, ...] = ()
-    """Of the source or the destination."""
-    source_namespaces: tuple[str, ...] = ()
-    destination_namespaces: tuple[str, ...] = ()
-    verdicts: tuple[str, ...] = ()
-    drop_reasons: tuple[str, ...] = ()
-    pods: tuple[str, ...] = ()
-    """Beginnings of the name of either pod."""
-    ips: tuple[str, ...] = ()
-    ports: tuple[int, ...] = ()
-    nodes: tuple[str, ...] = ()
-    as_of: AsOf | None = None
-    """What was known then; all that is known for None."""
-    conditions: tuple[conditions.Condition, ...] = ()
-    """More of them, as people write them."""
-    match_any: bool = False
-    """One of `conditions` is enough."""
-    both_ways: bool = False
-    """Also what matches `conditions` with source and destination exchanged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """Rows, and what has to be known to trust them."""
-
-    rows: pa.Table
-    cut: bool
-    """True if there were more rows than the limit."""
-    window: Window
-    """The span of time that was looked at."""
-    coverage: tuple[NodeCoverage, ...]
-    """Of the nodes of the clusters asked for, in the window; empty where the window has no bounds."""
-    files: int
-    seconds: float
-    source: str = FLOWS.name
-    """The tables that the rows come from: a rollup is named where it stands in for flows."""
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Each cluster's share of the window that was observed, 0 to 1."""
-        return cluster_shares(list(self.coverage))
-
-    @property
-    def flows_lost(self) -> int:
-        """Flows known lost in the window."""
-        return sum(node.flows_lost for node in self.coverage)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LakeSummary:
-    """The lake from outside."""
-
-    bytes: int | None
-    files: int | None
-    """Of all tables; None for who does not see everything."""
-    oldest: datetime | None
-    """Time of the oldest flow."""
-    newest: datetime | None
-
-
-class Door:
+class Door(Asking):
     """Answers questions about one lake."""
-
-    def __init__(self, lake: Lake, ownership: config.Ownership, rollups: config.Rollups | None = None, *, purpose: str = "") -> None:
-        """`purpose` says in the access log where it was asked: a command, a page, a report."""
-        self._lake = lake
-        self._ownership = ownership
-        self._rollups = rollups or config.Rollups()
-        self._purpose = purpose
-
-    def scope(self, principal: Principal) -> Scope:
-        """What a principal may see, by the grants of now."""
-        return scope_of(principal, self.grants())
-
-    def grants(self) -> tuple[Grant, ...]:
-        """Every grant and denial of now, of all subjects: for who administers ownership. Raises LakeError."""
-        return grants.in_force(self._lake, self._ownership)
 
     def clusters(self, principal: Principal) -> list[str]:
         """The clusters with flows of which the principal may see something, without a question to the flows. Raises LakeError."""
         return scoping.clusters_seen(self.scope(principal), self._lake.clusters(FLOWS))
-
-    @property
-    def peer_detail(self) -> str:
-        """How much of the other side an owner sees."""
-        return self._ownership.peer_detail
 
     def flows(self, principal: Principal, wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: Limits = _USUAL) -> Answer:
         """The newest flows that match, newest first. Raises AccessDeniedError, QueryError, LakeError."""
@@ -261,22 +136,14 @@ class Door:
         began = time.monotonic()
         said = text if window.as_of is None else f"{text} -- {window.as_of}"
         with self._noted(principal, "sql", window, text=said) as (scope, note):
-            if principal.is_operator:
-                rows, cut, window, files = self._sql_of_operator(text, window, limits)
-            else:
-                over_files = self._reads_files(scope)
-                most = MOST_MEMORY_BYTES * (4 if over_files else 1)
-                limits = replace(limits, memory_bytes=min(limits.memory_bytes, most))
-                how = self._sql_over_files if over_files else self._sql_over_rows
-                ran, window, files = how(principal, scope, text, window, limits, cancelled)
-                rows, cut = ran.rows, ran.cut
-            note.rows = rows.num_rows
+            ran = sql_doors.run(self._lake, principal, scope, text, window, limits, cancelled, peer_detail=self.peer_detail)
+            note.rows = ran.rows.num_rows
         return Answer(
-            rows=rows,
-            cut=cut,
-            window=window,
-            coverage=self._coverage(scope, window, ()),
-            files=files,
+            rows=ran.rows,
+            cut=ran.cut,
+            window=ran.window,
+            coverage=self._coverage(scope, ran.window, ()),
+            files=ran.files,
             seconds=time.monotonic() - began,
         )
 
@@ -284,7 +151,7 @@ class Door:
         """The coverage of every node the principal may know of, in a window with both bounds; rows of `coverage`, newest first."""
         began = time.monotonic()
         with self._noted(principal, "ledger", window) as (scope, note):
-            rows = self._ledger_rows(scope, window, ()).sort_by([("from", "descending")])
+            rows = visible.ledger(self._lake, scope, window).sort_by([("from", "descending")])
             coverage = self._coverage(scope, window, (), rows)
             note.rows = rows.num_rows
         return Answer(rows=rows, cut=False, window=window, coverage=coverage, files=0, seconds=time.monotonic() - began)
@@ -409,293 +276,8 @@ class Door:
         questions.check_edges(wanted)
         return self._ask_rollup(principal, "edges_in_time", EDGES_1H, questions.edges_in_time(wanted, scope), wanted, limits)
 
-    def ask(
-        self, principal: Principal, question: str, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits = _USUAL
-    ) -> Answer:
-        """For modules of this package that hold more questions: a query over the relation VISIBLE, in the filter's window and clusters.
-
-        `question` names it in the access log. `sql` is ours, never a person's, and what people gave is among `values`.
-        Raises AccessDeniedError, QueryError, LakeError.
-        """
-        return self._ask(principal, question, sql, values, wanted, limits)
-
-    # How ------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _noted(
-        self,
-        principal: Principal,
-        question: str,
-        window: Window,
-        *,
-        text: str | None = None,
-        clusters: Sequence[str] = (),
-        namespaces: Sequence[str] = (),
-    ) -> Iterator[tuple[Scope, log.Note]]:
-        """The scope of who asks, and the question's entry in the access log. Raises AccessDeniedError to who may see nothing."""
-        since, until = window.since, window.until
-        asking = log.noted(self._lake, principal, purpose=self._purpose, question=question, text=text, since=since, until=until)
-        with asking as note:
-            scope = self.scope(principal)
-            note.namespaces = log.looked_at(scope, clusters, namespaces)
-            if scope.is_empty:
-                raise AccessDeniedError(f"{principal.user} owns no namespace here: ask for a grant in the configuration's ownership.grants")
-            yield scope, note
-
-    def _asked(self, principal: Principal, question: str, wanted: FlowFilter) -> AbstractContextManager[tuple[Scope, log.Note]]:
-        """`_noted` for a question with conditions."""
-        window = Window(since=wanted.since, until=wanted.until)
-        namespaces = (*wanted.namespaces, *wanted.source_namespaces, *wanted.destination_namespaces)
-        return self._noted(principal, question, window, text=_as_text(wanted), clusters=wanted.clusters, namespaces=namespaces)
-
-    def _ask(
-        self,
-        principal: Principal,
-        question: str,
-        sql: str,
-        values: Sequence[Any],
-        wanted: FlowFilter,
-        limits: Limits,
-        *,
-        oldest: str | None = None,
-    ) -> Answer:
-        """Ask the flows; with a query for the `oldest` time that matters, that time is the last of the values."""
-        began = time.monotonic()
-        window = Window(since=wanted.since, until=wanted.until, as_of=wanted.as_of)
-        with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
-            files = self._add_views(connection, scope, window, wanted.clusters)
-            if oldest is not None:
-                found = None if scope.everything else engine.run(connection, oldest, values, limits)[0]
-                values = [*values, found["time"][0].as_py() if found else wanted.since]
-            rows, cut = engine.run(connection, sql, values, limits)
-            note.rows = rows.num_rows
-        return Answer(
-            rows=rows,
-            cut=cut,
-            window=window,
-            coverage=self._coverage(scope, window, wanted.clusters),
-            files=files,
-            seconds=time.monotonic() - began,
-        )
-
-    def _ask_rollup(
-        self,
-        principal: Principal,
-        question: str,
-        table: Table,
-        asked: questions.Asked,
-        wanted: FlowFilter,
-        limits: Limits,
-        *,
-        more: Mapping[str, Window] | None = None,
-    ) -> Answer:
-        """Ask a rollup, over the view `visible_<table>` of the window and those named in `more` of other windows."""
-        if wanted.as_of is not None:
-            raise QueryError(f"{table.name} does not say when the lake learned of a flow, so it has no answer as of a moment: ask flows")
-        began = time.monotonic()
-        windows = {f"visible_{table.name}": Window(since=wanted.since, until=wanted.until), **(more or {})}
-        fewer = Wanted(clusters=wanted.clusters, namespaces=wanted.namespaces)
-        with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
-            sources = []
-            for name, asked_window in windows.items():
-                windows[name] = window = rollup_views.widened(self._lake, table, asked_window, wanted.clusters)
-                added = rollup_views.add_view(
-                    connection, self._lake, table, window, scope, fewer, self._rollups, peer_detail=self._ownership.peer_detail, name=name
-                )
-                sources.append(added)
-            rows, cut = engine.run(connection, *asked, limits)
-            note.rows = rows.num_rows
-        window = windows[f"visible_{table.name}"]
-        return Answer(
-            rows=rows,
-            cut=cut,
-            window=window,
-            coverage=self._coverage(scope, window, wanted.clusters),
-            files=sum(source.rollup_files + source.flows_files for source in sources),
-            seconds=time.monotonic() - began,
-            source=rollup_views.source_text(table, sources),
-        )
-
-    def _named(self, principal: Principal, answer: Answer, wanted: FlowFilter, limits: Limits) -> Answer:
-        """The edges, with the names that dns_names remembers for outside peers without one."""
-        ranges = {*answer.rows["source_cidr"].to_pylist(), *answer.rows["destination_cidr"].to_pylist()} - {None}
-        known = DNS_NAMES.schema.empty_table()
-        if ranges:
-            window = Window(since=wanted.since - questions.LOOK_BACK, until=wanted.until)
-            fewer, detail = Wanted(clusters=wanted.clusters), self._ownership.peer_detail
-            with engine.connect_warm() as connection:
-                rollup_views.add_view(
-                    connection,
-                    self._lake,
-                    DNS_NAMES,
-                    window,
-                    self.scope(principal),
-                    fewer,
-                    self._rollups,
-                    peer_detail=detail,
-                    stored_only=True,
-                )
-                known, _ = engine.run(connection, questions.KNOWN_NAMES, (), replace(limits, rows=1_000_000))
-        return replace(answer, rows=questions.with_inferred_names(answer.rows, known, self._rollups))
-
-    def _sql_of_operator(self, text: str, window: Window, limits: Limits) -> tuple[pa.Table, bool, Window, int]:
-        with engine.connect(limits) as connection:
-            engine.check_is_query(connection, text)
-            for table in TABLES.values():
-                engine.add_view(connection, self._lake, table, window)
-            if not text.lstrip().upper().startswith("EXPLAIN"):
-                asked = engine.asked_window(connection, text, FLOWS)
-                window = replace(window, since=asked.since or window.since, until=asked.until or window.until)
-            files = engine.add_view(connection, self._lake, FLOWS, window)
-            rows, cut = engine.run(connection, text, (), limits)
-        return rows, cut, window, files
-
-    def _reads_files(self, scope: Scope) -> bool:
-        """Whether someone's SQL may read the files themselves; an auditor reads no labels, so hers may not."""
-        return scope.everything and not scope.is_auditors and self._lake.is_local and confinement.is_possible()
-
-    def _sql_over_files(
-        self, principal: Principal, _scope: Scope, text: str, window: Window, limits: Limits, cancelled: threading.Event | None
-    ) -> tuple[Ran, Window, int]:
-        counted = {"files": 0, "window": window}
-
-        def query(table: Table, within: Window) -> str:
-            files = engine.files_of(self._lake, table, within)
-            counted.update(files=len(files), window=within)
-            if not files:
-                return engine.query_of_nothing(table)
-            lacking = self._lake.files_may_lack_columns(table)
-            return engine.query_of_files(table, files, as_of=within.as_of, files_may_lack_columns=lacking)
-
-        def asked(by_text: Window) -> str:
-            return query(FLOWS, replace(window, since=by_text.since or window.since, until=by_text.until or window.until))
-
-        views = {table.name: query(table, window) for table in TABLES.values()}
-        folder = Path(self._lake.address(FLOWS)).parent
-        owner = (str(folder), principal)
-        ran = WORKERS.run_over_files(owner, text, views, (FLOWS.name, asked), folder, limits, cancelled=cancelled)
-        return ran, counted["window"], counted["files"]  # type: ignore[return-value]
-
-    def _sql_over_rows(
-        self, principal: Principal, scope: Scope, text: str, window: Window, limits: Limits, cancelled: threading.Event | None
-    ) -> tuple[Ran, Window, int]:
-        since = window.since or datetime.now(UTC) - timedelta(days=1)
-        window = replace(window, since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
-        offered = [table for table in TABLES.values() if scope.everything or scoping.is_shared(table) or table is ACCESS_LOG]
-        named = [table for table in offered if re.search(rf"\b{table.name}\b", text, re.IGNORECASE)]
-        with ExitStack() as opened:
-            sources = {table.name: self._source(opened, principal, scope, table, window, limits) for table in named}
-            key = (scope, self._ownership.peer_detail, window)
-            ran = WORKERS.run((self._lake.address(FLOWS), principal), key, text, sources, limits, cancelled=cancelled)
-        files = sum(isinstance(source.stamp, tuple) and len(source.stamp) for source in sources.values())
-        return ran, replace(window, until=window.until or ran.read_at), files
-
-    def _source(
-        self, opened: ExitStack, principal: Principal, scope: Scope, table: Table, window: Window, limits: Limits
-    ) -> sql_workers.Source:
-        """A table's rows for someone's own SQL, read when they are first asked for."""
-        within = _with_margin(window) if table is COVERAGE else window
-
-        def read() -> pa.RecordBatchReader:
-            if table is ACCESS_LOG:
-                log.flush()
-                return log.visible(self._lake.read(table, since=within.since, until=within.until), scope, principal).to_reader()
-            connection = opened.enter_context(engine.connect_warm())
-            self.add_visible(connection, scope, table, within)
-            emptied = [
-                name
-                for name in table.schema.names
-                if scope.is_auditors and name.endswith("labels") and table.schema.field(name).type == STRINGS
-            ]
-            nothing = f"REPLACE ({', '.join(f'NULL::VARCHAR[] AS {name}' for name in emptied)})" if emptied else ""
-            return connection.sql(f"SELECT * {nothing} FROM visible_{table.name}").to_arrow_reader(ROWS_AT_ONCE)
-
-        return sql_workers.Source(read=read, stamp=tuple(engine.files_of(self._lake, table, within)))
-
-    def _add_views(self, connection: Any, scope: Scope, window: Window, clusters: Sequence[str]) -> int:
-        """The views `visible_flows` and `visible_coverage`; gives the number of files of flows."""
-        files = self.add_visible(connection, scope, FLOWS, window, clusters)
-        self.add_visible(connection, scope, COVERAGE, _with_margin(window))
-        return files
-
-    def add_visible(self, connection: Any, scope: Scope, table: Table, window: Window, clusters: Sequence[str] = ()) -> int:
-        """A view `visible_TABLE` of what a scope shows of a table in the window and, where any are named, of the clusters.
-
-        Gives the number of files it may read. Every question is to be asked of such views alone. Raises LakeError.
-        """
-        seen = scoping.clusters_seen(scope, self._lake.clusters(table))
-        seen = [cluster for cluster in seen if not clusters or cluster in clusters]
-        files = engine.add_view(connection, self._lake, table, window, None if scope.everything and not clusters else seen)
-        query = scoping.visible(scope, table, window, seen, peer_detail=self._ownership.peer_detail)
-        engine.replace_view(connection, f"visible_{table.name}", query)
-        return files
-
-    def _coverage(self, scope: Scope, window: Window, clusters: Sequence[str], rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:
-        if window.since is None:
-            return ()
-        until = min(window.until or datetime.now(UTC), datetime.now(UTC))
-        rows = self._ledger_rows(scope, window, clusters) if rows is None else rows
-        return tuple(node_coverage(rows, window.since, until)) if until > window.since else ()
-
-    def _ledger_rows(self, scope: Scope, window: Window, clusters: Sequence[str]) -> pa.Table:
-        margin = _with_margin(window)
-        rows = self._lake.read(COVERAGE, None, clusters or None, margin.since, margin.until)
-        if window.as_of is not None:
-            rows = rows.filter(pc.field("recorded").is_null() | (pc.field("recorded") <= pa.scalar(window.as_of.instant, TIMESTAMP)))
-        seen = {cluster: scope.sees_cluster(cluster) for cluster in rows.column("cluster").unique().to_pylist()}
-        return rows.filter(pa.array([seen[cluster] for cluster in rows.column("cluster").to_pylist()], pa.bool_()))
-
 
 def _owners_of(rows: pa.Table) -> list[dict[str, Any]]:
     """What of versions says who may see them."""
     told: list[dict[str, Any]] = rows.select(["cluster", "kind", "namespace", "name", "valid_from", "valid_to"]).to_pylist()
     return told
-
-
-def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:
-    """How long each part of a timeline is: a round time, at least a second."""
-    return questions.bucket_width(wanted.since, wanted.until, buckets)
-
-
-def _as_text(wanted: FlowFilter) -> str | None:
-    """The conditions as JSON, for the access log; None without any."""
-    told = {name: value for name, value in asdict(wanted).items() if value and name not in ("since", "until", "conditions")}
-    if wanted.conditions:
-        told["conditions"] = [str(condition) for condition in wanted.conditions]
-    return json.dumps(told, default=str) if told else None
-
-
-def flow_conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
-    """The filter as a condition on VISIBLE with placeholders, and their values."""
-    parts, values = ['"time" >= ?', '"time" < ?'], [wanted.since, wanted.until]
-
-    def among(columns: Sequence[str], wanted_values: Sequence[Any], how: str = "IN") -> None:
-        if not wanted_values:
-            return
-        marks = ", ".join("?" * len(wanted_values))
-        either = []
-        for column in columns:
-            either.append(f'"{column}" IN ({marks})' if how == "IN" else _any([f'starts_with("{column}", ?)'] * len(wanted_values)))
-            values.extend(wanted_values)
-        parts.append(_any(either))
-
-    among(["cluster"], wanted.clusters)
-    among(["source_namespace", "destination_namespace"], wanted.namespaces)
-    among(["source_namespace"], wanted.source_namespaces)
-    among(["destination_namespace"], wanted.destination_namespaces)
-    among(["verdict"], wanted.verdicts)
-    among(["drop_reason_desc"], wanted.drop_reasons)
-    among(["source_pod_name", "destination_pod_name"], wanted.pods, "starts")
-    among(["source_ip", "destination_ip"], wanted.ips)
-    among(["source_port", "destination_port"], wanted.ports)
-    among(["node_name"], wanted.nodes)
-    written, given = conditions.sql(wanted.conditions, match_any=wanted.match_any, both_ways=wanted.both_ways)
-    return " AND ".join([*parts, written]), [*values, *given]
-
-
-def _with_margin(window: Window) -> Window:
-    return replace(window, since=window.since and window.since - LONGEST_ROW)
-
-
-def _any(parts: Sequence[str]) -> str:
-    return "(" + (" OR ".join(parts) or "false") + ")"

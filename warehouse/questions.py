@@ -18,7 +18,7 @@ from warehouse.schema import STRINGS, TIMELINE_1M
 
 if TYPE_CHECKING:
     from warehouse import config
-    from warehouse.query import FlowFilter
+    from warehouse.flow_filter import FlowFilter
 
 WIDTHS = tuple(
     timedelta(seconds=seconds)

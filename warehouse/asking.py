@@ -1,0 +1,196 @@
+"""How a question is asked of the lake: noted, scoped, run within limits, and told with its coverage.
+
+Which questions there are is warehouse.query's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from warehouse import access_log as log
+from warehouse import config, engine, grants, questions, rollup_views, visible
+from warehouse.access import Grant, Principal, Scope, scope_of
+from warehouse.answers import Answer
+from warehouse.coverage import NodeCoverage, node_coverage
+from warehouse.engine import Limits, Window
+from warehouse.errors import AccessDeniedError, QueryError
+from warehouse.flow_filter import FlowFilter, as_text
+from warehouse.rollup_views import Wanted
+from warehouse.schema import COVERAGE, DNS_NAMES, FLOWS, Table
+from warehouse.tables import Lake
+
+VISIBLE = "visible_flows"
+"""The relation of flows that a principal may see, which every question is asked of."""
+_USUAL = Limits()
+
+
+class Asking:
+    """One lake, and the rule under which it is asked."""
+
+    def __init__(self, lake: Lake, ownership: config.Ownership, rollups: config.Rollups | None = None, *, purpose: str = "") -> None:
+        """`purpose` says in the access log where it was asked: a command, a page, a report."""
+        self._lake = lake
+        self._ownership = ownership
+        self._rollups = rollups or config.Rollups()
+        self._purpose = purpose
+
+    def scope(self, principal: Principal) -> Scope:
+        """What a principal may see, by the grants of now."""
+        return scope_of(principal, self.grants())
+
+    def grants(self) -> tuple[Grant, ...]:
+        """Every grant and denial of now, of all subjects: for who administers ownership. Raises LakeError."""
+        return grants.in_force(self._lake, self._ownership)
+
+    @property
+    def peer_detail(self) -> str:
+        """How much of the other side an owner sees."""
+        return self._ownership.peer_detail
+
+    def ask(
+        self, principal: Principal, question: str, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits = _USUAL
+    ) -> Answer:
+        """For modules of this package that hold more questions: a query over the relation VISIBLE, in the filter's window and clusters.
+
+        `question` names it in the access log. `sql` is ours, never a person's, and what people gave is among `values`.
+        Raises AccessDeniedError, QueryError, LakeError.
+        """
+        return self._ask(principal, question, sql, values, wanted, limits)
+
+    @contextmanager
+    def _noted(
+        self,
+        principal: Principal,
+        question: str,
+        window: Window,
+        *,
+        text: str | None = None,
+        clusters: Sequence[str] = (),
+        namespaces: Sequence[str] = (),
+    ) -> Iterator[tuple[Scope, log.Note]]:
+        """The scope of who asks, and the question's entry in the access log. Raises AccessDeniedError to who may see nothing."""
+        since, until = window.since, window.until
+        asking = log.noted(self._lake, principal, purpose=self._purpose, question=question, text=text, since=since, until=until)
+        with asking as note:
+            scope = self.scope(principal)
+            note.namespaces = log.looked_at(scope, clusters, namespaces)
+            if scope.is_empty:
+                raise AccessDeniedError(f"{principal.user} owns no namespace here: ask for a grant in the configuration's ownership.grants")
+            yield scope, note
+
+    def _asked(self, principal: Principal, question: str, wanted: FlowFilter) -> AbstractContextManager[tuple[Scope, log.Note]]:
+        """`_noted` for a question with conditions."""
+        window = Window(since=wanted.since, until=wanted.until)
+        namespaces = (*wanted.namespaces, *wanted.source_namespaces, *wanted.destination_namespaces)
+        return self._noted(principal, question, window, text=as_text(wanted), clusters=wanted.clusters, namespaces=namespaces)
+
+    def _ask(
+        self,
+        principal: Principal,
+        question: str,
+        sql: str,
+        values: Sequence[Any],
+        wanted: FlowFilter,
+        limits: Limits,
+        *,
+        oldest: str | None = None,
+    ) -> Answer:
+        """Ask the flows; with a query for the `oldest` time that matters, that time is the last of the values."""
+        began = time.monotonic()
+        window = Window(since=wanted.since, until=wanted.until, as_of=wanted.as_of)
+        with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
+            files = self._add_views(connection, scope, window, wanted.clusters)
+            if oldest is not None:
+                found = None if scope.everything else engine.run(connection, oldest, values, limits)[0]
+                values = [*values, found["time"][0].as_py() if found else wanted.since]
+            rows, cut = engine.run(connection, sql, values, limits)
+            note.rows = rows.num_rows
+        return Answer(
+            rows=rows,
+            cut=cut,
+            window=window,
+            coverage=self._coverage(scope, window, wanted.clusters),
+            files=files,
+            seconds=time.monotonic() - began,
+        )
+
+    def _ask_rollup(
+        self,
+        principal: Principal,
+        question: str,
+        table: Table,
+        asked: questions.Asked,
+        wanted: FlowFilter,
+        limits: Limits,
+        *,
+        more: Mapping[str, Window] | None = None,
+    ) -> Answer:
+        """Ask a rollup, over the view `visible_<table>` of the window and those named in `more` of other windows."""
+        if wanted.as_of is not None:
+            raise QueryError(f"{table.name} does not say when the lake learned of a flow, so it has no answer as of a moment: ask flows")
+        began = time.monotonic()
+        windows = {f"visible_{table.name}": Window(since=wanted.since, until=wanted.until), **(more or {})}
+        fewer = Wanted(clusters=wanted.clusters, namespaces=wanted.namespaces)
+        with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
+            sources = []
+            for name, asked_window in windows.items():
+                windows[name] = window = rollup_views.widened(self._lake, table, asked_window, wanted.clusters)
+                added = rollup_views.add_view(
+                    connection, self._lake, table, window, scope, fewer, self._rollups, peer_detail=self._ownership.peer_detail, name=name
+                )
+                sources.append(added)
+            rows, cut = engine.run(connection, *asked, limits)
+            note.rows = rows.num_rows
+        window = windows[f"visible_{table.name}"]
+        return Answer(
+            rows=rows,
+            cut=cut,
+            window=window,
+            coverage=self._coverage(scope, window, wanted.clusters),
+            files=sum(source.rollup_files + source.flows_files for source in sources),
+            seconds=time.monotonic() - began,
+            source=rollup_views.source_text(table, sources),
+        )
+
+    def _named(self, principal: Principal, answer: Answer, wanted: FlowFilter, limits: Limits) -> Answer:
+        """The edges, with the names that dns_names remembers for outside peers without one."""
+        ranges = {*answer.rows["source_cidr"].to_pylist(), *answer.rows["destination_cidr"].to_pylist()} - {None}
+        known = DNS_NAMES.schema.empty_table()
+        if ranges:
+            window = Window(since=wanted.since - questions.LOOK_BACK, until=wanted.until)
+            fewer, detail = Wanted(clusters=wanted.clusters), self._ownership.peer_detail
+            with engine.connect_warm() as connection:
+                rollup_views.add_view(
+                    connection,
+                    self._lake,
+                    DNS_NAMES,
+                    window,
+                    self.scope(principal),
+                    fewer,
+                    self._rollups,
+                    peer_detail=detail,
+                    stored_only=True,
+                )
+                known, _ = engine.run(connection, questions.KNOWN_NAMES, (), replace(limits, rows=1_000_000))
+        return replace(answer, rows=questions.with_inferred_names(answer.rows, known, self._rollups))
+
+    def _add_views(self, connection: Any, scope: Scope, window: Window, clusters: Sequence[str]) -> int:
+        """The views `visible_flows` and `visible_coverage`; gives the number of files of flows."""
+        detail = self.peer_detail
+        files = visible.add_view(connection, self._lake, scope, FLOWS, window, clusters, peer_detail=detail)
+        visible.add_view(connection, self._lake, scope, COVERAGE, visible.with_margin(window), peer_detail=detail)
+        return files
+
+    def _coverage(self, scope: Scope, window: Window, clusters: Sequence[str], rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:
+        if window.since is None:
+            return ()
+        until = min(window.until or datetime.now(UTC), datetime.now(UTC))
+        rows = visible.ledger(self._lake, scope, window, clusters) if rows is None else rows
+        return tuple(node_coverage(rows, window.since, until)) if until > window.since else ()

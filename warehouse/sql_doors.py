@@ -1,0 +1,145 @@
+"""People's own SQL: over the lake for its operator, in a process of its own for anyone else.
+
+Noting who asks, and what the answer says beside its rows, is warehouse.query's; starting and ending processes warehouse.sql_workers'.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from warehouse import access_log as log
+from warehouse import confinement, engine, scoping, sql_workers, visible
+from warehouse.access import Principal, Scope
+from warehouse.engine import Limits, Window
+from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, STRINGS, TABLES, Table
+from warehouse.sql_workers import WORKERS
+from warehouse.tables import Lake
+
+MOST_MEMORY_BYTES = 512 * 1024**2
+"""What an owner's own SQL may take; four times as much for who reads files."""
+ROWS_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What someone's SQL gave."""
+
+    rows: pa.Table
+    cut: bool
+    """True if there were more rows than the limit."""
+    window: Window
+    """The span of time it ran over."""
+    files: int
+
+
+def run(
+    lake: Lake,
+    principal: Principal,
+    scope: Scope,
+    text: str,
+    window: Window,
+    limits: Limits,
+    cancelled: threading.Event | None,
+    *,
+    peer_detail: str,
+) -> Ran:
+    """Run one statement where this principal's may run. Raises QueryError, LakeError."""
+    if principal.is_operator:
+        return _over_lake(lake, text, window, limits)
+    if _reads_files(lake, scope):
+        limits = replace(limits, memory_bytes=min(limits.memory_bytes, 4 * MOST_MEMORY_BYTES))
+        return _over_files(lake, principal, text, window, limits, cancelled)
+    limits = replace(limits, memory_bytes=min(limits.memory_bytes, MOST_MEMORY_BYTES))
+    return _over_rows(lake, principal, scope, text, window, limits, cancelled, peer_detail)
+
+
+def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Ran:
+    with engine.connect(limits) as connection:
+        engine.check_is_query(connection, text)
+        for table in TABLES.values():
+            engine.add_view(connection, lake, table, window)
+        if not text.lstrip().upper().startswith("EXPLAIN"):
+            asked = engine.asked_window(connection, text, FLOWS)
+            window = replace(window, since=asked.since or window.since, until=asked.until or window.until)
+        files = engine.add_view(connection, lake, FLOWS, window)
+        rows, cut = engine.run(connection, text, (), limits)
+    return Ran(rows=rows, cut=cut, window=window, files=files)
+
+
+def _reads_files(lake: Lake, scope: Scope) -> bool:
+    """Whether someone's SQL may read the files themselves; an auditor reads no labels, so hers may not."""
+    return scope.everything and not scope.is_auditors and lake.is_local and confinement.is_possible()
+
+
+def _over_files(lake: Lake, principal: Principal, text: str, window: Window, limits: Limits, cancelled: threading.Event | None) -> Ran:
+    read, within = 0, window
+
+    def query(table: Table, span: Window) -> str:
+        nonlocal read, within
+        files = engine.files_of(lake, table, span)
+        read, within = len(files), span
+        if not files:
+            return engine.query_of_nothing(table)
+        lacking = lake.files_may_lack_columns(table)
+        return engine.query_of_files(table, files, as_of=span.as_of, files_may_lack_columns=lacking)
+
+    def asked(by_text: Window) -> str:
+        return query(FLOWS, replace(window, since=by_text.since or window.since, until=by_text.until or window.until))
+
+    views = {table.name: query(table, window) for table in TABLES.values()}
+    folder = Path(lake.address(FLOWS)).parent
+    owner = (str(folder), principal)
+    ran = WORKERS.run_over_files(owner, text, views, (FLOWS.name, asked), folder, limits, cancelled=cancelled)
+    return Ran(rows=ran.rows, cut=ran.cut, window=within, files=read)
+
+
+def _over_rows(
+    lake: Lake,
+    principal: Principal,
+    scope: Scope,
+    text: str,
+    window: Window,
+    limits: Limits,
+    cancelled: threading.Event | None,
+    peer_detail: str,
+) -> Ran:
+    since = window.since or datetime.now(UTC) - timedelta(days=1)
+    window = replace(window, since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
+    offered = [table for table in TABLES.values() if scope.everything or scoping.is_shared(table) or table is ACCESS_LOG]
+    named = [table for table in offered if re.search(rf"\b{table.name}\b", text, re.IGNORECASE)]
+    with ExitStack() as opened:
+        sources = {table.name: _source(opened, lake, principal, scope, table, window, limits, peer_detail) for table in named}
+        key = (scope, peer_detail, window)
+        ran = WORKERS.run((lake.address(FLOWS), principal), key, text, sources, limits, cancelled=cancelled)
+    files = sum(isinstance(source.stamp, tuple) and len(source.stamp) for source in sources.values())
+    return Ran(rows=ran.rows, cut=ran.cut, window=replace(window, until=window.until or ran.read_at), files=files)
+
+
+def _source(
+    opened: ExitStack, lake: Lake, principal: Principal, scope: Scope, table: Table, window: Window, limits: Limits, peer_detail: str
+) -> sql_workers.Source:
+    """A table's rows for someone's own SQL, read when they are first asked for."""
+    within = visible.with_margin(window) if table is COVERAGE else window
+
+    def read() -> pa.RecordBatchReader:
+        if table is ACCESS_LOG:
+            log.flush()
+            return log.visible(lake.read(table, since=within.since, until=within.until), scope, principal).to_reader()
+        connection = opened.enter_context(engine.connect_warm())
+        visible.add_view(connection, lake, scope, table, within, peer_detail=peer_detail)
+        emptied = [
+            name
+            for name in table.schema.names
+            if scope.is_auditors and name.endswith("labels") and table.schema.field(name).type == STRINGS
+        ]
+        nothing = f"REPLACE ({', '.join(f'NULL::VARCHAR[] AS {name}' for name in emptied)})" if emptied else ""
+        return connection.sql(f"SELECT * {nothing} FROM visible_{table.name}").to_arrow_reader(ROWS_AT_ONCE)
+
+    return sql_workers.Source(read=read, stamp=tuple(engine.files_of(lake, table, within)))
