@@ -124,7 +124,7 @@ def _questions(until: dt.datetime) -> list[Question]:
     hour = until.replace(minute=0, second=0, microsecond=0)
     midnight = hour.replace(hour=0)
     picked, ends = ", ".join(COLUMNS), ", ".join(ENDS)
-    week = {"since": until - 7 * DAY, "until": until + dt.timedelta(seconds=1)}
+    week = {"since": hour + DAY / 24 - 7 * DAY, "until": hour + DAY / 24}
     last = "ORDER BY time DESC LIMIT 200"
     pod = f"startsWith(source_pod_name, '{POD}') OR startsWith(destination_pod_name, '{POD}')"
     address = f"source_ip = '{ADDRESS}' OR destination_ip = '{ADDRESS}'"

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
 
 from collectors.collect import Collector
@@ -23,6 +24,8 @@ from warehouse.tables import Lake
 
 PATIENCE_SECONDS = 30.0
 _LATE = ("peers", "airflow", "browser")
+hypothesis.settings.register_profile("hindcast", deadline=None)  # machines are shared: how long an example takes says nothing
+hypothesis.settings.load_profile("hindcast")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

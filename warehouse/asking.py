@@ -5,6 +5,7 @@ Which questions there are is warehouse.query's.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from warehouse import access_log as log
-from warehouse import config, engine, grants, questions, rollup_views, visible
+from warehouse import config, engine, flow_filter, grants, questions, rollup_views, visible
 from warehouse.access import Grant, Principal, Scope, scope_of
 from warehouse.answers import Answer
 from warehouse.coverage import NodeCoverage, node_coverage
@@ -23,11 +24,11 @@ from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.flow_filter import FlowFilter, as_text
 from warehouse.rollup_views import Wanted
-from warehouse.schema import COVERAGE, DNS_NAMES, FLOWS, Table
+from warehouse.schema import DNS_NAMES, FLOWS, Table
 from warehouse.tables import Lake
 
-VISIBLE = "visible_flows"
-"""The relation of flows that a principal may see, which every question is asked of."""
+ASKED = "asked_flows"
+"""The relation that questions to flows are asked of: those that a principal may see and that match the filter."""
 _USUAL = Limits()
 
 
@@ -57,7 +58,7 @@ class Asking:
     def ask(
         self, principal: Principal, question: str, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits = _USUAL
     ) -> Answer:
-        """For modules of this package that hold more questions: a query over the relation VISIBLE, in the filter's window and clusters.
+        """For modules of this package that hold more questions: a query over the relation ASKED.
 
         `question` names it in the access log. `sql` is ours, never a person's, and what people gave is among `values`.
         Raises AccessDeniedError, QueryError, LakeError.
@@ -102,15 +103,21 @@ class Asking:
         *,
         oldest: str | None = None,
     ) -> Answer:
-        """Ask the flows; with a query for the `oldest` time that matters, that time is the last of the values."""
+        """Ask the relation ASKED; with a query for the `oldest` time that matters, that time is the last of the values."""
         began = time.monotonic()
         window = Window(since=wanted.since, until=wanted.until, as_of=wanted.as_of)
         with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
-            files = self._add_views(connection, scope, window, wanted.clusters)
+            matching, given = flow_filter.matching(wanted)
+            named = {name for name in FLOWS.schema.names if re.search(rf"\b{name}\b", f"{sql} {matching}")}
+            files = visible.add_view(
+                connection, self._lake, scope, FLOWS, window, wanted.clusters, peer_detail=self.peer_detail, columns=named
+            )
+            asked = f"WITH {ASKED} AS NOT MATERIALIZED ({matching}) FROM"
             if oldest is not None:
-                found = None if scope.everything else engine.run(connection, oldest, values, limits)[0]
+                one_scan = scope.everything and not flow_filter.is_in_parts(wanted)
+                found = None if one_scan else engine.run(connection, f"{asked} ({oldest})", given, limits)[0]
                 values = [*values, found["time"][0].as_py() if found else wanted.since]
-            rows, cut = engine.run(connection, sql, values, limits)
+            rows, cut = engine.run(connection, f"{asked} ({sql})", [*given, *values], limits)
             note.rows = rows.num_rows
         return Answer(
             rows=rows,
@@ -180,13 +187,6 @@ class Asking:
                 )
                 known, _ = engine.run(connection, questions.KNOWN_NAMES, (), replace(limits, rows=1_000_000))
         return replace(answer, rows=questions.with_inferred_names(answer.rows, known, self._rollups))
-
-    def _add_views(self, connection: Any, scope: Scope, window: Window, clusters: Sequence[str]) -> int:
-        """The views `visible_flows` and `visible_coverage`; gives the number of files of flows."""
-        detail = self.peer_detail
-        files = visible.add_view(connection, self._lake, scope, FLOWS, window, clusters, peer_detail=detail)
-        visible.add_view(connection, self._lake, scope, COVERAGE, visible.with_margin(window), peer_detail=detail)
-        return files
 
     def _coverage(self, scope: Scope, window: Window, clusters: Sequence[str], rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:
         if window.since is None:

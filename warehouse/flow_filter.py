@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -56,19 +56,64 @@ def as_text(wanted: FlowFilter) -> str | None:
     return json.dumps(told, default=str) if told else None
 
 
+_PLAIN: dict[tuple[str, str], str] = {
+    ("ns", "either"): "namespaces",
+    ("ns", "source"): "source_namespaces",
+    ("ns", "destination"): "destination_namespaces",
+    ("cluster", "either"): "clusters",
+    ("verdict", "either"): "verdicts",
+    ("reason", "either"): "drop_reasons",
+    ("node", "either"): "nodes",
+}
+"""Conditions that the filter has a place of its own for, by field and side."""
+
+
+def plain(wanted: FlowFilter) -> FlowFilter:
+    """The same filter with as few `conditions` as it goes: a rollup knows what has a place of its own."""
+    if wanted.both_ways or (wanted.match_any and len(wanted.conditions) > 1):
+        return wanted
+    moved: dict[str, tuple[str, ...]] = {}
+    left = []
+    for condition in wanted.conditions:
+        place = _PLAIN.get((condition.field, condition.side)) if condition.operator == "=" else None
+        if place is None or place in moved or getattr(wanted, place):
+            left.append(condition)
+        else:
+            moved[place] = condition.values
+    return replace(wanted, conditions=tuple(left), **moved)  # type: ignore[arg-type]
+
+
+def is_in_parts(wanted: FlowFilter) -> bool:
+    """Whether `matching` reads one end after the other."""
+    return any(getattr(plain(wanted), name) for name, _, _ in _OF_EITHER_END)
+
+
+def matching(wanted: FlowFilter) -> tuple[str, list[Any]]:
+    """The query for the flows of `visible_flows` that match, with placeholders, and their values.
+
+    What either end may have is asked of one end after the other, since DuckDB leaves out no row group for an OR over two columns.
+    """
+    wanted = plain(wanted)
+    for name, pair, how in _OF_EITHER_END:
+        given = getattr(wanted, name)
+        if given:
+            where, values = flow_conditions(replace(wanted, **{name: ()}))  # type: ignore[arg-type]
+            first, second = (how(column, len(given)) for column in pair)
+            once = f"{second} AND NOT coalesce({first}, false)"
+            scans = [f"SELECT * FROM visible_flows WHERE {where} AND {part}" for part in (first, once)]
+            return " UNION ALL ".join(scans), [*values, *given, *values, *given, *given]
+    where, values = flow_conditions(wanted)
+    return f"SELECT * FROM visible_flows WHERE {where}", values
+
+
 def flow_conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
     """The filter as a condition on `visible_flows` with placeholders, and their values."""
     parts, values = ['"time" >= ?', '"time" < ?'], [wanted.since, wanted.until]
 
-    def among(columns: Sequence[str], wanted_values: Sequence[Any], how: str = "IN") -> None:
-        if not wanted_values:
-            return
-        marks = ", ".join("?" * len(wanted_values))
-        either = []
-        for column in columns:
-            either.append(f'"{column}" IN ({marks})' if how == "IN" else _any([f'starts_with("{column}", ?)'] * len(wanted_values)))
-            values.extend(wanted_values)
-        parts.append(_any(either))
+    def among(columns: Sequence[str], wanted_values: Sequence[Any], how: Callable[[str, int], str] = _is_among) -> None:
+        if wanted_values:
+            parts.append(_any([how(column, len(wanted_values)) for column in columns]))
+            values.extend([*wanted_values] * len(columns))
 
     among(["cluster"], wanted.clusters)
     among(["source_namespace", "destination_namespace"], wanted.namespaces)
@@ -76,12 +121,28 @@ def flow_conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
     among(["destination_namespace"], wanted.destination_namespaces)
     among(["verdict"], wanted.verdicts)
     among(["drop_reason_desc"], wanted.drop_reasons)
-    among(["source_pod_name", "destination_pod_name"], wanted.pods, "starts")
+    among(["source_pod_name", "destination_pod_name"], wanted.pods, _starts_with)
     among(["source_ip", "destination_ip"], wanted.ips)
     among(["source_port", "destination_port"], wanted.ports)
     among(["node_name"], wanted.nodes)
     written, given = conditions.sql(wanted.conditions, match_any=wanted.match_any, both_ways=wanted.both_ways)
     return " AND ".join([*parts, written]), [*values, *given]
+
+
+def _is_among(column: str, count: int) -> str:
+    return f'"{column}" IN ({", ".join("?" * count)})'
+
+
+def _starts_with(column: str, count: int) -> str:
+    return _any([f'starts_with("{column}", ?)'] * count)
+
+
+_OF_EITHER_END = (
+    ("ips", ("source_ip", "destination_ip"), _is_among),
+    ("namespaces", ("source_namespace", "destination_namespace"), _is_among),
+    ("pods", ("source_pod_name", "destination_pod_name"), _starts_with),
+)
+"""Fields of a filter that either end may meet: the one that leaves out most first."""
 
 
 def _any(parts: Sequence[str]) -> str:

@@ -11,9 +11,9 @@ from typing import Literal
 
 from warehouse.access import Principal
 from warehouse.answers import Answer
-from warehouse.asking import VISIBLE
+from warehouse.asking import ASKED
 from warehouse.engine import Limits
-from warehouse.flow_filter import FlowFilter, bucket_width, flow_conditions
+from warehouse.flow_filter import FlowFilter, bucket_width, plain
 from warehouse.query import Door
 from warehouse.questions import DENIED, EdgeScope
 from warehouse.schema import FLOWS
@@ -43,9 +43,9 @@ def edges(door: Door, principal: Principal, wanted: FlowFilter, *, level: Level 
 
     With conditions that it does not keep, and for pods, the flows themselves are asked, and the parts of time are finer.
     """
+    wanted = plain(wanted)
     if level != "pod" and not (wanted.conditions or wanted.pods or wanted.ips or wanted.nodes):
         return door.edges_in_time(principal, wanted, scope=EdgeScope(level), limits=limits)
-    where, values = flow_conditions(wanted)
     width = bucket_width(wanted, BUCKETS)
     keys = "cluster, source_namespace, source_name, destination_namespace, destination_name, port, protocol"
     detail = level in ("workload", "pod")
@@ -58,7 +58,7 @@ def edges(door: Door, principal: Principal, wanted: FlowFilter, *, level: Level 
                 {_ONE.format(this="destination_port", other="source_port") if detail else "NULL::INTEGER"} AS port,
                 {"l4_protocol" if detail else "NULL::VARCHAR"} AS protocol,
                 sum(flow_count) AS flows, min("time") AS first, max("time") AS last
-            FROM {VISIBLE} WHERE {where} GROUP BY ALL
+            FROM {ASKED} GROUP BY ALL
         ), {_WORKLOADS if detail else ""}named AS ({_named(level)}), parts AS (
             SELECT {keys}, bucket, sum(flows) AS flows, coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied,
                 coalesce(sum(flows) FILTER (verdict = 'AUDIT'), 0) AS audited, arg_max(drop_reason_desc, flows) AS reason,
@@ -69,7 +69,7 @@ def edges(door: Door, principal: Principal, wanted: FlowFilter, *, level: Level 
             arg_max(reason, denied) AS reason, min(first) AS first, max(last) AS last, min(first_denied) AS first_denied,
             list(bucket ORDER BY bucket) AS bucket_starts, list(flows::BIGINT ORDER BY bucket) AS bucket_flows
         FROM parts GROUP BY {keys} ORDER BY flows DESC, {keys}"""
-    return door.ask(principal, "edges", sql, [width, *values], wanted, limits)
+    return door.ask(principal, "edges", sql, [width], wanted, limits)
 
 
 COMPLETED: dict[str, str] = {
@@ -96,24 +96,20 @@ def completions(door: Door, principal: Principal, wanted: FlowFilter, *, each: i
     needed = ("source_namespace", "destination_namespace", "source_workload_name", "destination_workload_name", "destination_port",
         "drop_reason_desc", "cluster", "node_name", "l4_protocol", "traffic_direction", "source_names", "destination_names",
         "l7_http_method", "l7_http_code", "l7_dns_query", "source_pod_name", "destination_pod_name")  # fmt: skip
-    where, values = flow_conditions(wanted)
     sql = f"""
-        WITH asked AS MATERIALIZED (SELECT {", ".join(needed)}, sum(flow_count) AS flow_count FROM {VISIBLE} WHERE {where} GROUP BY ALL),
+        WITH asked AS MATERIALIZED (SELECT {", ".join(needed)}, sum(flow_count) AS flow_count FROM {ASKED} GROUP BY ALL),
         counted AS (SELECT field, value, sum(flow_count)::BIGINT AS flows FROM ({" UNION ALL ".join(picked)})
             WHERE value IS NOT NULL GROUP BY ALL)
         SELECT field, value, flows FROM counted
         QUALIFY row_number() OVER (PARTITION BY field ORDER BY flows DESC, value) <= {int(each)} ORDER BY field, flows DESC, value"""
-    return door.ask(principal, "completions", sql, values, wanted, limits)
+    return door.ask(principal, "completions", sql, (), wanted, limits)
 
 
 def one_flow(door: Door, principal: Principal, *, cluster: str, uuid: str, at: datetime, until: datetime) -> Answer:
     """Every column of a flow that is known by its uuid and, to the window, its time; no row if the principal may not see it."""
     names = ", ".join(f'"{name}"' for name in FLOWS.schema.names)
     wanted = FlowFilter(since=at, until=until, clusters=(cluster,))
-    where, values = flow_conditions(wanted)
-    return door.ask(
-        principal, "one_flow", f"SELECT {names} FROM {VISIBLE} WHERE {where} AND uuid = ?", [*values, uuid], wanted, Limits(rows=1)
-    )
+    return door.ask(principal, "one_flow", f"SELECT {names} FROM {ASKED} WHERE uuid = ?", [uuid], wanted, Limits(rows=1))
 
 
 def _turned(name: str) -> str:

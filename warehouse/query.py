@@ -19,11 +19,11 @@ from warehouse import access_log as log
 from warehouse import posture, questions, rollup_sql, scoping, sql_doors, time_travel, versions, visible
 from warehouse.access import Principal
 from warehouse.answers import Answer, LakeSummary
-from warehouse.asking import Asking
+from warehouse.asking import ASKED, Asking
 from warehouse.config_coverage import KindCoverage, coverage_at
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError
-from warehouse.flow_filter import BUCKETS, FlowFilter, bucket_width, flow_conditions
+from warehouse.flow_filter import BUCKETS, FlowFilter, bucket_width, flow_conditions, plain
 from warehouse.questions import EdgeScope
 from warehouse.schema import ACCESS_LOG, DNS_NAMES, EDGES_1H, FLOWS, TABLES, TIMELINE_1M, VERSION_TABLES, Table
 from warehouse.time_travel import AsOf
@@ -44,43 +44,43 @@ class Door(Asking):
         """The newest flows that match, newest first. Raises AccessDeniedError, QueryError, LakeError."""
         names = list(columns) if columns else FLOWS.schema.names
         picked = ", ".join(f'"{name}"' for name in names)
-        where, values = flow_conditions(wanted)
-        # First how far back the newest go, which needs few columns: an owner's relation is made of parts, whose columns
-        # would else all be read for every flow there is.
-        oldest = f'SELECT "time" FROM visible_flows WHERE {where} ORDER BY "time" DESC LIMIT 1 OFFSET {int(limits.rows)}'
-        sql = f'SELECT {picked} FROM visible_flows WHERE {where} AND "time" >= ? ORDER BY "time" DESC, uuid'
-        return self._ask(principal, "flows", sql, values, wanted, limits, oldest=oldest)
+        # First how far back the newest go, which needs few columns: of a relation that is made of parts, all columns would
+        # else be read for every flow there is.
+        oldest = f'SELECT "time" FROM {ASKED} ORDER BY "time" DESC LIMIT 1 OFFSET {int(limits.rows)}'
+        sql = f'SELECT {picked} FROM {ASKED} WHERE "time" >= ? ORDER BY "time" DESC, uuid'
+        return self._ask(principal, "flows", sql, (), wanted, limits, oldest=oldest)
 
     def timeline(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows by verdict in parts of the window: columns `start` (UTC), `verdict`, `flows`, `repeats` (docs/counting.md).
 
         Parts are `bucket_width` long and begin at round times; the first and the last may reach over the window's ends.
         """
+        wanted = plain(wanted)
         width, limits = bucket_width(wanted, buckets), replace(limits, rows=1_000_000)
         if questions.on_timeline(wanted) and width >= questions.MINUTE:
             return self._ask_rollup(principal, "timeline", TIMELINE_1M, questions.timeline(wanted, width), wanted, limits)
-        where, values = flow_conditions(wanted)
-        flows = rollup_sql.counted(f"(SELECT * FROM visible_flows WHERE {where})", ("time", "verdict"))
+        flows = rollup_sql.counted(ASKED, ("time", "verdict"))
         sql = f"""SELECT time_bucket(?, "time") AS start, verdict, sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
             FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
-        return self._ask(principal, "timeline", sql, [width, *values, *values], wanted, limits)
+        return self._ask(principal, "timeline", sql, [width], wanted, limits)
 
     def values(self, principal: Principal, column: str, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
         """The values of a column in the flows that match, most frequent first: columns `value`, `flows`."""
         if column not in FLOWS.schema.names:
             raise QueryError(f"flows has no column {column!r}")
+        wanted = plain(wanted)
         if questions.has_values(column) and questions.on_timeline(wanted):
             return self._ask_rollup(principal, "values", TIMELINE_1M, questions.values(column, wanted), wanted, limits)
-        where, values = flow_conditions(wanted)
         sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
-            FROM visible_flows WHERE {where} AND "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
-        return self._ask(principal, "values", sql, values, wanted, limits)
+            FROM {ASKED} WHERE "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
+        return self._ask(principal, "values", sql, (), wanted, limits)
 
     def edges(self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _USUAL) -> Answer:
         """Who talks to whom, most flows first: both ends, counts by verdict, drop reasons, the busiest ports, first and last time.
 
         A source is who opened the connection. Raises QueryError for a filter by pods, addresses or nodes.
         """
+        wanted = plain(wanted)
         questions.check_edges(wanted)
         answer = self._ask_rollup(principal, "edges", EDGES_1H, questions.edges(wanted, scope), wanted, limits)
         return self._named(principal, answer, wanted, limits) if scope is EdgeScope.WORKLOAD else answer
@@ -95,6 +95,7 @@ class Door(Asking):
         limits: Limits = _USUAL,
     ) -> Answer:
         """The edges of the window that the window `before` (with both bounds) does not have, in the order they appeared."""
+        wanted = plain(wanted)
         questions.check_edges(wanted)
         asked = questions.new_edges(wanted, scope, "edges_before")
         answer = self._ask_rollup(principal, "new_edges", EDGES_1H, asked, wanted, limits, more={"edges_before": before})
@@ -102,18 +103,19 @@ class Door(Asking):
 
     def talkers(self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _FEW) -> Answer:
         """Who talks most, as client and as server. Raises QueryError for a filter by pods, addresses or nodes."""
+        wanted = plain(wanted)
         questions.check_edges(wanted)
         return self._ask_rollup(principal, "talkers", EDGES_1H, questions.talkers(wanted, scope), wanted, limits)
 
     def drop_reasons(self, principal: Principal, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
         """Drops by cluster and reason, each drop once: `cluster`, `drop_reason_desc`, `drops`, `flows`."""
+        wanted = plain(wanted)
         if questions.on_timeline(wanted):
             return self._ask_rollup(principal, "drop_reasons", TIMELINE_1M, questions.drop_reasons(wanted), wanted, limits)
-        where, values = flow_conditions(wanted)
-        flows = rollup_sql.counted(f"(SELECT * FROM visible_flows WHERE {where} AND verdict = 'DROPPED')", ("cluster", "drop_reason_desc"))
+        flows = rollup_sql.counted(f"(SELECT * FROM {ASKED} WHERE verdict = 'DROPPED')", ("cluster", "drop_reason_desc"))
         sql = f"""SELECT cluster, drop_reason_desc, sum(flows - repeats)::BIGINT AS drops, sum(flows)::BIGINT AS flows
             FROM ({flows}) GROUP BY ALL ORDER BY drops DESC, cluster, drop_reason_desc"""
-        return self._ask(principal, "drop_reasons", sql, [*values, *values], wanted, limits)
+        return self._ask(principal, "drop_reasons", sql, (), wanted, limits)
 
     def names(self, principal: Principal, wanted: FlowFilter, *, limits: Limits = _USUAL) -> Answer:
         """The DNS names that addresses (`ips`, all when empty) had in the window, with intervals; each is inferred from flows."""
@@ -259,12 +261,14 @@ class Door(Asking):
 
     def pulse(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows in parts of the window, of a minute at least: `start`, `verdict`, `reason` (of drops), `flows`, `repeats`."""
+        wanted = plain(wanted)
         questions.check_timeline(wanted)
         asked = questions.pulse(wanted, max(questions.MINUTE, bucket_width(wanted, buckets)))
         return self._ask_rollup(principal, "pulse", TIMELINE_1M, asked, wanted, replace(limits, rows=1_000_000))
 
     def namespaces(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows from or to each namespace in parts of the window: `cluster`, `namespace`, `start`, `flows`, `denied`."""
+        wanted = plain(wanted)
         questions.check_timeline(wanted)
         asked = questions.namespaces(wanted, max(questions.MINUTE, bucket_width(wanted, buckets)))
         return self._ask_rollup(principal, "namespaces", TIMELINE_1M, asked, wanted, replace(limits, rows=1_000_000))
@@ -273,6 +277,7 @@ class Door(Asking):
         self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _USUAL
     ) -> Answer:
         """Who talks to whom by port, hour by hour, most flows first; see questions.edges_in_time. Raises QueryError as `edges`."""
+        wanted = plain(wanted)
         questions.check_edges(wanted)
         return self._ask_rollup(principal, "edges_in_time", EDGES_1H, questions.edges_in_time(wanted, scope), wanted, limits)
 

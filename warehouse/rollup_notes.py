@@ -8,6 +8,7 @@ is right as long as the note is that of the files there are now: late flows, com
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,12 @@ ClusterHour = tuple[str, datetime]
 
 def note(files: Iterable[StoredFile]) -> str:
     """The digest of a set of files: 7 characters, 35 bits."""
-    text = "\n".join(sorted(file.path for file in files))
+    return _digest(tuple(sorted(file.path for file in files)))
+
+
+@functools.lru_cache(maxsize=200_000)
+def _digest(paths: tuple[str, ...]) -> str:
+    text = "\n".join(paths)
     return base64.b32encode(hashlib.sha256(text.encode()).digest())[: len(NONE)].decode().lower()
 
 

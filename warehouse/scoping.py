@@ -10,7 +10,7 @@ of rows of namespaces whose owner changed within the window. Two scans and no OR
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -24,28 +24,39 @@ BY_CLUSTER = frozenset({COVERAGE.name})
 SIDES = ("source", "destination")
 
 
-def visible(scope: Scope, table: Table, window: Window, clusters: Iterable[str], *, peer_detail: str = "workload") -> str:
+def visible(
+    scope: Scope,
+    table: Table,
+    window: Window,
+    clusters: Iterable[str],
+    *,
+    peer_detail: str = "workload",
+    columns: Collection[str] | None = None,
+) -> str:
     """The query for what a scope shows of the view that is named as the table, in the window.
 
-    `clusters` are those the view may hold rows of; rows of any other are not shown.
+    `clusters` are those the view may hold rows of; rows of any other are not shown. `columns` are those it is to have, all for
+    None: the fewer, the sooner DuckDB has understood it.
     """
     within = _within(table, window)
+    picked = [name for name in table.schema.names if columns is None or name in columns]
+    select = f"SELECT {', '.join(_quoted(name) for name in picked)} FROM {table.name} WHERE"
     if scope.everything:
-        return f"SELECT * FROM {table.name} WHERE {within}"
-    columns = set(table.schema.names)
+        return f"{select} {within}"
+    known = set(table.schema.names)
     parts: list[str] = []
     for decided, names in _grouped(scope, table, window, clusters).items():
         here = f"cluster IN ({', '.join(literal(name) for name in names)}) AND {within}"
         rule = _Rule(table, decided, window.until)
         if table.name in BY_CLUSTER or rule.sees_all:
-            parts.append(f"SELECT * FROM {table.name} WHERE {here}")
-        elif columns >= {f"{side}_namespace" for side in SIDES}:
-            parts.extend(_two_sided(table, rule, here, peer_detail))
-        elif "namespace" in columns:
-            parts.append(f"SELECT * FROM {table.name} WHERE {here} AND {rule.prunes('namespace')} AND {rule.owns()}")
+            parts.append(f"{select} {here}")
+        elif known >= {f"{side}_namespace" for side in SIDES}:
+            parts.extend(_two_sided(table, rule, here, peer_detail, picked))
+        elif "namespace" in known:
+            parts.append(f"{select} {here} AND {rule.prunes('namespace')} AND {rule.owns()}")
             if rule.has_whole:
-                parts.append(f"SELECT * FROM {table.name} WHERE {here} AND namespace IS NULL AND {rule.whole()}")
-    return "\nUNION ALL\n".join(parts) or f"SELECT * FROM {table.name} WHERE false"
+                parts.append(f"{select} {here} AND namespace IS NULL AND {rule.whole()}")
+    return "\nUNION ALL\n".join(parts) or f"{select} false"
 
 
 def is_shared(table: Table) -> bool:
@@ -177,23 +188,25 @@ class _Rule:
         return f"({' AND '.join(parts)})" if parts else "true"
 
 
-def _two_sided(table: Table, rule: _Rule, here: str, peer_detail: str) -> list[str]:
+def _two_sided(table: Table, rule: _Rule, here: str, peer_detail: str, picked: Sequence[str]) -> list[str]:
     """The scan of what leaves owned namespaces, and that of what else arrives there."""
     owned = {side: rule.owns(side) for side in SIDES}
     scans = []
     for mine, peer in (SIDES, SIDES[::-1]):
         hidden = redaction.hidden_columns(table, peer, peer_detail)
         columns = ", ".join(
-            f'CASE WHEN _foreign THEN NULL ELSE "{name}" END AS "{name}"' if name in hidden else f'"{name}"' for name in table.schema.names
+            f"CASE WHEN _foreign THEN NULL ELSE {column} END AS {column}" if name in hidden else column
+            for name, column in zip(picked, map(_quoted, picked), strict=True)
         )
+        needed = ", ".join(map(_quoted, picked))
         once = f" AND NOT {owned[peer]}" if mine == "destination" else ""
         scans.append(
-            f"SELECT {columns} FROM (SELECT *, {peer}_namespace IS NOT NULL AND NOT {owned[peer]} AS _foreign FROM {table.name} "
+            f"SELECT {columns} FROM (SELECT {needed}, {peer}_namespace IS NOT NULL AND NOT {owned[peer]} AS _foreign FROM {table.name} "
             f"WHERE {here} AND {rule.prunes(f'{mine}_namespace')} AND {owned[mine]}{once})"
         )
     if rule.has_whole:  # what has no namespace on either side is a cluster's own
         neither = " AND ".join(f"{side}_namespace IS NULL" for side in SIDES)
-        scans.append(f"SELECT * FROM {table.name} WHERE {here} AND {neither} AND {rule.whole()}")
+        scans.append(f"SELECT {', '.join(map(_quoted, picked))} FROM {table.name} WHERE {here} AND {neither} AND {rule.whole()}")
     return scans
 
 
@@ -215,6 +228,10 @@ def _within(table: Table, window: Window) -> str:
     else:
         parts = [f'"{table.time_column}" {sign} {_time(bound)}' for sign, bound in ((">=", window.since), ("<", window.until)) if bound]
     return " AND ".join(parts) or "true"
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
 
 
 def _time(moment: datetime) -> str:

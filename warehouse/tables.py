@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,11 +31,13 @@ from warehouse import config, evolution, files
 from warehouse.dictionaries import CodedFile
 from warehouse.errors import CommitConflictError, LakeError
 from warehouse.files import DataFile, StoredFile
+from warehouse.kept import KeptFiles
 from warehouse.schema import TABLES, Table
 
 PROPERTIES = {"delta.checkpointInterval": "100"}
 _FAILURES = (DeltaError, OSError, ValueError, pa.ArrowException)
 _HISTORY_STEP = 32
+_LOOK_ANEW_SECONDS = 3600.0
 
 
 class Lake:
@@ -46,6 +49,8 @@ class Lake:
         self._lock = threading.RLock()
         self._tables: dict[str, DeltaTable] = {}
         self._snapshots: dict[str, _Snapshot] = {}
+        self._updated: dict[str, float] = {}
+        self._kept = KeptFiles()
         self._filesystems: dict[str, pafs.FileSystem] = {}
 
     @classmethod
@@ -308,21 +313,31 @@ class Lake:
         Raises LakeError, ValueError for naive times.
         """
         clusters = None if clusters is None else list(clusters)
-        time_column = table.time_column
-        column, instant = pads.field(time_column), table.schema.field(time_column).type
-        condition = pads.scalar(True)
-        if clusters is not None:
-            condition = condition & pads.field("cluster").isin(pa.array(clusters, pa.string()))
-        if since is not None:
-            condition = condition & (column >= pa.scalar(since, instant))
-        if until is not None:
-            condition = condition & (column < pa.scalar(until, instant))
+        condition = _condition(table, clusters, since, until)
         paths = self._pruned(table, clusters, since, until)
         names = list(columns) if columns is not None else table.schema.names
         try:
             if not paths:
                 return table.schema.empty_table().select(names)
             return self._dataset(table, paths).to_table(columns=names, filter=condition)
+        except (*_FAILURES, KeyError) as error:
+            raise self._error(table, "cannot be read", error) from error
+
+    def read_kept(
+        self, table: Table, clusters: Iterable[str] | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> pa.Table:
+        """As `read` with all columns, for a table of small files: they are read from disk once and then from memory. Raises LakeError."""
+        clusters = None if clusters is None else list(clusters)
+
+        def read(paths: list[str]) -> dict[str, pa.Table]:
+            parts = self._dataset(table, paths).get_fragments()
+            with ThreadPoolExecutor(4) as pool:
+                return dict(zip(paths, pool.map(lambda part: part.to_table(schema=table.schema), parts), strict=True))
+
+        try:
+            paths = self._pruned(table, clusters, since, until)
+            rows = pa.concat_tables([table.schema.empty_table(), *self._kept.rows(paths, read)])
+            return rows.filter(_condition(table, clusters, since, until))
         except (*_FAILURES, KeyError) as error:
             raise self._error(table, "cannot be read", error) from error
 
@@ -409,7 +424,13 @@ class Lake:
 
     def _newest(self, table: Table) -> DeltaTable:
         handle = self._tables[table.name]
-        handle.update_incremental()
+        now = time.monotonic()
+        # Versions are numbered without a gap, so that a look for the next one's file tells whether there is any. Entries of the
+        # log expire, but not so soon.
+        is_next = Path(self.address(table), "_delta_log", f"{handle.version() + 1:020}.json")
+        if not self.is_local or is_next.exists() or now - self._updated.get(table.name, -_LOOK_ANEW_SECONDS) >= _LOOK_ANEW_SECONDS:
+            handle.update_incremental()
+            self._updated[table.name] = now
         return handle
 
     def _refuse_repeated(self, table: Table, handle: DeltaTable, transactions: Mapping[str, int]) -> None:
@@ -459,6 +480,18 @@ class Lake:
 
     def _error(self, table: Table, what: str, error: BaseException) -> LakeError:
         return LakeError(f"table {table.name} at {self.address(table)} {what}: {error}")
+
+
+def _condition(table: Table, clusters: Sequence[str] | None, since: datetime | None, until: datetime | None) -> pc.Expression:
+    column, instant = pc.field(table.time_column), table.schema.field(table.time_column).type
+    condition = pc.scalar(True)
+    if clusters is not None:
+        condition = condition & pc.field("cluster").isin(pa.array(clusters, pa.string()))
+    if since is not None:
+        condition = condition & (column >= pa.scalar(since, instant))
+    if until is not None:
+        condition = condition & (column < pa.scalar(until, instant))
+    return condition
 
 
 class _Snapshot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -21,16 +21,25 @@ LONGEST_ROW = timedelta(days=1)
 
 
 def add_view(
-    connection: Any, lake: Lake, scope: Scope, table: Table, window: Window, clusters: Sequence[str] = (), *, peer_detail: str
+    connection: Any,
+    lake: Lake,
+    scope: Scope,
+    table: Table,
+    window: Window,
+    clusters: Sequence[str] = (),
+    *,
+    peer_detail: str,
+    columns: Collection[str] | None = None,
 ) -> int:
     """A view `visible_TABLE` of what a scope shows of a table in the window and, where any are named, of the clusters.
 
-    Gives the number of files it may read. Every question is to be asked of such views alone. Raises LakeError.
+    `columns` are those it is to have, all for None. Gives the number of files it may read. Every question is to be asked of
+    such views alone. Raises LakeError.
     """
     seen = scoping.clusters_seen(scope, lake.clusters(table))
     seen = [cluster for cluster in seen if not clusters or cluster in clusters]
     files = engine.add_view(connection, lake, table, window, None if scope.everything and not clusters else seen)
-    query = scoping.visible(scope, table, window, seen, peer_detail=peer_detail)
+    query = scoping.visible(scope, table, window, seen, peer_detail=peer_detail, columns=columns)
     engine.replace_view(connection, f"visible_{table.name}", query)
     return files
 
@@ -38,7 +47,7 @@ def add_view(
 def ledger(lake: Lake, scope: Scope, window: Window, clusters: Sequence[str] = ()) -> pa.Table:
     """The rows of `coverage` that touch a window, of clusters that the scope knows of. Raises LakeError."""
     margin = with_margin(window)
-    rows = lake.read(COVERAGE, None, clusters or None, margin.since, margin.until)
+    rows = lake.read_kept(COVERAGE, clusters or None, margin.since, margin.until)
     if window.as_of is not None:
         rows = rows.filter(pc.field("recorded").is_null() | (pc.field("recorded") <= pa.scalar(window.as_of.instant, TIMESTAMP)))
     seen = {cluster: scope.sees_cluster(cluster) for cluster in rows.column("cluster").unique().to_pylist()}

@@ -165,7 +165,7 @@ flow_rows = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(scope=scopes, window=windows, made=flow_rows, level=st.sampled_from(redaction.LEVELS))
 def test_flows_are_seen_and_emptied_as_each_grant_says(scope: Scope, window: Window, made: list[dict[str, Any]], level: str) -> None:
     rows = [row | {"source_pod_name": "sp", "destination_pod_name": "dp", "summary": "s", "uuid": str(n)} for n, row in enumerate(made)]
@@ -195,7 +195,7 @@ def test_flows_are_seen_and_emptied_as_each_grant_says(scope: Scope, window: Win
     assert plain(ask(scope, FLOWS, window, rows, level)) == plain(expected)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(scope=scopes, window=windows, made=st.lists(st.tuples(st.sampled_from(CLUSTERS), st.integers(0, 6), sides, sides), max_size=12))
 def test_a_row_that_sums_up_an_hour_is_seen_if_all_of_the_hour_may_be(scope: Scope, window: Window, made: list[Any]) -> None:
     rows = [
@@ -218,7 +218,7 @@ def test_a_row_that_sums_up_an_hour_is_seen_if_all_of_the_hour_may_be(scope: Sco
                 assert (row["source_secret"], row["shared_secret"]) == (None, None)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(scope=scopes, window=windows, made=st.lists(st.tuples(st.sampled_from(CLUSTERS), moments, sides), max_size=12))
 def test_rows_of_a_namespace_are_seen_by_who_owned_it_then(scope: Scope, window: Window, made: list[Any]) -> None:
     rows = [{"cluster": c, "time": at, "namespace": n, "summary": str(number)} for number, (c, at, n) in enumerate(made)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.decode import decode
@@ -114,7 +114,6 @@ def test_a_flow_from_1970_or_the_future_is_known_when_it_comes_again_and_holds_u
     assert accept(held, store, old, future, flow(5, second=2)) == [False, False, True]
 
 
-@settings(deadline=None)
 @given(
     batches=st.lists(st.lists(st.integers(0, 40), max_size=12), max_size=10),
     remembered=st.integers(1, 30),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors import json_lines
@@ -69,7 +69,6 @@ _FLOWS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(_FLOWS, min_size=1, max_size=6))
 def test_generated_flows_are_read_as_protobuf_reads_them(made: list[flow_pb2.Flow]) -> None:
     lines = []

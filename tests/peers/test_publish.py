@@ -157,7 +157,7 @@ def test_random_policies_come_back_equal_and_are_taken_back_as_they_were(stage: 
     namespace, access = stage.namespace(), stage.access()
     seen = []
 
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=60, database=None)
     @given(policies.NETWORK_POLICY | policies.CILIUM_POLICY)
     def check(manifest: dict[str, Any]) -> None:
         manifest = {**manifest, "metadata": {"name": stage.name, "namespace": namespace}}

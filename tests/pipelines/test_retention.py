@@ -306,7 +306,7 @@ _days = st.integers(min_value=1, max_value=6)
 _globs = st.sampled_from(["*", "lab", "s*", "?ay"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     flows=st.lists(st.tuples(_names, _names, st.integers(min_value=0, max_value=5)), min_size=1, max_size=12),
     usual=_days,

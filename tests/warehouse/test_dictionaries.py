@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from warehouse import dictionaries
@@ -50,7 +50,6 @@ def plain(rows: pa.Table) -> list[dict[str, Any]]:
     return list(pq.read_table(file).cast(SCHEMA).to_pylist())
 
 
-@settings(deadline=None)  # machines are busy
 @given(parts, st.randoms(use_true_random=False), st.sampled_from([1, 5, 1000]))
 def test_rows_come_out_as_they_went_in_in_any_order(given_parts: list[list[dict[str, Any]]], chance: Any, batch: int) -> None:
     tables = [table(rows) for rows in given_parts]
@@ -68,7 +67,6 @@ def test_rows_come_out_as_they_went_in_in_any_order(given_parts: list[list[dict[
     assert set(pods.dictionary.to_pylist()) == {whole[place]["pod"] for place in order} - {None}
 
 
-@settings(deadline=None)
 @given(parts)
 def test_a_file_is_read_row_group_by_row_group_without_columns_of_nulls(given_parts: list[list[dict[str, Any]]]) -> None:
     file = io.BytesIO()

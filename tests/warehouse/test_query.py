@@ -216,7 +216,7 @@ _BOUNDS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     bounds=_BOUNDS,
     joint=st.sampled_from([" AND ", " OR "]),

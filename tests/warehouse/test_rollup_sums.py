@@ -161,7 +161,7 @@ def edge_key(row: Row) -> tuple[Any, ...]:
 # Sums ---------------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=HARD or 30)
+@settings(max_examples=HARD or 30)
 @given(rows=flows(), labels=st.booleans())
 def test_edges_add_up_to_the_flows_by_every_column_they_keep(rows: list[Row], labels: bool) -> None:
     with engine.connect(Limits()) as connection:
@@ -192,7 +192,7 @@ def test_edges_add_up_to_the_flows_by_every_column_they_keep(rows: list[Row], la
     assert sum(edge["repeats"] for edge in made) == repeats(rows).total()
 
 
-@settings(deadline=None, max_examples=HARD or 30)
+@settings(max_examples=HARD or 30)
 @given(rows=flows())
 def test_the_timeline_is_the_flows_a_minute_and_counts_a_drop_once(rows: list[Row]) -> None:
     with engine.connect(Limits()) as connection:
@@ -262,7 +262,7 @@ _FILTERS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=HARD or 10, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=HARD or 10, suppress_health_check=[HealthCheck.too_slow])
 @given(
     batches=st.lists(flows(most=25), min_size=1, max_size=3),
     steps=st.lists(st.sampled_from(["roll up early", "roll up", "compact"]), max_size=3),

@@ -90,7 +90,7 @@ def test_only_the_files_of_the_cluster_day_and_time_asked_for_are_listed(tmp_pat
     assert lake.read(table, clusters=iter(["east"])).num_rows == 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batches=st.lists(st.lists(st.tuples(CLUSTERS, TIMES), max_size=6), max_size=3),
     clusters=st.none() | st.lists(CLUSTERS, max_size=2),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.configuration.differences import compare_manifests, compare_states
@@ -28,13 +28,11 @@ def shuffled(value: Any, chance: random.Random) -> Any:
     return {name: shuffled(item, chance) for name, item in value.items()} if isinstance(value, dict) else value
 
 
-@settings(deadline=None)
 @given(json_values, st.randoms(use_true_random=False))
 def test_the_same_in_another_order_is_the_same(value: Any, chance: random.Random) -> None:
     assert list(compare_manifests(value, shuffled(value, chance))) == []
 
 
-@settings(deadline=None)
 @given(json_values, json_values)
 def test_a_difference_is_found_in_both_directions_or_in_none(one: Any, other: Any) -> None:
     assert bool(list(compare_manifests(one, other))) == bool(list(compare_manifests(other, one)))

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.configuration import manifest_yaml
@@ -55,7 +55,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     json_values, st.sampled_from(["No", "0x1", "1e3", "~", "a b", "a:", "#", "- a", "2026-01-01", ".5", "=", "<<", "\x85", "\u2028", "😀"])
 )

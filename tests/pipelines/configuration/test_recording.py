@@ -240,7 +240,7 @@ def test_compaction_leaves_few_files_a_second_run_does_nothing_and_history_goes_
     assert [row["name"] for row in history.at(noon + timedelta(days=70))] == ["still", "web"]
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     states=st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(1, 3), max_size=3), min_size=1, max_size=6),
     compact=st.sets(st.integers(0, 5)),
