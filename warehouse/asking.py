@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,8 @@ from warehouse.tables import Lake
 ASKED = "asked_flows"
 """The relation that questions to flows are asked of: those that a principal may see and that match the filter."""
 _USUAL = Limits()
+_LOOK_BACK = (timedelta(hours=1), timedelta(days=1), None)
+"""How far back from a window's end the newest flows are looked for, as long as there are not enough."""
 
 
 class Asking:
@@ -103,7 +105,10 @@ class Asking:
         *,
         oldest: str | None = None,
     ) -> Answer:
-        """Ask the relation ASKED; with a query for the `oldest` time that matters, that time is the last of the values."""
+        """Ask the relation ASKED; with a query for the `oldest` time that matters, that time is the last of the values.
+
+        That query's own last value is the time from which it looks.
+        """
         began = time.monotonic()
         window = Window(since=wanted.since, until=wanted.until, as_of=wanted.as_of)
         with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
@@ -114,9 +119,7 @@ class Asking:
             )
             asked = f"WITH {ASKED} AS NOT MATERIALIZED ({matching}) FROM"
             if oldest is not None:
-                one_scan = scope.everything and not flow_filter.is_in_parts(wanted)
-                found = None if one_scan else engine.run(connection, f"{asked} ({oldest})", given, limits)[0]
-                values = [*values, found["time"][0].as_py() if found else wanted.since]
+                values = [*values, self._oldest(connection, f"{asked} ({oldest})", given, wanted, limits)]
             rows, cut = engine.run(connection, f"{asked} ({sql})", [*given, *values], limits)
             note.rows = rows.num_rows
         return Answer(
@@ -127,6 +130,18 @@ class Asking:
             files=files,
             seconds=time.monotonic() - began,
         )
+
+    def _oldest(self, connection: Any, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits) -> datetime:
+        """The time of the oldest flow of those that will be shown; what is common is found without a look at all of a long window."""
+        for back in _LOOK_BACK:
+            since = wanted.since if back is None else max(wanted.since, wanted.until - back)
+            rows, _ = engine.run(connection, sql, [*values, since], limits)
+            if rows.num_rows:
+                found: datetime = rows["time"][0].as_py()
+                return found
+            if since == wanted.since:
+                break
+        return wanted.since
 
     def _ask_rollup(
         self,
@@ -149,9 +164,10 @@ class Asking:
             sources = []
             for name, asked_window in windows.items():
                 windows[name] = window = rollup_views.widened(self._lake, table, asked_window, wanted.clusters)
-                added = rollup_views.add_view(
-                    connection, self._lake, table, window, scope, fewer, self._rollups, peer_detail=self._ownership.peer_detail, name=name
-                )
+                with engine.within(connection, limits):
+                    added = rollup_views.add_view(
+                        connection, self._lake, table, window, scope, fewer, self._rollups, peer_detail=self.peer_detail, name=name
+                    )
                 sources.append(added)
             rows, cut = engine.run(connection, *asked, limits)
             note.rows = rows.num_rows

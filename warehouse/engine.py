@@ -219,13 +219,22 @@ def run(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] | Mapping[str, Any], limits: Limits
 ) -> tuple[pa.Table, bool]:
     """The rows of one query, at most `limits.rows`, and whether there were more. Raises QueryError, QueryLimitError."""
-    with _deadline(connection, limits.seconds):
-        try:
-            relation = connection.sql(sql, params=parameters or None)
-            rows = relation.limit(limits.rows + 1).to_arrow_table()
-        except (duckdb.Error, RuntimeError) as error:
-            raise explain(error, limits) from error
+    with within(connection, limits):
+        rows = connection.sql(sql, params=parameters or None).limit(limits.rows + 1).to_arrow_table()
     return rows.slice(0, limits.rows), rows.num_rows > limits.rows
+
+
+@contextmanager
+def within(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Iterator[None]:
+    """Stop what the connection does after `limits.seconds`, and say errors in our words. Raises QueryError, QueryLimitError."""
+    timer = threading.Timer(limits.seconds, connection.interrupt)
+    timer.start()
+    try:
+        yield
+    except (duckdb.Error, RuntimeError) as error:
+        raise explain(error, limits) from error
+    finally:
+        timer.cancel()
 
 
 def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -305,13 +314,3 @@ def _scans(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if "Function" in node["extra_info"]:  # a table function: a scan of files or rows
             yield node["extra_info"]
         yield from _scans(node.get("children", []))
-
-
-@contextmanager
-def _deadline(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

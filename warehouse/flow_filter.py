@@ -83,11 +83,6 @@ def plain(wanted: FlowFilter) -> FlowFilter:
     return replace(wanted, conditions=tuple(left), **moved)  # type: ignore[arg-type]
 
 
-def is_in_parts(wanted: FlowFilter) -> bool:
-    """Whether `matching` reads one end after the other."""
-    return any(getattr(plain(wanted), name) for name, _, _ in _OF_EITHER_END)
-
-
 def matching(wanted: FlowFilter) -> tuple[str, list[Any]]:
     """The query for the flows of `visible_flows` that match, with placeholders, and their values.
 
