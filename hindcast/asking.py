@@ -56,12 +56,13 @@ AsOfOption = Annotated[
 ]
 
 
-def known_at(door: Door, text: str | None, *, now: datetime) -> AsOf | None:
-    """What --as-of asks for. Raises ConfigError, QueryError, LakeError."""
+def known_at(door: Door, who: Principal, question: str, text: str | None, *, now: datetime) -> AsOf | None:
+    """What --as-of asks for, of a question; what it cannot ask for is in the access log. Raises ConfigError, QueryError, LakeError."""
     if text is None:
         return None
     if re.fullmatch(r"\d+", text):
-        return door.as_of(int(text))
+        with door.refusals(who, question, f"--as-of {text}"):
+            return door.as_of(int(text))
     instant = moment(text, "--as-of", now=now)
     if instant > now:
         raise ConfigError(f"--as-of: {text!r} is yet to come")

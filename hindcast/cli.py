@@ -1,54 +1,107 @@
 """The `hindcast` command: its subcommands, and how errors become messages and exit codes.
 
 Exit codes: 0 done, 1 findings or failures, 2 usage or configuration. Each subcommand has a module beside this one,
-which imports what it needs when it runs; the work itself is in the other packages.
+which is imported when it is run; the work itself is in the other packages.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib.abc import MetaPathFinder
 
-import typer
-
-from hindcast import airflow_server, blueprint_fleet, check, collect, dashboard, demo, edges, flows, import_files, simulate, sql, status
-from hindcast.access import access
-from hindcast.config_history import config_history
-from hindcast.console import messages
-from hindcast.maintain import maintain
+from hindcast.lazy import Entry, group
 from warehouse.errors import HindcastError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The memory of Kubernetes networking.")
-
-
-@app.callback()
-def _commands() -> None:
-    """Hindcast keeps every Hubble flow of a fleet of clusters in an open Parquet lake."""
-
-
-app.command("airflow", epilog="Example: hindcast airflow --config hindcast.yaml --home ./airflow")(airflow_server.airflow)
-app.command("check", epilog="Example: hindcast check --config hindcast.yaml")(check.check)
-app.command("collect", epilog="Example: hindcast collect --config hindcast.yaml")(collect.collect)
-app.command("import", epilog="Example: hindcast import --cluster prod-eu-1 /var/run/cilium/hubble")(import_files.import_files)
-app.command("dashboard", epilog="Example: hindcast dashboard --config hindcast.yaml")(dashboard.dashboard)
-app.command("demo", epilog="Example: hindcast demo --for 60s --headless")(demo.demo)
-app.command("simulate", epilog="Example: hindcast simulate --clusters 2 --rate 500 --write-config hindcast.yaml")(simulate.simulate)
-app.command("edges", epilog="Example: hindcast edges --since 24h --namespace shop")(edges.edges)
-app.command("flows", epilog="Example: hindcast flows --since 1h --namespace shop --verdict DROPPED --follow")(flows.flows)
-app.command("sql", epilog='Example: hindcast sql "SELECT verdict, count(*) FROM flows WHERE time > now() - INTERVAL 1 HOUR GROUP BY 1"')(
-    sql.sql
+app = group(
+    Entry(
+        "airflow",
+        "hindcast.airflow_server:airflow",
+        "Run Airflow on loopback with the DAGs that care for the lake.",
+        "hindcast airflow --config hindcast.yaml --home ./airflow",
+    ),
+    Entry(
+        "check",
+        "hindcast.check:check",
+        "Read the configuration, connect to all that it names and say what was found.",
+        "hindcast check --config hindcast.yaml",
+    ),
+    Entry(
+        "collect",
+        "hindcast.collect:collect",
+        "Collect the flows of every cluster in the configuration.",
+        "hindcast collect --config hindcast.yaml",
+    ),
+    Entry(
+        "import",
+        "hindcast.import_files:import_files",
+        "Import files that Cilium agents' Hubble exporters wrote.",
+        "hindcast import --cluster prod-eu-1 /var/run/cilium/hubble",
+    ),
+    Entry("dashboard", "hindcast.dashboard:dashboard", "Serve the dashboard", "hindcast dashboard --config hindcast.yaml"),
+    Entry(
+        "demo",
+        "hindcast.demo:demo",
+        "Run a simulated fleet, collectors, the lake's care and the dashboard.",
+        "hindcast demo --for 60s --headless",
+    ),
+    Entry(
+        "simulate",
+        "hindcast.simulate:simulate",
+        "Serve Hubble's Observer and Peer APIs as a fleet's nodes do",
+        "hindcast simulate --clusters 2 --rate 500 --write-config hindcast.yaml",
+    ),
+    Entry("edges", "hindcast.edges:edges", "Print who talks to whom, busiest first.", "hindcast edges --since 24h --namespace shop"),
+    Entry(
+        "flows",
+        "hindcast.flows:flows",
+        "Print recorded flows, oldest first.",
+        "hindcast flows --since 1h --namespace shop --verdict DROPPED --follow",
+    ),
+    Entry(
+        "sql",
+        "hindcast.sql:sql",
+        "Ask the lake in SQL (DuckDB's).",
+        'hindcast sql "SELECT verdict, count(*) FROM flows WHERE time > now() - INTERVAL 1 HOUR GROUP BY 1"',
+    ),
+    Entry(
+        "status",
+        "hindcast.status:status",
+        "Per cluster and node: observed since when, last flow, rate, share of time observed and flows known lost",
+        "hindcast status --output json",
+    ),
+    Entry("access", "hindcast.access:access", "Who may see what, why, and who looked."),
+    Entry(
+        "blueprint",
+        "hindcast.blueprint_fleet:blueprint",
+        "Write down how clusters should stand, publish it, and find what has drifted from it.",
+    ),
+    Entry(
+        "config",
+        "hindcast.config_history:config_history",
+        "Record the clusters' network configuration; look at it as it was at any time.",
+    ),
+    Entry("maintain", "hindcast.maintain:maintain", "Keep the lake small and fast."),
+    text="The memory of Kubernetes networking.",
 )
-app.command("status", epilog="Example: hindcast status --output json")(status.status)
-app.add_typer(access, name="access")
-app.add_typer(blueprint_fleet.blueprint, name="blueprint")
-app.add_typer(config_history, name="config")
-app.add_typer(maintain, name="maintain")
+
+
+class _NoPandas(MetaPathFinder):
+    """pyarrow imports pandas wherever it is installed (Streamlit brings it): 0.3 s and 40 MB for conversions that no command asks for."""
+
+    def find_spec(self, name: str, _path: object, _target: object = None) -> None:
+        """Raise ImportError for pandas."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not imported in commands", name=name)
 
 
 def main() -> None:
     """Run the command; an error of ours is printed without a traceback."""
+    sys.meta_path.insert(0, _NoPandas())
     try:
         app()
     except HindcastError as error:
+        from hindcast.console import messages
+
         messages.print(f"hindcast: {error}", markup=False, style="red")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

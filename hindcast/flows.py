@@ -83,7 +83,7 @@ def flows(
         ips=tuple(ip or ()),
         ports=tuple(port or ()),
         nodes=tuple(node or ()),
-        as_of=known_at(door, as_of, now=now),
+        as_of=known_at(door, who, "flows", as_of, now=now),
     )
     newest = _print_once(door, who, wanted, last, output, say=not follow)
     while follow:

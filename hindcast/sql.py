@@ -48,7 +48,7 @@ def sql(
         window = Window(
             since=moment(since, "--since", now=now) if since else None,
             until=moment(until, "--until", now=now) if until else None,
-            as_of=known_at(door, as_of, now=now),
+            as_of=known_at(door, who, "sql", as_of, now=now),
         )
         found = door.sql(who, text, window=window, limits=limits)
         write_rows(found.rows, output, file)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import structlog
 
 from warehouse.access import Principal, Scope, glob
-from warehouse.errors import AccessDeniedError, LakeError, QueryLimitError
+from warehouse.errors import AccessDeniedError, LakeError, QueryError, QueryLimitError
 from warehouse.schema import ACCESS_LOG
 from warehouse.tables import Lake
 
@@ -222,4 +222,6 @@ def _narrower(one: str, other: str) -> str | None:
 def _outcome(error: BaseException) -> str:
     if isinstance(error, AccessDeniedError):
         return "denied"
-    return "stopped" if isinstance(error, QueryLimitError | KeyboardInterrupt) else "failed"
+    if isinstance(error, QueryLimitError | KeyboardInterrupt):
+        return "stopped"
+    return "refused" if isinstance(error, QueryError) else "failed"

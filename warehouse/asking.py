@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -45,8 +45,8 @@ class Asking:
         self._purpose = purpose
 
     def scope(self, principal: Principal) -> Scope:
-        """What a principal may see, by the grants of now."""
-        return scope_of(principal, self.grants())
+        """What a principal may see, by the grants of now. Raises LakeError."""
+        return scope_of(principal, () if principal.is_operator else self.grants())
 
     def grants(self) -> tuple[Grant, ...]:
         """Every grant and denial of now, of all subjects: for who administers ownership. Raises LakeError."""
@@ -66,6 +66,26 @@ class Asking:
         Raises AccessDeniedError, QueryError, LakeError.
         """
         return self._ask(principal, question, sql, values, wanted, limits)
+
+    @contextmanager
+    def refusals(self, principal: Principal, question: str, text: str) -> Iterator[None]:
+        """Within, a question is put together of what someone wrote (`text`): what is refused there is noted as if it had been asked.
+
+        Raises the QueryError again, or AccessDeniedError to who may see nothing.
+        """
+        try:
+            yield
+        except QueryError:
+            with self._noted(principal, question, Window(), text=text):
+                raise
+
+    def _check(self, principal: Principal, question: str, wanted: FlowFilter, check: Callable[[FlowFilter], None]) -> None:
+        """Raise the QueryError of a question that cannot be asked, and note it."""
+        try:
+            check(wanted)
+        except QueryError:
+            with self._asked(principal, question, wanted):
+                raise
 
     @contextmanager
     def _noted(
@@ -155,12 +175,12 @@ class Asking:
         more: Mapping[str, Window] | None = None,
     ) -> Answer:
         """Ask a rollup, over the view `visible_<table>` of the window and those named in `more` of other windows."""
-        if wanted.as_of is not None:
-            raise QueryError(f"{table.name} does not say when the lake learned of a flow, so it has no answer as of a moment: ask flows")
         began = time.monotonic()
         windows = {f"visible_{table.name}": Window(since=wanted.since, until=wanted.until), **(more or {})}
         fewer = Wanted(clusters=wanted.clusters, namespaces=wanted.namespaces)
         with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
+            if wanted.as_of is not None:
+                raise QueryError(f"{table.name} does not say when the lake learned of a flow, so cannot answer as of a moment: ask flows")
             sources = []
             for name, asked_window in windows.items():
                 windows[name] = window = rollup_views.widened(self._lake, table, asked_window, wanted.clusters)

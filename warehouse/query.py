@@ -6,6 +6,7 @@ other side is empty in the relation that every filter and aggregate works on. Pr
 
 from __future__ import annotations
 
+import difflib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,13 +37,14 @@ _USUAL, _FEW, _ALWAYS = Limits(), Limits(rows=200), Window()
 class Door(Asking):
     """Answers questions about one lake."""
 
-    def clusters(self, principal: Principal) -> list[str]:
-        """The clusters with flows of which the principal may see something, without a question to the flows. Raises LakeError."""
-        return scoping.clusters_seen(self.scope(principal), self._lake.clusters(FLOWS))
+    def clusters(self, principal: Principal, *, of: Table = FLOWS) -> list[str]:
+        """The clusters with rows of a table of which the principal may see something, without a question to it. Raises LakeError."""
+        return scoping.clusters_seen(self.scope(principal), self._lake.clusters(of))
 
     def flows(self, principal: Principal, wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: Limits = _USUAL) -> Answer:
         """The newest flows that match, newest first. Raises AccessDeniedError, QueryError, LakeError."""
         names = list(columns) if columns else FLOWS.schema.names
+        self._check(principal, "flows", wanted, lambda _: _check_columns(names))
         picked = ", ".join(f'"{name}"' for name in names)
         # First how far back the newest go, which needs few columns: of a relation that is made of parts, all columns would
         # else be read for every flow there is.
@@ -66,9 +68,8 @@ class Door(Asking):
 
     def values(self, principal: Principal, column: str, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
         """The values of a column in the flows that match, most frequent first: columns `value`, `flows`."""
-        if column not in FLOWS.schema.names:
-            raise QueryError(f"flows has no column {column!r}")
         wanted = plain(wanted)
+        self._check(principal, "values", wanted, lambda _: _check_columns([column]))
         if questions.has_values(column) and questions.on_timeline(wanted):
             return self._ask_rollup(principal, "values", TIMELINE_1M, questions.values(column, wanted), wanted, limits)
         sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
@@ -81,7 +82,7 @@ class Door(Asking):
         A source is who opened the connection. Raises QueryError for a filter by pods, addresses or nodes.
         """
         wanted = plain(wanted)
-        questions.check_edges(wanted)
+        self._check(principal, "edges", wanted, questions.check_edges)
         answer = self._ask_rollup(principal, "edges", EDGES_1H, questions.edges(wanted, scope), wanted, limits)
         return self._named(principal, answer, wanted, limits) if scope is EdgeScope.WORKLOAD else answer
 
@@ -96,7 +97,7 @@ class Door(Asking):
     ) -> Answer:
         """The edges of the window that the window `before` (with both bounds) does not have, in the order they appeared."""
         wanted = plain(wanted)
-        questions.check_edges(wanted)
+        self._check(principal, "new_edges", wanted, questions.check_edges)
         asked = questions.new_edges(wanted, scope, "edges_before")
         answer = self._ask_rollup(principal, "new_edges", EDGES_1H, asked, wanted, limits, more={"edges_before": before})
         return self._named(principal, answer, wanted, limits) if scope is EdgeScope.WORKLOAD else answer
@@ -104,7 +105,7 @@ class Door(Asking):
     def talkers(self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _FEW) -> Answer:
         """Who talks most, as client and as server. Raises QueryError for a filter by pods, addresses or nodes."""
         wanted = plain(wanted)
-        questions.check_edges(wanted)
+        self._check(principal, "talkers", wanted, questions.check_edges)
         return self._ask_rollup(principal, "talkers", EDGES_1H, questions.talkers(wanted, scope), wanted, limits)
 
     def drop_reasons(self, principal: Principal, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
@@ -199,15 +200,17 @@ class Door(Asking):
         kinds: Sequence[str] = (),
         namespaces: Sequence[str] = (),
         names: Sequence[str] = (),
+        recorded: datetime | None = None,
     ) -> Answer:
         """Versions of configuration objects that were in force in a window with both bounds, of what the principal owned meanwhile.
 
-        Objects of a whole cluster are for who sees it whole. Columns of a version table. Raises AccessDeniedError, LakeError.
+        Objects of a whole cluster are for who sees it whole. `recorded` gives what the lake knew at that time. Columns of a version
+        table. Raises AccessDeniedError, QueryError, LakeError.
         """
         began = time.monotonic()
-        if window.since is None or window.until is None:
-            raise QueryError("configuration is asked for in a window with both bounds")
         with self._noted(principal, "configuration", window, clusters=clusters, namespaces=namespaces) as (scope, note):
+            if window.since is None or window.until is None:
+                raise QueryError("configuration is asked for in a window with both bounds")
             rows = versions.between(
                 self._lake,
                 window.since,
@@ -217,17 +220,22 @@ class Door(Asking):
                 kinds=kinds or None,
                 namespaces=namespaces or None,
                 names=names or None,
+                recorded=recorded,
             )
-            rows = rows.filter(pa.array([versions.is_shown(row, scope) for row in _owners_of(rows)], pa.bool_()))
+            shown = [versions.is_shown(row, scope, window.since, window.until) for row in _owners_of(rows)]
+            rows = rows.filter(pa.array(shown, pa.bool_()))
             note.rows = rows.num_rows
         return Answer(
             rows=rows, cut=False, window=window, coverage=(), files=0, seconds=time.monotonic() - began, source="configuration history"
         )
 
-    def configuration_coverage(self, principal: Principal, at: datetime) -> list[KindCoverage]:
+    def configuration_coverage(
+        self, principal: Principal, at: datetime, *, clusters: Sequence[str] = (), recorded: datetime | None = None
+    ) -> list[KindCoverage]:
         """What of each visible cluster's configuration was known at a time, by kind. Raises AccessDeniedError, LakeError."""
-        with self._noted(principal, "configuration_coverage", Window(since=at, until=at)) as (scope, _):
-            return [kind for kind in coverage_at(self._lake, at) if scope.sees_cluster(kind.cluster)]
+        with self._noted(principal, "configuration_coverage", Window(since=at, until=at), clusters=clusters) as (scope, _):
+            found = coverage_at(self._lake, at, clusters=clusters or None, recorded=recorded)
+            return [kind for kind in found if scope.sees_cluster(kind.cluster)]
 
     def recorded(self) -> frozenset[str]:
         """Names of the tables that hold anything, which decides what there is to ask for. Raises LakeError."""
@@ -262,14 +270,14 @@ class Door(Asking):
     def pulse(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows in parts of the window, of a minute at least: `start`, `verdict`, `reason` (of drops), `flows`, `repeats`."""
         wanted = plain(wanted)
-        questions.check_timeline(wanted)
+        self._check(principal, "pulse", wanted, questions.check_timeline)
         asked = questions.pulse(wanted, max(questions.MINUTE, bucket_width(wanted, buckets)))
         return self._ask_rollup(principal, "pulse", TIMELINE_1M, asked, wanted, replace(limits, rows=1_000_000))
 
     def namespaces(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows from or to each namespace in parts of the window: `cluster`, `namespace`, `start`, `flows`, `denied`."""
         wanted = plain(wanted)
-        questions.check_timeline(wanted)
+        self._check(principal, "namespaces", wanted, questions.check_timeline)
         asked = questions.namespaces(wanted, max(questions.MINUTE, bucket_width(wanted, buckets)))
         return self._ask_rollup(principal, "namespaces", TIMELINE_1M, asked, wanted, replace(limits, rows=1_000_000))
 
@@ -278,8 +286,15 @@ class Door(Asking):
     ) -> Answer:
         """Who talks to whom by port, hour by hour, most flows first; see questions.edges_in_time. Raises QueryError as `edges`."""
         wanted = plain(wanted)
-        questions.check_edges(wanted)
+        self._check(principal, "edges_in_time", wanted, questions.check_edges)
         return self._ask_rollup(principal, "edges_in_time", EDGES_1H, questions.edges_in_time(wanted, scope), wanted, limits)
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in FLOWS.schema.names:
+            close = difflib.get_close_matches(name, FLOWS.schema.names, n=1)
+            raise QueryError(f"flows has no column {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
 def _owners_of(rows: pa.Table) -> list[dict[str, Any]]:

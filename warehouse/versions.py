@@ -90,12 +90,15 @@ def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
     return rows.select(table.schema.names).cast(table.schema)
 
 
-def is_shown(row: Mapping[str, Any], scope: Scope) -> bool:
-    """Whether a scope shows a version: its namespace was owned at some time while it was in force; of none, the cluster seen whole."""
+def is_shown(row: Mapping[str, Any], scope: Scope, since: datetime, until: datetime) -> bool:
+    """Whether a scope shows a version: its namespace was owned at some time of [since, until) at which it was in force.
+
+    Of what is in no namespace, whether the cluster was seen whole then.
+    """
     if scope.everything:
         return True
     cluster, namespace = row["cluster"], row["name"] if row["kind"] == "Namespace" else row["namespace"]
-    begin, end = row["valid_from"], row["valid_to"] or datetime.now(UTC)
+    begin, end = max(since, row["valid_from"]), min(until, row["valid_to"] or datetime.now(UTC))
     moments = {begin, *(grant.since for grant in scope.grants if grant.since and begin < grant.since < end)}
     moments |= {denial.until for denial in scope.denials if denial.until and begin < denial.until < end}
     if namespace is None:

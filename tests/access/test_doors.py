@@ -12,6 +12,7 @@ import pkgutil
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -20,13 +21,15 @@ import typer.main
 from typer.testing import CliRunner
 
 from hindcast.cli import app
-from warehouse import access_log, flow_questions, versions
+from hindcast.lazy import Deferred
+from warehouse import access_log, conditions, flow_questions, versions
 from warehouse.access import Principal
 from warehouse.engine import Limits, Window
-from warehouse.errors import AccessDeniedError
+from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.query import Answer, Door, FlowFilter
 from warehouse.questions import EdgeScope
 from warehouse.schema import DRIFT, POSTURE, TABLES
+from warehouse.time_travel import AsOf
 
 ALL = Limits(rows=1_000_000)
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
@@ -306,6 +309,7 @@ NOT_DOORS = {
     "recorded": "names of our own tables that hold rows, and nothing of the rows",
     "as_of": "gives a moment, and shows nothing",
     "ask": "is what MORE_DOORS are made of",
+    "refusals": "notes what is refused, and shows nothing",
 }
 
 
@@ -348,6 +352,7 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.access_log.noted",
         "warehouse.access_log.visible",
         "warehouse.sql_doors.run",  # what `Door.sql` is made of, under the scope it is given
+        "hindcast.asking.known_at",  # names a moment
         "dashboards.identity.name",
         "dashboards.made_files.note",
     }
@@ -481,6 +486,7 @@ def commands() -> Iterator[tuple[str, set[str]]]:
     """Every command with its options."""
 
     def walk(command: Any, name: str) -> Iterator[tuple[str, set[str]]]:
+        command = command.command() if isinstance(command, Deferred) else command
         for part, below in getattr(command, "commands", {}).items():
             yield from walk(below, f"{name} {part}".strip())
         if not hasattr(command, "commands"):
@@ -598,12 +604,49 @@ def test_each_question_is_noted_denied_or_not(world: Any, person: Callable[[str]
         ("eve", "flows", "denied", 0),
         ("paula", "flows", "answered", 3),
         ("paula", "sql", "answered", 1),
-        ("paula", "sql", "failed", 0),
+        ("paula", "sql", "refused", 0),
     ]
     by_question = {row["outcome"]: row for row in noted if row["question"] == "flows"}
     assert by_question["denied"]["namespaces"] == ["*/payments"]
     assert by_question["answered"]["namespaces"] == ["c1/payments", "c1/payroll"]
     assert json.loads(by_question["denied"]["text"]) == {"namespaces": ["payments"]}
+
+
+REFUSED: dict[str, Callable[[Door, Principal, FlowFilter], Any]] = {
+    "flows": lambda door, who, wanted: door.flows(who, wanted, columns=["uuid", "no_such_column"]),
+    "values": lambda door, who, wanted: door.values(who, "source_namespac", wanted),
+    "edges": lambda door, who, wanted: door.edges(who, replace(wanted, pods=("web",))),
+    "new_edges": lambda door, who, wanted: door.new_edges(who, replace(wanted, ips=("10.0.0.1",)), WHOLE),
+    "talkers": lambda door, who, wanted: door.talkers(who, replace(wanted, nodes=("n1",))),
+    "edges_in_time": lambda door, who, wanted: door.edges_in_time(who, replace(wanted, pods=("web",))),
+    "pulse": lambda door, who, wanted: door.pulse(who, replace(wanted, ips=("10.0.0.1",))),
+    "namespaces": lambda door, who, wanted: door.namespaces(who, replace(wanted, ports=(80,))),
+    "names": lambda door, who, wanted: door.names(who, replace(wanted, as_of=AsOf(instant=START))),
+    "configuration": lambda door, who, wanted: door.configuration(who, Window(since=wanted.since)),
+    "sql": lambda door, who, wanted: door.sql(who, "INSERT INTO flows SELECT * FROM flows", window=WHOLE),
+    "filter": lambda door, who, wanted: _put_together(door, who),
+}
+"""A question that is refused of each kind that checks what it is asked for, before anything is read."""
+
+
+def _put_together(door: Door, who: Principal) -> None:
+    with door.refusals(who, "filter", "nonsense=1"):
+        conditions.parse("nonsense=1")
+
+
+@pytest.mark.parametrize("who", ["payments", "operator", "eve"])
+def test_a_question_that_is_refused_is_noted_as_refused(world: Any, person: Callable[[str], Principal], who: str) -> None:
+    purpose = f"refusals to {who}"
+    door, wanted = Door(world.lake, world.ownership(), purpose=purpose), FlowFilter(since=START, until=START + DAY)
+    for ask in REFUSED.values():
+        with pytest.raises(AccessDeniedError if who == "eve" else QueryError):
+            ask(door, person(who), wanted)
+    rows = door.access_log(person("ada"), Window(), limits=ALL).rows.to_pylist()
+    noted = {row["question"]: row for row in rows if row["purpose"] == purpose}
+    assert noted.keys() >= REFUSED.keys()
+    assert {row["outcome"] for row in noted.values()} == {"denied" if who == "eve" else "refused"}
+    assert all(row["detail"] and not row["rows"] for row in noted.values())
+    assert len([row for row in rows if row["purpose"] == purpose]) == len(REFUSED)
 
 
 def test_an_owner_sees_who_looked_at_hers_and_no_more(world: Any, person: Callable[[str], Principal]) -> None:

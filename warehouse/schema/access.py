@@ -20,7 +20,11 @@ ACCESS_LOG = Table(
         column("namespaces", STRINGS, "What could be seen, as cluster/namespace with * and ?: the conditions' or else the principal's own"),
         column("since", TIMESTAMP, "Start of the window asked about; null for no bound"),
         column("until", TIMESTAMP, "End of the window asked about, exclusive; null for no bound"),
-        column("outcome", pa.string(), "answered, denied, failed (a wrong question, or an error) or stopped (it ran into a limit)"),
+        column(
+            "outcome",
+            pa.string(),
+            "answered, denied, refused (no such question can be answered), stopped (it ran into a limit) or failed (an error of ours)",
+        ),
         column("detail", pa.string(), "Why it was not answered; null if it was"),
         column("rows", pa.int64(), "Rows given", unit="rows"),
         column("seconds", pa.float64(), "How long it took", unit="s"),
