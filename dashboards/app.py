@@ -96,6 +96,7 @@ def _run(address: str, title: str, draw: Draw) -> None:
     try:
         visit = Visit(
             settings=settings,
+            lake=open_lake(settings.lake),
             door=Door(open_lake(settings.lake), settings.ownership, settings.rollups, purpose=f"dashboard: {address}"),
             who=who,
             time=window,

@@ -348,6 +348,10 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.access.scope_of",
         "warehouse.access_log.noted",
         "warehouse.access_log.visible",
+        "warehouse.saved_views.change",
+        "warehouse.saved_views.listed",
+        "warehouse.saved_views.owner_of",
+        "warehouse.saved_views.save",
         "dashboards.identity.name",
         "dashboards.made_files.note",
     }
