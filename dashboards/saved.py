@@ -84,7 +84,9 @@ def _audience(audience: str) -> str:
     if not audience:
         return "Only me"
     cluster, _, namespace = audience.partition("/")
-    return "Everyone who sees anything" if audience == EVERYONE else f"Owners of {namespace} in {'any cluster' if cluster == '*' else cluster}"
+    return (
+        "Everyone who sees anything" if audience == EVERYONE else f"Owners of {namespace} in {'any cluster' if cluster == '*' else cluster}"
+    )
 
 
 def _shared(view: SavedView) -> str:

@@ -161,7 +161,9 @@ _CSS = """
 [data-testid="stGridCellContent"] > [data-testid="stLayoutWrapper"]:only-child {flex-grow: 1}
 .st-key-head {gap: 0.5rem}
 @media (max-width: 1000px) {  /* icons alone: their words are for screen readers */
-  .st-key-share button p, .st-key-account button p, .st-key-views button p {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
+  .st-key-share button p, .st-key-account button p, .st-key-views button p {
+    position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  }
 }
 .hc-heat {border-collapse: separate; border-spacing: 3px; font-size: 0.8125rem}
 .hc-heat td, .hc-heat th {padding: 0.25rem 0.5rem; text-align: center; font-weight: 400}

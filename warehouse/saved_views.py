@@ -117,9 +117,9 @@ def change(
         raise QueryError("it is there no more: look at the list again")
     if found.owner != owner_of(who) and not deleted:
         raise AccessDeniedError(f"it is {found.owner}'s: only its owner renames and shares it")
-    if name is not None and any((view.owner, view.kind, view.name) == (found.owner, found.kind, _name(name)) for view in views):
-        if _name(name) != found.name:
-            raise QueryError(f"you have another one with the name {_name(name)!r}")
+    others = {view.name for view in views if (view.owner, view.kind) == (found.owner, found.kind) and view.id != found.id}
+    if name is not None and _name(name) in others:
+        raise QueryError(f"you have another one with the name {_name(name)!r}")
     if shared_with is not None:
         _check_audiences(scope, shared_with, now)
     changed = replace(

@@ -26,7 +26,19 @@ from warehouse.schema.saved_views import SAVED_VIEWS
 
 TABLES: dict[str, Table] = {
     table.name: table
-    for table in (FLOWS, COVERAGE, *ROLLUPS, *VERSION_TABLES, CONFIG_COVERAGE, FINDINGS, DRIFT, POSTURE, POLICY_CHANGES, ACCESS_LOG, SAVED_VIEWS)
+    for table in (
+        FLOWS,
+        COVERAGE,
+        *ROLLUPS,
+        *VERSION_TABLES,
+        CONFIG_COVERAGE,
+        FINDINGS,
+        DRIFT,
+        POSTURE,
+        POLICY_CHANGES,
+        ACCESS_LOG,
+        SAVED_VIEWS,
+    )
 }
 
 __all__ = [
