@@ -8,7 +8,7 @@ PROTOS := $(wildcard collectors/hubble_api/*/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test bench proto peers docs
+.PHONY: help setup demo check test bench proto editor peers docs
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench: setup ## Run the benchmarks; each prints a ratio against a named peer
 
 proto: setup ## Generate the wire contract's Python modules from its .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOS)
+
+editor: ## Bundle the SQL page's editor from dashboards/editor (needs Node.js)
+	cd dashboards/editor && npm ci --ignore-scripts && npm run build
 
 peers: ## Build the real Hubble and Kubernetes programs that tests run against (needs Go)
 	$(PYTHON) tests/peers/build.py

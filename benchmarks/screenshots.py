@@ -16,10 +16,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from collectors.simulator import configuration
-from collectors.simulator.fleet import build_fleet
-from collectors.simulator.history import backfill
-from collectors.simulator.story import Story
+from hindcast import demo_history
 from hindcast.simulate import CLUSTERS, GRANTS
 from warehouse import config
 from warehouse.tables import Lake
@@ -44,7 +41,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="a folder with hindcast.yaml and a lake, instead of one made for this")
     given = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given or _made(Path(temporary))
+        folder = given or made(Path(temporary))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -58,14 +55,17 @@ def main() -> None:
             server.wait(20)
 
 
-def _made(folder: Path) -> Path:
-    now = dt.datetime.now(dt.UTC)
-    lake, fleet, story = Lake.open(config.Lake(url=str(folder / "lake"))), build_fleet(1, CLUSTERS[:3], 3), Story.before(now)
-    since = now.replace(minute=0, second=0, microsecond=0) - dt.timedelta(days=2)
-    configuration.backfill(lake, fleet, story, since=since, until=now)
-    backfill(lake, fleet, story, since=since, until=now, flows_per_second=1.5, seed=1)
-    (folder / "hindcast.yaml").write_text(json.dumps({"lake": {"url": "./lake"}, "ownership": {"grants": list(GRANTS)}}))
-    subprocess.run([sys.executable, "-m", "hindcast", "maintain", "rollup", "--config", str(folder / "hindcast.yaml")], check=True)
+def made(folder: Path, *, flows_per_second: float = 1.5) -> Path:
+    """A configuration and a lake with the demo's past in a folder, which is given back."""
+    document = {
+        "lake": {"url": "./lake"},
+        "clusters": [{"name": name} for name in CLUSTERS[:3]],
+        "ownership": {"grants": list(GRANTS)},
+        "blueprints": [demo_history.write_blueprint(folder)],
+    }
+    (folder / "hindcast.yaml").write_text(json.dumps(document))
+    settings = config.load_config(folder / "hindcast.yaml")
+    demo_history.fill(Lake.open(settings.lake), settings, now=dt.datetime.now(dt.UTC), flows_per_second=flows_per_second)
     return folder
 
 

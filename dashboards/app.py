@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import asking, identity, navigation, summary, theme, time_control, url_state
+from dashboards import asking, identity, navigation, running, summary, theme, time_control, url_state
 from dashboards.asking import Visit
 from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, sql
 from warehouse import config
@@ -91,11 +91,14 @@ def _run(address: str, title: str, draw: Draw) -> None:
     """One page, with its state from the address and its errors in words."""
     settings, who = st.session_state["visit"]
     entered = url_state.begin(address)
+    if entered:
+        running.leave("sql")
     window = time_control.current(entered=entered)
     visit: Visit | None = None
     try:
         visit = Visit(
             settings=settings,
+            lake=open_lake(settings.lake),
             door=Door(open_lake(settings.lake), settings.ownership, settings.rollups, purpose=f"dashboard: {address}"),
             who=who,
             time=window,

@@ -18,6 +18,7 @@ from dashboards.time_control import TimeRange
 from warehouse import config
 from warehouse.access import Principal
 from warehouse.query import Answer, Door
+from warehouse.tables import Lake
 
 KEPT_ANSWERS = 24
 KEPT_SECONDS = 45.0
@@ -31,6 +32,7 @@ class Visit:
     """One run of a page for a person."""
 
     settings: config.Config
+    lake: Lake
     door: Door
     who: Principal
     time: TimeRange

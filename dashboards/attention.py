@@ -61,7 +61,7 @@ def draw(visit: Visit, found: Sequence[Item]) -> None:
             st.badge("", icon=f":material/{item.icon}:", color=item.colour)  # type: ignore[arg-type]
             with st.container(gap=None):
                 navigation.link(item.page, f"**{item.title}**", query=item.query)
-                st.caption(item.detail.replace("@", "\\@"))  # no link to a mailbox
+                st.caption(theme.no_link(item.detail))
     if len(found) > SHOWN:
         st.caption(f"and {len(found) - SHOWN} more")
 

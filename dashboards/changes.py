@@ -9,13 +9,13 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import manifests, navigation, url_state
+from dashboards import manifests, navigation, theme, url_state
 from dashboards.asking import Visit
 from dashboards.comparison import Difference
 from warehouse.engine import Window
 from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS
 
-SHOWN = 6
+SHOWN = 5
 SAME = timedelta(minutes=10)
 _TABLES = (POLICY_VERSIONS, CLUSTER_SETTINGS)
 
@@ -110,11 +110,11 @@ def draw(listed: Sequence[Change], differences: Sequence[Difference]) -> None:
         by_weight = sorted(listed, key=lambda change: -len(explained(change, flips)))  # the newest first among equals
         for change in by_weight[:SHOWN]:
             version = change.version
-            st.caption(f"{change.at:%-d %b %H:%M:%S} UTC · {', '.join(change.clusters)}")
-            st.markdown(f"**{manifests.object_name(version)}**")
-            st.caption(
-                f"{version['kind']} {change.what} · by {manifests.who(version) if change.after else version['ended_by'] or 'unknown'}"
-            )
+            by = manifests.who(version) if change.after else theme.no_link(version["ended_by"] or "unknown")
+            with st.container(gap=None):
+                st.markdown(f"**{manifests.object_name(version)}**")
+                st.caption(f"{change.at:%-d %b %H:%M:%S} UTC · {', '.join(change.clusters)}")
+                st.caption(f"{version['kind']} {change.what} · by {by}")
             found = explained(change, flips)
             with st.container(horizontal=True, vertical_alignment="center", wrap=True):
                 if found:

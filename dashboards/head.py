@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboards import asking, identity, theme, time_control, url_state
+from dashboards import asking, identity, saved, theme, time_control, url_state
 from dashboards.asking import Visit
 
 _SIGN_IN = {"oidc": "signed in", "proxy": "signed in by the proxy", "local": "local mode: no sign-in"}
@@ -32,6 +32,8 @@ def draw(
             extra()
         if with_time:
             time_control.control(visit.time)
+        with st.popover("Views", icon=":material/bookmarks:", help="Views saved under a name", key="views"):
+            saved.menu(visit, "view", page=visit.page, state=saved.state_of_page())
         with st.popover("Share", icon=":material/ios_share:", help="A link to this view, and files of it", key="share"):
             _share(visit, share)
         with st.popover(

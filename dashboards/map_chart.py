@@ -14,10 +14,13 @@ from dashboards.theme import Palette
 BOX_WIDTH = 112
 ROW_WIDTH = 102
 LETTERS = 16
-LEAST_HEIGHT = 380
 """Of a name in a row; the rest is in the tooltip."""
+LEAST_HEIGHT = 380
 LABELLED = 12
 """Denied edges that carry their number; more would cover each other."""
+LABEL_HEIGHT = 20
+OUT_OF_BOX = 1.9 * BOX_WIDTH
+"""How far, px, the handle of a denied edge within a tier is pulled, so that its middle, and its label, is beside the box."""
 
 
 def option(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool], mark_own: bool, shades: Palette) -> dict[str, Any]:
@@ -26,11 +29,9 @@ def option(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool]
     denied = {end for edge in edges if edge.denied for end in (edge.source, edge.destination)}
     most = max((edge.flows for edge in edges), default=1)
     nodes = [_node(end, layout, owns=mark_own and owns(end.namespace), is_denied=end in denied, shades=shades) for end in order(layout)]
-    labelled = {
-        edge.key
-        for edge in sorted((edge for edge in edges if edge.denied), key=lambda edge: -edge.denied)[:LABELLED]
-        if edge.source.namespace != edge.destination.namespace
-    }
+    labelled = sorted((edge for edge in edges if edge.denied), key=lambda edge: -edge.denied)[:LABELLED]
+    crossing = [edge for edge in labelled if layout.places[edge.source][0] != layout.places[edge.destination][0]]
+    within = {edge.key for edge in labelled} - {edge.key for edge in crossing}
     return {
         "animation": False,
         "grid": {"left": BOX_WIDTH // 2 + 2, "right": BOX_WIDTH // 2 + 2, "top": 0, "bottom": 0},
@@ -42,12 +43,13 @@ def option(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool]
             _boxes(layout, shades),
             _titles(layout, owns, mark_own, shades),
             _tier_names(layout, shades),
+            _numbers(crossing, layout),
             {
                 "type": "graph",
                 "coordinateSystem": "cartesian2d",
                 "layout": "none",
                 "data": nodes,
-                "links": [_line(edge, most, edge.key in labelled, layout, shades) for edge in edges],
+                "links": [_line(edge, most, edge.key in within, layout, shades) for edge in edges],
                 "edgeSymbol": ["none", "arrow"],
                 "edgeSymbolSize": [0, 6],
                 "selectedMode": "single",
@@ -99,13 +101,16 @@ def _node(end: End, layout: Layout, *, owns: bool, is_denied: bool, shades: Pale
 
 def _line(edge: Edge, most: int, is_labelled: bool, layout: Layout, shades: Palette) -> dict[str, Any]:
     width = 0.6 + 2.6 * math.sqrt(edge.flows / most)
-    same_tier = layout.places[edge.source][0] == layout.places[edge.destination][0]
+    (tier, top), (other_tier, bottom) = layout.places[edge.source], layout.places[edge.destination]
+    curve = 0.35 if tier == other_tier else 0.0 if edge.denied else 0.12
+    if edge.denied and tier == other_tier:
+        curve = OUT_OF_BOX / max(1.0, abs(top - bottom))
     line: dict[str, Any] = {
         "color": shades.verdicts["DROPPED"] if edge.denied else shades.verdicts["FORWARDED"],
         "width": max(1.6, width) if edge.denied else width,
         "type": [5, 3] if edge.denied else "solid",
         "opacity": 0.95 if edge.denied else 0.5,
-        "curveness": 0.35 if same_tier else 0.12,
+        "curveness": round(curve, 3),
     }
     about = f"<b>{_escaped(str(edge.source))} → {_escaped(str(edge.destination))}</b><br/>{edge.flows:,} flows"
     if edge.denied:
@@ -119,18 +124,40 @@ def _line(edge: Edge, most: int, is_labelled: bool, layout: Layout, shades: Pale
         "tooltip": {"formatter": about},
     }
     if is_labelled:
-        drawn["label"] = {
-            "show": True,
-            "formatter": f"✕ {theme.compact(edge.denied)}",
-            "fontSize": 10,
-            "fontWeight": 600,
-            "color": "#FFFFFF",
-            "backgroundColor": "#A63A12",
-            "padding": [2, 4],
-            "borderRadius": 3,
-            "rotate": 0,
-        }
+        drawn["label"] = _number(edge)
     return drawn
+
+
+def _number(edge: Edge) -> dict[str, Any]:
+    """How often an edge was denied, as a label."""
+    return {
+        "show": True,
+        "formatter": f"✕ {theme.compact(edge.denied)}",
+        "fontSize": 10,
+        "fontWeight": 600,
+        "color": "#FFFFFF",
+        "backgroundColor": "#A63A12",
+        "padding": [2, 4],
+        "borderRadius": 3,
+        "rotate": 0,
+    }
+
+
+def _numbers(crossing: Sequence[Edge], layout: Layout) -> dict[str, Any]:
+    """Labels of denied edges from tier to tier, each where its (straight) line is between two tiers: there no box is."""
+    data: list[dict[str, Any]] = []
+    taken: list[tuple[float, float]] = []
+    for edge in crossing:
+        (tier, top), (other_tier, bottom) = layout.places[edge.source], layout.places[edge.destination]
+        low, high = min(tier, other_tier), max(tier, other_tier)
+        middle = (low + high) / 2
+        gaps = sorted((gap + 0.5 for gap in range(low, high)), key=lambda gap: (abs(gap - middle), gap))
+        spots = [(gap, top + (bottom - top) * (gap - tier) / (other_tier - tier)) for gap in gaps]
+        free = [(x, y) for x, y in spots if all(x != other or abs(y - height) >= LABEL_HEIGHT for other, height in taken)]
+        if free:  # where there is none, its tooltip tells
+            taken.append(free[0])
+            data.append({"value": [free[0][0], round(free[0][1], 1)], "symbolSize": 1, "label": _number(edge)})
+    return {"type": "scatter", "data": data, "silent": True, "itemStyle": {"color": "transparent", "opacity": 1}, "z": 6}
 
 
 def _boxes(layout: Layout, shades: Palette) -> dict[str, Any]:
@@ -151,7 +178,7 @@ def _titles(layout: Layout, owns: Callable[[str], bool], mark_own: bool, shades:
         star = " ★" if mark_own and box.namespace != OUTSIDE and owns(box.namespace) else ""
         label = {"show": True, "formatter": _short(box.namespace) + star, "color": shades.text, "fontWeight": 600, "fontSize": 11}
         data.append({"value": [box.tier, round(box.top + TITLE / 2, 1)], "symbolSize": 1, "label": label})
-    return {"type": "scatter", "data": data, "silent": True, "itemStyle": {"color": "transparent"}, "z": 5}
+    return {"type": "scatter", "data": data, "silent": True, "itemStyle": {"color": "transparent", "opacity": 1}, "z": 5}
 
 
 def _tier_names(layout: Layout, shades: Palette) -> dict[str, Any]:
@@ -159,7 +186,7 @@ def _tier_names(layout: Layout, shades: Palette) -> dict[str, Any]:
         {"value": [number, 8], "symbolSize": 1, "label": {"show": True, "formatter": name, "color": shades.muted, "fontSize": 11}}
         for number, name in enumerate(layout.tiers)
     ]
-    return {"type": "scatter", "data": data, "silent": True, "itemStyle": {"color": "transparent"}, "z": 5}
+    return {"type": "scatter", "data": data, "silent": True, "itemStyle": {"color": "transparent", "opacity": 1}, "z": 5}
 
 
 def _short(text: str) -> str:

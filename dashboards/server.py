@@ -11,8 +11,10 @@ from typing import Any
 
 import streamlit as st
 from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
-from dashboards import sign_in
+from dashboards import sign_in, sql_editor
 from warehouse import config
 
 SCRIPT = Path(__file__).with_name("app.py")
@@ -37,7 +39,8 @@ def build(settings: config.Dashboard) -> st.App:
             "client_kwargs": {"scope": auth.oidc.scope},
         }
     middleware.append(Middleware(sign_in.OwnMedia, settings=auth))
-    return st.App(SCRIPT, secrets=secrets or None, middleware=middleware)
+    routes = [Mount(sql_editor.ADDRESS, StaticFiles(directory=sql_editor.ASSETS))]
+    return st.App(SCRIPT, secrets=secrets or None, routes=routes, middleware=middleware)
 
 
 def options(settings: config.Dashboard, host: str, port: int) -> dict[str, Any]:

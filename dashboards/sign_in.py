@@ -35,7 +35,7 @@ LINK_COOKIE = "hindcast_link"
 LINK_SECONDS = 600
 LONGEST_LINK = 3_000
 HEALTH = "/_stcore/health"
-_OURS = ("/_stcore/", "/media/", "/static/", "/app/static/", "/auth/", "/oauth2callback", "/component/", "/favicon", "/export")
+_OURS = ("/_stcore/", "/media/", "/static/", "/app/static/", "/auth/", "/oauth2callback", "/component/", "/assets/", "/favicon", "/export")
 
 
 class ProxySecret:

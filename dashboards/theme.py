@@ -5,6 +5,8 @@ Everything else about the look is in .streamlit/config.toml.
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -137,12 +139,32 @@ def reason(name: str | None) -> str:
     return name.replace("_", " ").capitalize() if name else "No reason given"
 
 
+def no_link(text: str) -> str:
+    """Markdown in which the address of a person is no link to a mailbox: a word joiner, which nobody sees, stands before its @."""
+    return text.replace("@", "\u2060@")
+
+
+def legend(before: str, entries: Sequence[tuple[str, str]]) -> None:
+    """A line of text, and names with the very colours that a chart has for them: (name, colour)."""
+    dots = "".join(f'<span><i style="background:{colour}"></i>{html.escape(name)}</span>' for name, colour in entries)
+    st.html(f'<div class="hc-legend">{html.escape(before)}{dots}</div>')
+
+
 _CSS = """
 [data-testid="stMainBlockContainer"] {padding-left: 1.5rem; padding-right: 1.5rem}
 [data-testid="stMain"] textarea {font-family: "JetBrains Mono", monospace; font-size: 0.8125rem; white-space: pre}
 .st-key-attention [data-testid="stPageLink"] a, .st-key-inline [data-testid="stPageLink"] a {padding: 0}
 .hc-diff {font: 0.8125rem/1.6 "JetBrains Mono", monospace; border: 1px solid var(--hc-border); border-radius: 0.375rem; overflow-x: auto}
 .hc-diff div {white-space: pre; padding: 0 0.75rem}
+.hc-legend {display: flex; flex-wrap: wrap; gap: 0.25rem 0.75rem; font-size: 0.875rem}
+.hc-legend i {display: inline-block; width: 0.625rem; height: 0.625rem; margin-right: 0.3rem; border-radius: 2px}
+[data-testid="stGridCellContent"] > [data-testid="stLayoutWrapper"]:only-child {flex-grow: 1}
+.st-key-head {gap: 0.5rem}
+@media (max-width: 1000px) {  /* icons alone: their words are for screen readers */
+  .st-key-share button p, .st-key-account button p, .st-key-views button p {
+    position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  }
+}
 .hc-heat {border-collapse: separate; border-spacing: 3px; font-size: 0.8125rem}
 .hc-heat td, .hc-heat th {padding: 0.25rem 0.5rem; text-align: center; font-weight: 400}
 .hc-heat th[scope=row] {text-align: left}

@@ -6,7 +6,7 @@ page by the navigation empties the address; what all pages share is put back fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import streamlit as st
 
@@ -48,6 +48,37 @@ def begin(page: str) -> bool:
 def keep() -> None:
     """Remember, for other pages, what of the address they share."""
     st.session_state[_KEPT] = {name: values for name in SHARED if (values := get_all(name))}
+
+
+def chosen(name: str, options: Collection[str], default: str) -> str:
+    """The value of a part that is one of several; the default where the address has none of them."""
+    return get(name) if get(name) in options else default
+
+
+def choose(draw: Callable[..., object], label: str, options: Mapping[str, str], name: str, default: str, *, clears: str = "") -> str:
+    """Draw a choice of one (`st.pills`, `st.segmented_control`) among options and their words, and give it; it is the address's.
+
+    Another choice takes the part `clears` out of the address.
+    """
+    key, now = f"choice of {name}", chosen(name, options, default)
+
+    def changed() -> None:
+        put(name, None if st.session_state[key] == default else st.session_state[key])
+        if clears:
+            put(clears, None)
+
+    st.session_state[key] = now
+    draw(
+        label,
+        list(options),
+        key=key,
+        format_func=options.__getitem__,
+        required=True,
+        label_visibility="collapsed",
+        wrap=True,
+        on_change=changed,
+    )
+    return now
 
 
 def link(**changed: str | Sequence[str] | None) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -20,13 +20,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from hindcast.children import Child, stop_all
 from hindcast.console import messages
-from hindcast.simulate import CLUSTERS, GRANTS
+from hindcast.simulate import GRANTS
 from warehouse import config
 from warehouse.errors import ConfigError, HindcastError
 
-HISTORY = timedelta(days=2)
-HISTORY_FLOWS_PER_SECOND = 3.0
-SEED = 1
 READY_SECONDS = 180.0
 
 
@@ -97,12 +94,13 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
     else:
         fleet_file = folder / "fleet.json"
         fleet_file.unlink(missing_ok=True)
-        fleet = start("simulate", "simulate", "--rate", str(rate), "--seed", str(SEED), "--write-config", str(fleet_file))
+        fleet = start("simulate", "simulate", "--rate", str(rate), "--write-config", str(fleet_file))
         wait(fleet, fleet_file.exists)
         document = json.loads(fleet_file.read_text())
         collect = f"127.0.0.1:{ports['collect']}"
         document["collect"] = {"flush_every": "5s", "listen": collect}
         document["dashboard"] = {"listen": f"127.0.0.1:{ports['dashboard']}"}
+        document["blueprints"] = [_blueprint(folder)]
         file = folder / "hindcast.yaml"
         file.write_text(yaml.safe_dump(document, sort_keys=False))
         settings = config.load_config(file)
@@ -122,21 +120,22 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
     return stored
 
 
+def _blueprint(folder: Path) -> str:
+    from hindcast import demo_history
+
+    return demo_history.write_blueprint(folder)
+
+
 def _backfill(settings: config.Config) -> None:
     """Two days of history, unless the lake has some."""
-    from collectors.simulator import configuration
-    from collectors.simulator.fleet import build_fleet
-    from collectors.simulator.history import backfill
-    from collectors.simulator.story import Story
+    from hindcast import demo_history
     from warehouse.schema import FLOWS
     from warehouse.tables import Lake
 
     lake = Lake.open(settings.lake)
     if lake.files(FLOWS):
         return
-    now = datetime.now(UTC)
-    hours = int(HISTORY.total_seconds() // 3600)
-    since = now.replace(minute=0, second=0, microsecond=0) - HISTORY
+    hours = int(demo_history.HISTORY.total_seconds() // 3600)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -148,18 +147,7 @@ def _backfill(settings: config.Config) -> None:
         def tell(done: int, flows: int) -> None:
             progress.update(task, advance=done, flows=progress.tasks[0].fields["flows"] + flows)
 
-        fleet, story = build_fleet(SEED, CLUSTERS[:3], 3), Story.before(now)
-        configuration.backfill(lake, fleet, story, since=since, until=now)
-        backfill(
-            lake,
-            fleet,
-            story,
-            since=since,
-            until=now,
-            flows_per_second=HISTORY_FLOWS_PER_SECOND,
-            seed=SEED,
-            progress=tell,
-        )
+        demo_history.fill(lake, settings, now=datetime.now(UTC), progress=tell)
 
 
 def _watch(children: list[Child], seconds: float | None) -> None:

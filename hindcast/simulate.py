@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collectors.simulator.node import SimulatedNode
 
 CLUSTERS = ("eu-central", "eu-west", "us-east", "us-west", "ap-south", "ap-east", "sa-east", "af-south")
+SEED = 1
 TICK_SECONDS = 0.1
 GRANTS = (
     {"subject": "ada", "role": "platform-admin"},
@@ -34,7 +35,7 @@ def simulate(
     clusters: Annotated[int, typer.Option("--clusters", min=1, max=len(CLUSTERS), help="How many clusters.")] = 3,
     nodes: Annotated[int, typer.Option("--nodes", min=1, max=100, help="Nodes in each.")] = 3,
     rate: Annotated[float, typer.Option("--rate", min=0.1, help="Flows a second of the whole fleet at the busiest hour.")] = 100.0,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same fleet.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same fleet.")] = SEED,
     ring: Annotated[int, typer.Option("--ring", help="Flows that a node remembers, 2^n-1.")] = 4_095,
     write_config: Annotated[Path | None, typer.Option("--write-config", help="Write a hindcast.yaml that collects this fleet.")] = None,
     duration: Annotated[str | None, typer.Option("--for", help="Stop by itself after this time, e.g. 60s.")] = None,

@@ -17,6 +17,25 @@ from warehouse.tables import Lake
 DRIFT_KEY = ("cluster", "drift", "blueprint", "kind", "namespace", "name")
 """What names a drift as long as it is open."""
 CONTROL_KEY = ("cluster", "control")
+ASKS = {
+    "C-0206": "each namespace has a policy of its own, or is closed by a cluster-wide one",
+    "C-0260": "each set of pods is selected by a valid policy",
+    "C-0030": "each set of pods is isolated in both directions",
+    "C-0299": "no policy selects nothing, now and lately",
+    "C-0205": "Cilium is ready on every node and enforces policies",
+    "C-0041": "where pods use the host's network, a cluster-wide policy is about nodes",
+    "NSA-NP": "both directions are closed by default in each namespace, policies are enforced, nodes are restricted",
+    "KYV-DD": "each namespace has an object that denies by default, whatever its name",
+    "KYV-DNS": "pods whose egress is closed may reach the cluster's DNS over UDP and TCP",
+    "KYV-EMPTY": "no NetworkPolicy selects all pods, but for a default deny",
+    "KYV-REQ": "each Deployment has a NetworkPolicy",
+    "GK": "nothing",
+    "BP-OBJ": "objects stand as the blueprints want",
+    "BP-EFFECT": "no other policy opens what a blueprint closes",
+    "BP-INVALID": "the agents reject no policy",
+    "BP-CILIUM": "Cilium's version and settings are as the blueprints want",
+}
+"""What each control asks of a cluster, by its id."""
 
 
 def open_drift(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> pa.Table:

@@ -1,6 +1,7 @@
-"""The simulated company's configuration history: namespaces, policies, Cilium's settings, and a drift, as its story has them.
+"""The simulated company's configuration history: namespaces, pods, policies and Cilium's settings, as its story has them.
 
-It writes what a watch of the clusters would have written, so that the incident of the story has a cause that can be found.
+It writes what a watch of the clusters would have written, so that the incident of the story has a cause that can be found,
+and so that clusters drift from the blueprint `baseline`. Finding that is not done here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from collectors.simulator.fleet import CALLS, NAMESPACES, Fleet
+from collectors.simulator.fleet import CALLS, NAMESPACES, Fleet, Pod
 from collectors.simulator.story import CALLS_AFTER, Story
 from warehouse import schema
 from warehouse.tables import Lake
@@ -21,7 +22,12 @@ APP_ID = "simulate-configuration"
 DEPLOYER = "system:serviceaccount:gitops:deployer"
 SOMEBODY = "mallory@company.example"
 BLUEPRINT = "baseline"
-MINUTE = dt.timedelta(minutes=1)
+"""The blueprint whose policies the clusters carry."""
+OPENED, REMOVED = "fraud", "search"
+"""Namespaces of the last cluster whose policy of the blueprint somebody opened, and removed for a while."""
+CILIUM = "1.18.4"
+MINUTE, HOUR = dt.timedelta(minutes=1), dt.timedelta(hours=1)
+_KINDS = ["CiliumNetworkPolicy", "NetworkPolicy", "CiliumClusterwideNetworkPolicy", "ConfigMap", "CiliumAgents", "Namespace", "PodLabels"]
 _HOME = {
     written.split(":")[0]: (namespace, int(written.split(":")[2]))
     for namespace, (_, services) in NAMESPACES.items()
@@ -30,24 +36,27 @@ _HOME = {
 
 
 def backfill(lake: Lake, fleet: Fleet, story: Story, *, since: dt.datetime, until: dt.datetime) -> None:
-    """Store the versions, their ledger and the drift of [since, until); a lake that has them is left as it is."""
+    """Store the versions of [since, until) and their ledger; a lake that has them is left as it is."""
     if lake.transaction_version(schema.POLICY_VERSIONS, APP_ID):
         return
-    policies, namespaces, settings, ledger, drift = [], [], [], [], []
+    policies, namespaces, workloads, settings, ledger = [], [], [], [], []
     for cluster in fleet.clusters:
         for namespace, (team, _) in NAMESPACES.items():
             manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"team": team}}}
             namespaces.append(_version(cluster, manifest, since, None, until, by=DEPLOYER))
             policies += _policies(cluster, namespace, story, since, until)
+            if namespace != "kube-system":
+                policies += _default_deny(cluster, namespace, story, since, until, drifted=cluster == fleet.clusters[-1])
+        workloads += [_pods(cluster, pods[0], since, until) for (home, _), pods in fleet.pods.items() if home == cluster]
         settings += _settings(cluster, story, since, until, drifted=cluster == fleet.clusters[-1])
+        settings.append(_agents(cluster, fleet, since, until))
         ledger.append(_observed(cluster, since, until))
-    drift += _drift(fleet.clusters[-1], story.new_host, since)
     for table, rows in (
         (schema.POLICY_VERSIONS, policies),
         (schema.NAMESPACES, namespaces),
+        (schema.WORKLOADS, workloads),
         (schema.CLUSTER_SETTINGS, settings),
         (schema.CONFIG_COVERAGE, ledger),
-        (schema.DRIFT, drift),
     ):
         written = lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema))
         lake.commit(table, written, transactions={APP_ID: 1}, metadata={})
@@ -97,29 +106,55 @@ def _settings(cluster: str, story: Story, since: dt.datetime, until: dt.datetime
     return found
 
 
-def _drift(cluster: str, at: dt.datetime, since: dt.datetime) -> list[dict[str, Any]]:
-    if at < since:
-        return []
-    row: dict[str, Any] = {
-        "cluster": cluster,
-        "date": at.date(),
-        "time": at + MINUTE,
-        "drift": "setting",
-        "state": "open",
-        "blueprint": BLUEPRINT,
-        "blueprint_version": "1.0.0",
-        "control": "BP-SET",
-        "kind": "cilium-config",
-        "name": "enable-policy",
-        "severity": "critical",
-        "since": at,
-        "changed_by": SOMEBODY,
-        "paths": ["data.enable-policy"],
-        "before": json.dumps({"data.enable-policy": "always"}),
-        "after": json.dumps({"data.enable-policy": "default"}),
-        "summary": "enable-policy is default where the blueprint wants always: pods without a policy are open",
+def _default_deny(
+    cluster: str, namespace: str, story: Story, since: dt.datetime, until: dt.datetime, *, drifted: bool
+) -> list[dict[str, Any]]:
+    """The blueprint's policy in a namespace; somebody opened one before the new host came, and removed another for three hours."""
+    usual = _closed(namespace, ingress=[])
+    if drifted and namespace == OPENED:
+        at = story.new_host - 2 * HOUR
+        return [
+            _version(cluster, usual, since, at, until, by=DEPLOYER, ended_by=SOMEBODY),
+            _version(cluster, _closed(namespace, ingress=[{}]), at, None, until, by=SOMEBODY),
+        ]
+    if drifted and namespace == REMOVED:
+        gone, back = story.deployment + 2 * HOUR, story.deployment + 5 * HOUR
+        return [
+            _version(cluster, usual, since, gone, until, by=DEPLOYER, ended_by=SOMEBODY, ended_how="deleted"),
+            _version(cluster, usual, back, None, until, by=DEPLOYER),
+        ]
+    return [_version(cluster, usual, since, None, until, by=DEPLOYER)]
+
+
+def _closed(namespace: str, *, ingress: list[Any]) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/managed-by": "hindcast", "hindcast/blueprint": BLUEPRINT}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": f"{BLUEPRINT}-default-deny-ingress", "namespace": namespace, "labels": labels},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": ingress, "egress": []},
     }
-    return [row]
+
+
+def _pods(cluster: str, pod: Pod, since: dt.datetime, until: dt.datetime) -> dict[str, Any]:
+    """What selectors see of a service's pods."""
+    endpoint, workload = pod.endpoint, pod.endpoint.workloads[0]
+    written = (label.removeprefix("k8s:").partition("=") for label in endpoint.labels if label.startswith("k8s:"))
+    labels = {name: value for name, _, value in written if not name.startswith("io.")}
+    manifest = {
+        "apiVersion": "hindcast/v1",
+        "kind": "PodLabels",
+        "metadata": {"name": f"{workload.kind}.{workload.name}".lower(), "namespace": endpoint.namespace, "labels": labels},
+        "spec": {"workload": {"kind": workload.kind, "name": workload.name}},
+    }
+    return _version(cluster, manifest, since, None, until, by=DEPLOYER)
+
+
+def _agents(cluster: str, fleet: Fleet, since: dt.datetime, until: dt.datetime) -> dict[str, Any]:
+    nodes = sum(node.startswith(f"{cluster}/") for node in fleet.nodes)
+    metadata = {"name": "cilium", "namespace": "kube-system"}
+    manifest = {"apiVersion": "hindcast/v1", "kind": "CiliumAgents", "metadata": metadata, "spec": {"version": CILIUM}}
+    return _version(cluster, manifest, since, None, until, by="helm") | {"status": json.dumps({"ready": nodes, "nodes": nodes})}
 
 
 def _version(
@@ -131,6 +166,7 @@ def _version(
     *,
     by: str,
     ended_by: str | None = None,
+    ended_how: str = "changed",
 ) -> dict[str, Any]:
     text = json.dumps(manifest, sort_keys=True)
     metadata = manifest["metadata"]
@@ -149,7 +185,7 @@ def _version(
         "api_version": manifest["apiVersion"],
         "valid_from_source": "watch",
         "valid_to_source": "watch" if end else None,
-        "ended_how": "changed" if end else None,
+        "ended_how": ended_how if end else None,
         "changed_by": by,
         "ended_by": ended_by,
         "source": "watch",
@@ -164,7 +200,7 @@ def _observed(cluster: str, since: dt.datetime, until: dt.datetime) -> dict[str,
         "from": since,
         "to": until,
         "state": "observed",
-        "kinds": ["CiliumNetworkPolicy", "ConfigMap", "Namespace"],
+        "kinds": _KINDS,
         "source": "watch",
         "detail": "simulated",
         "recorded": until,

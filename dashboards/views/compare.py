@@ -23,15 +23,16 @@ PARTS = 12
 """Bars of each window in the table."""
 _AGAINST = {"before": "The window before", "day": "The day before", "week": "Same time last week", "two": "Two windows"}
 _LEVELS = {"namespace": "Namespace", "workload": "Workload"}
+_LEVEL = "workload"
 _CHIPS = ["#A63A12", "green", "gray", "blue"]
 
 
 def page(visit: Visit) -> None:
     """Draw the page. Raises HindcastError."""
     head.draw(visit, "Compare", share=lambda: _export(visit))
-    level: Any = url_state.get("level") if url_state.get("level") in _LEVELS else "workload"
+    level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
     after = FlowFilter(since=visit.time.since, until=visit.time.until)
-    before = _windows(visit, after, level)
+    before = _windows(after)
     try:
         answers = [
             visit.ask("edges", partial(flow_questions.edges, visit.door, visit.who, window, level=level), window, level)
@@ -78,9 +79,9 @@ def _differences(
 # Windows ------------------------------------------------------------------------------------------------------
 
 
-def _windows(visit: Visit, after: FlowFilter, level: str) -> FlowFilter:
+def _windows(after: FlowFilter) -> FlowFilter:
     """Draw the choice of A, and give it; B is the head's window."""
-    against = url_state.get("against") if url_state.get("against") in _AGAINST else "day"
+    against = url_state.chosen("against", _AGAINST, "day")
     length = after.until - after.since
     begin, end = (time_control.parse_moment(url_state.get(name)) for name in ("a_from", "a_until"))
     if against == "two" and begin and end and begin < end:
@@ -113,16 +114,7 @@ def _windows(visit: Visit, after: FlowFilter, level: str) -> FlowFilter:
                 st.datetime_input("A to (UTC)", value=None, key="a until", step=60, format="YYYY-MM-DD")
                 st.form_submit_button("Apply", on_click=_set_a, width="stretch")
         st.space("stretch")
-        st.session_state["compare level"] = level
-        st.segmented_control(
-            "Level",
-            list(_LEVELS),
-            key="compare level",
-            format_func=_LEVELS.__getitem__,
-            required=True,
-            label_visibility="collapsed",
-            on_change=lambda: url_state.put("level", st.session_state["compare level"]),
-        )
+        url_state.choose(st.segmented_control, "Level", _LEVELS, "level", _LEVEL)
     return before
 
 
@@ -190,10 +182,12 @@ def _overlay(visit: Visit, before: FlowFilter, after: FlowFilter) -> None:
     moved = [{"start": after.since + (start - before.since) * factor, "flows": flows} for start, flows in sorted(series[0].items())]
     bars = [{"start": start, "kind": "B", "flows": flows} for start, flows in series[1].items()]
     width = bucket_width(after)
-    st.markdown(
-        f":small[Flows per {theme.duration(width)} · :blue[■] B, {after.since:%-d %b} · **━** A, {before.since:%-d %b}, on the same clock]"
+    shades = theme.palette()
+    theme.legend(
+        f"Flows per {theme.duration(width)}, on the same clock",
+        [(f"B, {after.since:%-d %b}", shades.verdicts["FORWARDED"]), (f"A, {before.since:%-d %b}, as a line", shades.text)],
     )
-    chart = charts.overlay(bars, moved, since=after.since, until=after.until, width=width, shades=theme.palette())
+    chart = charts.overlay(bars, moved, since=after.since, until=after.until, width=width, shades=shades)
     st.altair_chart(chart, theme=None, alt="Flows of B as bars, of A as a line")
 
 

@@ -75,7 +75,7 @@ def _nodes(answer: Answer, gaps: Sequence[Gap], since: datetime, until: datetime
     nodes = sorted(answer.coverage, key=lambda node: (node.covered, node.cluster, node.node_name))
     shades = theme.palette()
     first = f" · the first {MOST_NODES}" if len(nodes) > MOST_NODES else ""
-    st.markdown(f":small[Nodes in time, the worst first{first} · :blue[■] observed · :yellow[■] not observed]")
+    theme.legend(f"Nodes in time, the worst first{first}", [("observed", shades.observed), ("not observed", shades.gap)])
     st.altair_chart(
         _picture([node.node_name for node in nodes[:MOST_NODES]], gaps, since, until, shades),
         theme=None,

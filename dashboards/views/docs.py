@@ -20,21 +20,11 @@ def page(visit: Visit) -> None:
     """Draw the page."""
     head.draw(visit, "Docs", with_time=False)
     pages = {file.stem: file for file in sorted(FOLDER.glob("*.md"))}
-    shown = url_state.get("page") if url_state.get("page") in pages else "operating" if "operating" in pages else next(iter(pages), "")
-    if not shown:
+    if not pages:
         st.write("This installation carries no documentation.")
         return
-    st.session_state["docs page"] = shown
-    st.pills(
-        "Pages",
-        list(pages),
-        key="docs page",
-        required=True,
-        label_visibility="collapsed",
-        wrap=True,
-        format_func=lambda name: name.replace("-", " ").replace("_", " ").capitalize(),
-        on_change=lambda: url_state.put("page", st.session_state["docs page"]),
-    )
+    titles = {name: name.replace("-", " ").replace("_", " ").capitalize() for name in pages}
+    shown = url_state.choose(st.pills, "Pages", titles, "page", "operating" if "operating" in pages else next(iter(pages)))
     st.caption(f"Of version {version('hindcast-flows')}, the one that runs here")
     with st.container(border=True):
         st.markdown(_readable(pages[shown].read_text(encoding="utf-8")))

@@ -119,13 +119,9 @@ def _histogram(visit: Visit, wanted: FlowFilter, timeline: Answer) -> tuple[date
     kinds = [verdict for verdict in ("DROPPED", "ERROR", "AUDIT", "REDIRECTED", "FORWARDED") if any(row["kind"] == verdict for row in rows)]
     others = sorted({row["kind"] for row in rows} - set(kinds))
     colours = {kind: shades.verdicts.get(kind, shades.other) for kind in [*kinds, *others]}
-    legend = " ".join(
-        f":{theme.BADGES.get(kind, 'gray') if kind != 'FORWARDED' else 'blue'}[■] {theme.verdict_label(kind)[2:]}"
-        for kind in reversed([*kinds, *others])
-    )
-    if legend:
-        width = bucket_width(wanted)
-        st.markdown(f":small[Flows per {theme.duration(width)} · {legend}]")
+    if colours:
+        entries = [(theme.LABELS.get(kind, f"  {kind}")[2:], colours[kind]) for kind in reversed(colours)]
+        theme.legend(f"Flows per {theme.duration(bucket_width(wanted))}", entries)
     chart = charts.bars(
         rows,
         since=wanted.since,

@@ -18,15 +18,16 @@ from warehouse.errors import AccessDeniedError
 DRAWN = 400
 """Edges drawn at first; more on demand, up to MOST."""
 MOST = 2_000
-GRAPH = 3
+GRAPH = 4
 """The place of the graph among the chart's series."""
 _LEVELS = {"cluster": "Cluster", "namespace": "Namespace", "workload": "Workload", "pod": "Pod"}
+_LEVEL = "workload"
 
 
 def page(visit: Visit) -> None:
     """Draw the page. Raises HindcastError."""
     head.draw(visit, "Map", share=lambda: _export(visit))
-    level: Any = url_state.get("level") if url_state.get("level") in _LEVELS else "workload"
+    level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
     try:
         filters.bar(visit)
         wanted = filters.applied(visit)
@@ -78,16 +79,7 @@ def _controls(visit: Visit, level: str, ends: Sequence[End]) -> End | None:
     names = {map_chart.title(end): end for end in ends}
     asked = url_state.get("find")
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
-        st.session_state["level"] = level
-        st.segmented_control(
-            "Level",
-            list(_LEVELS),
-            key="level",
-            format_func=_LEVELS.__getitem__,
-            required=True,
-            label_visibility="collapsed",
-            on_change=_choose_level,
-        )
+        url_state.choose(st.segmented_control, "Level", _LEVELS, "level", _LEVEL, clears="find")
         for name, label in (("denied", "Denied only"), ("housekeeping", "DNS, metrics, health"), ("related", "Hide unrelated")):
             st.session_state[f"map {name}"] = url_state.get(name) == "1"
             off = name == "related" and asked not in names
@@ -107,11 +99,6 @@ def _controls(visit: Visit, level: str, ends: Sequence[End]) -> End | None:
         st.space("stretch")
         summary.coverage_link(visit, visit.answers[-1])
     return names.get(asked)
-
-
-def _choose_level() -> None:
-    url_state.put("level", st.session_state["level"])
-    url_state.put("find", None)
 
 
 def _switch(name: str) -> None:
@@ -241,7 +228,7 @@ def _export(visit: Visit) -> None:
     """The edges as a file; the picture by the browser."""
     st.divider()
     st.markdown("**Export the edges**")
-    level: Any = url_state.get("level") if url_state.get("level") in _LEVELS else "workload"
+    level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
     wanted = filters.applied(visit)
 
     def make(form: str) -> bytes:

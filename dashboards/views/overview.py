@@ -22,6 +22,8 @@ EPOCH = datetime(2000, 1, 3, tzinfo=UTC)
 """DuckDB's origin of weeks and shorter parts of time."""
 TALKERS = 8
 REASONS = 4
+DROPS_HEIGHT = 226
+"""Of the chart, px: with it the card is about as high as the one beside it."""
 _DROPPED = ("DROPPED", "ERROR")
 
 
@@ -102,7 +104,7 @@ def _cards(visit: Visit, window: FlowFilter, pulse: Answer, fresh: list[Edge] | 
     changed = changes.between(visit, window.since, not_future(window.until))
     drift = attention.open_drift(visit)
     number = 5 + (changed is not None or drift is not None)  # audit verdicts where there is room for them
-    cards = st.grid(number, gap="small", border=True, min_column_width=165)
+    cards = st.grid(number, gap="small", border=True, min_column_width=200)
     with cards.cell():
         st.metric("Flows", theme.compact(total), _change(total, sum(was.values()), word), delta_color="off", help=f"{total:,} flows")
         _spark(charts.spark(every, shades.verdicts["FORWARDED"], shades), "Flows in the window")
@@ -239,7 +241,7 @@ def _middle(
     fresh: list[Edge] | None,
     gaps: Sequence[coverage.Gap],
 ) -> None:
-    grid = st.grid(3, gap="small", min_column_width=330)
+    grid = st.grid(3, gap="small", min_column_width=380)
     with grid.cell(column_span=2), st.container(border=True, height="stretch"):
         _drops(window, pulse, gaps)
     with grid.cell(), st.container(border=True, height="stretch", key="attention"):
@@ -256,13 +258,15 @@ def _drops(window: FlowFilter, pulse: Answer, gaps: Sequence[coverage.Gap]) -> N
     most = sorted(counts, key=lambda name: -counts[name])
     kinds = most[:REASONS] + (["Other"] if len(most) > REASONS else [])
     inks = ["DROPPED", "AUDIT", "REDIRECTED", "FORWARDED"]
-    marks = ["red", "yellow", "violet", "blue"]
     colours = {kind: shades.verdicts[inks[place]] if place < len(inks) else shades.other for place, kind in enumerate(kinds)}
-    legend = " ".join(
-        f":{marks[place] if place < len(marks) else 'gray'}[■] {theme.reason(kind) if kind != 'none given' else 'No reason given'} "
-        f"**{theme.compact(counts.get(kind, sum(counts[name] for name in most[REASONS:])))}**"
-        for place, kind in enumerate(kinds)
-    )
+    legend = [
+        (
+            f"{theme.reason(kind if kind != 'none given' else None)} "
+            + theme.compact(counts.get(kind, sum(counts[name] for name in most[REASONS:]))),
+            colours[kind],
+        )
+        for kind in kinds
+    ]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Drops by reason", anchor=False, width="content")
         st.space("stretch")
@@ -270,7 +274,7 @@ def _drops(window: FlowFilter, pulse: Answer, gaps: Sequence[coverage.Gap]) -> N
     if not counts:
         st.caption("Nothing was dropped in this window" + (", of what was observed." if gaps else "."))
         return
-    st.markdown(f":small[{legend}]")
+    theme.legend(f"Flows per {theme.duration(_width(window))}", legend)
     sums: dict[tuple[datetime, str], int] = {}
     for row in pulse.rows.to_pylist():
         if row["verdict"] in _DROPPED:
@@ -286,14 +290,14 @@ def _drops(window: FlowFilter, pulse: Answer, gaps: Sequence[coverage.Gap]) -> N
         colours=colours,
         gaps=gaps,
         shades=shades,
-        height=190,
+        height=DROPS_HEIGHT,
         names={kind: theme.reason(kind) for kind in kinds},
     )
     st.altair_chart(chart, theme=None, alt="Drops in time by reason")
 
 
 def _bottom(visit: Visit, window: FlowFilter, talking: Sequence[Edge], fresh: list[Edge] | None) -> None:
-    grid = st.grid(3, gap="small", min_column_width=330)
+    grid = st.grid(3, gap="small", min_column_width=380)
     with grid.cell(column_span=2), st.container(border=True, height="stretch"):
         _namespaces(visit, window, talking, fresh)
     with grid.cell(), st.container(border=True, height="stretch"):
@@ -376,9 +380,9 @@ def _talkers(talking: Sequence[Edge]) -> None:
         row_height=30,
         alt="Edges with most flows",
         column_config={
-            "Edge": st.column_config.TextColumn(width=270),
+            "Edge": st.column_config.TextColumn(width=300),
             "Flows": st.column_config.ProgressColumn(
-                format="compact", min_value=0, max_value=max(1, talking[0].flows), width=125, color="blue"
+                format="compact", min_value=0, max_value=max(1, sum(edge.flows for edge in talking)), width=110, color="blue"
             ),
         },
     )

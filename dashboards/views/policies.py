@@ -70,18 +70,8 @@ def _controls(objects: Mapping[Key, Any], in_force: Mapping[Key, Any], changed: 
         "changed": f"Changed in the window **{len(changed)}**",
         "gone": f"Gone **{len(objects) - len(in_force)}**",
     }
-    chosen = url_state.get("show") if url_state.get("show") in sorts else "force"
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
-        st.session_state["show policies"] = chosen
-        st.pills(
-            "Show",
-            list(sorts),
-            key="show policies",
-            format_func=sorts.__getitem__,
-            required=True,
-            label_visibility="collapsed",
-            on_change=lambda: url_state.put("show", st.session_state["show policies"]),
-        )
+        chosen = url_state.choose(st.pills, "Show", sorts, "show", "force")
         st.session_state["find policy"] = url_state.get("find")
         st.text_input(
             "Find", key="find policy", placeholder="Find by name or namespace", label_visibility="collapsed", width=260,

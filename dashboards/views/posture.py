@@ -13,12 +13,13 @@ import streamlit as st
 
 from dashboards import head, manifests, navigation, summary, theme, time_control, url_state
 from dashboards.asking import Visit, not_future
+from warehouse import posture
 from warehouse.errors import AccessDeniedError
 
 STATES = {"pass": "✓ Pass", "fail": "▲ Fail", "unknown": "? Unknown", "not_evaluated": "◇ Not evaluated"}
 _COLOURS = ["green", "#A63A12", "yellow", "gray"]
 _SEVERITIES = ("critical", "high", "medium", "low")
-DAYS = 14
+DAYS = 7
 
 
 def page(visit: Visit) -> None:
@@ -166,6 +167,7 @@ def _controls(results: Sequence[Mapping[str, Any]]) -> None:
     matrix = [
         {
             "Control": name,
+            "Asks": posture.ASKS.get(name, ""),
             **{
                 cluster: [STATES.get(by_control[name][cluster]["status"], "? Unknown")] if cluster in by_control[name] else []
                 for cluster in clusters
@@ -183,7 +185,7 @@ def _controls(results: Sequence[Mapping[str, Any]]) -> None:
         on_select="rerun",
         selection_mode="single-cell",
         alt="Controls by cluster",
-        column_config=dict.fromkeys(clusters, chips),
+        column_config={"Control": st.column_config.TextColumn(width=110), **dict.fromkeys(clusters, chips)},
     )
     cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
     if cells and int(cells[0][0]) < len(names) and str(cells[0][1]) in clusters:
@@ -211,23 +213,27 @@ def _by_day(visit: Visit, at: datetime, clusters: Sequence[str]) -> None:
         return
     st.subheader("Drift by day", anchor=False)
     days = [min(at, (at - timedelta(days=back)).replace(hour=23, minute=59, second=59, microsecond=0)) for back in range(DAYS - 1, -1, -1)]
-    counts: dict[tuple[str, datetime], int] = {}
+    counts: dict[tuple[str, datetime], int | None] = {}
     for day in days:
+        known = visit.ask("configuration coverage", partial(visit.door.configuration_coverage, visit.who, day), day)
+        seen = {kind.cluster for kind in known if kind.is_known}
         answer = visit.ask("drift", partial(visit.door.drift, visit.who, at=day), day)
-        for cluster in answer.rows["cluster"].to_pylist():
-            counts[cluster, day] = counts.get((cluster, day), 0) + 1
+        found = answer.rows["cluster"].to_pylist()
+        counts |= {(cluster, day): found.count(cluster) if cluster in seen or cluster in found else None for cluster in clusters}
     shades = theme.palette()
     cells = []
     for cluster in clusters:
-        row = "".join(
-            f'<td style="background:{shades.denied if counts.get((cluster, day)) else shades.surface};'
-            f'color:{shades.denied_text if counts.get((cluster, day)) else shades.text}">{counts.get((cluster, day), 0)}</td>'
-            for day in days
-        )
+        row = "".join(_day(counts[cluster, day], shades) for day in days)
         cells.append(f'<tr><th scope="row">{html.escape(cluster)}</th>{row}</tr>')
     heads = "".join(f'<th scope="col">{day:%-d %b}</th>' for day in days)
     st.html(
         f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="Drift by day"><table class="hc-heat">'
         f"{''.join(cells)}<tr><th></th>{heads}</tr></table></div>"
     )
-    st.caption("Drift that was open at the end of each day, UTC.")
+    st.caption("Drift that was open at the end of each day, UTC; – where nobody looked at the cluster's configuration.")  # noqa: RUF001
+
+
+def _day(count: int | None, shades: theme.Palette) -> str:
+    ground, ink = (shades.denied, shades.denied_text) if count else (shades.surface, shades.text)
+    shown = "–" if count is None else str(count)  # noqa: RUF001 - stands for nothing
+    return f'<td style="background:{ground};color:{ink}">{shown}</td>'

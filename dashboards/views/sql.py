@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 
 import streamlit as st
 
-from dashboards import export, head, summary, theme, url_state
+from dashboards import export, head, running, saved, sql_editor, summary, theme, url_state
 from dashboards.asking import Visit
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
@@ -15,6 +16,7 @@ from warehouse.schema import TABLES
 
 ROWS = 10_000
 SECONDS = 60.0
+_SHOWN, _RUN, _PICKED = "sql shown", "sql run", "sql picked"
 EXAMPLES = {
     "Top talkers": """SELECT source_namespace, destination_namespace, sum(flow_count) AS flows
 FROM flows
@@ -49,94 +51,109 @@ def page(visit: Visit) -> None:
     if visit.door.scope(visit.who).is_empty:
         summary.denied(visit)
         return
+    _take_from_address()
     grid = st.grid(4, gap="small", min_column_width=250)
     with grid.cell(column_span=3):
-        text = _editor()
+        _editor(visit)
     with grid.cell():
         _schema()
-    if text.strip() and url_state.get("run") == "1":
-        _run(visit, text.strip().rstrip(";"))
+    text = url_state.get("q").strip().rstrip(";")
+    if text and url_state.get("run") == "1":
+        _run(visit, text)
 
 
-def _editor() -> str:
-    st.session_state.setdefault("sql text", url_state.get("q") or EXAMPLES["Top talkers"])
-    if st.session_state.get("sql shown") != url_state.get("q") and url_state.get("q"):
-        st.session_state["sql text"] = url_state.get("q")
-    st.session_state["sql shown"] = url_state.get("q")
-    text: str = st.text_area("Query (DuckDB's SQL)", key="sql text", height=210)
+def _take_from_address() -> None:
+    """A query that came by a link is written into the editor once."""
+    asked = url_state.get("q")
+    if st.session_state.get(_SHOWN, "") != asked:
+        st.session_state[_SHOWN] = asked
+        if asked:
+            sql_editor.put(asked)
+    if not sql_editor.text():
+        sql_editor.put(asked or EXAMPLES["Top talkers"])
+
+
+def _editor(visit: Visit) -> None:
+    sql_editor.draw(_asked)
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
-        st.button("Run", type="primary", icon=":material/play_arrow:", on_click=_asked, key="run sql")
+        st.button("Run", type="primary", icon=":material/play_arrow:", on_click=_asked, key="run sql", help="Ctrl + Enter in the editor")
         st.menu_button("Examples", list(EXAMPLES), key="sql example", icon=":material/lightbulb:", on_click=_example)
-        st.menu_button("Insert a column", _words(), key="sql word", icon=":material/add:", on_click=_insert)
+        with st.popover("Saved queries", icon=":material/bookmarks:", key="saved queries"):
+            saved.menu(visit, "query", page="sql", state=sql_editor.text())
         st.space("stretch")
         st.caption(f"Within your window and your namespaces · at most {ROWS:,} rows, {SECONDS:.0f} s · one query that reads")
-    return text
-
-
-def _words() -> list[str]:
-    return [f"{table.name}.{column.name}" for table in TABLES.values() for column in table.columns]
 
 
 def _asked() -> None:
-    url_state.put("q", st.session_state["sql text"])
+    url_state.put("q", sql_editor.text())
     url_state.put("run", "1")
-    st.session_state["sql shown"] = st.session_state["sql text"]
-    st.session_state["sql run"] = st.session_state.get("sql run", 0) + 1
+    st.session_state[_SHOWN] = sql_editor.text()
+    st.session_state[_RUN] = st.session_state.get(_RUN, 0) + 1
 
 
 def _example() -> None:
     if chosen := st.session_state["sql example"]:
-        st.session_state["sql text"] = EXAMPLES[chosen]
+        sql_editor.put(EXAMPLES[chosen])
         url_state.put("run", None)
         url_state.put("q", None)
-
-
-def _insert() -> None:
-    if chosen := st.session_state["sql word"]:
-        name = chosen.partition(".")[2]
-        quoted = f'"{name}"' if name in ("time", "from", "to", "date") else name
-        st.session_state["sql text"] = f"{st.session_state['sql text'].rstrip()} {quoted}"
+        st.session_state[_SHOWN] = ""
 
 
 def _schema() -> None:
-    """Tables and columns with what they mean."""
+    """Tables and columns with what they mean; a click on a column writes it into the query."""
     names = list(TABLES)
     st.session_state.setdefault("schema table", names[0])
-    table = TABLES[st.selectbox("Tables", names, key="schema table") or names[0]]
-    looked_for = st.text_input("Find a column", key="schema find", placeholder="e.g. policy", label_visibility="collapsed").lower()
-    rows = [
-        {"Column": column.name, "Type": str(column.type), "Meaning": column.doc}
-        for column in table.columns
-        if looked_for in column.name or looked_for in column.doc.lower()
-    ]
+    with st.container(horizontal=True, gap="small"):
+        table = TABLES[st.selectbox("Tables", names, key="schema table", label_visibility="collapsed") or names[0]]
+        st.text_input("Find a column", key="schema find", placeholder="Find a column", label_visibility="collapsed")
+    looked_for = st.session_state["schema find"].lower()
+    columns = [column for column in table.columns if looked_for in column.name or looked_for in column.doc.lower()]
     st.dataframe(
-        rows,
+        [{"Column": column.name, "Type": sql_editor.type_name(column.type), "Meaning": column.doc} for column in columns],
+        key=f"schema columns {st.session_state.get(_PICKED, 0)}",
         hide_index=True,
         row_height=26,
-        height=210,
-        alt=f"Columns of {table.name}",
-        column_config={"Column": st.column_config.TextColumn(width=150), "Type": st.column_config.TextColumn(width=80)},
+        height=222,
+        on_select=lambda: _insert([column.name for column in columns]),
+        selection_mode="single-cell",
+        alt=f"Columns of {table.name}; a click writes one into the query",
+        column_config={
+            "Column": st.column_config.TextColumn(width=150),
+            "Type": st.column_config.TextColumn(width=92),
+            "Meaning": st.column_config.TextColumn(width=420),
+        },
     )
+    st.caption(table.doc)
+
+
+def _insert(names: list[str]) -> None:
+    number = st.session_state.get(_PICKED, 0)
+    cells = st.session_state[f"schema columns {number}"]["selection"]["cells"]
+    if cells and int(cells[0][0]) < len(names):
+        name = names[int(cells[0][0])]
+        sql_editor.insert(f'"{name}"' if name in ("time", "from", "to", "date") else name)
+        st.session_state[_PICKED] = number + 1
 
 
 def _run(visit: Visit, text: str) -> None:
     window = Window(since=visit.time.since, until=visit.time.until)
     limits = Limits(rows=ROWS, seconds=SECONDS)
+
+    def work(cancelled: threading.Event) -> Answer:
+        return visit.door.sql(visit.who, text, window=window, limits=limits, cancelled=cancelled)
+
+    # With the scope in its key, rows are kept until the next run, but no longer than what they were read under holds.
+    key = (visit.who, visit.door.scope(visit.who), text, window, st.session_state.get(_RUN, 0))
     try:
-        with st.spinner("Running", show_time=True):
-            answer = visit.ask(
-                "sql",
-                partial(visit.door.sql, visit.who, text, window=window, limits=limits),
-                text,
-                window,
-                st.session_state.get("sql run", 0),
-            )
+        answer = running.answer("sql", key, work, advice="A shorter window, or a condition on a namespace or cluster, reads less.")
     except AccessDeniedError:
         raise
     except QueryError as error:
         st.error(str(error), icon=":material/error:")
         return
-    _answer(visit, answer)
+    if answer is not None:
+        visit.answers.append(answer)
+        _answer(visit, answer)
 
 
 def _answer(visit: Visit, answer: Answer) -> None:
@@ -148,9 +165,7 @@ def _answer(visit: Visit, answer: Answer) -> None:
             export.button(visit, form, "sql", partial(export.encode, answer.rows, form, is_cut=answer.cut), key=f"export sql {form}")
         summary.coverage_link(visit, answer)
     if answer.rows.num_rows:
-        st.dataframe(
-            answer.rows, hide_index=True, row_height=28, alt="The query's rows", key=f"sql rows {st.session_state.get('sql run', 0)}"
-        )
+        st.dataframe(answer.rows, hide_index=True, row_height=28, alt="The query's rows", key=f"sql rows {st.session_state.get(_RUN, 0)}")
     else:
         summary.empty(
             "No row",

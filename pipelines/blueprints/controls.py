@@ -67,10 +67,9 @@ class _Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """A control: its id, what it asks in a sentence, and the kinds it has to see."""
+    """A control: its id, and the kinds it has to see. What it asks is in `warehouse.posture.ASKS`."""
 
     id: str
-    asks: str
     also: tuple[str, ...] = ()
     """Other ids it is published under."""
     kinds: tuple[str, ...] = ()
@@ -378,80 +377,62 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         id="C-0206",
         also=("CIS 5.3.2", "C-0054", "C-0049"),
-        asks="each namespace has a policy of its own, or is closed by a cluster-wide one",
         kinds=("Namespace", *_POLICIES),
         evaluate=_own_policy,
     ),
-    Control(
-        id="C-0260", asks="each set of pods is selected by a valid policy", kinds=("Namespace", "PodLabels", *_POLICIES), evaluate=_selected
-    ),
+    Control(id="C-0260", kinds=("Namespace", "PodLabels", *_POLICIES), evaluate=_selected),
     Control(
         id="C-0030",
         also=("NSA",),
-        asks="each set of pods is isolated in both directions",
         kinds=("Namespace", "PodLabels", *_POLICIES),
         evaluate=_isolated,
     ),
-    Control(
-        id="C-0299", asks="no policy selects nothing, now and lately", kinds=("Namespace", "PodLabels", *_POLICIES), evaluate=_dangling
-    ),
+    Control(id="C-0299", kinds=("Namespace", "PodLabels", *_POLICIES), evaluate=_dangling),
     Control(
         id="C-0205",
         also=("CIS 5.3.1",),
-        asks="Cilium is ready on every node and enforces policies",
         kinds=("ConfigMap", "CiliumAgents"),
         evaluate=_enforcing,
     ),
     Control(
         id="C-0041",
-        asks="where pods use the host's network, a cluster-wide policy is about nodes",
         kinds=("PodLabels", "CiliumClusterwideNetworkPolicy"),
         evaluate=_host_network,
     ),
     Control(
         id="NSA-NP",
-        asks="both directions are closed by default in each namespace, policies are enforced, nodes are restricted",
         kinds=("Namespace", "ConfigMap", "CiliumAgents", *_POLICIES),
         evaluate=_separation,
     ),
     Control(
         id="KYV-DD",
-        asks="each namespace has an object that denies by default, whatever its name",
         kinds=("Namespace", *_POLICIES),
         evaluate=_default_deny,
     ),
     Control(
         id="KYV-DNS",
-        asks="pods whose egress is closed may reach the cluster's DNS over UDP and TCP",
         kinds=("Namespace", "PodLabels", *_POLICIES),
         evaluate=_dns,
     ),
     Control(
         id="KYV-EMPTY",
-        asks="no NetworkPolicy selects all pods, but for a default deny",
         kinds=("Namespace", "NetworkPolicy"),
         evaluate=_empty_selector,
     ),
-    Control(
-        id="KYV-REQ", asks="each Deployment has a NetworkPolicy", kinds=("Namespace", "Deployment", "NetworkPolicy"), evaluate=_deployments
-    ),
-    Control(id="GK", asks="nothing", unevaluated="gatekeeper's library has no template for network policies"),
+    Control(id="KYV-REQ", kinds=("Namespace", "Deployment", "NetworkPolicy"), evaluate=_deployments),
+    Control(id="GK", unevaluated="gatekeeper's library has no template for network policies"),
     Control(
         id="BP-OBJ",
-        asks="objects stand as the blueprints want",
         kinds=("Namespace",),
         wanted_kinds=lambda wanted: {key.kind for key in wanted.objects},
         evaluate=_blueprint_objects,
     ),
     Control(
         id="BP-EFFECT",
-        asks="no other policy opens what a blueprint closes",
         unevaluated="it takes the verdicts of policies, which are not computed yet",
     ),
-    Control(id="BP-INVALID", asks="the agents reject no policy", kinds=("CiliumNetworkPolicy",), evaluate=_rejected),
-    Control(
-        id="BP-CILIUM", asks="Cilium's version and settings are as the blueprints want", kinds=("ConfigMap",), evaluate=_cilium_settings
-    ),
+    Control(id="BP-INVALID", kinds=("CiliumNetworkPolicy",), evaluate=_rejected),
+    Control(id="BP-CILIUM", kinds=("ConfigMap",), evaluate=_cilium_settings),
 )
 """Every control, in the order of the published catalogue."""
 

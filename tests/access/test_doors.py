@@ -353,6 +353,10 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.access_log.visible",
         "warehouse.sql_doors.run",  # what `Door.sql` is made of, under the scope it is given
         "hindcast.asking.known_at",  # names a moment
+        "warehouse.saved_views.change",
+        "warehouse.saved_views.listed",
+        "warehouse.saved_views.owner_of",
+        "warehouse.saved_views.save",
         "dashboards.identity.name",
         "dashboards.made_files.note",
     }

@@ -22,10 +22,23 @@ from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
 from warehouse.schema.posture import DRIFT, POLICY_CHANGES, POSTURE
 from warehouse.schema.rollups import DNS_NAMES, EDGES_1H, LABEL_SETS, ROLLUPS, TIMELINE_1M
+from warehouse.schema.saved_views import SAVED_VIEWS
 
 TABLES: dict[str, Table] = {
     table.name: table
-    for table in (FLOWS, COVERAGE, *ROLLUPS, *VERSION_TABLES, CONFIG_COVERAGE, FINDINGS, DRIFT, POSTURE, POLICY_CHANGES, ACCESS_LOG)
+    for table in (
+        FLOWS,
+        COVERAGE,
+        *ROLLUPS,
+        *VERSION_TABLES,
+        CONFIG_COVERAGE,
+        FINDINGS,
+        DRIFT,
+        POSTURE,
+        POLICY_CHANGES,
+        ACCESS_LOG,
+        SAVED_VIEWS,
+    )
 }
 
 __all__ = [
@@ -48,6 +61,7 @@ __all__ = [
     "POSTURE",
     "ROLE_BINDINGS",
     "ROLLUPS",
+    "SAVED_VIEWS",
     "SERVICES",
     "STRINGS",
     "TABLES",

@@ -1,0 +1,89 @@
+"""The demo's past: two days of the simulated fleet's flows and configuration, its blueprint, what drifted from it, and rollups.
+
+Flows and configuration are made up; drift, posture and rollups are what the pipelines find in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from collectors.simulator import configuration
+from collectors.simulator.fleet import build_fleet
+from collectors.simulator.history import backfill
+from collectors.simulator.story import Story
+from hindcast.simulate import CLUSTERS, SEED
+from pipelines import rollup
+from pipelines.blueprints import evaluation, model
+from warehouse import config
+from warehouse.schema import POSTURE
+from warehouse.tables import Lake
+
+HISTORY = timedelta(days=2)
+FLOWS_PER_SECOND = 3.0
+EVALUATED_EVERY = timedelta(hours=6)
+NODES = 3
+BLUEPRINT = f"""\
+blueprint: v1
+name: {configuration.BLUEPRINT}
+version: 1.0.0
+description: Ingress closed in every namespace, Cilium enforcing, Hubble on.
+clusters: {{}}
+
+cilium:
+  settings:
+    enable-policy: always
+    enable-hubble: "true"
+    enable-wireguard: "true"
+
+namespaces:
+  - policies:
+      - template: default-deny-ingress
+
+drift: notify
+"""
+
+
+def write_blueprint(folder: Path) -> str:
+    """Put the fleet's blueprint below a folder, and give what the configuration there calls it."""
+    file = folder / "blueprints" / f"{configuration.BLUEPRINT}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(BLUEPRINT, encoding="utf-8")
+    return f"./blueprints/{file.name}"
+
+
+def fill(
+    lake: Lake,
+    settings: config.Config,
+    *,
+    now: datetime,
+    flows_per_second: float = FLOWS_PER_SECOND,
+    progress: Callable[[int, int], None] = lambda _hours, _flows: None,
+) -> None:
+    """Store the past of the fleet's first three clusters until `now`; parts that are stored already are left as they are.
+
+    `progress` is told hours and flows as they are stored. Raises LakeError.
+    """
+    fleet, story = build_fleet(SEED, CLUSTERS[:3], NODES), Story.before(now)
+    since = now.replace(minute=0, second=0, microsecond=0) - HISTORY
+    configuration.backfill(lake, fleet, story, since=since, until=now)
+    backfill(lake, fleet, story, since=since, until=now, flows_per_second=flows_per_second, seed=SEED, progress=progress)
+    judge(lake, settings, story, since=since, until=now)
+    rollup.roll_up_closed_hours(lake, settings.rollups, now=now)
+
+
+def judge(lake: Lake, settings: config.Config, story: Story, *, since: datetime, until: datetime) -> None:
+    """Hold the clusters against the blueprints as the hourly run would have, now and then and soon after each event of the story.
+
+    Later times than the lake's last are judged, so a second run adds nothing. Raises LakeError.
+    """
+    last = lake.transaction_version(POSTURE, evaluation.APP_ID) or 0
+    files = model.load(settings.blueprints)
+    steps = (until - since) // EVALUATED_EVERY
+    moments = {since + EVALUATED_EVERY * step for step in range(1, steps + 1)}
+    moments |= {moment + timedelta(minutes=5) for moment in story.changes()}
+    for moment in sorted(moment for moment in (*moments, until) if since < moment <= until):
+        if moment.timestamp() * 1_000_000 > last:
+            found = evaluation.evaluate_fleet(lake, files, settings.clusters, at=moment)
+            evaluation.keep(lake, found, now=moment)
