@@ -174,14 +174,19 @@ def _around(bands: Sequence[Band]) -> Band:
 
 
 def _each_once(rows: CodedRows, stored: pa.Array) -> npt.NDArray[np.bool_]:
-    """Which rows have a uuid that is neither stored nor in a row before; rows without uuid all count."""
+    """Which rows have a uuid that is not stored and that no other row has which was recorded earlier; all rows without uuid."""
     uuids = rows.column("uuid")
     kept = np.ones(len(rows), bool)
     if uuids is None:
         return kept
     numbers = uuids.dictionary_encode().indices.fill_null(-1).to_numpy()
     kept[:] = numbers == -1
-    kept[np.unique(numbers, return_index=True)[1]] = True
+    firsts = np.unique(numbers, return_index=True)[1]
+    if len(firsts) < len(rows):  # what was known of a flow first is what time travel goes by
+        lag = rows.column("recorded_lag_ms")
+        known = np.arange(len(rows)) if lag is None else np.argsort(lag.fill_null(0).to_numpy(zero_copy_only=False), kind="stable")
+        firsts = known[np.unique(numbers[known], return_index=True)[1]]
+    kept[firsts] = True
     if len(stored):
         kept &= ~pc.is_in(uuids, stored, skip_nulls=True).to_numpy(zero_copy_only=False)
     return kept

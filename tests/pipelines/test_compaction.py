@@ -43,8 +43,8 @@ def flows(begin: dt.datetime, count: int, *, seed: int = 1, rate: float = 1.0) -
     return list(itertools.islice(Traffic(build_fleet(1, clusters=("c1",)), seed, begin, rate).flows(), count))
 
 
-def append(lake: Lake, some: list[flow_pb2.Flow], cluster: str = "c1") -> None:
-    rows = decode([flow.SerializeToString() for flow in some], cluster=cluster, recorded=NOON, live=False).rows
+def append(lake: Lake, some: list[flow_pb2.Flow], cluster: str = "c1", recorded: dt.datetime = NOON) -> None:
+    rows = decode([flow.SerializeToString() for flow in some], cluster=cluster, recorded=recorded, live=False).rows
     lake.commit(FLOWS, lake.write_files(FLOWS, rows), transactions={}, metadata={})
 
 
@@ -219,6 +219,17 @@ def test_late_flows_reopen_their_hour(lake: Lake) -> None:
     (done,) = compact_closed_hours(lake, now=LATER)
     assert (done.files_before, done.files_after) == (2, 1)
     assert lake.read(FLOWS).num_rows == 310
+
+
+@pytest.mark.parametrize("minutes", [(300, 120, 240), (120, 240, 300), (240, 300, 120)])
+def test_of_a_flow_that_was_stored_twice_the_copy_that_was_recorded_first_stays(lake: Lake, minutes: tuple[int, ...]) -> None:
+    some = flows(NOON, 20)
+    for after in minutes:
+        append(lake, some, recorded=NOON + after * dt.timedelta(minutes=1))
+    (done,) = compact_closed_hours(lake, now=LATER)
+    assert done.duplicates == 40
+    recorded = [row["time"] + row["recorded_lag_ms"] * dt.timedelta(milliseconds=1) for row in rows_of(lake).to_pylist()]
+    assert all(abs(moment - NOON - dt.timedelta(hours=2)) < dt.timedelta(seconds=1) for moment in recorded)
 
 
 def test_a_flow_that_was_stored_twice_stays_once_and_flows_without_uuid_all_stay(lake: Lake) -> None:
