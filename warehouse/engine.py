@@ -5,6 +5,7 @@ Deciding who may see what is warehouse.query's work.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import threading
@@ -118,7 +119,7 @@ def add_view_of_files(
     """
     name = name or table.name
     if not files:
-        connection.register(name, table.schema.empty_table())
+        replace_view(connection, name, query_of_nothing(table))
     elif lake.is_local:
         lacking = lake.files_may_lack_columns(table)
         replace_view(connection, name, query_of_files(table, files, as_stored=as_stored, as_of=as_of, files_may_lack_columns=lacking))
@@ -160,6 +161,7 @@ def _folded(table: Table) -> str:
     return f"QUALIFY row_number() OVER (PARTITION BY {', '.join(table.folded_by)} ORDER BY valid_to NULLS LAST) = 1"
 
 
+@functools.lru_cache(maxsize=64)
 def query_of_nothing(table: Table) -> str:
     """The query for no rows of a table."""
     with duckdb.connect() as connection:
