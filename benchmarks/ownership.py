@@ -14,11 +14,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from benchmarks import generate
+from benchmarks.questions import COLUMNS
 from warehouse import config
 from warehouse.access import OPERATOR, Principal
 from warehouse.engine import Limits, Window
@@ -76,17 +78,23 @@ def _owner(number: int, names: list[str]) -> dict[str, object]:
 
 def _questions(lake: Lake, names: list[str], last: dt.datetime) -> None:
     door = Door(lake, config.Ownership.model_validate({"grants": [_owner(5, names)]}))
-    day = FlowFilter(since=last - DAY, until=last)
+    end = last.replace(minute=0, second=0, microsecond=0) + DAY / 24
+    hour, day, week = (FlowFilter(since=end - back, until=end) for back in (DAY / 24, DAY, 7 * DAY))
+    newest = Limits(rows=200)
     asked: dict[str, Callable[[Principal], object]] = {
-        "flows of the last hour": lambda who: door.flows(who, FlowFilter(since=last - DAY / 24, until=last), limits=Limits(rows=400)),
-        "flows of a day": lambda who: door.flows(who, day, limits=Limits(rows=400)),
-        "a port's timeline of a day": lambda who: door.timeline(who, FlowFilter(since=last - DAY, until=last, ports=(5432,))),
+        "q1 drops of an hour": lambda who: door.flows(who, replace(hour, verdicts=("DROPPED",)), columns=COLUMNS, limits=newest),
+        "q2 timeline of a day": lambda who: door.timeline(who, day, buckets=1440),
+        "q3 talkers of a week": lambda who: door.talkers(who, week),
+        "q4 a pod of a week": lambda who: door.flows(who, replace(week, pods=("web-",)), columns=COLUMNS, limits=newest),
+        "q4 an address of a week": lambda who: door.flows(who, replace(week, ips=("10.0.3.20",)), columns=COLUMNS, limits=newest),
+        "q5 drop reasons of a week": lambda who: door.drop_reasons(who, week),
+        "a port's timeline of a day": lambda who: door.timeline(who, replace(day, ports=(5432,))),
         "pods that talk, a day": lambda who: door.values(who, "source_pod_name", day),
-        "drop reasons of a week, a port": lambda who: door.drop_reasons(who, FlowFilter(since=last - 7 * DAY, until=last, ports=(443,))),
+        "drop reasons of a week, a port": lambda who: door.drop_reasons(who, replace(week, ports=(443,))),
     }
     for name, question in asked.items():
         scoped, whole = (_cpu(functools.partial(question, who)) for who in (Principal(user="owner-5"), OPERATOR))
-        print(f"{name}: owner of 3 {scoped * 1e3:.0f} ms CPU, unscoped {whole * 1e3:.0f} ms: ratio {scoped / whole:.2f}")
+        print(f"{name:30} owner of 3 {scoped * 1e3:6.0f} ms CPU, unscoped {whole * 1e3:6.0f} ms: ratio {scoped / whole:.2f}", flush=True)
 
 
 def _cpu(work: Callable[[], object]) -> float:

@@ -30,8 +30,8 @@ from warehouse.tables import Lake
 ASKED = "asked_flows"
 """The relation that questions to flows are asked of: those that a principal may see and that match the filter."""
 _USUAL = Limits()
-_LOOK_BACK = (timedelta(hours=1), timedelta(days=1), None)
-"""How far back from a window's end the newest flows are looked for, as long as there are not enough."""
+_LOOK_BACK = (timedelta(hours=1), timedelta(days=1))
+"""How far back from a window's end the newest flows are looked for, as long as there are not enough, before all of it is read."""
 
 
 class Asking:
@@ -134,13 +134,13 @@ class Asking:
         with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
             matching, given = flow_filter.matching(wanted)
             named = {name for name in FLOWS.schema.names if re.search(rf"\b{name}\b", f"{sql} {matching}")}
-            files = visible.add_view(
+            relations, files = visible.relations(
                 connection, self._lake, scope, FLOWS, window, wanted.clusters, peer_detail=self.peer_detail, columns=named
             )
-            asked = f"WITH {ASKED} AS NOT MATERIALIZED ({matching}) FROM"
+            relations.append(engine.relation(ASKED, matching))
             if oldest is not None:
-                values = [*values, self._oldest(connection, f"{asked} ({oldest})", given, wanted, limits)]
-            rows, cut = engine.run(connection, f"{asked} ({sql})", [*given, *values], limits)
+                values = [*values, self._oldest(connection, relations, oldest, given, wanted, limits)]
+            rows, cut = engine.ask(connection, relations, sql, [*given, *values], limits)
             note.rows = rows.num_rows
         return Answer(
             rows=rows,
@@ -151,16 +151,18 @@ class Asking:
             seconds=time.monotonic() - began,
         )
 
-    def _oldest(self, connection: Any, sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits) -> datetime:
+    def _oldest(
+        self, connection: Any, relations: Sequence[str], sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits
+    ) -> datetime:
         """The time of the oldest flow of those that will be shown; what is common is found without a look at all of a long window."""
         for back in _LOOK_BACK:
-            since = wanted.since if back is None else max(wanted.since, wanted.until - back)
-            rows, _ = engine.run(connection, sql, [*values, since], limits)
+            since = wanted.until - back
+            if since <= wanted.since:
+                break
+            rows, _ = engine.ask(connection, relations, sql, [*values, since], limits)
             if rows.num_rows:
                 found: datetime = rows["time"][0].as_py()
                 return found
-            if since == wanted.since:
-                break
         return wanted.since
 
     def _ask_rollup(
@@ -174,22 +176,23 @@ class Asking:
         *,
         more: Mapping[str, Window] | None = None,
     ) -> Answer:
-        """Ask a rollup, over the view `visible_<table>` of the window and those named in `more` of other windows."""
+        """Ask a rollup, over the relation `visible_<table>` of the window and those named in `more` of other windows."""
         began = time.monotonic()
         windows = {f"visible_{table.name}": Window(since=wanted.since, until=wanted.until), **(more or {})}
         fewer = Wanted(clusters=wanted.clusters, namespaces=wanted.namespaces)
         with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
             if wanted.as_of is not None:
                 raise QueryError(f"{table.name} does not say when the lake learned of a flow, so cannot answer as of a moment: ask flows")
-            sources = []
+            relations, sources = [], []
             for name, asked_window in windows.items():
                 windows[name] = window = rollup_views.widened(self._lake, table, asked_window, wanted.clusters)
                 with engine.within(connection, limits):
-                    added = rollup_views.add_view(
+                    query, source = rollup_views.query(
                         connection, self._lake, table, window, scope, fewer, self._rollups, peer_detail=self.peer_detail, name=name
                     )
-                sources.append(added)
-            rows, cut = engine.run(connection, *asked, limits)
+                relations.append(engine.relation(name, query))
+                sources.append(source)
+            rows, cut = engine.ask(connection, relations, *asked, limits)
             note.rows = rows.num_rows
         window = windows[f"visible_{table.name}"]
         return Answer(
@@ -210,7 +213,7 @@ class Asking:
             window = Window(since=wanted.since - questions.LOOK_BACK, until=wanted.until)
             fewer, detail = Wanted(clusters=wanted.clusters), self._ownership.peer_detail
             with engine.connect_warm() as connection:
-                rollup_views.add_view(
+                query, _ = rollup_views.query(
                     connection,
                     self._lake,
                     DNS_NAMES,
@@ -219,9 +222,11 @@ class Asking:
                     fewer,
                     self._rollups,
                     peer_detail=detail,
+                    name="names",
                     stored_only=True,
                 )
-                known, _ = engine.run(connection, questions.KNOWN_NAMES, (), replace(limits, rows=1_000_000))
+                relation = engine.relation(f"visible_{DNS_NAMES.name}", query)
+                known, _ = engine.ask(connection, [relation], questions.KNOWN_NAMES, (), replace(limits, rows=1_000_000))
         return replace(answer, rows=questions.with_inferred_names(answer.rows, known, self._rollups))
 
     def _coverage(self, scope: Scope, window: Window, clusters: Sequence[str], rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:

@@ -118,16 +118,27 @@ def add_view_of_files(
     what was known then.
     """
     name = name or table.name
+    replace_view(connection, name, query_of(connection, lake, table, files, name, as_stored=as_stored, as_of=as_of))
+
+
+def query_of(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    table: Table,
+    files: Sequence[str],
+    name: str,
+    *,
+    as_stored: bool = False,
+    as_of: AsOf | None = None,
+) -> str:
+    """The query for a table's rows in files of it, as add_view_of_files; on this connection, where `name` is told apart from others."""
     if not files:
-        replace_view(connection, name, query_of_nothing(table))
-    elif lake.is_local:
+        return query_of_nothing(table)
+    if lake.is_local:
         lacking = lake.files_may_lack_columns(table)
-        replace_view(connection, name, query_of_files(table, files, as_stored=as_stored, as_of=as_of, files_may_lack_columns=lacking))
-    elif as_of or (table.folded_by and not as_stored):
-        connection.register(f"{name}_files", lake.dataset(table, list(files)))
-        replace_view(connection, name, _selected(table, f"{name}_files", as_stored=as_stored, as_of=as_of))
-    else:
-        connection.register(name, lake.dataset(table, list(files)))
+        return query_of_files(table, files, as_stored=as_stored, as_of=as_of, files_may_lack_columns=lacking)
+    connection.register(f"{name}_files", lake.dataset(table, list(files)))
+    return _selected(table, f"{name}_files", as_stored=as_stored, as_of=as_of)
 
 
 def query_of_files(
@@ -224,6 +235,21 @@ def run(
     with within(connection, limits):
         rows = connection.sql(sql, params=parameters or None).limit(limits.rows + 1).to_arrow_table()
     return rows.slice(0, limits.rows), rows.num_rows > limits.rows
+
+
+def ask(
+    connection: duckdb.DuckDBPyConnection, relations: Sequence[str], sql: str, parameters: Sequence[Any], limits: Limits
+) -> tuple[pa.Table, bool]:
+    """As `run`, for a question of our own over relations that `relation` gave: all is understood by DuckDB at once, which is cheap."""
+    text = f"WITH {', '.join(relations)} FROM ({sql}) LIMIT {limits.rows + 1}"
+    with within(connection, limits):
+        rows = connection.sql(text, params=list(parameters) or None).to_arrow_table()
+    return rows.slice(0, limits.rows), rows.num_rows > limits.rows
+
+
+def relation(name: str, query: str) -> str:
+    """A relation of a question; never computed ahead, so that of each only what is asked for is read."""
+    return f'"{name}" AS NOT MATERIALIZED ({query})'
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class _Parts:
     """The whole hours that `flows` touches."""
 
 
-def add_view(
+def query(
     connection: Any,
     lake: Lake,
     table: Table,
@@ -77,33 +77,32 @@ def add_view(
     settings: config.Rollups,
     *,
     peer_detail: str,
-    name: str | None = None,
+    name: str,
     stored_only: bool = False,
-) -> Sources:
-    """A view `visible_<table>`, or `name`, with the table's columns: what a scope shows of it in the window. Raises LakeError.
+) -> tuple[str, Sources]:
+    """The query for what a scope shows of a rollup in the window, with the table's columns. Raises LakeError.
 
-    With `stored_only` hours that are not rolled up are left out. Parts of a window that are cut out of an hour whose flows
-    are gone are not in it; `widened` says which window has them.
+    `name` tells what is made on the connection for it apart from others. With `stored_only` hours that are not rolled up are
+    left out. Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window
+    has them.
     """
-    name, sources, seen = name or f"visible_{table.name}", Sources(), []
+    sources, seen = Sources(), []
     columns = ", ".join(table.schema.names)
     for number, piece in enumerate(pieces(scope, window)):
         parts = _parts(lake, table, piece, wanted.clusters)
-        stored, fresh, whole = (f"{name}_{kind}_{number}" for kind in ("stored", "fresh", "whole"))
-        engine.add_view_of_files(connection, lake, table, sorted(parts.rollup_files), stored)
-        either = [f"SELECT {columns} FROM {stored} WHERE {_within(table.time_column, parts.rollup)}"]
+        stored = engine.query_of(connection, lake, table, sorted(parts.rollup_files), f"{name}_stored_{number}")
+        either = [f"SELECT {columns} FROM ({stored}) WHERE {_within(table.time_column, parts.rollup)}"]
         if parts.flows_files and not stored_only:
+            fresh = f"{name}_fresh_{number}"
             _sum_up(connection, lake, table, parts, piece, wanted, settings, fresh)
             either.append(f"SELECT {columns} FROM {fresh}")
-        connection.execute(f"CREATE TEMP VIEW {whole} AS {' UNION ALL '.join(either)}")
+        whole = f"{name}_whole_{number}"
         # A row that stands for flows of the piece alone may begin before it: the window is in the rows already.
-        seen.append(
-            scoping.visible(piece.scope, replace(table, name=whole), Window(), {*parts.rollup, *parts.flows}, peer_detail=peer_detail)
-        )
+        shown = scoping.visible(piece.scope, replace(table, name=whole), Window(), {*parts.rollup, *parts.flows}, peer_detail=peer_detail)
+        seen.append(f"(WITH {engine.relation(whole, ' UNION ALL '.join(either))} {shown})")
         sources.rollup_files += len(parts.rollup_files)
         sources.flows_files += 0 if stored_only else len(parts.flows_files)
-    connection.execute(f"CREATE TEMP VIEW {name} AS {' UNION ALL '.join(f'({query})' for query in seen)}")
-    return sources
+    return " UNION ALL ".join(seen), sources
 
 
 def pieces(scope: Scope, window: Window) -> list[Piece]:

@@ -1,4 +1,4 @@
-"""Views and rows of what a scope shows of the lake's tables. The rule itself is warehouse.scoping's."""
+"""Relations and rows of what a scope shows of the lake's tables. The rule itself is warehouse.scoping's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_ROW = timedelta(days=1)
 """No row of the ledger spans more time: one that touches a window begins at most this long before it."""
 
 
-def add_view(
+def relations(
     connection: Any,
     lake: Lake,
     scope: Scope,
@@ -30,18 +30,18 @@ def add_view(
     *,
     peer_detail: str,
     columns: Collection[str] | None = None,
-) -> int:
-    """A view `visible_TABLE` of what a scope shows of a table in the window and, where any are named, of the clusters.
+) -> tuple[list[str], int]:
+    """The relation `visible_TABLE` of what a scope shows of a table in the window and, where any are named, of the clusters.
 
-    `columns` are those it is to have, all for None. Gives the number of files it may read. Every question is to be asked of
-    such views alone. Raises LakeError.
+    `columns` are those it is to have, all for None. Gives also the number of files it may read. Every question is to be asked
+    of such relations alone. Raises LakeError.
     """
     seen = scoping.clusters_seen(scope, lake.clusters(table))
     seen = [cluster for cluster in seen if not clusters or cluster in clusters]
-    files = engine.add_view(connection, lake, table, window, None if scope.everything and not clusters else seen)
+    files = engine.files_of(lake, table, window, None if scope.everything and not clusters else seen)
     query = scoping.visible(scope, table, window, seen, peer_detail=peer_detail, columns=columns)
-    engine.replace_view(connection, f"visible_{table.name}", query)
-    return files
+    stored = engine.query_of(connection, lake, table, files, table.name, as_of=window.as_of)
+    return [engine.relation(table.name, stored), engine.relation(f"visible_{table.name}", query)], len(files)
 
 
 def ledger(lake: Lake, scope: Scope, window: Window, clusters: Sequence[str] = ()) -> pa.Table:
