@@ -1,4 +1,4 @@
-"""DuckDB over the lake: tables as views of just the files a question can touch. The one module that imports duckdb.
+"""DuckDB over the lake: tables as views of just the files a question can touch. With warehouse.statements alone it imports duckdb.
 
 Deciding who may see what is warehouse.query's work.
 """
@@ -219,26 +219,13 @@ def run(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] | Mapping[str, Any], limits: Limits
 ) -> tuple[pa.Table, bool]:
     """The rows of one query, at most `limits.rows`, and whether there were more. Raises QueryError, QueryLimitError."""
-    with _deadline(connection, limits.seconds):
+    with deadline(connection, limits.seconds):
         try:
             relation = connection.sql(sql, params=parameters or None)
             rows = relation.limit(limits.rows + 1).to_arrow_table()
         except (duckdb.Error, RuntimeError) as error:
             raise explain(error, limits) from error
     return rows.slice(0, limits.rows), rows.num_rows > limits.rows
-
-
-def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise QueryError unless `sql` is one statement that reads."""
-    try:
-        statements = connection.extract_statements(sql)
-    except duckdb.Error as error:
-        raise explain(error, Limits()) from error
-    if len(statements) != 1:
-        raise QueryError(f"give one statement, not {len(statements)}")
-    kind = statements[0].type.name
-    if kind not in ("SELECT", "EXPLAIN"):
-        raise QueryError(f"only queries are answered; this is {kind}: use --output and --file to write results elsewhere")
 
 
 def explain(error: BaseException, limits: Limits) -> QueryError:
@@ -256,6 +243,11 @@ def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path] = ()) -
     if readable:
         connection.execute(f"SET allowed_directories = [{', '.join(literal(str(path)) for path in readable)}]")
     connection.execute("SET enable_external_access = false")
+    lock_settings(connection)
+
+
+def lock_settings(connection: duckdb.DuckDBPyConnection) -> None:
+    """From now on no setting is changed, also not by a query: `enable_logging()` is one, and writes files."""
     connection.execute("SET lock_configuration = true")
 
 
@@ -308,7 +300,8 @@ def _scans(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _deadline(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+def deadline(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """Within, what runs on the connection is interrupted after so long."""
     timer = threading.Timer(seconds, connection.interrupt)
     timer.start()
     try:
