@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import json_format
 
-from collectors import decode, json_lines
+from collectors import decode, json_lines, secrets
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.keys import CONTENT, flow_keys
@@ -43,7 +43,7 @@ _LOST = ("from", "to", "node_name", "state", "source", "flows_lost")
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A line that is not stored whole: where it is, what it says and why."""
+    """A line that is not stored whole: where it is, what it says (but for secrets) and why."""
 
     place: str
     """file:line, counted from 1."""
@@ -116,15 +116,20 @@ def import_file(
     are two flows. Raises ImportFailedError if the file cannot be read on (what was stored stays and is known next time),
     LakeError if the lake cannot be written.
     """
+    redact = redact or config.Redact()
     outcome = Outcome(source=str(path))
     ledger, seen, added = _Ledger(), collections.Counter[str](), collections.Counter[str]()
     digest = hashlib.sha256()
     with _open(path) as stream, ThreadPoolExecutor(1) as reader:
         for chunk, encoded in _ahead(reader, _chunks(stream, path)):
             digest.update(chunk.text)
-            odd = [message for number, line in encoded.odd if (message := _parse(line, f"{path}:{number}", outcome, ledger)) is not None]
+            odd = [
+                message
+                for number, line in encoded.odd
+                if (message := _parse(line, f"{path}:{number}", outcome, ledger, redact)) is not None
+            ]
             messages = pa.concat_arrays([*encoded.parts, pa.array(odd, pa.binary())])
-            _store(lake, messages, cluster, recorded, redact or config.Redact(), outcome, ledger, seen, added)
+            _store(lake, messages, cluster, recorded, redact, outcome, ledger, seen, added)
             outcome.lines += len(chunk.lines)
             if progress:
                 progress(len(chunk.lines))
@@ -223,14 +228,15 @@ def _encode(chunk: _Chunk) -> _Encoded:
     return _Encoded(parts, sorted(odd))
 
 
-def _parse(line: bytes, place: str, outcome: Outcome, ledger: _Ledger) -> bytes | None:
+def _parse(line: bytes, place: str, outcome: Outcome, ledger: _Ledger, redact: config.Redact) -> bytes | None:
     """The encoded flow of a line; None for lines without one."""
     if not line.strip():
         return None
     text = line.decode("utf-8", errors="replace").rstrip("\r\n")
 
     def set_aside(reason: str, *, stored: bool = False) -> None:
-        outcome.problems.append(Problem(place=place, reason=reason, text=text, stored=stored))
+        said = [secrets.out_of_text(one, redact) for one in (reason, text)]
+        outcome.problems.append(Problem(place=place, reason=said[0], text=said[1], stored=stored))
 
     try:
         value = json.loads(line)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
-from collectors import decode, metrics, responses
+from collectors import decode, metrics, responses, secrets
 from collectors.held import Held, LookUp
 from collectors.ledger import Ledger
 from collectors.messages import Messages
@@ -128,7 +128,7 @@ class Intake:
             self.pending_bytes += rows.nbytes
 
     def _set_aside(self, rejected: tuple[decode.Rejected, ...]) -> None:
-        """Keep what could not be read, up to a bound, and count it in the ledger."""
+        """Keep what could not be read, without secrets, up to a bound, and count it in the ledger."""
         self._ledger.rejected(len(rejected), now_us())
         metrics.messages_rejected(self.name, len(rejected))
         _log.warning("messages set aside", cluster=self.name, count=len(rejected), reason=rejected[0].reason, file=str(self._rejected))
@@ -138,7 +138,8 @@ class Intake:
                 for one in rejected:
                     if file.tell() > REJECTED_BYTES:
                         break
-                    line = {"time": datetime.now(UTC).isoformat(), "reason": one.reason, "message": base64.b64encode(one.message).decode()}
+                    reason, message = secrets.out_of_text(one.reason, self._redact), secrets.out_of_message(one.message, self._redact)
+                    line = {"time": datetime.now(UTC).isoformat(), "reason": reason, "message": base64.b64encode(message).decode()}
                     file.write(json.dumps(line) + "\n")
         except OSError as error:
             _log.warning("messages could not be set aside", cluster=self.name, file=str(self._rejected), reason=str(error))

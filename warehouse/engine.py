@@ -1,4 +1,4 @@
-"""DuckDB over the lake: tables as views of just the files a question can touch. The one module that imports duckdb.
+"""DuckDB over the lake: tables as views of just the files a question can touch. With warehouse.statements alone it imports duckdb.
 
 Deciding who may see what is warehouse.query's work.
 """
@@ -259,23 +259,10 @@ def within(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Iterator[No
     timer.start()
     try:
         yield
-    except (duckdb.Error, RuntimeError) as error:
+    except (duckdb.Error, RuntimeError, ValueError) as error:
         raise explain(error, limits) from error
     finally:
         timer.cancel()
-
-
-def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise QueryError unless `sql` is one statement that reads."""
-    try:
-        statements = connection.extract_statements(sql)
-    except duckdb.Error as error:
-        raise explain(error, Limits()) from error
-    if len(statements) != 1:
-        raise QueryError(f"give one statement, not {len(statements)}")
-    kind = statements[0].type.name
-    if kind not in ("SELECT", "EXPLAIN"):
-        raise QueryError(f"only queries are answered; this is {kind}: use --output and --file to write results elsewhere")
 
 
 def explain(error: BaseException, limits: Limits) -> QueryError:
@@ -293,6 +280,11 @@ def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path] = ()) -
     if readable:
         connection.execute(f"SET allowed_directories = [{', '.join(literal(str(path)) for path in readable)}]")
     connection.execute("SET enable_external_access = false")
+    lock_settings(connection)
+
+
+def lock_settings(connection: duckdb.DuckDBPyConnection) -> None:
+    """From now on no setting is changed, also not by a query: `enable_logging()` is one, and writes files."""
     connection.execute("SET lock_configuration = true")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from warehouse import access_log as log
-from warehouse import confinement, engine, scoping, sql_workers, visible
+from warehouse import confinement, engine, scoping, sql_workers, statements, visible
 from warehouse.access import Principal, Scope
 from warehouse.engine import Limits, Window
 from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, STRINGS, TABLES, Table
@@ -62,14 +62,17 @@ def run(
 
 def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Ran:
     with engine.connect(limits) as connection:
-        engine.check_is_query(connection, text)
+        statements.check_is_query(connection, text)
         for table in TABLES.values():
             engine.add_view(connection, lake, table, window)
+        statements.check_writes_nothing(connection, text, limits)
         if not text.lstrip().upper().startswith("EXPLAIN"):
             asked = engine.asked_window(connection, text, FLOWS)
             window = replace(window, since=asked.since or window.since, until=asked.until or window.until)
         files = engine.add_view(connection, lake, FLOWS, window)
-        rows, cut = engine.run(connection, text, (), limits)
+        engine.lock_settings(connection)
+        with engine.reading(connection):
+            rows, cut = engine.run(connection, text, (), limits)
     return Ran(rows=rows, cut=cut, window=window, files=files)
 
 

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from warehouse import confinement, engine
+from warehouse import confinement, engine, statements
 from warehouse.engine import Limits
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.schema import TABLES
@@ -167,14 +167,14 @@ def _views(connections: list[Any], job: dict[str, Any]) -> dict[str, Any]:
 
 def _window(planner: Any, job: dict[str, Any]) -> dict[str, Any]:
     """The span of time that a query asks for of a table."""
-    engine.check_is_query(planner, job["sql"])
+    statements.check_is_query(planner, job["sql"])
     asked = engine.planned_window(planner, job["sql"], TABLES[job["table"]])
     return {name: bound and bound.isoformat() for name, bound in (("since", asked.since), ("until", asked.until))}
 
 
 def _run(connection: Any, job: dict[str, Any]) -> pa.Table:
     limits = Limits(seconds=job["seconds"], rows=job["rows"], memory_bytes=job["memory_bytes"])
-    engine.check_is_query(connection, job["sql"])
+    statements.check_is_query(connection, job["sql"])
     with engine.reading(connection):
         rows, more = engine.run(connection, job["sql"], (), limits)
     return pa.concat_tables([rows, rows.slice(0, 1)]) if more else rows  # one row beyond the limit tells the parent

@@ -299,7 +299,83 @@ BOMBS = [
     "SELECT factorial(100000), 2 ** 100000",
     "SELECT count(*) FROM generate_series(TIMESTAMP '0001-01-01', TIMESTAMP '9999-12-31', INTERVAL 1 microsecond)",
 ]
-HOSTILE = [*READS, *WRITES, *SETTINGS, *CATALOG, *SIDEWAYS, *SPELLINGS, *BOMBS]
+DIALECT = [
+    "PIVOT flows ON destination_pod_name USING count(*)",
+    "SELECT * FROM (PIVOT flows ON destination_pod_name IN ('destination_pod_name~1', 'x') USING first(destination_ip))",
+    "UNPIVOT flows ON COLUMNS('destination_.*name') INTO NAME n VALUE v",
+    "FROM flows SELECT destination_pod_name, summary, rest",
+    "SELECT * FROM flows USING SAMPLE 100 PERCENT (bernoulli)",
+    "SELECT * FROM flows USING SAMPLE reservoir(100000 ROWS) REPEATABLE (1)",
+    "SELECT * FROM duckdb_table_sample('flows')",
+    "SELECT * FROM flows AT (VERSION => 1)",
+    "SELECT * FROM flows AT (TIMESTAMP => now() - INTERVAL 1 YEAR)",
+    "SELECT COLUMNS(*)::VARCHAR FROM flows",
+    "SELECT COLUMNS(lambda c: c LIKE '%pod%') FROM flows",
+    "SELECT struct_pack(*COLUMNS(*)) FROM flows",
+    "SELECT * REPLACE (destination_pod_name AS uuid) RENAME (summary AS said) FROM flows",
+    "SELECT list_transform([1], lambda x: (SELECT max(destination_pod_name) FROM flows))",
+    "SELECT list_reduce(list(destination_pod_name), lambda a, b: a || b) FROM flows",
+    "SELECT list_filter(list(destination_ip), lambda x: error(x)) FROM flows",
+    "SELECT TRY(CAST(destination_pod_name AS INTEGER)), TRY(error(summary)) FROM flows",
+    "SELECT a.*, b.* FROM flows a POSITIONAL JOIN flows b",
+    "SELECT b.destination_pod_name FROM flows a ASOF JOIN flows b ON a.time >= b.time",
+    "SELECT destination_pod_name COLLATE NOCASE, destination_ip COLLATE de FROM flows ORDER BY ALL",
+    "SELECT uuid FROM flows ORDER BY destination_pod_name LIMIT (SELECT count(destination_pod_name) FROM flows)",
+    "SELECT uuid FROM flows QUALIFY row_number() OVER (PARTITION BY destination_pod_name ORDER BY destination_ip) = 1",
+    "SELECT f::VARIANT::VARCHAR, f::JSON, f::VARCHAR FROM flows f",
+    "WITH main AS (FROM flows), memory AS (FROM flows) SELECT * FROM main, memory LIMIT 10",
+    "SELECT flows FROM flows, (VALUES (1)) AS flows(uuid)",
+    "SELECT * FROM read_duckdb('{secret}')",
+    "SELECT * FROM query('FROM flows')",
+    "SELECT * FROM query('FROM ' || 'read_text(''{secret}'')')",
+    "SELECT * FROM query_table(['flows', 'coverage'], true)",
+    "SELECT * FROM query_table(['main.flows', 'findings'])",
+    "FROM json_execute_serialized_sql(json_serialize_sql('FROM flows'))",
+    "FROM json_execute_serialized_sql(json_serialize_sql('SELECT content FROM read_text(''{secret}'')'))",
+    "FROM json_execute_serialized_sql(json_serialize_sql('WITH w AS (CO' || 'PY flows TO ''{secret}'') SELECT 1'))",
+    "FROM json_execute_serialized_sql(json_serialize_sql('FROM query_table(''access_log'')'))",
+    "SELECT json_serialize_plan('FROM flows'), json_serialize_plan('SELECT content FROM read_text(''{secret}'')')",
+    "PREPARE p AS SELECT * FROM flows; EXECUTE p",
+    "EXECUTE p('x')",
+    "CREATE OR REPLACE TEMP MACRO flows() AS TABLE SELECT content FROM read_text('{secret}')",
+    "CREATE TEMP MACRO mine(a) AS (SELECT max(destination_pod_name) FROM flows)",
+    "CREATE TRIGGER t AFTER INSERT ON flows FOR EACH ROW SELECT 1",
+    "COPY FROM DATABASE memory TO system",
+    "SET schema = 'pg_catalog'",
+    "RESET ALL",
+    "SELECT * FROM pg_catalog.pg_settings",
+    "SELECT * FROM duckdb_log_contexts(), duckdb_connection_count(), duckdb_eviction_queues()",
+    "SELECT * FROM duckdb_external_resources()",
+    "SELECT * FROM create_external_resource('file')",
+    "SELECT * FROM enable_logging('QueryLog', storage := 'file', storage_path := '{folder}/logs')",
+    "SELECT * FROM enable_profiling('json', save_location := '{folder}/p.json')",
+    "SELECT * FROM duckdb_logs_parsed('QueryLog')",
+    "SELECT write_log(destination_pod_name) FROM flows",
+    "SELECT * FROM truncate_duckdb_logs()",
+    "SELECT * FROM disable_optimizer()",
+    "SELECT setseed(0.5), random(), current_query(), current_connection_id()",
+    "SELECT * FROM 'flows.parquet'",
+    "SELECT * FROM told",
+    "SELECT * FROM self",
+    "SELECT * FROM limits",
+    "\ufb02ows",
+    "SELECT * FROM \ufb02ows",
+    "\u017fELECT * FROM flows",
+    "\uff23\uff2f\uff30\uff39 flows TO '{secret}'",
+    "SELECT * FROM read_te\u212at('{secret}')",
+    "SELECT * FROM \U000e0066lows",
+    "SELECT U&'\\0066lows' FROM U&\"\\0066lows\"",
+    "SELECT format('{:>2000000000}', 1), printf('%2000000000d', 1)",
+    "SELECT lpad('x', 2000000000, 'y'), bar(1, 0, 1, 2000000000)",
+    "SELECT * FROM repeat('x', 1000000000), repeat_row(1, num_rows = 1000000000)",
+    "SELECT json(repeat('[', 1000000)), json_extract(repeat('[', 100000) || repeat(']', 100000), '$[0]')",
+    "SELECT regexp_extract_all(repeat('a', 1000000), '(a?){1000}')",
+    "WITH RECURSIVE r(n) USING KEY (n) AS (SELECT 1 UNION SELECT n + 1 FROM r) SELECT count(*) FROM r",
+    "WITH " + ", ".join(f"w{n} AS (SELECT a.* FROM w{n - 1} a, w{n - 1} b)" for n in range(1, 30)).replace("w0", "flows") + " FROM w29",
+    "SELECT count(*) FROM flows GROUP BY CUBE (" + ", ".join(["uuid", "verdict", "summary"] * 8) + ")",
+    "SELECT " + "[" * 900 + "1" + "]" * 900,
+]
+HOSTILE = [*READS, *WRITES, *SETTINGS, *CATALOG, *SIDEWAYS, *SPELLINGS, *BOMBS, *DIALECT]
 
 
 class Target:
@@ -394,13 +470,32 @@ def test_hostile_sql_is_told_nothing_of_others_and_changes_nothing(statement: st
     assert target.is_alive(tenant) == target.count
 
 
-@pytest.mark.parametrize("statement", [*WRITES, *SETTINGS, *SPELLINGS, *READS[:10], *READS[23:36]])
+@pytest.mark.parametrize("statement", [*WRITES, *SETTINGS, *SPELLINGS, *READS[:10], *READS[23:36], *DIALECT[25:65]])
 def test_who_sees_everything_reads_the_lake_and_nothing_else_and_changes_nothing(statement: str, target: Target) -> None:
     ada = Principal(user="ada")
     told = target.attack(statement, ada)
     assert CANARY not in told
     assert "root:" not in told
     assert target.secret.read_text().endswith(f"{CANARY}\n")
+
+
+def test_how_long_a_query_takes_tells_nothing_of_what_is_hidden(target: Target, tenant: Principal) -> None:
+    """A question that waits where it finds a value waits for what is shown, and neither for what is hidden nor for what is nowhere."""
+    world = target.world
+    rows = {flow["uuid"]: (flow, shown) for flow in world.flows if (shown := world.oracle.shown(TENANT, flow))}
+    hidden = next(flow["destination_pod_name"] for flow, shown in rows.values() if shown["destination_pod_name"] is None)
+    shown = next(shown["destination_pod_name"] for _, shown in rows.values() if shown["destination_pod_name"] is not None)
+    absent = next(flow["destination_pod_name"] for flow in world.flows if flow["uuid"] not in rows)
+    taken = {}
+    for what, value in (("shown", shown), ("hidden", hidden), ("absent", absent), ("nowhere", "no-such-pod")):
+        waits = "CASE WHEN count(*) > 0 THEN coalesce(sleep_ms(300)::INTEGER, 0) ELSE 0 END"
+        text = f"SELECT count(*) + {waits} AS n FROM flows WHERE destination_pod_name = '{value}'"
+        target.attack(text, tenant)
+        began = time.monotonic()
+        target.attack(text.replace("300", "301"), tenant)
+        taken[what] = time.monotonic() - began
+    assert taken["shown"] > 0.3, taken
+    assert max(taken[what] for what in ("hidden", "absent", "nowhere")) < taken["shown"], taken
 
 
 def test_who_sees_everything_has_a_living_worker_afterwards(target: Target) -> None:

@@ -1,5 +1,6 @@
 """The collector against simulated nodes: what is refused and what breaks first, then what is stored and what is declared missing."""
 
+import base64
 import datetime as dt
 import json
 import os
@@ -139,7 +140,7 @@ def test_garbage_in_a_stream_is_set_aside_and_counted_and_the_flows_around_it_ar
         yield good[0]
         yield b"\xff\xff\xff garbage"
         yield observer_pb2.GetFlowsResponse().SerializeToString()
-        yield b"\x0a\x05\xff\xff\xff\xff\xff"  # a response whose flow is none
+        yield b"\x0a\x20\xff\xff\xff\xff\xff GET http://h/x?token=s3cr3t"  # a response whose flow is none
         yield from good[1:]
         time.sleep(60)
 
@@ -149,6 +150,8 @@ def test_garbage_in_a_stream_is_set_aside_and_counted_and_the_flows_around_it_ar
     kept = (stand.folder / "spool" / "rejected" / "c1.jsonl").read_text().splitlines()
     assert len(kept) == 3
     assert all(json.loads(line)["reason"] for line in kept)
+    messages = [base64.b64decode(json.loads(line)["message"]) for line in kept]
+    assert sum(b"?token=******" in message for message in messages) == 1
 
 
 def test_what_a_newer_agent_sends_is_stored_and_can_be_rebuilt(stand: Any, flows_of: Any) -> None:

@@ -61,6 +61,16 @@ def test_malformed_lines_are_set_aside_with_their_place_and_the_rest_is_stored(l
     assert sorted(lake.read(schema.FLOWS).column("uuid").to_pylist()) == ["u1", "u2"]
 
 
+def test_what_is_set_aside_holds_no_secrets(lake: Lake, tmp_path: Path) -> None:
+    secret = '"url":"http://u:s3cr3t@h/?%74oken=s3cr3t","headers":[{"key":"Cookie","value":"s3cr3t"}]'
+    broken = f'{{"flow":{{"l7":{{"http":{{{secret}}}}}}}'
+    (tmp_path / "a.log").write_text(f'{broken}\n{broken}}}, "verdict": "http://u:s3cr3t@h"}}\n' + flow_line(1, shiny_new="/?token=s3cr3t"))
+    outcome = run(lake, tmp_path / "a.log")
+    assert len(outcome.problems) == 3
+    assert "s3cr3t" not in str(outcome.problems)
+    assert "REDACTED" in outcome.problems[0].text
+
+
 def test_a_field_this_version_does_not_know_is_reported_and_the_flow_stored_without_it(lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text(flow_line(1, shiny_new="x"))
     outcome = run(lake, tmp_path / "a.log")

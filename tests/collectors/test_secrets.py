@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collectors import secrets
 from collectors.decode import decode, rebuild
 from collectors.hubble_api.flow import flow_pb2
 from warehouse import config
@@ -106,3 +107,73 @@ def test_other_flows_of_a_batch_keep_all_they_have(values: list[str | None], nam
             if header.key.lower() in config.SECRET_HEADERS and header.value:
                 header.value = "REDACTED"
         assert flow_pb2.Flow.FromString(message) == one
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        (f"/x?%74oken={SECRET}", "/x?%74oken=REDACTED"),
+        (f"/x?a=1&%54%4FKEN={SECRET}&b=2", "/x?a=1&%54%4FKEN=REDACTED&b=2"),
+        (f"/x?a=1;pass%77ord={SECRET};b=2", "/x?a=1;pass%77ord=REDACTED;b=2"),
+        (f"/x?%2574oken={SECRET}", "/x?%2574oken=REDACTED"),
+        (f"/x?access%5Ftoken={SECRET}", "/x?access%5Ftoken=REDACTED"),
+        (f"/x?next=https%3A%2F%2Fh%2F%3Ftoken%3D{SECRET}", "/x?next=https%3A%2F%2Fh%2F%3Ftoken%3DREDACTED"),
+        (f"/x?next=https%3A%2F%2Fada%3A{SECRET}%40h%2Fa%40b", "/x?next=https%3A%2F%2FREDACTED%40h%2Fa%40b"),
+        ("/x?next=https%3A%2F%2Fh%2Fa%40b", "/x?next=https%3A%2F%2Fh%2Fa%40b"),
+        ("/x?%75oken=5&m%79token=6", "/x?%75oken=5&m%79token=6"),
+    ],
+)
+def test_a_name_written_with_percent_signs_is_the_same_name(url: str, kept: str) -> None:
+    found = stored(flow(url, summary=f"HTTP/1.1 GET {url}"))
+    assert (found.l7.http.url, found.Summary) == (kept, f"HTTP/1.1 GET {kept}")
+
+
+@settings(deadline=None)
+@given(name=st.sampled_from(config.SECRET_PARAMETERS), chosen=st.integers(0, 2**32), upper=st.booleans(), separator=st.sampled_from("?&;"))
+def test_whichever_letters_of_a_name_are_written_with_percent_signs_its_value_is_left_out(
+    name: str, chosen: int, upper: bool, separator: str
+) -> None:
+    written = "".join(
+        (f"%{ord(letter):02X}" if upper else f"%{ord(letter):02x}") if chosen >> place & 1 else letter for place, letter in enumerate(name)
+    )
+    text = secrets.out_of_text(f"/x?a=1{separator}{written}={SECRET}#end", config.Redact())
+    assert text == f"/x?a=1{separator}{written}=REDACTED#end"
+
+
+# What is set aside -----------------------------------------------------------------------------------------------
+
+LINE = (
+    '{"flow":{"verdict":"FORWARDED","Summary":"GET /x?token=SECRET","l7":{"http":{"url":"http://u:SECRET@h/x?a=1\\u0026token=SECRET",'
+    '"headers":[{"key":"Accept","value":"kept"},{"key":"Authorization","value":"Bearer \\"SECRET"}]}}}}'
+).replace("SECRET", SECRET)
+
+
+@pytest.mark.parametrize("end", [*range(0, len(LINE), 7), len(LINE)])
+def test_a_line_is_set_aside_without_its_secrets_wherever_it_breaks_off(end: int) -> None:
+    text = secrets.out_of_text(LINE[:end], config.Redact())
+    assert SECRET not in text
+    assert ("kept" in text) == ("kept" in LINE[:end])
+
+
+def test_a_line_without_secrets_is_set_aside_as_it_is() -> None:
+    for text in ("", "{", '{"flow": {"verdict":  "NEW"}}', "tab\tand ünïcode", '[1, null, {"key": "a"}]', '"key" : "cookie"'):
+        assert secrets.out_of_text(text, config.Redact()) == text
+
+
+def test_a_message_is_set_aside_without_its_secrets_and_as_long_as_it_was() -> None:
+    made = flow(
+        f"http://u:{SECRET}@h/x?a=1&%74oken={SECRET}&b=2",
+        headers=(("Accept", "kept"), ("aUTHORIZATION", f"Bearer {SECRET}" + "x" * 200)),
+        summary=f"GET /?token={SECRET}",
+    ).SerializeToString()
+    for broken in (made, made + b"\x0f", b"\xff" + made, made[:-60]):
+        kept = secrets.out_of_message(broken, config.Redact())
+        assert SECRET.encode() not in kept
+        assert b"xxx" not in kept
+        assert b"kept" in kept
+        assert len(kept) == len(broken)
+    whole = flow_pb2.Flow.FromString(secrets.out_of_message(made, config.Redact()))
+    assert [header.key for header in whole.l7.http.headers] == ["Accept", "aUTHORIZATION"]
+    plain = flow("/x?a=1", headers=(("Accept", "a"),)).SerializeToString()
+    assert secrets.out_of_message(plain, config.Redact()) == plain
+    assert SECRET.encode() not in secrets.out_of_message(made, config.Redact(url_query=True))

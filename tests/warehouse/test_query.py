@@ -313,3 +313,41 @@ def test_an_operator_cannot_damage_the_lake_by_mistake(door: Door, lake: Lake) -
     for text in ("COPY (SELECT 1) TO '/tmp/x.csv'", "DROP VIEW flows", "CREATE TABLE t AS SELECT 1", "ATTACH 'x.db'"):
         with pytest.raises(QueryError, match="only queries"):
             door.sql(OPERATOR, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WITH w AS (COPY (SELECT 1) TO '{file}') SELECT 1",
+        "WITH w AS MATERIALIZED (COPY flows TO '{file}' (FORMAT parquet)) SELECT count(*) FROM flows",
+        "/* SELECT */ WITH v AS (SELECT 1), w AS (COPY (SELECT * FROM v) TO '{file}') FROM v",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}'",
+        "EXPLAIN (ANALYZE, FORMAT json) COPY (SELECT 1) TO '{file}'",
+        "-- a remark\nexplain /* SELECT */ analyze copy (select 1) to '{file}'",
+        "EXPLAIN ANALYZE WITH w AS (COPY (SELECT 1) TO '{file}') SELECT 1",
+        "FROM json_execute_serialized_sql(json_serialize_sql('WITH w AS (CO' || 'PY (SELECT 1) TO ''{file}'') SELECT 1'))",
+        "FROM query('FROM json_execute_' || 'serialized_sql(json_serialize_sql($$WITH w AS (COPY (SELECT 1) TO ''{file}'') SELECT 1$$))')",
+        "FROM enable_logging('QueryLog', storage := 'file', storage_path := '{file}')",
+        "FROM enable_profiling('json', save_location := '{file}', coverage := 'ALL')",
+        "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1",
+        "WITH w AS (INSERT INTO flows SELECT * FROM flows) SELECT 1",
+    ],
+)
+def test_an_operators_query_that_writes_is_refused_and_writes_nothing(door: Door, lake: Lake, tmp_path: Path, text: str) -> None:
+    before = lake.rows(FLOWS)
+    with pytest.raises(QueryError):
+        door.sql(OPERATOR, text.format(file=tmp_path / "written.json"))
+    assert not (tmp_path / "written.json").exists()
+    assert lake.rows(FLOWS) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT count(*) FROM flows", "FROM flows LIMIT 1", "EXPLAIN SELECT 1", "EXPLAIN ANALYZE SELECT count(*) FROM flows",
+        "EXPLAIN (ANALYZE, FORMAT json) FROM flows", "SHOW TABLES", "DESCRIBE flows", "SUMMARIZE flows", "TABLE coverage", "VALUES (1)",
+        "WITH copy AS (SELECT 'COPY' AS \"insert\") SELECT * FROM copy", "SELECT 1 AS copy", "EXPLAIN WITH w AS (SELECT 1) FROM w",
+    ],
+)  # fmt: skip
+def test_an_operators_query_that_reads_is_answered(door: Door, text: str) -> None:
+    assert door.sql(OPERATOR, text).rows.num_rows

@@ -1,0 +1,70 @@
+"""What a person's statement is, before it runs: one that reads, or none that is run.
+
+Running it is warehouse.engine's work. A SELECT may write all the same (`WITH w AS (COPY ...)`), so the plan is asked, not the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+
+from warehouse.engine import Limits, explain, within
+from warehouse.errors import QueryError
+
+_WRITES = re.compile(r"COPY|EXPORT|INSERT|UPDATE|DELETE|MERGE|CREATE|DROP|ALTER|ATTACH")
+"""In the name of an operator that writes."""
+_RUNS_OTHERS = ("JSON_EXECUTE_SERIALIZED_SQL",)
+"""Functions that run a statement which is in no plan."""
+_BEGINS = ("SELECT", "FROM", "WITH", "VALUES", "TABLE")
+_OF_EXPLAIN = ("EXPLAIN", "ANALYZE", "ANALYSE", "FORMAT", "JSON", "TEXT", "TREE", "GRAPHVIZ", "HTML", "(", ")", ",")
+
+
+def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise QueryError unless `sql` is one statement, a query or a question for its plan."""
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise explain(error, Limits()) from error
+    if len(statements) != 1:
+        raise QueryError(f"give one statement, not {len(statements)}")
+    kind = statements[0].type.name
+    if kind not in ("SELECT", "EXPLAIN"):
+        raise QueryError(f"only queries are answered; this is {kind}: use --output and --file to write results elsewhere")
+
+
+def check_writes_nothing(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> None:
+    """Raise QueryError if such a statement would write: to a table, to a file, or by running another. Its views must exist."""
+    query = _explained(sql)
+    if query is None:
+        raise QueryError("EXPLAIN ANALYZE runs what it explains, so it is for queries alone: it must begin with SELECT, FROM or WITH")
+    with within(connection, limits):  # constants are computed while it is planned
+        ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {query}").fetchall()
+    for name in _operators(json.loads(plan)):
+        if _WRITES.search(name) or name in _RUNS_OTHERS:
+            raise QueryError(f"only queries are answered; this one writes ({name}): use --output and --file to write results elsewhere")
+
+
+def _explained(sql: str) -> str | None:
+    """The query that a statement runs: itself, or what it asks the plan of; None if that does not begin as queries do."""
+    words = [(place, sql[place:]) for place, kind in duckdb.tokenize(sql) if kind is not duckdb.token_type.comment]
+    if not words or not re.match(r"EXPLAIN\b", words[0][1], re.IGNORECASE):
+        return sql
+    for place, rest in words:
+        word = (re.match(r"\w+|.", rest, re.DOTALL) or [""])[0].upper()
+        if word in _BEGINS:
+            return sql[place:]
+        if word not in _OF_EXPLAIN:
+            return None
+    return None
+
+
+def _operators(nodes: list[dict[str, Any]]) -> Iterator[str]:
+    """The names of a plan's operators, and of the functions that they scan."""
+    for node in nodes:
+        yield str(node.get("name", "")).strip().upper()
+        yield str(node.get("extra_info", {}).get("Function", "")).strip().upper()
+        yield from _operators(node.get("children", []))
