@@ -75,28 +75,28 @@ def bucket_width(since: datetime, until: datetime, buckets: int) -> timedelta:
 
 def timeline(wanted: FlowFilter, width: timedelta) -> Asked:
     """Flows by verdict in parts of the window: `start`, `verdict`, `flows`, `repeats`."""
-    where, values = _conditions(wanted)
+    rows, values = _rows("visible_timeline_1m", wanted)
     sql = f"""SELECT time_bucket(?, minute) AS start, verdict, sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
-        FROM visible_timeline_1m WHERE {where} GROUP BY ALL ORDER BY ALL"""
+        FROM ({rows}) GROUP BY ALL ORDER BY ALL"""
     return sql, [width, *values]
 
 
 def pulse(wanted: FlowFilter, width: timedelta) -> Asked:
     """Flows by verdict and reason in parts of the window: `start`, `verdict`, `reason`, `flows`, `repeats`."""
-    where, values = _conditions(wanted)
+    rows, values = _rows("visible_timeline_1m", wanted)
     sql = f"""SELECT time_bucket(?, minute) AS start, verdict, drop_reason_desc AS reason, sum(flows)::BIGINT AS flows,
             sum(repeats)::BIGINT AS repeats
-        FROM visible_timeline_1m WHERE {where} GROUP BY ALL ORDER BY ALL"""
+        FROM ({rows}) GROUP BY ALL ORDER BY ALL"""
     return sql, [width, *values]
 
 
 def namespaces(wanted: FlowFilter, width: timedelta) -> Asked:
     """Flows from or to each namespace, a flow within one counted once: `cluster`, `namespace`, `start`, `flows`, `denied`."""
-    where, values = _conditions(wanted)
+    rows, values = _rows("visible_timeline_1m", wanted)
     sql = f"""WITH asked AS (
             SELECT cluster, source_namespace, destination_namespace, time_bucket(?, minute) AS start, sum(flows) AS flows,
                 coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied
-            FROM visible_timeline_1m WHERE {where} GROUP BY ALL
+            FROM ({rows}) GROUP BY ALL
         ), ends AS (
             SELECT cluster, source_namespace AS namespace, start, flows, denied FROM asked
             UNION ALL
@@ -115,10 +115,7 @@ def edges_in_time(wanted: FlowFilter, scope: EdgeScope) -> Asked:
     workloads, or where it is hidden); `port`, `protocol` (null above workloads); `flows`, `denied`, `audited` as reported;
     `reason`, the commonest of drops; `first`, `last`, `first_denied`; `bucket_starts`, `bucket_flows`.
     """
-    where, values = _conditions(wanted)
-    if wanted.ports:
-        where += f" AND destination_port IN ({', '.join('?' * len(wanted.ports))})"
-        values += wanted.ports
+    rows, values = _rows("visible_edges_1h", wanted)
     detail = scope is EdgeScope.WORKLOAD
     named = []
     for side in _SIDES:
@@ -131,7 +128,7 @@ def edges_in_time(wanted: FlowFilter, scope: EdgeScope) -> Asked:
     sql = f"""WITH named AS (
             SELECT cluster, {", ".join(named)}, {"destination_port" if detail else "NULL::INTEGER"} AS port,
                 {"l4_protocol" if detail else "NULL::VARCHAR"} AS protocol, hour, verdict, drop_reason_desc, flows, first_seen, last_seen
-            FROM visible_edges_1h WHERE {where}
+            FROM ({rows})
         ), hours AS (
             SELECT {keys}, hour, sum(flows) AS flows, coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied,
                 coalesce(sum(flows) FILTER (verdict = 'AUDIT'), 0) AS audited, arg_max(drop_reason_desc, flows) AS reason,
@@ -147,9 +144,9 @@ def edges_in_time(wanted: FlowFilter, scope: EdgeScope) -> Asked:
 
 def values(column: str, wanted: FlowFilter) -> Asked:
     """A column's values, most frequent first: `value`, `flows`."""
-    where, conditions = _conditions(wanted)
+    rows, conditions = _rows("visible_timeline_1m", wanted)
     sql = f"""SELECT {column} AS value, sum(flows)::BIGINT AS flows
-        FROM visible_timeline_1m WHERE {where} AND {column} IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
+        FROM ({rows}) WHERE {column} IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
     return sql, conditions
 
 
@@ -160,9 +157,9 @@ def has_values(column: str) -> bool:
 
 def drop_reasons(wanted: FlowFilter) -> Asked:
     """Drops by cluster and reason: `cluster`, `drop_reason_desc` (null for drops at L7), `drops`, `flows`, most first."""
-    where, conditions = _conditions(wanted)
+    rows, conditions = _rows("visible_timeline_1m", wanted)
     sql = f"""SELECT cluster, drop_reason_desc, sum(flows - repeats)::BIGINT AS drops, sum(flows)::BIGINT AS flows
-        FROM visible_timeline_1m WHERE {where} AND verdict = 'DROPPED' GROUP BY ALL ORDER BY drops DESC, cluster, drop_reason_desc"""
+        FROM ({rows}) WHERE verdict = 'DROPPED' GROUP BY ALL ORDER BY drops DESC, cluster, drop_reason_desc"""
     return sql, conditions
 
 
@@ -265,10 +262,7 @@ def with_inferred_names(edges_: pa.Table, names_: pa.Table, settings: config.Rol
 
 def _met(wanted: FlowFilter, view: str) -> Asked:
     """Both reports of a connection as one row: `flows_once` is the greater, and what neither end is known to have reported."""
-    where, conditions = _conditions(wanted)
-    if wanted.ports:
-        where += f" AND destination_port IN ({', '.join('?' * len(wanted.ports))})"
-        conditions += wanted.ports
+    rows, conditions = _rows(view, wanted)
     ends = ", ".join(f"{side}_{part}" for side in _SIDES for part in _ENDS[EdgeScope.WORKLOAD])
 
     def at(direction: str) -> str:
@@ -279,7 +273,7 @@ def _met(wanted: FlowFilter, view: str) -> Asked:
             sum(flows) AS flows, {at("= 'EGRESS'")} AS at_source, {at("= 'INGRESS'")} AS at_destination,
             greatest(at_source, at_destination) + {at("IS NULL OR traffic_direction NOT IN ('EGRESS', 'INGRESS')")} AS flows_once,
             min(first_seen) AS first_seen, max(last_seen) AS last_seen
-        FROM {view} WHERE {where} GROUP BY ALL"""
+        FROM ({rows}) GROUP BY ALL"""
     return sql, conditions
 
 
@@ -291,18 +285,24 @@ def check_edges(wanted: FlowFilter) -> None:
         raise QueryError(f"edges are not kept by {' or '.join(asked)}: leave that out, or ask for flows")
 
 
-def _conditions(wanted: FlowFilter) -> Asked:
-    """A condition with placeholders, and their values; the time is the views'."""
-    return _among(
+def _rows(view: str, wanted: FlowFilter) -> Asked:
+    """The rows of a rollup that the filter lets through, one end after the other as `flow_filter.matching`; the time is the view's."""
+    where, values = _among(
         [
             (["cluster"], wanted.clusters),
-            (["source_namespace", "destination_namespace"], wanted.namespaces),
             (["source_namespace"], wanted.source_namespaces),
             (["destination_namespace"], wanted.destination_namespaces),
             (["verdict"], wanted.verdicts),
             (["drop_reason_desc"], wanted.drop_reasons),
+            (["destination_port"], wanted.ports),
         ]
     )
+    if not wanted.namespaces:
+        return f"SELECT * FROM {view} WHERE {where}", values
+    marks = ", ".join("?" * len(wanted.namespaces))
+    first, second = (f"{side}_namespace IN ({marks})" for side in _SIDES)
+    scans = [f"SELECT * FROM {view} WHERE {where} AND {part}" for part in (first, f"{second} AND NOT coalesce({first}, false)")]
+    return " UNION ALL ".join(scans), [*values, *wanted.namespaces, *values, *wanted.namespaces, *wanted.namespaces]
 
 
 def _among(asked: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> Asked:
