@@ -55,7 +55,8 @@ def main() -> None:
         assert last is not None
         names = _namespaces(lake, last)
         _questions(lake, names, last)
-        _people(lake, names, last, given.people)
+        if given.people:
+            _people(lake, names, last, given.people)
         WORKERS.close()
 
 
@@ -81,12 +82,13 @@ def _questions(lake: Lake, names: list[str], last: dt.datetime) -> None:
     end = last.replace(minute=0, second=0, microsecond=0) + DAY / 24
     hour, day, week = (FlowFilter(since=end - back, until=end) for back in (DAY / 24, DAY, 7 * DAY))
     newest = Limits(rows=200)
+    pod, address = (door.values(Principal(user="owner-5"), f"source_{name}", hour).rows["value"][0].as_py() for name in ("pod_name", "ip"))
     asked: dict[str, Callable[[Principal], object]] = {
         "q1 drops of an hour": lambda who: door.flows(who, replace(hour, verdicts=("DROPPED",)), columns=COLUMNS, limits=newest),
         "q2 timeline of a day": lambda who: door.timeline(who, day, buckets=1440),
         "q3 talkers of a week": lambda who: door.talkers(who, week),
-        "q4 a pod of a week": lambda who: door.flows(who, replace(week, pods=("web-",)), columns=COLUMNS, limits=newest),
-        "q4 an address of a week": lambda who: door.flows(who, replace(week, ips=("10.0.3.20",)), columns=COLUMNS, limits=newest),
+        "q4 own pods of a week": lambda who: door.flows(who, replace(week, pods=(pod[:-6],)), columns=COLUMNS, limits=newest),
+        "q4 an address of a week": lambda who: door.flows(who, replace(week, ips=(address,)), columns=COLUMNS, limits=newest),
         "q5 drop reasons of a week": lambda who: door.drop_reasons(who, week),
         "a port's timeline of a day": lambda who: door.timeline(who, replace(day, ports=(5432,))),
         "pods that talk, a day": lambda who: door.values(who, "source_pod_name", day),

@@ -127,7 +127,7 @@ class Asking:
     ) -> Answer:
         """Ask the relation ASKED; with a query for the `oldest` time that matters, that time is the last of the values.
 
-        That query's own last value is the time from which it looks.
+        That query gives `oldest` and `flows`, the number of those it found; its own last value is the time from which it looks.
         """
         began = time.monotonic()
         window = Window(since=wanted.since, until=wanted.until, as_of=wanted.as_of)
@@ -154,15 +154,18 @@ class Asking:
     def _oldest(
         self, connection: Any, relations: Sequence[str], sql: str, values: Sequence[Any], wanted: FlowFilter, limits: Limits
     ) -> datetime:
-        """The time of the oldest flow of those that will be shown; what is common is found without a look at all of a long window."""
-        for back in _LOOK_BACK:
-            since = wanted.until - back
-            if since <= wanted.since:
-                break
+        """The time of the oldest flow of those that will be shown, or the end of the window if there are none.
+
+        What is common is found without a look at all of a long window.
+        """
+        if wanted.until - wanted.since <= _LOOK_BACK[0]:
+            return wanted.since
+        for back in (*_LOOK_BACK, wanted.until - wanted.since):
+            since = max(wanted.since, wanted.until - back)
             rows, _ = engine.ask(connection, relations, sql, [*values, since], limits)
-            if rows.num_rows:
-                found: datetime = rows["time"][0].as_py()
-                return found
+            found: datetime | None = rows["oldest"][0].as_py()
+            if rows["flows"][0].as_py() > limits.rows or since == wanted.since:
+                return found or wanted.until
         return wanted.since
 
     def _ask_rollup(

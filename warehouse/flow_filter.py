@@ -89,11 +89,11 @@ def matching(wanted: FlowFilter) -> tuple[str, list[Any]]:
     What either end may have is asked of one end after the other, since DuckDB leaves out no row group for an OR over two columns.
     """
     wanted = plain(wanted)
-    for name, pair, how in _OF_EITHER_END:
+    for name, pair in _OF_EITHER_END.items():
         given = getattr(wanted, name)
         if given:
             where, values = flow_conditions(replace(wanted, **{name: ()}))  # type: ignore[arg-type]
-            first, second = (how(column, len(given)) for column in pair)
+            first, second = (_is_among(column, len(given)) for column in pair)
             once = f"{second} AND NOT coalesce({first}, false)"
             scans = [f"SELECT * FROM visible_flows WHERE {where} AND {part}" for part in (first, once)]
             return " UNION ALL ".join(scans), [*values, *given, *values, *given, *given]
@@ -132,12 +132,8 @@ def _starts_with(column: str, count: int) -> str:
     return _any([f'starts_with("{column}", ?)'] * count)
 
 
-_OF_EITHER_END = (
-    ("ips", ("source_ip", "destination_ip"), _is_among),
-    ("namespaces", ("source_namespace", "destination_namespace"), _is_among),
-    ("pods", ("source_pod_name", "destination_pod_name"), _starts_with),
-)
-"""Fields of a filter that either end may meet: the one that leaves out most first."""
+_OF_EITHER_END = {"ips": ("source_ip", "destination_ip"), "namespaces": ("source_namespace", "destination_namespace")}
+"""Fields of a filter that either end may meet and that row groups are left out by, the one that leaves out most first."""
 
 
 def _any(parts: Sequence[str]) -> str:

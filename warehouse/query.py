@@ -48,7 +48,8 @@ class Door(Asking):
         picked = ", ".join(f'"{name}"' for name in names)
         # First how far back the newest go, which needs few columns: of a relation that is made of parts, all columns would
         # else be read for every flow there is.
-        oldest = f'SELECT "time" FROM {ASKED} WHERE "time" >= ? ORDER BY "time" DESC LIMIT 1 OFFSET {int(limits.rows)}'
+        newest = f'SELECT "time" FROM {ASKED} WHERE "time" >= ? ORDER BY "time" DESC LIMIT {int(limits.rows) + 1}'
+        oldest = f'SELECT min("time") AS oldest, count(*) AS flows FROM ({newest})'
         sql = f'SELECT {picked} FROM {ASKED} WHERE "time" >= ? ORDER BY "time" DESC, uuid'
         return self._ask(principal, "flows", sql, (), wanted, limits, oldest=oldest)
 

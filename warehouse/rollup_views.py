@@ -98,7 +98,8 @@ def query(
             either.append(f"SELECT {columns} FROM {fresh}")
         whole = f"{name}_whole_{number}"
         # A row that stands for flows of the piece alone may begin before it: the window is in the rows already.
-        shown = scoping.visible(piece.scope, replace(table, name=whole), Window(), {*parts.rollup, *parts.flows}, peer_detail=peer_detail)
+        seen_of = {*parts.rollup, *parts.flows}
+        shown = scoping.visible(piece.scope, replace(table, name=whole), Window(), seen_of, peer_detail=peer_detail, ends_apart=False)
         seen.append(f"(WITH {engine.relation(whole, ' UNION ALL '.join(either))} {shown})")
         sources.rollup_files += len(parts.rollup_files)
         sources.flows_files += 0 if stored_only else len(parts.flows_files)

@@ -32,28 +32,29 @@ def visible(
     *,
     peer_detail: str = "workload",
     columns: Collection[str] | None = None,
+    ends_apart: bool = True,
 ) -> str:
     """The query for what a scope shows of the view that is named as the table, in the window.
 
     `clusters` are those the view may hold rows of; rows of any other are not shown. `columns` are those it is to have, all for
-    None: the fewer, the sooner DuckDB has understood it.
+    None: the fewer, the sooner DuckDB has understood it. With `ends_apart` a table with two sides is read once for each, which
+    pays where row groups can be left out for either; else once.
     """
     within = _within(table, window)
     picked = [name for name in table.schema.names if columns is None or name in columns]
     select = f"SELECT {', '.join(_quoted(name) for name in picked)} FROM {table.name} WHERE"
     if scope.everything:
         return f"{select} {within}"
-    known = set(table.schema.names)
     parts: list[str] = []
     for decided, names in _grouped(scope, table, window, clusters).items():
         here = f"cluster IN ({', '.join(literal(name) for name in names)}) AND {within}"
         rule = _Rule(table, decided, window.until)
         if table.name in BY_CLUSTER or rule.sees_all:
             parts.append(f"{select} {here}")
-        elif known >= {f"{side}_namespace" for side in SIDES}:
-            parts.extend(_two_sided(table, rule, here, peer_detail, picked))
-        elif "namespace" in known:
-            parts.append(f"{select} {here} AND {rule.prunes('namespace')} AND {rule.owns()}")
+        elif has_two_sides(table):
+            parts.extend((_ends_apart if ends_apart else _ends_together)(table, rule, here, peer_detail, picked))
+        elif "namespace" in table.schema.names:
+            parts.append(f"{select} {here} AND {rule.prunes('namespace')}{rule.owns()}")
             if rule.has_whole:
                 parts.append(f"{select} {here} AND namespace IS NULL AND {rule.whole()}")
     return "\nUNION ALL\n".join(parts) or f"{select} false"
@@ -62,7 +63,12 @@ def visible(
 def is_shared(table: Table) -> bool:
     """Whether who does not see everything may see rows of a table."""
     columns = set(table.schema.names)
-    return table.name in BY_CLUSTER or "namespace" in columns or columns >= {f"{side}_namespace" for side in SIDES}
+    return table.name in BY_CLUSTER or "namespace" in columns or has_two_sides(table)
+
+
+def has_two_sides(table: Table) -> bool:
+    """Whether a row is of two namespaces, either of which may be owned."""
+    return {f"{side}_namespace" for side in SIDES} <= set(table.schema.names)
 
 
 def clusters_seen(scope: Scope, clusters: Iterable[str]) -> list[str]:
@@ -112,19 +118,37 @@ class _Rule:
         self.sees_all = always and not self._denials
 
     def owns(self, side: str = "") -> str:
-        """Whether the namespace of a side (of the row, without one) is owned at the row's time; true or false, never null."""
+        """Whether the namespace of a side (of the row, without one) is owned at the row's time: true, or false or null if it is not.
+
+        It is kept short, and plain names a bare IN, since it is worked out for every row, and files are pruned by it.
+        """
         column = f"{side}_namespace" if side else "namespace"
-        whole = _any([self._throughout(grant) for grant in self._grants if grant.namespace is None])
-        named = _any(self._names(column, [grant for grant in self._grants if grant.namespace is not None], self._throughout))
-        taken = _any(self._names(column, self._denials, self._ever))
-        given = f"({whole} OR ({named} AND {is_local(self._table, side)}))"
-        return f"coalesce({column} IS NOT NULL AND {given} AND NOT coalesce({taken}, false), false)"
+        named = self._names(column, [grant for grant in self._grants if grant.namespace is not None], self._throughout)
+        given = [f"{_any(named)} AND {is_local(self._table, side)}"] if named else []
+        if self.has_whole:
+            whole = _any([self._throughout(grant) for grant in self._grants if grant.namespace is None])
+            given.append(f"{column} IS NOT NULL AND {whole}")
+        taken = self._names(column, self._denials, self._ever)
+        allowed = given[0] if len(given) == 1 else _any([f"({one})" for one in given])
+        return f"{allowed} AND NOT coalesce({_any(taken)}, false)" if taken else allowed
+
+    def owned(self, side: str) -> str:
+        """As `owns`, but never null."""
+        return f"coalesce({self.owns(side)}, false)"
 
     def prunes(self, column: str) -> str:
-        """A condition that holds wherever `owns` does, and that files are pruned by."""
-        if any(grant.namespace is None or not is_plain(grant.namespace) for grant in self._grants):
-            return "true"
-        return f"{column} IN ({', '.join(literal(name) for name in sorted({grant.namespace or '' for grant in self._grants}))})"
+        """The beginning of a condition that holds wherever `owns` does, and that files are pruned by; empty where `owns` does itself."""
+        if all(self._throughout(grant) == "true" and not grant.not_before for grant in self._grants):
+            return ""
+        named = self.names_in(column)
+        return f"{named} AND " if named else ""
+
+    def names_in(self, column: str) -> str:
+        """Whether a column has one of the names that are ever owned; empty where that cannot be listed."""
+        names = {grant.namespace for grant in self._grants}
+        if any(name is None or not is_plain(name) for name in names):
+            return ""
+        return f"{column} IN ({', '.join(literal(name) for name in sorted(name or '' for name in names))})"
 
     def whole(self) -> str:
         """Whether the cluster is seen whole at the row's time."""
@@ -146,7 +170,10 @@ class _Rule:
                 name = f"{column} GLOB {literal(glob(grant.namespace))}"
                 cuts = [f"NOT ({column} = {literal(cut[1])} AND {self._before(cut[2])})" for cut in grant.not_before]
                 others.append(f"({' AND '.join([name, time, *cuts])})")
-        lists = [f"({column} IN ({', '.join(map(literal, sorted(names)))}) AND {time})" for time, names in plain.items()]
+        lists = []
+        for time, names in plain.items():
+            listed = f"{column} IN ({', '.join(map(literal, sorted(names)))})"
+            lists.append(listed if time == "true" else f"({listed} AND {time})")
         return [*lists, *others]
 
     def _start(self) -> str:
@@ -188,26 +215,48 @@ class _Rule:
         return f"({' AND '.join(parts)})" if parts else "true"
 
 
-def _two_sided(table: Table, rule: _Rule, here: str, peer_detail: str, picked: Sequence[str]) -> list[str]:
+def _ends_apart(table: Table, rule: _Rule, here: str, peer_detail: str, picked: Sequence[str]) -> list[str]:
     """The scan of what leaves owned namespaces, and that of what else arrives there."""
-    owned = {side: rule.owns(side) for side in SIDES}
     scans = []
     for mine, peer in (SIDES, SIDES[::-1]):
-        hidden = redaction.hidden_columns(table, peer, peer_detail)
+        hidden = redaction.hidden_columns(table, peer, peer_detail).intersection(picked)
+        # Of what arrives, that which leaves owned namespaces as well is in the first scan.
+        once = f" AND NOT {rule.owned('source')}" if mine == "destination" else ""
+        where = f"{here} AND {rule.prunes(f'{mine}_namespace')}{rule.owns(mine)}{once}"
+        if not hidden:
+            scans.append(f"SELECT {', '.join(map(_quoted, picked))} FROM {table.name} WHERE {where}")
+            continue
         columns = ", ".join(
             f"CASE WHEN _foreign THEN NULL ELSE {column} END AS {column}" if name in hidden else column
             for name, column in zip(picked, map(_quoted, picked), strict=True)
         )
+        foreign = f"{peer}_namespace IS NOT NULL" + ("" if once else f" AND NOT {rule.owned(peer)}")
         needed = ", ".join(map(_quoted, picked))
-        once = f" AND NOT {owned[peer]}" if mine == "destination" else ""
-        scans.append(
-            f"SELECT {columns} FROM (SELECT {needed}, {peer}_namespace IS NOT NULL AND NOT {owned[peer]} AS _foreign FROM {table.name} "
-            f"WHERE {here} AND {rule.prunes(f'{mine}_namespace')} AND {owned[mine]}{once})"
-        )
-    if rule.has_whole:  # what has no namespace on either side is a cluster's own
-        neither = " AND ".join(f"{side}_namespace IS NULL" for side in SIDES)
-        scans.append(f"SELECT {', '.join(map(_quoted, picked))} FROM {table.name} WHERE {here} AND {neither} AND {rule.whole()}")
-    return scans
+        scans.append(f"SELECT {columns} FROM (SELECT {needed}, {foreign} AS _foreign FROM {table.name} WHERE {where})")
+    return [*scans, *_of_neither(table, rule, here, picked)]
+
+
+def _ends_together(table: Table, rule: _Rule, here: str, peer_detail: str, picked: Sequence[str]) -> list[str]:
+    """One scan of what leaves owned namespaces or arrives there."""
+    hidden = {peer: redaction.hidden_columns(table, peer, peer_detail) for peer in SIDES}
+    columns = []
+    for name, column in zip(picked, map(_quoted, picked), strict=True):
+        hiding = " OR ".join(f"_foreign_{peer}" for peer in SIDES if name in hidden[peer])
+        columns.append(f"CASE WHEN {hiding} THEN NULL ELSE {column} END AS {column}" if hiding else column)
+    flags = [f"{rule.owned(side)} AS _{side}, {side}_namespace IS NOT NULL AND NOT _{side} AS _foreign_{side}" for side in SIDES]
+    prunes = [rule.names_in(f"{side}_namespace") for side in SIDES]
+    either = f" AND ({' OR '.join(one for one in prunes if one)})" if all(prunes) else ""
+    inner = f"SELECT {', '.join(map(_quoted, picked))}, {', '.join(flags)} FROM {table.name} WHERE {here}{either}"
+    scan = f"SELECT {', '.join(columns)} FROM ({inner}) WHERE _source OR _destination"
+    return [scan, *_of_neither(table, rule, here, picked)]
+
+
+def _of_neither(table: Table, rule: _Rule, here: str, picked: Sequence[str]) -> list[str]:
+    """The scan of what has no namespace on either side, which is a cluster's own."""
+    if not rule.has_whole:
+        return []
+    neither = " AND ".join(f"{side}_namespace IS NULL" for side in SIDES)
+    return [f"SELECT {', '.join(map(_quoted, picked))} FROM {table.name} WHERE {here} AND {neither} AND {rule.whole()}"]
 
 
 def is_local(table: Table, side: str) -> str:
@@ -215,7 +264,7 @@ def is_local(table: Table, side: str) -> str:
     name = f"{side}_cluster_name"
     if name not in table.schema.names:
         return "true"
-    same = [f"{name} IS NULL", f"{name} IN (cluster, 'default')"]
+    same = [f"{name} IS NULL", f"{name} = 'default'", f"{name} = cluster"]
     if "node_name" in table.schema.names:
         same.append(f"coalesce({name} = split_part(node_name, '/', 1), false)")
     return _any(same)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from warehouse.engine import Window
 from warehouse.schema import COVERAGE, TIMESTAMP, Table
 from warehouse.tables import Lake
 
+LAID_OUT = "day-"
+"""How the names of files begin that hold a closed day in its final layout (docs/layout.md)."""
 LONGEST_ROW = timedelta(days=1)
 """No row of the ledger spans more time: one that touches a window begins at most this long before it."""
 
@@ -39,9 +42,19 @@ def relations(
     seen = scoping.clusters_seen(scope, lake.clusters(table))
     seen = [cluster for cluster in seen if not clusters or cluster in clusters]
     files = engine.files_of(lake, table, window, None if scope.everything and not clusters else seen)
-    query = scoping.visible(scope, table, window, seen, peer_detail=peer_detail, columns=columns)
-    stored = engine.query_of(connection, lake, table, files, table.name, as_of=window.as_of)
-    return [engine.relation(table.name, stored), engine.relation(f"visible_{table.name}", query)], len(files)
+    parts = {table.name: files}
+    if not scope.everything and scoping.has_two_sides(table):
+        # Only in a day's final layout can row groups be left out for either end.
+        laid_out = [file for file in files if PurePosixPath(file).name.startswith(LAID_OUT)]
+        others = {f"{table.name}_as_they_came": [file for file in files if file not in set(laid_out)]}
+        parts = others if not laid_out else {table.name: laid_out} | (others if len(laid_out) < len(files) else {})
+    found: list[str] = []
+    shown: list[str] = []
+    for name, some in parts.items():
+        found.append(engine.relation(name, engine.query_of(connection, lake, table, some, name, as_of=window.as_of)))
+        here, apart = replace(table, name=name), name == table.name
+        shown.append(scoping.visible(scope, here, window, seen, peer_detail=peer_detail, columns=columns, ends_apart=apart))
+    return [*found, engine.relation(f"visible_{table.name}", " UNION ALL ".join(shown))], len(files)
 
 
 def ledger(lake: Lake, scope: Scope, window: Window, clusters: Sequence[str] = ()) -> pa.Table:
