@@ -232,12 +232,16 @@ def _count(lake: Lake, table: Table, selection: Selection, holds: Holds, file: S
 
 
 def _write_kept(lake: Lake, table: Table, selection: Selection, holds: Holds, file: StoredFile) -> list[DataFile]:
-    """Write the rows of a file that stay, in their order and under the same kind of name, a row group at a time."""
+    return write_without(lake, table, file, lambda rows: selection.mask(rows) & ~holds.mask(rows))
+
+
+def write_without(lake: Lake, table: Table, file: StoredFile, goes: Callable[[pa.Table], Mask]) -> list[DataFile]:
+    """Write the rows of a file that stay, in their order and under the same kind of name, a row group at a time. Raises LakeError."""
 
     def groups() -> Iterator[pa.Table]:
         waiting: list[pa.Table] = []
         for rows in _batches(lake, table, file, table.schema.names):
-            stays = ~(selection.mask(rows) & ~holds.mask(rows))
+            stays = ~goes(rows)
             waiting.append(rows.filter(pa.array(stays)).select(table.file_schema.names))
             if sum(part.num_rows for part in waiting) >= GROUP_ROWS:
                 yield pa.concat_tables(waiting)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines import removal, rollup
+from pipelines.configuration import expiry
 from pipelines.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name, matches, partition_of
 from warehouse import config
 from warehouse.errors import CommitConflictError
@@ -94,7 +96,7 @@ def due(
     found: list[Due] = []
     for table in TABLES.values() if tables is None else tables:
         if "date" not in table.partition_by:
-            continue  # its rows belong to no day: versions of what is configured, kept for ever
+            continue  # its rows belong to no day: versions of what is configured, which pipelines.configuration.expiry takes out
         partitions: dict[tuple[date, str], list[StoredFile]] = {}
         for file in lake.contents(table):
             day, cluster = partition_of(file)
@@ -133,7 +135,8 @@ def retain(
             if gone:
                 done.append(gone)
         progress()
-    return done
+    kept = partial(keep, settings)
+    return [*done, *expiry.retain_configuration(lake, settings, kept, now=now, clusters=clusters, dry_run=dry_run)]
 
 
 def _seal(lake: Lake, planned: Due) -> None:

@@ -330,16 +330,26 @@ class KeptOtherwise(Section):
     label_sets: Duration | None = None
     dns_names: Duration | None = None
     findings: Duration | None = None
+    config: Duration | None = None
     others: Duration | None = None
 
     def time_of(self, table: str) -> timedelta | None:
         """What is said of a table, by its name; None for nothing."""
-        time: timedelta | None = getattr(self, table if table in _KEPT else "others", None)
+        time: timedelta | None = getattr(self, _kept_as(table), None)
         return time
 
 
 _KEPT = frozenset(KeptOtherwise.model_fields) - {"cluster", "namespace", "others"} | {"access_log"}
 """The tables that have times of their own; the access log is the whole fleet's, so no override speaks of it."""
+CONFIGURATION_TABLES = ("policies", "namespaces", "workloads", "services", "role_bindings", "cluster_settings", "config_coverage")
+"""The tables whose time is that of `config`."""
+
+
+def _kept_as(table: str) -> str:
+    """Where the time of a table is said."""
+    if table in CONFIGURATION_TABLES:
+        return "config"
+    return table if table in _KEPT else "others"
 
 
 class Hold(Section):
@@ -375,6 +385,8 @@ class Retention(Section):
     access_log: Duration = timedelta(days=400)
     """Who looked at what."""
     findings: Duration = timedelta(days=3 * 365)
+    config: Duration = timedelta(days=3 * 365)
+    """Configuration history, from the end of a version on; what is in force stays."""
     others: Duration = timedelta(days=3 * 365)
     """Any other table whose rows belong to a day."""
     overrides: tuple[KeptOtherwise, ...] = ()
@@ -385,7 +397,7 @@ class Retention(Section):
 
     def time_of(self, table: str) -> timedelta:
         """How long rows of a table are kept, by its name, where no override says otherwise."""
-        time: timedelta = getattr(self, table if table in _KEPT else "others")
+        time: timedelta = getattr(self, _kept_as(table))
         return time
 
     @model_validator(mode="after")

@@ -32,6 +32,8 @@ def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if len(statements) != 1:
         raise QueryError(f"give one statement, not {len(statements)}")
     kind = statements[0].type.name
+    if kind == "MULTI":
+        raise QueryError("a PIVOT has to name the values that become columns: PIVOT ... ON column IN (value, ...)")
     if kind not in ("SELECT", "EXPLAIN"):
         raise QueryError(f"only queries are answered; this is {kind}: use --output and --file to write results elsewhere")
 

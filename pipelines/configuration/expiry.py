@@ -1,0 +1,149 @@
+"""Retention of configuration history: versions that ended longer ago than they are kept leave their tables, with their ledger.
+
+What is in force stays, however old. Of the ledger the newest row of each kind stays, so that what is in force is not said never to
+have been seen. A version is stored with and without its end: both go in one commit, or it would be in force again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines import removal
+from pipelines.removal import Mask, Removal, matches
+from warehouse import config
+from warehouse.errors import CommitConflictError
+from warehouse.files import StoredFile
+from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
+from warehouse.tables import Lake
+
+Keep = Callable[[Table, str, str | None], timedelta]
+"""How long rows of a table, a cluster and a namespace (None: of none) are kept."""
+Key = tuple[Any, ...]
+_LEDGER_KEY = ("from", "to", "state", "source", "recorded")
+_TRIES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Expired:
+    """What of one cluster's rows of a table has had its time, named by some columns."""
+
+    names: tuple[str, ...]
+    going: frozenset[Key]
+    held: int
+    """Versions that a hold keeps."""
+
+    def mask(self, rows: pa.Table) -> Mask:
+        """True for each row that goes."""
+        return np.array([key in self.going for key in _keys(rows, self.names)], bool)
+
+
+def retain_configuration(
+    lake: Lake,
+    settings: config.Retention,
+    keep: Keep,
+    *,
+    now: datetime,
+    clusters: frozenset[str] | None = None,
+    dry_run: bool = False,
+) -> list[Removal]:
+    """Take out what has had its time, a commit for each table of a cluster; gives what went or, with `dry_run`, would go.
+
+    Raises LakeError.
+    """
+    done = []
+    for table in (*VERSION_TABLES, CONFIG_COVERAGE):
+        for cluster in lake.clusters(table):
+            if clusters is not None and cluster not in clusters:
+                continue
+            gone = _retain(lake, table, cluster, settings, keep, now, dry_run=dry_run)
+            if gone.rows or gone.held:
+                done.append(gone)
+    return done
+
+
+def _retain(lake: Lake, table: Table, cluster: str, settings: config.Retention, keep: Keep, now: datetime, *, dry_run: bool) -> Removal:
+    for tries_left in reversed(range(_TRIES)):
+        files = [file for file in lake.contents(table) if file.partition["cluster"] == cluster]
+        find = _expired_ledger if table is CONFIG_COVERAGE else _expired_versions
+        expired = find(lake, table, cluster, files, settings, keep, now)
+        found = _found(lake, table, cluster, files, expired, now)
+        if dry_run or not found.rows:
+            return found
+        new = [data for file in found.partly for data in removal.write_without(lake, table, file, expired.mask)]
+        try:
+            # Under the guard of whoever makes few files of many, so that neither brings back what the other took out.
+            lake.replace(table, [*found.whole, *found.partly], new, guard=f"compact:{cluster}", metadata={"hindcast.removal": "retention"})
+            return found
+        except CommitConflictError:
+            if not tries_left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _found(lake: Lake, table: Table, cluster: str, files: Sequence[StoredFile], expired: _Expired, now: datetime) -> Removal:
+    whole, partly, rows = list[StoredFile](), list[StoredFile](), 0
+    for file in files if expired.going else ():
+        going = int(expired.mask(_read(lake, table, [file], expired.names)).sum())
+        rows += going
+        if going:
+            (whole if going == file.rows else partly).append(file)
+    return Removal(table=table, cluster=cluster, day=now.date(), whole=tuple(whole), partly=tuple(partly), rows=rows, held=expired.held)
+
+
+def _expired_versions(
+    lake: Lake, table: Table, cluster: str, files: Sequence[StoredFile], settings: config.Retention, keep: Keep, now: datetime
+) -> _Expired:
+    going, held, times = set[Key](), set[Key](), dict[str | None, timedelta]()
+    for row in _read(lake, table, files, (*table.folded_by, "valid_to")).to_pylist():
+        namespace, end = row["namespace"], row["valid_to"]
+        if namespace not in times:
+            times[namespace] = keep(table, cluster, namespace)
+        if end is None or _end_of_day(end) + times[namespace] > now:
+            continue
+        is_held = any(_holds(hold, cluster, row["valid_from"], end) and _means(hold, namespace) for hold in settings.holds)
+        (held if is_held else going).add(tuple(row[name] for name in table.folded_by))
+    return _Expired(names=table.folded_by, going=frozenset(going - held), held=len(held))
+
+
+def _expired_ledger(
+    lake: Lake, table: Table, cluster: str, files: Sequence[StoredFile], settings: config.Retention, keep: Keep, now: datetime
+) -> _Expired:
+    going, held, told = set[Key](), set[Key](), set[tuple[str, bool]]()
+    time_kept = keep(table, cluster, None)
+    rows = _read(lake, table, files, (*_LEDGER_KEY, "kinds")).to_pylist()
+    for row in sorted(rows, key=lambda row: (row["from"], row["to"]), reverse=True):
+        said = {(kind, observed) for kind in row["kinds"] or () for observed in {False, row["state"] == "observed"}}
+        is_newest, key = bool(said - told), tuple(row[name] for name in _LEDGER_KEY)
+        told |= said
+        if is_newest or _end_of_day(row["to"]) + time_kept > now:
+            continue
+        (held if any(_holds(hold, cluster, row["from"], row["to"]) for hold in settings.holds) else going).add(key)
+    kept = {tuple(row[name] for name in _LEDGER_KEY) for row in rows} - going
+    return _Expired(names=_LEDGER_KEY, going=frozenset(going - kept), held=len(held))
+
+
+def _holds(hold: config.Hold, cluster: str, begin: datetime, end: datetime) -> bool:
+    """Whether a hold speaks of what was so in a cluster from `begin` to `end`."""
+    return matches(hold.cluster, cluster) and (hold.since is None or end > hold.since) and (hold.until is None or begin < hold.until)
+
+
+def _means(hold: config.Hold, namespace: str | None) -> bool:
+    return hold.namespace == "*" or (namespace is not None and matches(hold.namespace, namespace))
+
+
+def _end_of_day(moment: datetime) -> datetime:
+    return datetime.combine(moment.astimezone(UTC).date(), time(), UTC) + timedelta(days=1)
+
+
+def _read(lake: Lake, table: Table, files: Sequence[StoredFile], names: Sequence[str]) -> pa.Table:
+    return lake.dataset(table, [f"{lake.address(table)}/{file.path}" for file in files]).to_table(list(names))
+
+
+def _keys(rows: pa.Table, names: Sequence[str]) -> Iterator[Key]:
+    return zip(*(rows[name].to_pylist() for name in names), strict=True)
