@@ -28,10 +28,12 @@ def bars(
     shades: Palette,
     height: int = HEIGHT,
     brush: bool = False,
+    before: Sequence[Mapping[str, Any]] = (),
 ) -> Any:
     """Numbers in equal parts of a window, stacked: rows of `start`, `kind`, `flows`, each part `width` long.
 
-    `colours` holds the kinds from the bottom up. Gaps of the ledger shade the time they are in.
+    `colours` holds the kinds from the bottom up. Gaps of the ledger shade the time they are in. `before` are rows of
+    `start`, `flows` of another window, moved onto this one: a line.
     """
     layers: list[Any] = [_gap_shades(gaps, since, until, shades)] if gaps else []
     stacked: Any = alt.Chart(alt.InlineData(values=_stacked(rows, width, until, list(colours), names))).mark_rect(
@@ -54,6 +56,8 @@ def bars(
             alt.selection_interval(encodings=["x"], name="window", mark=alt.BrushConfig(fill=shades.primary, fillOpacity=0.15))
         )
     layers += [drawn, _strip(gaps, since, until, shades)]
+    if before:
+        layers.append(_line(before, shades))
     return finished(alt.layer(*layers), shades, height)
 
 
@@ -94,9 +98,12 @@ def overlay(
         y2="high:Q",
         tooltip=[alt.Tooltip("begin:T", title="from (UTC)", format="%d %b %H:%M"), alt.Tooltip("flows:Q", title="flows in B", format=",")],
     )
-    line: Any = alt.Chart(alt.InlineData(values=[{"begin": milliseconds(row["start"]), "flows": row["flows"]} for row in before]))
-    stepped = line.mark_line(color=shades.text, interpolate="step-after", strokeWidth=1.5).encode(x="begin:T", y="flows:Q")
-    return finished(alt.layer(drawn, stepped), shades, 110)
+    return finished(alt.layer(drawn, _line(before, shades)), shades, 110)
+
+
+def _line(rows: Sequence[Mapping[str, Any]], shades: Palette) -> Any:
+    line: Any = alt.Chart(alt.InlineData(values=[{"begin": milliseconds(row["start"]), "flows": row["flows"]} for row in rows]))
+    return line.mark_line(color=shades.text, interpolate="step-after", strokeWidth=1.5, clip=True).encode(x="begin:T", y="flows:Q")
 
 
 def _stacked(

@@ -23,6 +23,7 @@ from warehouse.engine import Limits
 from warehouse.query import FlowFilter
 
 ROWS = 100_000
+PICTURES = {"SVG": ("svg", "image/svg+xml")}
 FORMATS = {"CSV": ("csv", "text/csv"), "JSON": ("jsonl", "application/x-ndjson"), "Parquet": ("parquet", "application/vnd.apache.parquet")}
 
 
@@ -42,7 +43,7 @@ def menu(visit: Visit, wanted: FlowFilter) -> None:
 
 def button(visit: Visit, form: str, what: str, make: Callable[[], bytes], *, key: str) -> None:
     """A button that makes a file when it is clicked, for nobody but who clicks."""
-    suffix, kind = FORMATS[form]
+    suffix, kind = (FORMATS | PICTURES)[form]
     name = f"hindcast-{what}-{datetime.now(UTC):%Y%m%dT%H%M}.{suffix}"
 
     def noted() -> bytes:

@@ -41,7 +41,7 @@ def draw(visit: Visit, row: Mapping[str, Any], column: str | None, close: Callab
         with fields:
             _fields(flow)
         with raw:
-            st.code(json.dumps(flow_json(flow), indent=1, ensure_ascii=False), language="json", height=430, wrap_lines=True)
+            st.code(json.dumps(flow_json(flow), indent=1, ensure_ascii=False), language="json", wrap_lines=True)
         with policies:
             _policies(flow, named)
 

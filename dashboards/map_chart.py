@@ -29,9 +29,7 @@ def option(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool]
     denied = {end for edge in edges if edge.denied for end in (edge.source, edge.destination)}
     most = max((edge.flows for edge in edges), default=1)
     nodes = [_node(end, layout, owns=mark_own and owns(end.namespace), is_denied=end in denied, shades=shades) for end in order(layout)]
-    labelled = sorted((edge for edge in edges if edge.denied), key=lambda edge: -edge.denied)[:LABELLED]
-    crossing = [edge for edge in labelled if layout.places[edge.source][0] != layout.places[edge.destination][0]]
-    within = {edge.key for edge in labelled} - {edge.key for edge in crossing}
+    within = {edge.key for edge in _labelled(edges) if layout.places[edge.source][0] == layout.places[edge.destination][0]}
     return {
         "animation": False,
         "grid": {"left": BOX_WIDTH // 2 + 2, "right": BOX_WIDTH // 2 + 2, "top": 0, "bottom": 0},
@@ -39,11 +37,12 @@ def option(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool]
         "yAxis": {"type": "value", "min": 0, "max": chart_height(layout), "inverse": True, "show": False},
         "tooltip": {"confine": True, "textStyle": {"fontFamily": "Inter", "fontSize": 12}},
         "textStyle": {"fontFamily": "Inter"},
+        "toolbox": {"feature": {"saveAsImage": _save_as_image(shades)}, "right": 0, "top": 0},
         "series": [
             _boxes(layout, shades),
             _titles(layout, owns, mark_own, shades),
             _tier_names(layout, shades),
-            _numbers(crossing, layout),
+            _numbers(edges, layout),
             {
                 "type": "graph",
                 "coordinateSystem": "cartesian2d",
@@ -60,6 +59,13 @@ def option(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool]
             },
         ],
     }
+
+
+def _save_as_image(shades: Palette) -> dict[str, Any]:
+    """The button that saves what is drawn; the browser makes the picture."""
+    ink = {"borderColor": shades.muted}
+    about = {"name": "hindcast-map", "title": "Save as PNG", "pixelRatio": 2}
+    return {**about, "backgroundColor": shades.background, "iconStyle": ink, "emphasis": {"iconStyle": {"borderColor": shades.primary}}}
 
 
 def chart_height(layout: Layout) -> int:
@@ -143,20 +149,31 @@ def _number(edge: Edge) -> dict[str, Any]:
     }
 
 
-def _numbers(crossing: Sequence[Edge], layout: Layout) -> dict[str, Any]:
-    """Labels of denied edges from tier to tier, each where its (straight) line is between two tiers: there no box is."""
-    data: list[dict[str, Any]] = []
-    taken: list[tuple[float, float]] = []
-    for edge in crossing:
+def number_spots(edges: Sequence[Edge], layout: Layout) -> list[tuple[Edge, float, float]]:
+    """Where the numbers of denied edges from tier to tier stand, as (edge, tier, height).
+
+    Each is where its (straight) line is between two tiers, since there no box is; one that would cover another is left out.
+    """
+    spots: list[tuple[Edge, float, float]] = []
+    for edge in _labelled(edges):
         (tier, top), (other_tier, bottom) = layout.places[edge.source], layout.places[edge.destination]
         low, high = min(tier, other_tier), max(tier, other_tier)
-        middle = (low + high) / 2
-        gaps = sorted((gap + 0.5 for gap in range(low, high)), key=lambda gap: (abs(gap - middle), gap))
-        spots = [(gap, top + (bottom - top) * (gap - tier) / (other_tier - tier)) for gap in gaps]
-        free = [(x, y) for x, y in spots if all(x != other or abs(y - height) >= LABEL_HEIGHT for other, height in taken)]
-        if free:  # where there is none, its tooltip tells
-            taken.append(free[0])
-            data.append({"value": [free[0][0], round(free[0][1], 1)], "symbolSize": 1, "label": _number(edge)})
+        for gap in sorted((gap + 0.5 for gap in range(low, high)), key=lambda gap: (abs(gap - (low + high) / 2), gap)):
+            height = top + (bottom - top) * (gap - tier) / (other_tier - tier)
+            if all(gap != other or abs(height - taken) >= LABEL_HEIGHT for _, other, taken in spots):
+                spots.append((edge, gap, height))
+                break
+    return spots
+
+
+def _labelled(edges: Sequence[Edge]) -> list[Edge]:
+    return sorted((edge for edge in edges if edge.denied), key=lambda edge: -edge.denied)[:LABELLED]
+
+
+def _numbers(edges: Sequence[Edge], layout: Layout) -> dict[str, Any]:
+    data = [
+        {"value": [tier, round(height, 1)], "symbolSize": 1, "label": _number(edge)} for edge, tier, height in number_spots(edges, layout)
+    ]
     return {"type": "scatter", "data": data, "silent": True, "itemStyle": {"color": "transparent", "opacity": 1}, "z": 6}
 
 

@@ -23,6 +23,12 @@ def coverage(answer: Answer) -> str:
     return f":material/sensors: **{theme.percent(share)}** of node-time observed{lost}"
 
 
+def coverage_in_words(answer: Answer) -> str:
+    """The same as plain text, for files."""
+    share = sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0
+    return f"{theme.percent(share)} of node-time observed" if answer.shares else "not observed"
+
+
 def coverage_link(visit: Visit, answer: Answer) -> None:
     """The same with a link to the page that explains it."""
     with st.container(horizontal=True, vertical_alignment="center", width="content", gap="xsmall", key="inline"):

@@ -147,7 +147,7 @@ def no_link(text: str) -> str:
 def legend(before: str, entries: Sequence[tuple[str, str]]) -> None:
     """A line of text, and names with the very colours that a chart has for them: (name, colour)."""
     dots = "".join(f'<span><i style="background:{colour}"></i>{html.escape(name)}</span>' for name, colour in entries)
-    st.html(f'<div class="hc-legend">{html.escape(before)}{dots}</div>')
+    st.html(f'<div class="hc-legend">{html.escape(before)}{dots}</div>', width="content")
 
 
 _CSS = """
@@ -160,10 +160,12 @@ _CSS = """
 .hc-legend i {display: inline-block; width: 0.625rem; height: 0.625rem; margin-right: 0.3rem; border-radius: 2px}
 [data-testid="stGridCellContent"] > [data-testid="stLayoutWrapper"]:only-child {flex-grow: 1}
 .st-key-head {gap: 0.5rem}
-@media (max-width: 1000px) {  /* icons alone: their words are for screen readers */
+@media (max-width: 1000px) {  /* icons alone in the head: their words are for screen readers */
   .st-key-share button p, .st-key-account button p, .st-key-views button p {
     position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   }
+  .st-key-head [data-testid="stPopoverButton"] div[aria-hidden="true"] {display: none}
+  .st-key-head .stMarkdownBadge {display: inline-block; width: 1.7rem; overflow: hidden; text-overflow: clip; white-space: nowrap}
 }
 .hc-heat {border-collapse: separate; border-spacing: 3px; font-size: 0.8125rem}
 .hc-heat td, .hc-heat th {padding: 0.25rem 0.5rem; text-align: center; font-weight: 400}
@@ -180,6 +182,8 @@ def add_css() -> None:
             '[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"] *, [data-testid="stMultiSelect"] span[title]'
         )
         rules += f"{on_primary} {{color: {shades.background}}}"
+    else:  # and keys of YAML too light for the ground they stand on
+        rules += f'[data-testid="stCode"] .token.atrule {{color: {shades.primary}}}'
     st.html(f"<style>{rules}</style>")
 
 

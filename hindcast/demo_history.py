@@ -58,6 +58,7 @@ def fill(
     settings: config.Config,
     *,
     now: datetime,
+    history: timedelta = HISTORY,
     flows_per_second: float = FLOWS_PER_SECOND,
     progress: Callable[[int, int], None] = lambda _hours, _flows: None,
 ) -> None:
@@ -66,7 +67,7 @@ def fill(
     `progress` is told hours and flows as they are stored. Raises LakeError.
     """
     fleet, story = build_fleet(SEED, CLUSTERS[:3], NODES), Story.before(now)
-    since = now.replace(minute=0, second=0, microsecond=0) - HISTORY
+    since = now.replace(minute=0, second=0, microsecond=0) - history
     configuration.backfill(lake, fleet, story, since=since, until=now)
     backfill(lake, fleet, story, since=since, until=now, flows_per_second=flows_per_second, seed=SEED, progress=progress)
     judge(lake, settings, story, since=since, until=now)
@@ -83,7 +84,7 @@ def judge(lake: Lake, settings: config.Config, story: Story, *, since: datetime,
     steps = (until - since) // EVALUATED_EVERY
     moments = {since + EVALUATED_EVERY * step for step in range(1, steps + 1)}
     moments |= {moment + timedelta(minutes=5) for moment in story.changes()}
-    for moment in sorted(moment for moment in (*moments, until) if since < moment <= until):
+    for moment in sorted(moment for moment in {*moments, until} if since < moment <= until):
         if moment.timestamp() * 1_000_000 > last:
             found = evaluation.evaluate_fleet(lake, files, settings.clusters, at=moment)
             evaluation.keep(lake, found, now=moment)

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import asking, charts, export, filters, flow_panel, flow_rows, head, summary, theme, time_control, url_state
+from dashboards import asking, charts, export, filters, flow_panel, flow_rows, head, series, summary, theme, time_control, url_state
 from dashboards.asking import Visit
 from dashboards.time_control import TimeRange
 from warehouse import coverage
@@ -119,9 +119,9 @@ def _histogram(visit: Visit, wanted: FlowFilter, timeline: Answer) -> tuple[date
     kinds = [verdict for verdict in ("DROPPED", "ERROR", "AUDIT", "REDIRECTED", "FORWARDED") if any(row["kind"] == verdict for row in rows)]
     others = sorted({row["kind"] for row in rows} - set(kinds))
     colours = {kind: shades.verdicts.get(kind, shades.other) for kind in [*kinds, *others]}
+    before = _before(visit, wanted) if url_state.get("previous") == "1" else []
     if colours:
-        entries = [(theme.LABELS.get(kind, f"  {kind}")[2:], colours[kind]) for kind in reversed(colours)]
-        theme.legend(f"Flows per {theme.duration(bucket_width(wanted))}", entries)
+        _legend(wanted, rows, colours, shades)
     chart = charts.bars(
         rows,
         since=wanted.since,
@@ -132,6 +132,7 @@ def _histogram(visit: Visit, wanted: FlowFilter, timeline: Answer) -> tuple[date
         shades=shades,
         names={kind: theme.verdict_label(kind) for kind in colours},
         brush=True,
+        before=before,
     )
     name = f"histogram {wanted.since} {wanted.until} {st.session_state.get('histogram round', 0)}"
     state: Any = st.altair_chart(
@@ -143,6 +144,40 @@ def _histogram(visit: Visit, wanted: FlowFilter, timeline: Answer) -> tuple[date
     moments = [datetime.fromtimestamp(end / 1000, UTC).replace(microsecond=0) for end in ends]
     since, until = max(moments[0], wanted.since), min(moments[1] + timedelta(seconds=1), wanted.until)
     return (since, until) if since < until else None
+
+
+def _legend(wanted: FlowFilter, rows: Sequence[Mapping[str, Any]], colours: dict[str, str], shades: theme.Palette) -> None:
+    """The chart's colours, the choice of the window before beside it, and its numbers."""
+    width, is_beside = bucket_width(wanted), url_state.get("previous") == "1"
+    names = {kind: theme.LABELS.get(kind, f"  {kind}")[2:] for kind in reversed(colours)}
+    entries = [(name, colours[kind]) for kind, name in names.items()]
+    unit = f"Flows per {theme.duration(width)}"
+    with st.container(horizontal=True, vertical_alignment="center", wrap=True):
+        theme.legend(unit, [*entries, *([("the window before, as a line", shades.text)] if is_beside else [])])
+        st.space("stretch")
+        st.session_state["previous"] = is_beside
+        st.toggle(
+            "Window before",
+            key="previous",
+            on_change=lambda: url_state.put("previous", "1" if st.session_state["previous"] else None),
+            help="Draws the flows of the window right before this one as a line, on the same clock",
+        )
+        moments = series.starts(wanted.since, asking.not_future(wanted.until), width)
+        series.popover(series.numbers(rows, moments, names), unit, key="numbers")
+
+
+def _before(visit: Visit, wanted: FlowFilter) -> list[dict[str, Any]]:
+    """Flows of the window right before, moved onto this one."""
+    length = wanted.until - wanted.since
+    earlier = replace(wanted, since=wanted.since - length, until=wanted.since)
+    answer = visit.ask("timeline", lambda: visit.door.timeline(visit.who, earlier), earlier)
+    visit.answers.remove(answer)
+    counts: dict[datetime, int] = {}
+    for row in answer.rows.to_pylist():
+        if not wanted.verdicts or row["verdict"] in wanted.verdicts:
+            counts[row["start"]] = counts.get(row["start"], 0) + row["flows"]
+    moments = series.starts(earlier.since, earlier.until, bucket_width(earlier))
+    return [{"start": moment + length, "flows": counts.get(moment, 0)} for moment in moments]
 
 
 def gaps(visit: Visit) -> list[coverage.Gap]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, edges, export, filters, head, map_chart, map_layout, navigation, summary, theme, url_state
+from dashboards import attention, edges, export, filters, head, map_chart, map_layout, map_svg, navigation, summary, theme, url_state
 from dashboards.asking import Visit
 from dashboards.edges import Edge, End
 from warehouse import flow_questions
 from warehouse.engine import Limits
 from warehouse.errors import AccessDeniedError
+from warehouse.query import Answer, FlowFilter
 
 DRAWN = 400
 """Edges drawn at first; more on demand, up to MOST."""
@@ -48,7 +49,7 @@ def page(visit: Visit) -> None:
     if not found:
         summary.nothing(visit, wanted, answer)
         return
-    shown = _shown(found, with_ports, looked_for)
+    shown = _shown(found, with_ports, _switches(), looked_for)
     if not shown:
         _line(visit, answer, shown, found, level)
         summary.empty(
@@ -58,9 +59,7 @@ def page(visit: Visit) -> None:
             ("Show all", _show_all),
         )
         return
-    drawn = shown[
-        : min(MOST, int(url_state.get("drawn") or DRAWN) if url_state.get("drawn").isdigit() or not url_state.get("drawn") else DRAWN)
-    ]
+    drawn = shown[: _most_drawn()]
     _line(visit, answer, drawn, found, level)
     if len(drawn) < len(shown) and len(drawn) < MOST:
         st.button(
@@ -72,6 +71,11 @@ def page(visit: Visit) -> None:
     elif len(drawn) < len(shown):
         st.caption(f"{len(shown) - len(drawn):,} more edges: filter, or go up a level, to see them")
     _draw(visit, drawn, with_ports, looked_for)
+
+
+def _most_drawn() -> int:
+    asked = url_state.get("drawn")
+    return min(MOST, int(asked)) if asked.isdigit() else DRAWN
 
 
 def _controls(visit: Visit, level: str, ends: Sequence[End]) -> End | None:
@@ -111,15 +115,20 @@ def _show_all() -> None:
     url_state.put("housekeeping", "1")
 
 
-def _shown(found: Sequence[Edge], with_ports: Sequence[Edge], looked_for: End | None) -> list[Edge]:
+def _switches() -> frozenset[str]:
+    """The switches that are on."""
+    return frozenset(name for name in ("denied", "housekeeping", "related") if url_state.get(name) == "1")
+
+
+def _shown(found: Sequence[Edge], with_ports: Sequence[Edge], switches: frozenset[str], looked_for: End | None) -> list[Edge]:
     """The edges that the switches leave, those that must be seen first: denied, then by flows."""
     other = {(edge.source, edge.destination) for edge in with_ports if not edge.is_housekeeping}
     kept = list(found)
-    if url_state.get("housekeeping") != "1":
+    if "housekeeping" not in switches:
         kept = [edge for edge in kept if edge.denied or (edge.source, edge.destination) in other]
-    if url_state.get("denied") == "1":
+    if "denied" in switches:
         kept = [edge for edge in kept if edge.denied]
-    if url_state.get("related") == "1" and looked_for is not None:
+    if "related" in switches and looked_for is not None:
         kept = [edge for edge in kept if looked_for in (edge.source, edge.destination)]
     return sorted(kept, key=lambda edge: (not edge.denied, -edge.flows))
 
@@ -225,17 +234,49 @@ def _close() -> None:
 
 
 def _export(visit: Visit) -> None:
-    """The edges as a file; the picture by the browser."""
+    """The edges as a file, and the picture; what is wanted is taken from the address now, the file made at the click."""
     st.divider()
     st.markdown("**Export the edges**")
     level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
     wanted = filters.applied(visit)
 
+    def ask() -> Answer:
+        return flow_questions.edges(visit.door, visit.who, wanted, level=level, limits=Limits(rows=export.ROWS, seconds=120))
+
     def make(form: str) -> bytes:
-        answer = flow_questions.edges(visit.door, visit.who, wanted, level=level, limits=Limits(rows=export.ROWS, seconds=120))
+        answer = ask()
         return export.encode(answer.rows.drop_columns(["bucket_starts", "bucket_flows"]), form, is_cut=answer.cut)
 
     with st.container(horizontal=True, wrap=True):
         for form in export.FORMATS:
             export.button(visit, form, "edges", partial(make, form), key=f"export edges {form}")
-    st.caption("The picture: right-click the map, and save the image.")
+        picture = partial(_picture, visit, ask, wanted, _switches(), url_state.get("find"), _most_drawn(), theme.palette())
+        export.button(visit, "SVG", "map", picture, key="export map SVG")
+    st.caption("The map as PNG: the arrow at its top right.")
+
+
+def _picture(
+    visit: Visit,
+    ask: Callable[[], Answer],
+    wanted: FlowFilter,
+    switches: frozenset[str],
+    find: str,
+    most: int,
+    shades: theme.Palette,
+) -> bytes:
+    """The map that is drawn, as SVG."""
+    answer = ask()
+    found, with_ports = (edges.edges_of(answer, since=wanted.since, until=wanted.until, by_port=by_port) for by_port in (False, True))
+    looked_for = next((end for edge in found for end in (edge.source, edge.destination) if map_chart.title(end) == find), None)
+    shown = _shown(found, with_ports, switches, looked_for)
+    drawn = shown[:most]
+    said = f"{len(drawn):,} of {len(found):,} edges · {theme.span(wanted.since, wanted.until)} · {summary.coverage_in_words(answer)}"
+    said += "".join(f" · {condition}" for condition in wanted.conditions)
+    return map_svg.draw(
+        map_layout.lay_out(drawn),
+        drawn,
+        owns=attention.owned(visit),
+        mark_own=not visit.door.scope(visit.who).everything,
+        shades=shades,
+        caption=said,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, changes, charts, edges, head, navigation, summary, theme, url_state
+from dashboards import attention, changes, charts, edges, head, navigation, series, summary, theme, url_state
 from dashboards.asking import Visit, not_future
 from dashboards.edges import Edge
 from dashboards.views import flows as flows_page
@@ -18,8 +18,6 @@ from warehouse.query import Answer, FlowFilter, bucket_width
 
 BUCKETS = 24
 DAY = timedelta(days=1)
-EPOCH = datetime(2000, 1, 3, tzinfo=UTC)
-"""DuckDB's origin of weeks and shorter parts of time."""
 TALKERS = 8
 REASONS = 4
 DROPS_HEIGHT = 226
@@ -178,14 +176,7 @@ def _width(window: FlowFilter) -> timedelta:
 
 
 def _starts(window: FlowFilter) -> list[datetime]:
-    """When they start: at round times, the first perhaps before the window does."""
-    width = _width(window)
-    moment = EPOCH + (window.since - EPOCH) // width * width
-    moments = []
-    while moment < not_future(window.until):
-        moments.append(moment)
-        moment += width
-    return moments
+    return series.starts(window.since, not_future(window.until), _width(window))
 
 
 def _series(pulse: Answer, starts: Sequence[datetime], verdicts: tuple[str, ...] | None) -> list[int]:
@@ -274,7 +265,6 @@ def _drops(window: FlowFilter, pulse: Answer, gaps: Sequence[coverage.Gap]) -> N
     if not counts:
         st.caption("Nothing was dropped in this window" + (", of what was observed." if gaps else "."))
         return
-    theme.legend(f"Flows per {theme.duration(_width(window))}", legend)
     sums: dict[tuple[datetime, str], int] = {}
     for row in pulse.rows.to_pylist():
         if row["verdict"] in _DROPPED:
@@ -282,6 +272,12 @@ def _drops(window: FlowFilter, pulse: Answer, gaps: Sequence[coverage.Gap]) -> N
             key = row["start"], kind if kind in most[:REASONS] else "Other"
             sums[key] = sums.get(key, 0) + row["flows"]
     rows = [{"start": start, "kind": kind, "flows": flows} for (start, kind), flows in sums.items()]
+    names = {kind: theme.reason(None if kind == "none given" else kind) for kind in kinds}
+    unit = f"Flows per {theme.duration(_width(window))}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        theme.legend(unit, legend)
+        st.space("stretch")
+        series.popover(series.numbers(rows, _starts(window), names), unit, key="numbers")
     chart = charts.bars(
         rows,
         since=window.since,
@@ -291,7 +287,7 @@ def _drops(window: FlowFilter, pulse: Answer, gaps: Sequence[coverage.Gap]) -> N
         gaps=gaps,
         shades=shades,
         height=DROPS_HEIGHT,
-        names={kind: theme.reason(kind) for kind in kinds},
+        names=names,
     )
     st.altair_chart(chart, theme=None, alt="Drops in time by reason")
 

@@ -183,7 +183,7 @@ def _panel(visit: Visit, listed: Sequence[Version], is_in_force: bool) -> None:
             )
         shown, history = st.tabs(["YAML", f"History ({len(listed)})"])
         with shown:
-            st.code(text, language="yaml", height=420)
+            st.code(text, language="yaml", wrap_lines=True)
             if last["status"]:
                 st.caption("What the cluster says of it")
                 st.code(last["status"], language="json", wrap_lines=True)

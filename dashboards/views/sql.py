@@ -13,6 +13,7 @@ from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.query import Answer
 from warehouse.schema import TABLES
+from warehouse.sql_workers import CancelledError
 
 ROWS = 10_000
 SECONDS = 60.0
@@ -148,6 +149,9 @@ def _run(visit: Visit, text: str) -> None:
         answer = running.answer("sql", key, work, advice="A shorter window, or a condition on a namespace or cluster, reads less.")
     except AccessDeniedError:
         raise
+    except CancelledError:
+        st.info("Cancelled: nothing of it is kept. Run starts it again.", icon=":material/stop_circle:")
+        return
     except QueryError as error:
         st.error(str(error), icon=":material/error:")
         return

@@ -19,10 +19,12 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from collectors.decode import decode
+from collectors.simulator import configuration
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.history import backfill
 from collectors.simulator.story import Story
 from collectors.simulator.traffic import Traffic
+from hindcast import demo_history
 from warehouse import config
 from warehouse.schema import COVERAGE, FLOWS
 from warehouse.tables import Lake
@@ -43,6 +45,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     configure(tmp_path)
     monkeypatch.setenv("HINDCAST_CONFIG", str(tmp_path / "hindcast.yaml"))
     return tmp_path
+
+
+@pytest.fixture(name="configure")
+def configure_fixture() -> Callable[..., None]:
+    """What writes the folder's configuration anew, with more sections."""
+    return configure
 
 
 def configure(folder: Path, **more: Any) -> None:
@@ -87,6 +95,9 @@ def look(folder: Path) -> Callable[..., AppTest]:
         for name, value in query.items():
             app.query_params[name.rstrip("_")] = value
         app.run()
+        while any("hourglass" in element.value for element in app.markdown):  # a query that takes longer than a blink
+            time.sleep(0.2)
+            app.run()
         assert not app.exception, [error.message for error in app.exception]
         return app
 
@@ -109,13 +120,29 @@ CHROMIUM = "/usr/bin/chromium"
 
 @pytest.fixture(scope="session")
 def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a lake of three hours of one cluster, about ten thousand flows."""
+    """A folder with a lake of three hours of one cluster, about ten thousand flows, and its configuration, judged."""
     folder = tmp_path_factory.mktemp("dashboard")
     now = dt.datetime.now(dt.UTC)
     lake = Lake.open(config.Lake(url=str(folder / "lake")))
     since = now.replace(minute=0, second=0, microsecond=0) - dt.timedelta(hours=3)
-    backfill(lake, build_fleet(1, clusters=("c1",)), Story.before(now), since=since, until=now, flows_per_second=1.0, seed=1)
+    fleet, story = build_fleet(1, clusters=("c1",)), Story.before(now)
+    backfill(lake, fleet, story, since=since, until=now, flows_per_second=1.0, seed=1)
+    configuration.backfill(lake, fleet, story, since=now - dt.timedelta(days=2), until=now)
+    demo_history.judge(lake, judged(folder), story, since=now - dt.timedelta(days=2), until=now)
     return folder
+
+
+def judged(folder: Path) -> config.Config:
+    """A configuration of the cluster with the demo's blueprint, below a folder."""
+    document = {"clusters": [{"name": "c1"}], "blueprints": [demo_history.write_blueprint(folder)]}
+    (folder / "judged.yaml").write_text(json.dumps(document))
+    return config.load_config(folder / "judged.yaml")
+
+
+@pytest.fixture(name="judged", scope="session")
+def judged_fixture() -> Callable[[Path], config.Config]:
+    """What makes such a configuration."""
+    return judged
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,7 +15,7 @@ from playwright.sync_api import Page, expect
 pytestmark = pytest.mark.browser
 
 AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = ("", "flows", "map", "compare", "coverage", "sql", "access", "docs")
+PAGES = ("", "flows", "map", "compare", "policies", "posture", "coverage", "sql", "access", "docs")
 HARMLESS = ("_stcore/health", "_stcore/host-config")
 """Asked for once below a page's own address on a deep link, then at the root."""
 FINISHED = """() => {
@@ -86,9 +87,7 @@ def test_an_owner_filters_by_clicks_and_the_address_tells_a_colleague(address: s
 def test_a_click_on_a_flow_opens_its_panel_and_filters_by_its_value(address: str, visitor: Callable[..., Page]) -> None:
     page = visitor()
     open_page(page, f"{address}/flows?user=ada&last=6h")
-    table = page.get_by_test_id("stDataFrame")
-    table.hover()
-    table.click(position={"x": 330, "y": 60})
+    click_cell(page)
     expect(page.get_by_role("tab", name="Raw JSON")).to_be_visible()
     page.wait_for_url("**flow=**")
     expect(page.get_by_role("rowheader", name="uuid", exact=True)).to_be_visible()
@@ -134,7 +133,99 @@ def test_the_state_goes_along_from_page_to_page(address: str, visitor: Callable[
     assert "user=paula" in page.url
 
 
-OPENED: dict[str, list[str]] = {"flows": ["Share", "paula", "Last 6 h", "Columns"], "map": ["Share"]}
+def test_a_query_is_written_with_completion_run_by_keys_and_cancelled(address: str, visitor: Callable[..., Page]) -> None:
+    page = visitor()
+    open_page(page, f"{address}/sql?user=paula&last=6h")
+    editor = page.get_by_role("textbox", name="Query")
+    editor.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("SELECT count(*) AS n FROM flows WHERE drop_reason_d")
+    expect(page.get_by_role("option", name="drop_reason_desc")).to_be_visible()
+    page.wait_for_timeout(200)  # what has just come up is not taken by a key that was meant for something else
+    page.keyboard.press("Tab")
+    page.keyboard.type(" IS NULL")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_url("**run=1**")
+    assert "drop_reason_desc+IS+NULL" in page.url
+    expect(page.get_by_text("limit 10,000")).to_be_visible()
+    editor.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 = b.range % 11")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Cancelled: nothing of it is kept")).to_be_visible()
+
+
+def test_a_saved_view_is_opened_by_whom_it_is_shared_with_and_by_no_one_else(address: str, visitor: Callable[..., Page]) -> None:
+    hers, admins, others = visitor(), visitor(), visitor()
+    open_page(hers, f"{address}/flows?user=paula&last=6h&verdict=DROPPED&f=port!%3D53")
+    hers.get_by_role("button", name="Views").click()
+    for name, audience in (("my drops", None), ("drops of payments", "Owners of payments in any cluster")):
+        hers.get_by_label("Save this view as").fill(name)
+        if audience:
+            hers.get_by_role("combobox", name="Who may open it").first.click()
+            hers.get_by_role("option", name=audience).click()
+        hers.get_by_role("button", name="Save", exact=True).click()
+        expect(hers.get_by_test_id("stPopoverBody").get_by_role("link", name=name)).to_be_visible()
+    for page, user, is_shown in ((admins, "ada", True), (others, "group:checkout", False)):
+        open_page(page, f"{address}/sql?user={user}&last=2d")
+        page.get_by_role("button", name="Views").click()
+        body = page.get_by_test_id("stPopoverBody")
+        expect(body.get_by_label("Save this view as")).to_be_visible()
+        assert body.get_by_role("link", name="my drops").count() == 0
+        assert body.get_by_role("link", name="drops of payments").count() == is_shown
+    admins.get_by_role("link", name="drops of payments").click()
+    admins.wait_for_url("**/flows?**")
+    settle(admins)
+    assert all(part in admins.url for part in ("user=ada", "last=6h", "verdict=DROPPED", "f=port"))
+    expect(admins.get_by_role("button", name="port = 53")).to_be_visible()
+
+
+def test_the_map_is_saved_as_a_picture(address: str, visitor: Callable[..., Page]) -> None:
+    page = visitor(accept_downloads=True)
+    open_page(page, f"{address}/map?user=paula&last=6h")
+    page.get_by_role("button", name="Share").click()
+    with page.expect_download() as download:
+        page.get_by_test_id("stPopoverBody").get_by_role("button", name="SVG").click()
+    picture = ElementTree.fromstring(Path(download.value.path()).read_text())  # noqa: S314 - our own
+    words = {element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")}
+    assert "payments ★" in words
+    assert any("of node-time observed" in (text or "") for text in words)
+    page.keyboard.press("Escape")
+    chart = page.get_by_test_id("stEChartsChart").locator("canvas").first
+    place = chart.bounding_box()
+    assert place
+    with page.expect_download() as download:
+        page.mouse.click(place["x"] + place["width"] - 22, place["y"] + 24)
+    assert Path(download.value.path()).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_keyboard_alone_reaches_controls_and_opens_a_flow(address: str, visitor: Callable[..., Page]) -> None:
+    page = visitor()
+    open_page(page, f"{address}/flows?user=ada&last=6h")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.dataset.testid === 'data-grid-canvas'"):
+            break
+    page.keyboard.press("ArrowDown")
+    page.wait_for_url("**flow=**")
+    expect(page.get_by_role("tab", name="Raw JSON")).to_be_visible()
+
+
+OPENED: dict[str, list[str]] = {
+    "flows": ["Views", "Share", "paula", "Last 6 h", "Columns", "Numbers"],
+    "map": ["Share"],
+    "sql": ["Saved queries", "Examples"],
+    "": ["Numbers"],
+}
+"""Popovers that are opened on a page."""
+WITH_PANEL = (
+    "map?find=payments%2Fpayments-api",
+    "policies?object=c1%7CCiliumNetworkPolicy%7Cpayments%7Cpayments-ingress",
+    "sql?run=1&q=SELECT+cluster+FROM+flows+LIMIT+5",
+    "flows?f=ns%3Dnowhere",
+)
+"""Pages in a state that shows more: a panel, rows, why there is nothing."""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -143,10 +234,12 @@ def test_no_page_has_a_serious_accessibility_fault(scheme: Any, address: str, vi
         pytest.skip(f"axe-core is not installed: npm install --prefix {AXE.parents[2]} axe-core")
     page = visitor(color_scheme=scheme)
     faults: dict[str, list[str]] = {}
+    # What is dark is the same but for its colours.
+    how = {"resultTypes": ["violations"], **({"runOnly": ["color-contrast"]} if scheme == "dark" else {})}
 
     def check(what: str) -> None:
-        page.evaluate(AXE.read_text())
-        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        page.evaluate(f"window.axe ? null : (() => {{ {AXE.read_text()} }})()")
+        result = page.evaluate("how => axe.run(document, how)", how)
         found = [
             f"{fault['id']} ({fault['impact']}): {node['html'][:160]}"
             for fault in result["violations"]
@@ -156,15 +249,29 @@ def test_no_page_has_a_serious_accessibility_fault(scheme: Any, address: str, vi
         if found:
             faults[what] = found
 
-    for name in PAGES:
-        open_page(page, f"{address}/{name}?user=paula&last=6h")
+    for name in (*PAGES, *WITH_PANEL):
+        path, _, state = name.partition("?")
+        user = "ada" if path == "posture" else "paula"  # an owner sees no controls of the cluster
+        open_page(page, f"{address}/{path}?user={user}&last=6h&{state}")
         check(name or "overview")
         for button in OPENED.get(name, []):
             page.get_by_role("button", name=button).first.click()
-            page.wait_for_timeout(700)
+            page.mouse.move(5, 700)  # what is hovered over is on its way from one colour to another
+            page.wait_for_timeout(600)
             check(f"{name}, {button} opened")
             page.keyboard.press("Escape")
+        if path in ("flows", "posture") and not state:
+            click_cell(page)
+            expect(page.get_by_role("button", name="close")).to_be_visible()
+            check(f"{name}, panel opened")
     assert not faults, json.dumps(faults, indent=1)
+
+
+def click_cell(page: Page) -> None:
+    """Click into the first table's second row."""
+    table = page.get_by_test_id("stDataFrame").first
+    table.hover()
+    table.click(position={"x": 330, "y": 50})
 
 
 def test_the_dashboard_refuses_to_listen_where_others_could_reach_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Policies and posture: shown where they are recorded, within what one owned, as of the time that is looked at."""
 
 import datetime as dt
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,21 +11,32 @@ from streamlit.testing.v1 import AppTest
 from collectors.simulator import configuration
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.story import Story
-from warehouse import config
+from dashboards import theme
+from hindcast import demo_history
+from pipelines.blueprints.controls import CONTROLS
+from warehouse import config, posture
 from warehouse.tables import Lake
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
 
 
-@pytest.fixture
-def story(folder: Path) -> Story:
-    """Two days of one cluster's configuration in the folder's lake."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, judged: Callable[[Path], config.Config]) -> tuple[Path, Story]:
+    """A lake with two days of one cluster's configuration, held against the blueprint."""
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    story = Story.before(now)
+    folder, story = tmp_path_factory.mktemp("configured"), Story.before(now)
     lake = Lake.open(config.Lake(url=str(folder / "lake")))
     configuration.backfill(lake, build_fleet(1, clusters=("c1",)), story, since=now - dt.timedelta(days=2), until=now)
-    return story
+    demo_history.judge(lake, judged(folder), story, since=now - dt.timedelta(days=2), until=now)
+    return folder / "lake", story
+
+
+@pytest.fixture
+def story(folder: Path, made: tuple[Path, Story], configure: Callable[..., None]) -> Story:
+    """What happened in the lake that the pages look at."""
+    configure(folder, lake={"url": str(made[0])})
+    return made[1]
 
 
 def test_pages_of_what_is_not_recorded_are_not_there(filled: Path, look: Look, said: Said) -> None:
@@ -43,7 +55,7 @@ def test_a_policys_history_tells_what_changed_and_by_whom(story: Story, look: Lo
     app = look("policies", user="ada", last="1d", object=key)
     text = said(app)
     assert "cart/cart-ingress" in text
-    assert configuration.SOMEBODY in text.replace("\\", "")
+    assert theme.no_link(configuration.SOMEBODY) in text
     assert "history (" in " ".join(tab.label for tab in app.tabs).lower()
     assert "cart-apl" not in app.code[-1].value, "the version of now is the mended one"
     during = story.incident[0] + dt.timedelta(minutes=5)
@@ -57,9 +69,29 @@ def test_a_time_that_nobody_looked_at_is_called_unknown(story: Story, look: Look
 
 def test_drift_is_told_as_of_the_time(story: Story, look: Look, said: Said) -> None:
     assert "enable-policy" in look("posture", user="ada", last="1d").dataframe[0].value.to_string()
-    before = story.new_host - dt.timedelta(hours=1)
+    before = story.deployment
     window = {"from_": f"{before - dt.timedelta(hours=1):%Y-%m-%dT%H:%MZ}", "until": f"{before:%Y-%m-%dT%H:%MZ}"}
     assert "None: every cluster" in said(look("posture", user="ada", **window))
+
+
+def test_controls_say_what_they_ask_and_what_they_found(story: Story, look: Look, said: Said) -> None:
+    app = look("posture", user="ada", last="1d")
+    matrix = app.dataframe[1].value.set_index("Control")
+    assert matrix.loc["BP-CILIUM", "Asks"] == "Cilium's version and settings are as the blueprints want"
+    assert list(matrix.loc["BP-CILIUM", "c1"]) == ["▲ Fail"]
+    assert list(matrix.loc["C-0205", "c1"]) == ["✓ Pass"]
+    assert {control.id for control in CONTROLS} == set(posture.ASKS)
+    only = look("posture", user="ada", last="1d", only="1").dataframe[1].value
+    assert 0 < len(only) < len(matrix)
+
+
+def test_a_day_that_nobody_looked_at_counts_no_drift(story: Story, look: Look) -> None:
+    written = [str(block.proto.body) for block in look("posture", user="ada", last="1d").get("html")]
+    strip = next(text for text in written if "<table" in text)
+    days = re.findall(r"<td[^>]*>([^<]+)</td>", strip)
+    assert len(days) == 7
+    assert days[0] == "–"  # noqa: RUF001
+    assert days[-1] == "2"
 
 
 def test_an_owner_sees_no_drift_of_the_whole_cluster(story: Story, look: Look, said: Said) -> None:
