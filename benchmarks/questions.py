@@ -11,6 +11,7 @@ is sorted as a vendor would, by namespace and time; with --our-order as our hour
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import os
 import statistics
@@ -82,32 +83,39 @@ def main() -> None:
     until = ours.span(FLOWS)[1]
     assert until is not None
     _roll_up(ours, until)
+    rows = ours.rows(FLOWS)
+    print(f"{rows:,} flows; bytes each: fresh {fresh.size(FLOWS)[0] / rows:.1f}, compacted {ours.size(FLOWS)[0] / rows:.1f}", flush=True)
+    asked = [
+        (question, label, namespace) for question in _questions(until) for label, namespace in _namespaces(ours, until, question.of).items()
+    ]
+    # Ours first: ClickHouse goes on working in threads of this process once it is there.
+    mine, raw = {}, {}
+    for question, label, namespace in asked:
+        files = ours.files(FLOWS, since=question.since, until=question.until)
+        mine[question.name, label] = _measure(_at_door(ours, question, namespace), files, _forget)
+    if given.uncompacted:
+        for question, label, namespace in asked:
+            raw[question.name, label] = _measure(_at_door(fresh, question, namespace), (), _forget, runs=1)
     folder = given.lake.with_name(given.lake.name + "-chdb")
     session = Session(str(folder))
     session.query(f"SET max_threads = {THREADS}")
     session.query("CREATE DATABASE IF NOT EXISTS bench ENGINE = Atomic")
     session.query("USE bench")
     orders = list(ORDERS) if given.our_order else ["vendor"]
-    rows = ours.rows(FLOWS)
-    print(f"{rows:,} flows; bytes each: fresh {fresh.size(FLOWS)[0] / rows:.1f}, compacted {ours.size(FLOWS)[0] / rows:.1f}", flush=True)
     for order in orders:
-        began = time.monotonic()
         _fill(session, given.lake, order)
         size = int(str(session.query(f"SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'flows_{order}'")))
-        print(f"ClickHouse in {order} order: {size / rows:.1f} bytes a flow, filled in {time.monotonic() - began:.0f} s", flush=True)
+        print(f"ClickHouse in {order} order: {size / rows:.1f} bytes a flow", flush=True)
     print("milliseconds            ours cpu  wall   cold | " + "".join(f"{order:>10} cpu  wall   cold  ratio | " for order in orders))
-    for question in _questions(until):
-        for label, namespace in _namespaces(ours, until, question.of).items():
-            files = ours.files(FLOWS, since=question.since, until=question.until)
-            mine = _measure(_at_door(ours, question, namespace), files, _forget)
-            line = f"{question.name:16}{label:7} {mine[0]:8.0f}{mine[1]:6.0f}{mine[2]:7.0f} | "
-            for order in orders:
-                theirs = _best_of_clickhouse(session, folder, order, question, namespace)
-                line += f"{theirs[0]:14.0f}{theirs[1]:6.0f}{theirs[2]:7.0f}{theirs[0] / mine[0]:7.2f} | "
-            if given.uncompacted:
-                raw = _measure(_at_door(fresh, question, namespace), (), _forget, runs=1)
-                line += f"uncompacted {raw[0]:8.0f}{raw[1]:7.0f}"
-            print(line, flush=True)
+    for question, label, namespace in asked:
+        own = mine[question.name, label]
+        line = f"{question.name:16}{label:7} {own[0]:8.0f}{own[1]:6.0f}{own[2]:7.0f} | "
+        for order in orders:
+            theirs = _best_of_clickhouse(session, folder, order, question, namespace)
+            line += f"{theirs[0]:14.0f}{theirs[1]:6.0f}{theirs[2]:7.0f}{theirs[0] / own[0]:7.2f} | "
+        if raw:
+            line += f"uncompacted {raw[question.name, label][0]:8.0f}{raw[question.name, label][1]:7.0f}"
+        print(line, flush=True)
 
 
 def _roll_up(lake: Lake, until: dt.datetime) -> None:
@@ -216,7 +224,7 @@ def _measure(ask: Callable[[], Any], paths: Iterable[str], forget: Callable[[], 
     """Milliseconds of CPU and of wall time once warm, and of wall time cold."""
     forget()
     for path in paths:
-        with Path(path).open("rb") as file:
+        with contextlib.suppress(FileNotFoundError), Path(path).open("rb") as file:  # ClickHouse clears away what it has merged
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     began = time.monotonic()
     ask()
