@@ -1,0 +1,116 @@
+"""The configuration file: its models, and errors that name file, line and key.
+
+One YAML file, read once and passed down. Secrets appear by reference only (a file's path or an environment
+variable's name). Opening what it names is other modules' work.
+
+Here is the whole file and how it is read; each module beside holds some of its sections.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import model_validator
+
+from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, Tls
+from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Collect, Redact, Rollups
+from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
+from warehouse.config.ownership import Grant, Ownership, OwnershipSource
+from warehouse.config.retention import CONFIGURATION_TABLES, Alerts, Hold, KeptOtherwise, Retention
+from warehouse.config.values import (
+    ClusterName,
+    Duration,
+    LabelSelector,
+    Moment,
+    Section,
+    check_cluster_name,
+    environment,
+    parse_duration,
+    parse_moment,
+    parse_selector,
+    read_secret,
+)
+from warehouse.documents import parse_document
+from warehouse.errors import ConfigError
+
+__all__ = [
+    "CONFIGURATION_TABLES", "DEFAULT_PATH", "ENVIRONMENT_VARIABLE", "QUICK_FILTERS", "SECRET_HEADERS", "SECRET_PARAMETERS", "Alerts",
+    "Auth", "Cluster", "ClusterName", "Collect", "Config", "Dashboard", "DashboardAuth", "Duration", "Grant", "Hold", "Hubble",
+    "KeptOtherwise", "Kubernetes", "LabelSelector", "Lake", "Moment", "Oidc", "Ownership", "OwnershipSource", "Proxy", "QuickFilter",
+    "Redact", "Retention", "Rollups", "Section", "Tls", "check_cluster_name", "environment", "load_config", "parse_config",
+    "parse_duration", "parse_moment", "parse_selector", "read_secret", "source_path",
+]  # fmt: skip
+
+ENVIRONMENT_VARIABLE = "HINDCAST_CONFIG"
+DEFAULT_PATH = Path("hindcast.yaml")
+
+
+class Config(Section):
+    """The whole file."""
+
+    lake: Lake = Lake()
+    clusters: tuple[Cluster, ...] = ()
+    ownership: Ownership = Ownership()
+    blueprints: tuple[Path, ...] = ()
+    """Files of blueprints; names may hold * and ?."""
+    collect: Collect = Collect()
+    rollups: Rollups = Rollups()
+    retention: Retention = Retention()
+    alerts: Alerts = Alerts()
+    dashboard: Dashboard = Dashboard()
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Self:
+        names = [cluster.name for cluster in self.clusters]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"clusters: the name {name!r} is given {names.count(name)} times; each cluster needs its own")
+        return self
+
+
+def source_path() -> Path:
+    """The file that is read where none is named."""
+    return Path(environment().get(ENVIRONMENT_VARIABLE) or DEFAULT_PATH)
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the configuration from `path`, else from $HINDCAST_CONFIG, else from ./hindcast.yaml.
+
+    Relative paths in it are relative to its folder. Raises ConfigError naming file, line and key.
+    """
+    source = path or source_path()
+    try:
+        text = source.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{source}: there is no such file. Give --config FILE or set {ENVIRONMENT_VARIABLE}; `hindcast demo` needs none"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: cannot be read: {error}") from error
+    return parse_config(text, source=source)
+
+
+def parse_config(text: str, *, source: Path) -> Config:
+    """Parse the text of the file `source`; see load_config."""
+    document = parse_document(text, source=source, expected=f"a mapping of sections ({', '.join(Config.model_fields)})")
+    return _resolve_paths(document.build(Config, secret=("auth", "options")), folder=source.resolve().parent)
+
+
+def _resolve_paths(config: Config, *, folder: Path) -> Config:
+    """Make relative paths absolute, taken from the file's folder."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, Path):
+            return folder / value.expanduser()
+        if isinstance(value, Section):
+            update = {name: resolve(getattr(value, name)) for name in type(value).model_fields}
+            if isinstance(value, Lake) and value.is_local:
+                update["url"] = str(folder / Path(value.url).expanduser())
+            return value.model_copy(update=update)
+        if isinstance(value, tuple):
+            return tuple(resolve(item) for item in value)
+        return value
+
+    resolved: Config = resolve(config)
+    return resolved

@@ -1,0 +1,133 @@
+"""The lake and the clusters: where the tables are, how Hubble and the API server of each cluster are reached."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from warehouse.config.values import ClusterName, Duration, Section
+
+
+class Lake(Section):
+    """Where the tables are."""
+
+    url: str = "./lake"
+    """A folder (relative to the configuration file), or s3://, gs://, az:// with a prefix."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """Options of the object store (region, endpoint); values of the form env:NAME are read from the environment."""
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.url
+
+
+class Tls(Section):
+    """Transport security of a Hubble address: TLS 1.3 at least, which Hubble's own servers ask for too."""
+
+    ca: Path | None = None
+    """Certificates that sign the server's; the public authorities' of certifi when absent."""
+    cert: Path | None = None
+    """Client certificate, for mutual TLS; read again when it changes."""
+    key: Path | None = None
+    """Key of the client certificate."""
+    server_name: str | None = None
+    """Name the server's certificate must carry, where it is not the address's host."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together: give both for mutual TLS, or neither")
+        return self
+
+
+class Auth(Section):
+    """A token or password for a gateway in front of relay, sent as gRPC metadata. Never over plaintext."""
+
+    bearer_file: Path | None = None
+    bearer_env: str | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    password_env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        bearer = [value for value in (self.bearer_file, self.bearer_env) if value is not None]
+        password = [value for value in (self.password_file, self.password_env) if value is not None]
+        if len(bearer) > 1 or len(password) > 1 or bool(bearer) == bool(password) or (self.username is None) == bool(password):
+            raise ValueError("give bearer_file or bearer_env, or username with password_file or password_env")
+        return self
+
+
+class Hubble(Section):
+    """A hubble-relay, or nodes, to stream flows from."""
+
+    address: str | None = None
+    """host:port of hubble-relay."""
+    nodes: tuple[str, ...] = ()
+    """host:port of Hubble nodes, instead of a relay."""
+    plaintext: bool = False
+    """No TLS. Has to be said; without it TLS is used."""
+    tls: Tls = Tls()
+    auth: Auth | None = None
+    allow: tuple[dict[str, Any], ...] = ()
+    """Flow filters in the form of Hubble's FlowFilter: only flows that match one are sent."""
+    deny: tuple[dict[str, Any], ...] = ()
+    """Flow filters: flows that match one are not sent."""
+    silent_after: Duration = timedelta(minutes=2)
+    """A node that relay calls connected but that sent nothing for this long is asked for anew."""
+    poll_every: Duration = timedelta(seconds=10)
+    """How often nodes' states and counters are asked for."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address,) if self.address else self.nodes
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.address is None) == (not self.nodes):
+            raise ValueError("give address (hubble-relay) or nodes (a list of Hubble nodes), one of them")
+        if self.plaintext and self.tls != Tls():
+            raise ValueError("plaintext: true and tls exclude each other")
+        if self.plaintext and self.auth:
+            raise ValueError("auth over plaintext would show the secret to the network: use tls")
+        for address in self.addresses:
+            host, colon, port = address.rpartition(":")
+            if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError(f"{address!r} is not host:port")
+        return self
+
+
+class Kubernetes(Section):
+    """Where the cluster's configuration is read from: its API server, or a folder of manifests."""
+
+    kubeconfig: Path | None = None
+    """File with the API server's address and the credentials."""
+    context: str | None = None
+    """Context of the kubeconfig; its current one when absent. Alone, it is looked for in kubectl's own kubeconfig."""
+    in_cluster: bool = False
+    """Hindcast runs in a pod of the cluster: its service account is used."""
+    manifests: Path | None = None
+    """Folder with YAML or JSON files that hold the objects, as GitOps keeps them; needs no API server."""
+    audit_log: Path | None = None
+    """The API server's audit log, JSON lines: says who changed what, and when, more exactly than the objects do."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        sources = [self.kubeconfig is not None or self.context is not None, self.in_cluster, self.manifests is not None]
+        if sum(sources) != 1:
+            raise ValueError("give one of: kubeconfig (with or without context), in_cluster: true, manifests")
+        if self.manifests is not None and self.audit_log is not None:
+            raise ValueError("audit_log goes with an API server, not with manifests")
+        return self
+
+
+class Cluster(Section):
+    """One cluster of the fleet."""
+
+    name: ClusterName
+    labels: dict[str, str] = Field(default_factory=dict)
+    hubble: Hubble | None = None
+    kubernetes: Kubernetes | None = None
