@@ -1,6 +1,7 @@
 """What charts and maps say in numbers and in files."""
 
 import datetime as dt
+import itertools
 from xml.etree import ElementTree
 
 from hypothesis import given
@@ -75,4 +76,4 @@ def test_numbers_of_denied_edges_stand_between_tiers_and_apart() -> None:
     assert len(spots) > 5
     assert all(tier % 1 == 0.5 for _, tier, _ in spots)
     heights = sorted((tier, height) for _, tier, height in spots)
-    assert all(one[0] != other[0] or other[1] - one[1] >= map_chart.LABEL_HEIGHT for one, other in zip(heights, heights[1:], strict=False))
+    assert all(one[0] != other[0] or other[1] - one[1] >= map_chart.LABEL_HEIGHT for one, other in itertools.pairwise(heights))
