@@ -42,13 +42,11 @@ def main() -> None:
     given = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as temporary:
         folder = given or made(Path(temporary))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        address = free_address()
         command = [sys.executable, "-m", "hindcast", "dashboard", "--config", str(folder / "hindcast.yaml"), "--listen", address]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _wait(f"http://{address}/_stcore/health")
+            wait_for_server(address)
             _shoot(f"http://{address}")
         finally:
             server.terminate()
@@ -69,11 +67,19 @@ def made(folder: Path, *, flows_per_second: float = 1.5) -> Path:
     return folder
 
 
-def _wait(url: str) -> None:
+def free_address() -> str:
+    """An address on loopback whose port is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def wait_for_server(address: str) -> None:
+    """Until the dashboard answers there."""
     deadline = time.monotonic() + 120
     while True:
         try:
-            urllib.request.urlopen(url, timeout=2)  # noqa: S310
+            urllib.request.urlopen(f"http://{address}/_stcore/health", timeout=2)
             return
         except OSError:
             if time.monotonic() > deadline:

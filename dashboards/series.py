@@ -47,7 +47,7 @@ def _numbers(name: str, values: Sequence[int]) -> dict[str, Any]:
 
 def popover(found: Sequence[Mapping[str, Any]], unit: str, *, key: str) -> None:
     """A button that opens the table; `unit` says what a number is, e.g. flows per 30 min."""
-    with st.popover("Numbers", icon=":material/functions:", type="tertiary", key=key):
+    with st.popover("Numbers", icon=":material/functions:", key=key):
         shown = st.column_config.NumberColumn(format="localized")
         st.dataframe(
             found,

@@ -182,8 +182,8 @@ def add_css() -> None:
             '[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"] *, [data-testid="stMultiSelect"] span[title]'
         )
         rules += f"{on_primary} {{color: {shades.background}}}"
-    else:  # and keys of YAML too light for the ground they stand on
-        rules += f'[data-testid="stCode"] .token.atrule {{color: {shades.primary}}}'
+    else:  # and keys and texts of code too light for the ground they stand on
+        rules += f'[data-testid="stCode"] .token.atrule {{color: {shades.primary}}} [data-testid="stCode"] .token.string {{color: #0F5E43}}'
     st.html(f"<style>{rules}</style>")
 
 
