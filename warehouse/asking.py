@@ -178,8 +178,12 @@ class Asking:
         limits: Limits,
         *,
         more: Mapping[str, Window] | None = None,
+        by_hour: bool = False,
     ) -> Answer:
-        """Ask a rollup, over the relation `visible_<table>` of the window and those named in `more` of other windows."""
+        """Ask a rollup, over the relation `visible_<table>` of the window and those named in `more` of other windows.
+
+        `by_hour` says that the question does not tell minutes of one hour apart.
+        """
         began = time.monotonic()
         windows = {f"visible_{table.name}": Window(since=wanted.since, until=wanted.until), **(more or {})}
         fewer = Wanted(clusters=wanted.clusters, namespaces=wanted.namespaces)
@@ -191,7 +195,16 @@ class Asking:
                 windows[name] = window = rollup_views.widened(self._lake, table, asked_window, wanted.clusters)
                 with engine.within(connection, limits):
                     query, source = rollup_views.query(
-                        connection, self._lake, table, window, scope, fewer, self._rollups, peer_detail=self.peer_detail, name=name
+                        connection,
+                        self._lake,
+                        table,
+                        window,
+                        scope,
+                        fewer,
+                        self._rollups,
+                        peer_detail=self.peer_detail,
+                        name=name,
+                        by_hour=by_hour,
                     )
                 relations.append(engine.relation(name, query))
                 sources.append(source)
@@ -203,7 +216,7 @@ class Asking:
             cut=cut,
             window=window,
             coverage=self._coverage(scope, window, wanted.clusters),
-            files=sum(source.rollup_files + source.flows_files for source in sources),
+            files=sum(source.hourly_files + source.rollup_files + source.flows_files for source in sources),
             seconds=time.monotonic() - began,
             source=rollup_views.source_text(table, sources),
         )

@@ -61,7 +61,8 @@ class Door(Asking):
         wanted = plain(wanted)
         width, limits = bucket_width(wanted, buckets), replace(limits, rows=1_000_000)
         if questions.on_timeline(wanted) and width >= questions.MINUTE:
-            return self._ask_rollup(principal, "timeline", TIMELINE_1M, questions.timeline(wanted, width), wanted, limits)
+            asked, by_hour = questions.timeline(wanted, width), questions.is_by_hour(wanted, width)
+            return self._ask_rollup(principal, "timeline", TIMELINE_1M, asked, wanted, limits, by_hour=by_hour)
         flows = rollup_sql.counted(ASKED, ("time", "verdict"))
         sql = f"""SELECT time_bucket(?, "time") AS start, verdict, sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
             FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
@@ -72,7 +73,8 @@ class Door(Asking):
         wanted = plain(wanted)
         self._check(principal, "values", wanted, lambda _: _check_columns([column]))
         if questions.has_values(column) and questions.on_timeline(wanted):
-            return self._ask_rollup(principal, "values", TIMELINE_1M, questions.values(column, wanted), wanted, limits)
+            by_hour = questions.is_by_hour(wanted) and not column.endswith("_namespace")
+            return self._ask_rollup(principal, "values", TIMELINE_1M, questions.values(column, wanted), wanted, limits, by_hour=by_hour)
         sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
             FROM {ASKED} WHERE "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
         return self._ask(principal, "values", sql, (), wanted, limits)
@@ -113,7 +115,8 @@ class Door(Asking):
         """Drops by cluster and reason, each drop once: `cluster`, `drop_reason_desc`, `drops`, `flows`."""
         wanted = plain(wanted)
         if questions.on_timeline(wanted):
-            return self._ask_rollup(principal, "drop_reasons", TIMELINE_1M, questions.drop_reasons(wanted), wanted, limits)
+            asked, by_hour = questions.drop_reasons(wanted), questions.is_by_hour(wanted)
+            return self._ask_rollup(principal, "drop_reasons", TIMELINE_1M, asked, wanted, limits, by_hour=by_hour)
         flows = rollup_sql.counted(f"(SELECT * FROM {ASKED} WHERE verdict = 'DROPPED')", ("cluster", "drop_reason_desc"))
         sql = f"""SELECT cluster, drop_reason_desc, sum(flows - repeats)::BIGINT AS drops, sum(flows)::BIGINT AS flows
             FROM ({flows}) GROUP BY ALL ORDER BY drops DESC, cluster, drop_reason_desc"""
@@ -272,15 +275,17 @@ class Door(Asking):
         """Flows in parts of the window, of a minute at least: `start`, `verdict`, `reason` (of drops), `flows`, `repeats`."""
         wanted = plain(wanted)
         self._check(principal, "pulse", wanted, questions.check_timeline)
-        asked = questions.pulse(wanted, max(questions.MINUTE, bucket_width(wanted, buckets)))
-        return self._ask_rollup(principal, "pulse", TIMELINE_1M, asked, wanted, replace(limits, rows=1_000_000))
+        width = max(questions.MINUTE, bucket_width(wanted, buckets))
+        asked, limits = questions.pulse(wanted, width), replace(limits, rows=1_000_000)
+        return self._ask_rollup(principal, "pulse", TIMELINE_1M, asked, wanted, limits, by_hour=questions.is_by_hour(wanted, width))
 
     def namespaces(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows from or to each namespace in parts of the window: `cluster`, `namespace`, `start`, `flows`, `denied`."""
         wanted = plain(wanted)
         self._check(principal, "namespaces", wanted, questions.check_timeline)
-        asked = questions.namespaces(wanted, max(questions.MINUTE, bucket_width(wanted, buckets)))
-        return self._ask_rollup(principal, "namespaces", TIMELINE_1M, asked, wanted, replace(limits, rows=1_000_000))
+        width = max(questions.MINUTE, bucket_width(wanted, buckets))
+        asked, limits = questions.namespaces(wanted, width), replace(limits, rows=1_000_000)
+        return self._ask_rollup(principal, "namespaces", TIMELINE_1M, asked, wanted, limits, by_hour=questions.is_by_hour(wanted, width))
 
     def edges_in_time(
         self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _USUAL

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from warehouse import rollup_sql
+from warehouse import rollup_notes, rollup_sql
 from warehouse.errors import QueryError
 from warehouse.schema import STRINGS, TIMELINE_1M
 
@@ -59,6 +59,11 @@ _SIDES = ("source", "destination")
 def on_timeline(wanted: FlowFilter) -> bool:
     """Whether timeline_1m can answer for the filter."""
     return not (wanted.pods or wanted.ips or wanted.ports or wanted.nodes or wanted.conditions or wanted.as_of)
+
+
+def is_by_hour(wanted: FlowFilter, width: timedelta = rollup_notes.HOUR) -> bool:
+    """Whether parts of such a width can do with whole hours of edges_1h, whose source is who opened the connection: not who sent a flow."""
+    return width >= rollup_notes.HOUR and not (wanted.source_namespaces or wanted.destination_namespaces)
 
 
 def check_timeline(wanted: FlowFilter) -> None:

@@ -51,6 +51,8 @@ class Wanted:
 class Sources:
     """Where the rows of an answer come from."""
 
+    hourly_files: int = 0
+    """Of edges_1h where minutes were asked for."""
     rollup_files: int = 0
     flows_files: int = 0
 
@@ -59,6 +61,8 @@ class Sources:
 class _Parts:
     """What of a window is read from where."""
 
+    hourly_files: set[str] = field(default_factory=set)
+    hourly: Spans = field(default_factory=dict)
     rollup_files: set[str] = field(default_factory=set)
     rollup: Spans = field(default_factory=dict)
     flows_files: set[str] = field(default_factory=set)
@@ -79,28 +83,34 @@ def query(
     peer_detail: str,
     name: str,
     stored_only: bool = False,
+    by_hour: bool = False,
 ) -> tuple[str, Sources]:
     """The query for what a scope shows of a rollup in the window, with the table's columns. Raises LakeError.
 
     `name` tells what is made on the connection for it apart from others. With `stored_only` hours that are not rolled up are
-    left out. Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window
-    has them.
+    left out. With `by_hour` timeline_1m may have all of an hour at its beginning: from edges_1h, which has far fewer rows.
+    Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window has them.
     """
     sources, seen = Sources(), []
     columns = ", ".join(table.schema.names)
     for number, piece in enumerate(pieces(scope, window)):
-        parts = _parts(lake, table, piece, wanted.clusters)
+        parts = _parts(lake, table, piece, wanted.clusters, by_hour=by_hour)
         stored = engine.query_of(connection, lake, table, sorted(parts.rollup_files), f"{name}_stored_{number}")
         either = [f"SELECT {columns} FROM ({stored}) WHERE {_within(table.time_column, parts.rollup)}"]
+        if parts.hourly_files:
+            hours = engine.query_of(connection, lake, EDGES_1H, sorted(parts.hourly_files), f"{name}_hourly_{number}")
+            of_hour = columns.replace(TIMELINE_1M.time_column, f"{EDGES_1H.time_column} AS {TIMELINE_1M.time_column}")
+            either.append(f"SELECT {of_hour} FROM ({hours}) WHERE {_within(EDGES_1H.time_column, parts.hourly)}")
         if parts.flows_files and not stored_only:
             fresh = f"{name}_fresh_{number}"
             _sum_up(connection, lake, table, parts, piece, wanted, settings, fresh)
             either.append(f"SELECT {columns} FROM {fresh}")
         whole = f"{name}_whole_{number}"
         # A row that stands for flows of the piece alone may begin before it: the window is in the rows already.
-        seen_of = {*parts.rollup, *parts.flows}
+        seen_of = {*parts.hourly, *parts.rollup, *parts.flows}
         shown = scoping.visible(piece.scope, replace(table, name=whole), Window(), seen_of, peer_detail=peer_detail, ends_apart=False)
         seen.append(f"(WITH {engine.relation(whole, ' UNION ALL '.join(either))} {shown})")
+        sources.hourly_files += len(parts.hourly_files)
         sources.rollup_files += len(parts.rollup_files)
         sources.flows_files += 0 if stored_only else len(parts.flows_files)
     return " UNION ALL ".join(seen), sources
@@ -133,8 +143,8 @@ def _at(scope: Scope, moment: datetime) -> Scope:
 
 def source_text(table: Table, sources: Sequence[Sources]) -> str:
     """For people: `edges_1h`, `edges_1h and flows`, or `flows`."""
-    rollup, flows = (any(getattr(source, name) for source in sources) for name in ("rollup_files", "flows_files"))
-    return " and ".join([table.name] * (rollup or not flows) + [FLOWS.name] * flows)
+    hourly, rollup, flows = (any(getattr(source, f"{name}_files") for source in sources) for name in ("hourly", "rollup", "flows"))
+    return " and ".join([EDGES_1H.name] * hourly + [table.name] * (rollup or not (hourly or flows)) + [FLOWS.name] * flows)
 
 
 def widened(lake: Lake, table: Table, window: Window, clusters: Sequence[str]) -> Window:
@@ -186,19 +196,24 @@ def _two_scans(relation: str, within: str, names: frozenset[str] | None) -> str:
         SELECT * FROM {relation} WHERE {within} AND {second} AND NOT {first}"""
 
 
-def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str]) -> _Parts:
+def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str], *, by_hour: bool) -> _Parts:
     """Hour by hour: the rollup where it stands for the flows there are, else the flows."""
     window = piece.window
     notes, flows = _notes(lake, table, window, clusters), _flows(lake, window, clusters)
+    hourly = _notes(lake, EDGES_1H, window, clusters) if by_hour else {}
     parts, grain = _Parts(), GRAIN[table.name]
     for cluster, hour in sorted({*notes, *flows}):
         first, last = max(window.since or hour, hour), min(window.until or hour + HOUR, hour + HOUR)
         if first >= last or not piece.scope.sees_cluster(cluster):
             continue
-        path, written = notes.get((cluster, hour), ("", ""))
         files = flows.get((cluster, hour))
+        if (cluster, hour) in hourly and last - first == HOUR and _stands(hourly[cluster, hour][1], files):
+            parts.hourly_files.add(f"{lake.address(EDGES_1H)}/{hourly[cluster, hour][0]}")
+            _add(parts.hourly, cluster, (first, last))
+            continue
+        path, written = notes.get((cluster, hour), ("", ""))
         begin, end = last, last  # what the rollup has of it
-        if path and (files is None or written in (SEALED, rollup_notes.note(files))):
+        if path and _stands(written, files):
             whole = _floor(first + grain - _MICROSECOND, grain), _floor(last, grain)
             if whole[0] < whole[1]:
                 begin, end = whole
@@ -211,6 +226,11 @@ def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str]) -> _
                 _add(parts.flows, cluster, span)
             _add(parts.hours, cluster, (hour, hour + HOUR))
     return parts
+
+
+def _stands(written: str, files: list[StoredFile] | None) -> bool:
+    """Whether a stored hour stands for the flows there are in these files."""
+    return files is None or written in (SEALED, rollup_notes.note(files))
 
 
 def _notes(lake: Lake, table: Table, window: Window, clusters: Collection[str]) -> dict[ClusterHour, tuple[str, str]]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,32 @@ def test_an_answer_says_what_it_comes_from(lake: Lake) -> None:
     assert some.edges(OPERATOR, DAY).source == "edges_1h and flows"
     roll_up_closed_hours(lake, SETTINGS, now=LATER)
     assert some.edges(OPERATOR, DAY).source == "edges_1h"
-    assert some.timeline(OPERATOR, DAY).source == some.drop_reasons(OPERATOR, DAY).source == "timeline_1m"
+    assert some.timeline(OPERATOR, DAY).source == "timeline_1m"
+    assert some.timeline(OPERATOR, DAY, buckets=6).source == some.drop_reasons(OPERATOR, DAY).source == "edges_1h"
+    cut = replace(DAY, since=NOON + dt.timedelta(minutes=7), until=NOON + 2 * HOUR + dt.timedelta(minutes=3))
+    assert some.drop_reasons(OPERATOR, cut).source == "edges_1h and timeline_1m"
+
+
+@pytest.mark.parametrize("minutes", [(0, 240), (7, 183), (59, 61), (10, 50), (60, 120)])
+def test_hours_and_minutes_give_what_the_flows_give(lake: Lake, minutes: tuple[int, int]) -> None:
+    append(lake, flows(NOON, 400, rate=0.03))
+    before, some = door(lake), door(lake)
+    window = FlowFilter(since=NOON + minutes[0] * dt.timedelta(minutes=1), until=NOON + minutes[1] * dt.timedelta(minutes=1))
+
+    def answers(asked: Door) -> list[list[dict[str, object]]]:
+        narrower = replace(window, source_namespaces=("payments", "checkout"))
+        return [
+            asked.drop_reasons(OPERATOR, window).rows.to_pylist(),
+            asked.values(OPERATOR, "destination_namespace", window).rows.to_pylist(),
+            asked.timeline(OPERATOR, window, buckets=2).rows.to_pylist(),
+            asked.pulse(OPERATOR, narrower, buckets=2).rows.to_pylist(),
+            asked.namespaces(OPERATOR, window, buckets=1).rows.to_pylist(),
+        ]
+
+    expected = answers(before)
+    roll_up_closed_hours(lake, SETTINGS, now=LATER)
+    assert answers(some) == expected
+    assert any(expected)
     assert some.values(OPERATOR, "source_namespace", DAY).source == "timeline_1m"
     assert some.names(OPERATOR, DAY).source == "dns_names"
     assert some.values(OPERATOR, "source_pod_name", DAY).source == "flows"
