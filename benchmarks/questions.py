@@ -72,15 +72,17 @@ class Question:
 
 def main() -> None:
     """Measure and print."""
-    try:
-        from chdb.session import Session
-    except ImportError:
-        sys.exit("this benchmark compares with ClickHouse: .venv/bin/pip install chdb")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--uncompacted", action="store_true")
     parser.add_argument("--our-order", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="Without ClickHouse.")
     given = parser.parse_args()
+    try:
+        from chdb.session import Session
+    except ImportError:
+        if not given.alone:
+            sys.exit("this benchmark compares with ClickHouse: .venv/bin/pip install chdb")
     fresh, ours = (Lake.open(config.Lake(url=str(given.lake.with_name(given.lake.name + end)))) for end in ("", "-compacted"))
     until = ours.span(FLOWS)[1]
     assert until is not None
@@ -98,6 +100,10 @@ def main() -> None:
     if given.uncompacted:
         for question, label, namespace in asked:
             raw[question.name, label] = _measure(_at_door(fresh, question, namespace), (), _forget, runs=1)
+    if given.alone:
+        for (name, label), (cpu, wall, cold) in mine.items():
+            print(f"{name:16}{label:7} {cpu:8.0f}{wall:6.0f}{cold:7.0f}")
+        return
     folder = given.lake.with_name(given.lake.name + "-chdb")
     session = Session(str(folder))
     session.query(f"SET max_threads = {THREADS}")

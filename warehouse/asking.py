@@ -132,12 +132,13 @@ class Asking:
         began = time.monotonic()
         window = Window(since=wanted.since, until=wanted.until, as_of=wanted.as_of)
         with self._asked(principal, question, wanted) as (scope, note), engine.connect_warm() as connection:
-            matching, given = flow_filter.matching(wanted)
-            named = {name for name in FLOWS.schema.names if re.search(rf"\b{name}\b", f"{sql} {matching}")}
-            relations, files = visible.relations(
+            text = f"{sql} {flow_filter.matching(wanted)[0]}"
+            named = {name for name in FLOWS.schema.names if re.search(rf"\b{name}\b", text)}
+            shown = visible.relations(
                 connection, self._lake, scope, FLOWS, window, wanted.clusters, peer_detail=self.peer_detail, columns=named
             )
-            relations.append(engine.relation(ASKED, matching))
+            matching, given = flow_filter.matching(wanted, shown.parts)
+            relations = [*shown.relations, engine.relation(ASKED, matching)]
             if oldest is not None:
                 values = [*values, self._oldest(connection, relations, oldest, given, wanted, limits)]
             rows, cut = engine.ask(connection, relations, sql, [*given, *values], limits)
@@ -147,7 +148,7 @@ class Asking:
             cut=cut,
             window=window,
             coverage=self._coverage(scope, window, wanted.clusters),
-            files=files,
+            files=shown.files,
             seconds=time.monotonic() - began,
         )
 

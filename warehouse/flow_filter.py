@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -68,6 +68,10 @@ _PLAIN: dict[tuple[str, str], str] = {
 """Conditions that the filter has a place of its own for, by field and side."""
 
 
+_COLUMNS = {"ips": "ip", "namespaces": "namespace"}
+_WHOLE: Mapping[str, bool] = {"visible_flows": True}
+
+
 def plain(wanted: FlowFilter) -> FlowFilter:
     """The same filter with as few `conditions` as it goes: a rollup knows what has a place of its own."""
     if wanted.both_ways or (wanted.match_any and len(wanted.conditions) > 1):
@@ -83,22 +87,35 @@ def plain(wanted: FlowFilter) -> FlowFilter:
     return replace(wanted, conditions=tuple(left), **moved)  # type: ignore[arg-type]
 
 
-def matching(wanted: FlowFilter) -> tuple[str, list[Any]]:
-    """The query for the flows of `visible_flows` that match, with placeholders, and their values.
+def matching(wanted: FlowFilter, parts: Mapping[str, bool] = _WHOLE) -> tuple[str, list[Any]]:
+    """The query for the flows that match, with placeholders, and their values.
 
-    What either end may have is asked of one end after the other, since DuckDB leaves out no row group for an OR over two columns.
+    `parts` are the relations that `visible_flows` is made of, and whether row groups of each are left out for either end: then what
+    either end may have is asked of one end after the other, since DuckDB leaves out none for an OR over two columns.
     """
     wanted = plain(wanted)
-    for name, pair in _OF_EITHER_END.items():
-        given = getattr(wanted, name)
-        if given:
-            where, values = flow_conditions(replace(wanted, **{name: ()}))  # type: ignore[arg-type]
-            first, second = (_is_among(column, len(given)) for column in pair)
-            once = f"{second} AND NOT coalesce({first}, false)"
-            scans = [f"SELECT * FROM visible_flows WHERE {where} AND {part}" for part in (first, once)]
-            return " UNION ALL ".join(scans), [*values, *given, *values, *given, *given]
-    where, values = flow_conditions(wanted)
-    return f"SELECT * FROM visible_flows WHERE {where}", values
+    scans: list[str] = []
+    placed: list[Any] = []
+    for relation, is_laid_out in parts.items():
+        for where, values in _one_end_after_the_other(wanted, is_laid_out=is_laid_out):
+            scans.append(f"SELECT * FROM {relation} WHERE {where}")
+            placed += values
+    return " UNION ALL ".join(scans), placed
+
+
+def _one_end_after_the_other(wanted: FlowFilter, *, is_laid_out: bool) -> list[tuple[str, list[Any]]]:
+    """The filter as conditions no flow meets two of."""
+    # Bloom filters leave out row groups for an address anywhere.
+    name = "ips" if wanted.ips else "namespaces" if wanted.namespaces and is_laid_out else None
+    if name is None:
+        return [flow_conditions(wanted)]
+    given = getattr(wanted, name)
+    where, values = flow_conditions(replace(wanted, **{name: ()}))  # type: ignore[arg-type]
+    first, second = (_is_among(f"{side}_{_COLUMNS[name]}", len(given)) for side in ("source", "destination"))
+    return [
+        (f"{where} AND {first}", [*values, *given]),
+        (f"{where} AND {second} AND NOT coalesce({first}, false)", [*values, *given, *given]),
+    ]
 
 
 def flow_conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
@@ -130,10 +147,6 @@ def _is_among(column: str, count: int) -> str:
 
 def _starts_with(column: str, count: int) -> str:
     return _any([f'starts_with("{column}", ?)'] * count)
-
-
-_OF_EITHER_END = {"ips": ("source_ip", "destination_ip"), "namespaces": ("source_namespace", "destination_namespace")}
-"""Fields of a filter that either end may meet and that row groups are left out by, the one that leaves out most first."""
 
 
 def _any(parts: Sequence[str]) -> str:

@@ -136,13 +136,15 @@ def _source(
             log.flush()
             return log.visible(lake.read(table, since=within.since, until=within.until), scope, principal).to_reader()
         connection = opened.enter_context(engine.connect_warm())
-        relations, _ = visible.relations(connection, lake, scope, table, within, peer_detail=peer_detail)
+        shown = visible.relations(connection, lake, scope, table, within, peer_detail=peer_detail)
         emptied = [
             name
             for name in table.schema.names
             if scope.is_auditors and name.endswith("labels") and table.schema.field(name).type == STRINGS
         ]
         nothing = f"REPLACE ({', '.join(f'NULL::VARCHAR[] AS {name}' for name in emptied)})" if emptied else ""
-        return connection.sql(f"WITH {', '.join(relations)} SELECT * {nothing} FROM visible_{table.name}").to_arrow_reader(ROWS_AT_ONCE)
+        return connection.sql(f"WITH {', '.join(shown.relations)} SELECT * {nothing} FROM visible_{table.name}").to_arrow_reader(
+            ROWS_AT_ONCE
+        )
 
     return sql_workers.Source(read=read, stamp=tuple(engine.files_of(lake, table, within)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any
@@ -23,6 +23,18 @@ LONGEST_ROW = timedelta(days=1)
 """No row of the ledger spans more time: one that touches a window begins at most this long before it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Visible:
+    """What a question is asked of."""
+
+    relations: tuple[str, ...]
+    """As `engine.relation` gives them, the last of them `visible_TABLE`."""
+    parts: Mapping[str, bool]
+    """The names of relations that `visible_TABLE` is made of, and whether it pays to ask either end of each apart."""
+    files: int
+    """How many it may read."""
+
+
 def relations(
     connection: Any,
     lake: Lake,
@@ -33,28 +45,34 @@ def relations(
     *,
     peer_detail: str,
     columns: Collection[str] | None = None,
-) -> tuple[list[str], int]:
-    """The relation `visible_TABLE` of what a scope shows of a table in the window and, where any are named, of the clusters.
+) -> Visible:
+    """What a scope shows of a table in the window and, where any are named, of the clusters.
 
-    `columns` are those it is to have, all for None. Gives also the number of files it may read. Every question is to be asked
-    of such relations alone. Raises LakeError.
+    `columns` are those it is to have, all for None. Every question is to be asked of such relations alone. Raises LakeError.
     """
     seen = scoping.clusters_seen(scope, lake.clusters(table))
     seen = [cluster for cluster in seen if not clusters or cluster in clusters]
     files = engine.files_of(lake, table, window, None if scope.everything and not clusters else seen)
-    parts = {table.name: files}
-    if not scope.everything and scoping.has_two_sides(table):
-        # Only in a day's final layout can row groups be left out for either end.
-        laid_out = [file for file in files if PurePosixPath(file).name.startswith(LAID_OUT)]
-        others = {f"{table.name}_as_they_came": [file for file in files if file not in set(laid_out)]}
-        parts = others if not laid_out else {table.name: laid_out} | (others if len(laid_out) < len(files) else {})
     found: list[str] = []
-    shown: list[str] = []
-    for name, some in parts.items():
+    parts: dict[str, bool] = {}
+    for name, some, apart in _parts(table, files):
         found.append(engine.relation(name, engine.query_of(connection, lake, table, some, name, as_of=window.as_of)))
-        here, apart = replace(table, name=name), name == table.name
-        shown.append(scoping.visible(scope, here, window, seen, peer_detail=peer_detail, columns=columns, ends_apart=apart))
-    return [*found, engine.relation(f"visible_{table.name}", " UNION ALL ".join(shown))], len(files)
+        here = replace(table, name=name)
+        shown = scoping.visible(scope, here, window, seen, peer_detail=peer_detail, columns=columns, ends_apart=apart)
+        found.append(engine.relation(f"visible_{name}", shown))
+        parts[name] = apart
+    if len(parts) > 1:
+        found.append(engine.relation(f"visible_{table.name}", " UNION ALL ".join(f"FROM visible_{name}" for name in parts)))
+    return Visible(relations=tuple(found), parts={f"visible_{name}": apart for name, apart in parts.items()}, files=len(files))
+
+
+def _parts(table: Table, files: Sequence[str]) -> list[tuple[str, list[str], bool]]:
+    """Files by what they are: only in a day's final layout can row groups be left out for either end."""
+    laid_out = [file for file in files if PurePosixPath(file).name.startswith(LAID_OUT)]
+    if not scoping.has_two_sides(table) or not laid_out or len(laid_out) == len(files):
+        return [(table.name, list(files), bool(laid_out))]
+    others = sorted(set(files) - set(laid_out))
+    return [(f"{table.name}_laid_out", laid_out, True), (f"{table.name}_as_they_came", others, False)]
 
 
 def ledger(lake: Lake, scope: Scope, window: Window, clusters: Sequence[str] = ()) -> pa.Table:
