@@ -92,6 +92,9 @@ class _Cluster:
         for key, policy in state.policies.items():
             for subject in self.rules[key]:
                 self._by_namespace.setdefault(subject.namespace, []).append((policy, subject))
+        self._valid = {
+            namespace: [subject for policy, subject in rules if not policy.is_rejected] for namespace, rules in self._by_namespace.items()
+        }
 
     def labels_of(self, namespace: str) -> Mapping[str, str]:
         return self.state.namespaces.get(namespace, {})
@@ -117,8 +120,8 @@ class _Cluster:
     def rules_about(self, pods: PodGroup) -> list[Subject]:
         """Rules of valid policies that select these pods."""
         labels = self.labels_of(pods.namespace)
-        candidates = [*self.rules_in(pods.namespace), *self.rules_in(None)]
-        return [subject for policy, subject in candidates if not policy.is_rejected and subject.selects(pods, labels)]
+        candidates = (*self._valid.get(pods.namespace, ()), *self._valid.get(None, ()))
+        return [subject for subject in candidates if subject.selects(pods, labels)]
 
     @cached_property
     def about(self) -> list[tuple[PodGroup, list[Subject]]]:
@@ -127,7 +130,7 @@ class _Cluster:
 
     def closed(self, namespace: str) -> frozenset[str]:
         """Directions that are denied by default in the whole namespace, by an object that is nothing else."""
-        own = [subject for policy, subject in self.rules_in(namespace) if not policy.is_rejected and subject.selects_all]
+        own = [subject for subject in self._valid.get(namespace, ()) if subject.selects_all]
         return frozenset(name for name in _BOTH for subject in own if denies_by_default(subject, name))
 
     def closed_anyhow(self, namespace: str) -> frozenset[str]:
@@ -252,12 +255,17 @@ def _dns(cluster: _Cluster) -> _Finding:
     closed = [(pods, rules) for pods, rules in cluster.about if any("egress" in rule.closes for rule in rules)]
     servers = [pods for pods in cluster.state.pods if pods.namespace == "kube-system" and pods.labels.get("k8s-app") == "kube-dns"]
     failing = []
+    # Equal policies of many namespaces are one rule in memory, and reach the servers alike but in the servers' own namespace.
+    known: dict[tuple[int, str | None, str], bool] = {}
+
+    def reaches(subject: Subject, protocol: str) -> bool:
+        key = (id(subject.rule), subject.namespace if subject.namespace in (None, _DNS.namespace) else "another", protocol)
+        if key not in known:
+            known[key] = any(_reaches_dns(subject, protocol, server, cluster) for server in servers or [_DNS])
+        return known[key]
+
     for pods, rules in closed:
-        missing = [
-            protocol
-            for protocol in ("UDP", "TCP")
-            if not any(_reaches_dns(rule, protocol, server, cluster) for rule in rules for server in servers or [_DNS])
-        ]
+        missing = [protocol for protocol in ("UDP", "TCP") if not any(reaches(rule, protocol) for rule in rules)]
         if missing:
             failing.append(f"{_named(pods)} (53/{' and 53/'.join(missing)})")
     return _Finding(checked=len(closed), failing=failing, detail="deny rules are not weighed against the allows")
