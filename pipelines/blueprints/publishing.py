@@ -176,12 +176,15 @@ def _work(api: ClusterAccess, done: Publication, todo: Sequence[Change], progres
 
 
 def _steps(api: ClusterAccess, done: Publication, todo: Sequence[Change]) -> Iterator[Step]:
+    has_failed = done.failure is not None
     for change in todo:
-        if done.failure is not None:
+        if has_failed:
             told = "not tried, after the failure before it"
             yield Step(change=change, action=change.action, result="skipped", time=datetime.now(UTC), detail=told)
         else:
-            yield _step(api, change)
+            step = _step(api, change)
+            has_failed = step.result == "failed"
+            yield step
 
 
 def _step(api: ClusterAccess, change: Change) -> Step:
