@@ -116,6 +116,7 @@ def _settle(page: Page) -> None:
     page.get_by_test_id("stHeading").first.wait_for(timeout=120_000)
     for _ in range(3):
         page.wait_for_function(FINISHED, timeout=120_000)
+        page.wait_for_function("() => !document.body.innerText.includes('Running · ')", timeout=120_000)
         page.wait_for_timeout(1_200)
 
 
