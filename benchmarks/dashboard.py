@@ -125,7 +125,10 @@ def paint(address: str, until: dt.datetime, rounds: int) -> float:
         page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
         page.set_default_timeout(60_000)
         _open(page, f"http://{address}/?{query}", "overview")
-        names = [name for name in USEFUL if _link(page, name) is not None]
+        names = []
+        for name in USEFUL:
+            names += [name] if _link(page, name) is not None else []
+            page.keyboard.press("Escape")  # a section's menu, if one is open
         for turn in range(rounds + 1):  # the first warms up
             for name in names:
                 seconds = _open(page, f"http://{address}/{'' if name == 'overview' else name}?{query}", name)

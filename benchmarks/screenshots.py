@@ -12,6 +12,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlencode
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
@@ -23,11 +24,20 @@ from warehouse.tables import Lake
 
 TARGET = Path(__file__).parents[1] / "docs" / "screenshots"
 CHROMIUM = "/usr/bin/chromium"
+QUERY = """-- which connections were denied, since when, and how often
+SELECT source_namespace || '/' || coalesce(source_workload_name, '?') AS source,
+    destination_namespace || '/' || coalesce(destination_workload_name, '?') AS destination,
+    min("time") AS first, count(*) AS drops
+FROM flows
+WHERE verdict = 'DROPPED'
+GROUP BY ALL ORDER BY drops DESC"""
 SHOTS = {
     "overview": ("light", "?user=ada&last=1d"),
     "flows": ("light", "flows?user=carlos&last=12h&verdict=DROPPED"),
     "map": ("dark", "map?user=ada&last=1d"),
     "compare": ("light", "compare?user=ada&last=1d"),
+    "posture": ("light", "posture?user=ada&last=1d"),
+    "sql": ("dark", f"sql?user=carlos&last=1d&run=1&{urlencode({'q': QUERY})}"),
 }
 FINISHED = """() => {
     const app = document.querySelector('[data-testid="stApp"]');
@@ -106,6 +116,7 @@ def _settle(page: Page) -> None:
     page.get_by_test_id("stHeading").first.wait_for(timeout=120_000)
     for _ in range(3):
         page.wait_for_function(FINISHED, timeout=120_000)
+        page.wait_for_function("() => !document.body.innerText.includes('Running · ')", timeout=120_000)
         page.wait_for_timeout(1_200)
 
 

@@ -23,6 +23,8 @@ _JS = f"""export default function(component) {{
   import(new URL({ADDRESS + "/sql-editor.js"!r}, window.location.origin).href).then((editor) => editor.draw(component));
 }}"""
 _HTML = '<div class="editor"></div>'
+_CSS = ".editor {min-height: 222px}"
+"""The room that it takes, while its script is on its way."""
 
 
 def text() -> str:
@@ -61,7 +63,7 @@ def draw(on_run: Callable[[], None]) -> None:
 
 
 def _component() -> Any:
-    return st.components.v2.component("hindcast_sql_editor", html=_HTML, js=_JS)
+    return st.components.v2.component("hindcast_sql_editor", html=_HTML, css=_CSS, js=_JS)
 
 
 def _tables() -> dict[str, list[tuple[str, str, str]]]:
