@@ -21,6 +21,8 @@ import psutil
 
 from benchmarks import generate
 from benchmarks.questions import COLUMNS
+from pipelines.compaction import compact_closed_hours
+from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.access import OPERATOR, Principal
 from warehouse.engine import Limits, Window
@@ -53,6 +55,9 @@ def main() -> None:
         lake = Lake.open(config.Lake(url=str(given.lake or Path(folder) / "lake")))
         _, last = lake.span(FLOWS)
         assert last is not None
+        # As history stands: hour files of the newest day, other days laid out, all of it rolled up.
+        compact_closed_hours(lake, now=last + dt.timedelta(hours=1))
+        roll_up_closed_hours(lake, config.Rollups(), now=last + DAY)
         names = _namespaces(lake, last)
         _questions(lake, names, last)
         if given.people:
