@@ -38,7 +38,7 @@ test: setup ## Run the tests; those that need a real peer skip where it was not 
 	$(BIN)/python -m pytest
 
 bench: setup ## Run the benchmarks; each prints a ratio against a named peer
-	for name in decode ingest rollup size freshness import_files kill memory config_snapshot drift; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in decode ingest rollup size freshness import_files kill memory config_snapshot drift ownership crash crash_removal demo_airflow; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 proto: setup ## Generate the wire contract's Python modules from its .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOS)

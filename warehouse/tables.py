@@ -6,7 +6,6 @@ A `Lake` may be shared by threads.
 
 from __future__ import annotations
 
-import functools
 import json
 import threading
 import time
@@ -33,6 +32,7 @@ from warehouse.errors import CommitConflictError, LakeError
 from warehouse.files import DataFile, StoredFile
 from warehouse.kept import KeptFiles
 from warehouse.schema import TABLES, Table
+from warehouse.snapshots import Snapshot, as_utc
 
 PROPERTIES = {"delta.checkpointInterval": "100"}
 _FAILURES = (DeltaError, OSError, ValueError, pa.ArrowException)
@@ -48,7 +48,7 @@ class Lake:
         self._options = dict(options)
         self._lock = threading.RLock()
         self._tables: dict[str, DeltaTable] = {}
-        self._snapshots: dict[str, _Snapshot] = {}
+        self._snapshots: dict[str, Snapshot] = {}
         self._updated: dict[str, float] = {}
         self._kept = KeptFiles()
         self._filesystems: dict[str, pafs.FileSystem] = {}
@@ -392,7 +392,7 @@ class Lake:
         if not stored.num_rows or not set(names) <= set(stored.column_names):
             return None, None
         least, greatest = pc.min(stored[names[0]]).as_py(), pc.max(stored[names[1]]).as_py()
-        return (_utc(least), _utc(greatest))
+        return (as_utc(least), as_utc(greatest))
 
     def _open_table(self, table: Table) -> None:
         address = self.address(table)
@@ -457,16 +457,19 @@ class Lake:
         if version is None:
             return self._snapshot(table).actions
         with self._lock:
-            return _Snapshot(table, self._at(table, version)).actions
+            return self._read(table, self._at(table, version)).actions
 
-    def _snapshot(self, table: Table) -> _Snapshot:
+    def _snapshot(self, table: Table) -> Snapshot:
         """What the log's newest version says; read anew only if there is a newer one than last time."""
         with self._lock:
             handle = self._newest(table)
             known = self._snapshots.get(table.name)
             if known is None or known.version != handle.version():
-                known = self._snapshots[table.name] = _Snapshot(table, handle)
+                known = self._snapshots[table.name] = self._read(table, handle)
             return known
+
+    def _read(self, table: Table, handle: DeltaTable) -> Snapshot:
+        return Snapshot(table, handle.version(), pa.table(handle.get_add_actions(flatten=True)))
 
     def _pruned(
         self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None, version: int | None = None
@@ -492,40 +495,3 @@ def _condition(table: Table, clusters: Sequence[str] | None, since: datetime | N
     if until is not None:
         condition = condition & (column < pa.scalar(until, instant))
     return condition
-
-
-class _Snapshot:
-    """The files of one version of a table. What is read of it is kept, so that a question need not read the log again."""
-
-    def __init__(self, table: Table, handle: DeltaTable) -> None:
-        self._table = table
-        self.version = handle.version()
-        actions = pa.table(handle.get_add_actions(flatten=True))
-        paths = pa.array([unquote(path) for path in actions["path"].to_pylist()], pa.string())
-        self.actions = actions.set_column(actions.schema.get_field_index("path"), "path", paths)
-        """One row a file, as deltalake flattens them."""
-
-    @functools.cached_property
-    def files(self) -> tuple[StoredFile, ...]:
-        """One for each action."""
-        table, actions = self._table, self.actions
-        names = [f"{bound}.{table.time_column}" for bound in ("min", "max")]
-        bounds = [actions[name].to_pylist() if name in actions.column_names else [None] * actions.num_rows for name in names]
-        keys = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in table.partition_by]
-        columns = (actions[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
-        return tuple(
-            StoredFile(
-                path=path,
-                partition=dict(zip(table.partition_by, values, strict=True)),
-                size=size,
-                rows=rows,
-                first=_utc(first),
-                last=_utc(last),
-            )
-            for path, size, rows, first, last, *values in zip(*columns, *bounds, *keys, strict=True)
-        )
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    """Statistics come without a zone in some versions of the log."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
