@@ -204,7 +204,7 @@ def _add_box(visit: Visit) -> None:
             value=stem,
             key=name,
             on_change=_typed,
-            args=(name,),
+            args=(name, visit),
             label_visibility="collapsed",
             icon=":material/add:",
             help=f"{FIELDS[stem.rstrip('=')].doc}: type a value and press Enter",
@@ -216,7 +216,7 @@ def _add_box(visit: Visit) -> None:
         index=None,
         key=name,
         on_change=_typed,
-        args=(name,),
+        args=(name, visit),
         accept_new_options=True,
         label_visibility="collapsed",
         placeholder="Add filter: ns=shop  src.pod~^web-  port!=443",
@@ -236,7 +236,7 @@ def _offered(visit: Visit) -> list[str]:
     return [*[f"{row['field']}={row['value']}" for row in rows if "," not in row["value"]], *[f"{field}=" for field in FIELDS]]
 
 
-def _typed(name: str) -> None:
+def _typed(name: str, visit: Visit) -> None:
     text = (st.session_state.get(name) or "").strip()
     st.session_state[_ROUND] += 1  # a widget of a new name is an empty one
     st.session_state.pop(_TYPED, None)
@@ -250,8 +250,9 @@ def _typed(name: str) -> None:
             add(conditions.parse(part))
     except QueryError as error:
         try:
-            add(conditions.parse(text))  # a value with spaces in it
-        except QueryError:
+            with visit.door.refusals(visit.who, "filter", text):
+                add(conditions.parse(text))  # a value with spaces in it
+        except HindcastError:
             st.session_state[_PROBLEM] = str(error)
 
 

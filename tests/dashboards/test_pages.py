@@ -1,5 +1,6 @@
 """The pages without a browser: who sees what, and what is said when there is nothing to see."""
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,12 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from warehouse import config
+from warehouse.access import OPERATOR
+from warehouse.engine import Window
+from warehouse.query import Door
+from warehouse.tables import Lake
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -113,6 +120,20 @@ def test_a_group_owns_in_the_name_of_its_members(filled: Path, look: Look, said:
 def test_a_filter_in_the_address_is_applied_and_shown_as_a_chip(filled: Path, look: Look) -> None:
     app = look("flows", user="ada", f=["src.ns=cart"])
     assert all(row["Source"].startswith("cart") for _, row in app.dataframe[-1].value.iterrows())
+
+
+def test_a_filter_that_cannot_be_understood_is_told_and_noted(filled: Path, look: Look, said: Said) -> None:
+    app = look("flows", user="ada")
+    (box,) = (box for box in app.selectbox if box.label == "Add a filter")
+    box.set_value("ns=").run()
+    (line,) = (box for box in app.text_input if box.label == "Add a filter")
+    line.set_value("nosuch=shop").run()
+    assert "nosuch" in said(app)
+    window = Window(since=dt.datetime.now(dt.UTC) - dt.timedelta(minutes=5), until=dt.datetime.now(dt.UTC))
+    door = Door(Lake.open(config.Lake(url=str(filled / "lake"))), config.Ownership())
+    noted = door.access_log(OPERATOR, window).rows.to_pylist()
+    told = [tuple(row[name] for name in ("principal", "question", "text", "outcome")) for row in noted]
+    assert ("ada", "filter", "nosuch=shop", "refused") in told
 
 
 def test_a_filter_that_is_switched_off_lets_through(filled: Path, look: Look) -> None:
