@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from warehouse.conditions import Condition
 from warehouse.flow_questions import BUCKETS
 from warehouse.query import Answer
 
+Counts = npt.NDArray[np.int64]
 OUTSIDE = "outside"
 """Stands for the namespace of what has none."""
 PLATFORM = (
@@ -86,21 +92,29 @@ def edges_of(answer: Answer, *, since: datetime, until: datetime, by_port: bool 
     """The edges of an answer, those of several clusters added up, most flows first; counts in BUCKETS parts of the window, or hours."""
     hours = -(-(until - since) // timedelta(hours=1))
     parts = BUCKETS if answer.source == "flows" else max(1, min(BUCKETS, hours))
-    groups: dict[tuple[End, End, str], list[Mapping[str, Any]]] = {}
-    for row in answer.rows.to_pylist():
+    counts = _counts(answer.rows, since, until, parts)
+    groups: dict[tuple[End, End, str], list[tuple[Mapping[str, Any], Counts]]] = {}
+    for place, row in enumerate(answer.rows.drop_columns(["bucket_starts", "bucket_flows"]).to_pylist()):
         ends = [End(row[f"{side}_namespace"] or OUTSIDE, row[f"{side}_name"] or "") for side in ("source", "destination")]
         port = f"{row['port']}/{row['protocol']}" if by_port and row["port"] is not None else ""
-        groups.setdefault((ends[0], ends[1], port), []).append(row)
-    return sorted(
-        (_edge(key, rows, since, (until - since) / parts, parts) for key, rows in groups.items()), key=lambda edge: (-edge.flows, str(edge))
-    )
+        groups.setdefault((ends[0], ends[1], port), []).append((row, counts[place]))
+    return sorted((_edge(key, rows) for key, rows in groups.items()), key=lambda edge: (-edge.flows, str(edge)))
 
 
-def _edge(key: tuple[End, End, str], rows: Sequence[Mapping[str, Any]], since: datetime, width: timedelta, parts: int) -> Edge:
-    counts = [0] * parts
-    for row in rows:
-        for start, flows in zip(row["bucket_starts"], row["bucket_flows"], strict=True):
-            counts[min(max((start - since) // width, 0), parts - 1)] += flows
+def _counts(rows: pa.Table, since: datetime, until: datetime, parts: int) -> Counts:
+    """Each row's flows in equal parts of the window; what is before or after it counts in the first or the last."""
+    lists = rows["bucket_starts"].combine_chunks()
+    owners = np.repeat(np.arange(rows.num_rows), pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False))
+    starts = lists.flatten().cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    begin, end = (round(moment.timestamp() * 1_000_000) for moment in (since, until))
+    places = np.clip((starts - begin) * parts // max(1, end - begin), 0, parts - 1)
+    counts = np.zeros((rows.num_rows, parts), np.int64)
+    np.add.at(counts, (owners, places), rows["bucket_flows"].combine_chunks().flatten().to_numpy())
+    return counts
+
+
+def _edge(key: tuple[End, End, str], told: Sequence[tuple[Mapping[str, Any], Counts]]) -> Edge:
+    rows = [row for row, _ in told]
     first_denials = [row["first_denied"] for row in rows if row["first_denied"]]
     return Edge(
         source=key[0],
@@ -114,7 +128,7 @@ def _edge(key: tuple[End, End, str], rows: Sequence[Mapping[str, Any]], since: d
         first=min(row["first"] for row in rows),
         last=max(row["last"] for row in rows),
         first_denied=min(first_denials) if first_denials else None,
-        buckets=tuple(counts),
+        buckets=tuple(np.sum([counts for _, counts in told], axis=0).tolist()),
     )
 
 

@@ -19,7 +19,7 @@ from warehouse.conditions import FIELDS, Condition
 from warehouse.errors import HindcastError, QueryError
 from warehouse.query import FlowFilter
 
-COMPLETED_FROM = timedelta(hours=6)
+COMPLETED_FROM = timedelta(minutes=20)
 """Values are offered from this much of the window's end: enough to know the names, and cheap."""
 _PROBLEM, _EDITED, _TYPED, _ROUND = "filter problem", "filter edited", "filter typed", "filter round"
 _WAYS = {"either": "either side", "source": "source only", "destination": "destination only"}
@@ -224,7 +224,7 @@ def _add_box(visit: Visit) -> None:
 
 
 def _offered(visit: Visit) -> list[str]:
-    """`field=value` for the commonest values of the window's last hours, and `field=` for every field."""
+    """`field=value` for the commonest values of the window's last minutes, and `field=` for every field."""
     window = FlowFilter(since=max(visit.time.since, visit.time.until - COMPLETED_FROM), until=visit.time.until)
     try:
         found = visit.ask("completions", lambda: flow_questions.completions(visit.door, visit.who, window), window)
