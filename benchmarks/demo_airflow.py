@@ -58,7 +58,7 @@ def once() -> float:
             print(f"  {len(days)} of {len(files)} files of flows are compacted, {sum(f.rows for f in days):,} flows in them")
             return seconds
         finally:
-            demo.send_signal(signal.SIGINT)
+            demo.send_signal(signal.SIGTERM)
             demo.wait(60)
 
 
