@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 import pyarrow as pa
-import structlog
 
 from warehouse.access import Principal, Scope, glob
 from warehouse.errors import AccessDeniedError, LakeError, QueryError, QueryLimitError
@@ -31,7 +30,6 @@ MOST_WAITING = 20_000
 TEXT_CHARACTERS = 20_000
 MOST_NAMESPACES = 500
 """Above it, an entry names clusters instead."""
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +88,10 @@ class _Waiting:
             waiting = entries + self._entries.get(lake, [])
             self._entries[lake] = waiting[-MOST_WAITING:]
             self._schedule(RETRY_SECONDS)
-        _log.warning("access log not stored", error=str(error), waiting=len(waiting), dropped=max(0, len(waiting) - MOST_WAITING))
+        import structlog  # commands start without it: it takes a tenth of a second
+
+        dropped = max(0, len(waiting) - MOST_WAITING)
+        structlog.get_logger().warning("access log not stored", error=str(error), waiting=len(waiting), dropped=dropped)
 
     def _schedule(self, seconds: float) -> None:
         if self._timer is None:
