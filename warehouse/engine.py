@@ -48,8 +48,8 @@ class Window:
     as_of: AsOf | None = None
 
 
-def connect(limits: Limits, *, confined: bool = False) -> duckdb.DuckDBPyConnection:
-    """An empty engine in memory; times are UTC, and nothing is downloaded. A confined one writes nothing to disk and has two threads."""
+def connect(limits: Limits, *, confined: bool = False, threads: int = 2) -> duckdb.DuckDBPyConnection:
+    """An empty engine in memory; times are UTC, and nothing is downloaded. A confined one writes nothing to disk and has `threads`."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{limits.memory_bytes // 1024**2}MiB",
         "autoinstall_known_extensions": "false",
@@ -57,7 +57,7 @@ def connect(limits: Limits, *, confined: bool = False) -> duckdb.DuckDBPyConnect
         "python_enable_replacements": "false",
     }
     if confined:
-        config |= {"threads": "2", "async_threads": "1", "temp_directory": "", "max_temp_directory_size": "0KB"}
+        config |= {"threads": str(threads), "async_threads": "1", "temp_directory": "", "max_temp_directory_size": "0KB"}
     connection = duckdb.connect(config=config)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL parquet_metadata_cache = true")

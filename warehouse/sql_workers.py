@@ -36,6 +36,8 @@ FRESH_SECONDS = 30.0
 GRACE_SECONDS = 2.0
 """How long after its time limit a query may take to notice; then its process is ended."""
 LOAD_SECONDS = 120.0
+LOADS_AT_ONCE = 2
+"""Reading someone's rows takes this process more memory than what they are held in afterwards."""
 _POLL_SECONDS = 0.05
 
 
@@ -86,6 +88,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._loading = threading.Semaphore(LOADS_AT_ONCE)
         self._parent: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._workers: dict[Hashable, Worker] = {}
@@ -108,7 +111,8 @@ class Workers:
         with self._worker(owner, key, limits, tables, ()) as worker:
             missing = {name: source for name, source in tables.items() if name not in worker.stamps}
             if missing:
-                self._load(worker, missing, limits)
+                with self._loading:
+                    self._load(worker, missing, limits)
             return self._ask(worker, sql, limits, cancelled)
 
     def run_over_files(
