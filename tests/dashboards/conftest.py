@@ -63,7 +63,7 @@ def filled(folder: Path) -> Path:
     """The folder, with 900 flows of the last minutes, and their coverage with a gap of two minutes."""
     lake = Lake.open(config.Lake(url=str(folder / "lake")))
     now = dt.datetime.now(dt.UTC)
-    traffic = Traffic(build_fleet(1, clusters=("c1",)), 1, now - dt.timedelta(minutes=10), 5.0)
+    traffic = Traffic(build_fleet(1, clusters=("c1",)), 1, now - dt.timedelta(minutes=10), 9.0)  # so that they are past also at night
     messages = [flow.SerializeToString() for flow in itertools.islice(traffic.flows(), 900)]
     lake.commit(FLOWS, lake.write_files(FLOWS, decode(messages, cluster="c1", recorded=now).rows), transactions={}, metadata={})
     begin = now - dt.timedelta(minutes=15)
