@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from pipelines.compaction import compact, plan, plan_days
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
-from warehouse.tables import Lake
 
 GOAL_BYTES = {"hours": 50.0, "days": 35.0}
 GOAL_SPEED = {"hours": 120_000, "days": 100_000}

@@ -28,8 +28,8 @@ from pipelines.configuration.kinds import Observed
 from pipelines.configuration.recording import Look, Recorder, note_looks
 from warehouse import config, versions
 from warehouse.config_coverage import coverage_at
+from warehouse.lake.tables import Lake
 from warehouse.schema import VERSION_TABLES
-from warehouse.tables import Lake
 
 NAMESPACES, POLICIES, PODS = 500, 5_000, 10_000
 SNAPSHOT_SECONDS, SNAPSHOT_MB, AT_SECONDS = 20.0, 400.0, 1.0

@@ -23,8 +23,8 @@ import pyarrow as pa
 from pipelines.compaction import plan, plan_days
 from warehouse import config
 from warehouse.errors import HindcastError
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS, TIMELINE_1M
-from warehouse.tables import Lake
 
 EACH = 20
 SOURCES = ("shop", "bank", None)
@@ -64,7 +64,7 @@ PROGRAM = """
     import sys
     from datetime import UTC, datetime
     from warehouse import config
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
     import pipelines.compaction, pipelines.rollup
 
     lake = Lake.open(config.Lake(url=sys.argv[1]))

@@ -24,8 +24,8 @@ import pyarrow as pa
 
 from warehouse import config
 from warehouse.errors import HindcastError
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
-from warehouse.tables import Lake
 
 DAYS, EACH, BATCH, FILES = 6, 50, 20, 40
 PROGRAM = """
@@ -33,7 +33,7 @@ PROGRAM = """
     from datetime import UTC, datetime, timedelta
     from pipelines import erasure, retention, upkeep
     from warehouse import config
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     lake, now = Lake.open(config.Lake(url=sys.argv[1])), datetime.now(UTC)
     settings = config.Retention(flows=timedelta(days=300), overrides=[config.KeptOtherwise(namespace="lab", flows=timedelta(days=1))])

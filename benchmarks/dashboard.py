@@ -40,9 +40,9 @@ from benchmarks.screenshots import CHROMIUM, free_address, wait_for_server
 from warehouse import config
 from warehouse.access import OPERATOR
 from warehouse.engine import Limits
+from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import FLOWS
-from warehouse.tables import Lake
 
 PAINT_SECONDS, MEMORY_BYTES, ANSWER_SECONDS = 2.0, 1.5e9, 3.0
 NAMESPACES = 6

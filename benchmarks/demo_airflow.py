@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
-from warehouse.tables import Lake
 
 LIMIT_SECONDS = 90.0
 

@@ -25,8 +25,8 @@ from pipelines.blueprints.compare import compare
 from pipelines.blueprints.render import render
 from pipelines.configuration import kinds
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import CLUSTER_SETTINGS, CONFIG_COVERAGE, NAMESPACES, POLICY_VERSIONS, WORKLOADS, Table
-from warehouse.tables import Lake
 
 LIMIT_SECONDS = 10.0
 PAIRS = Path(__file__).parents[1] / "tests" / "data" / "drift_pairs.json"

@@ -20,8 +20,8 @@ from benchmarks import stand
 from warehouse import config
 from warehouse.access import OPERATOR
 from warehouse.engine import Limits
+from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
-from warehouse.tables import Lake
 
 RATE = 5_000
 LIMIT_SECONDS = 15.0

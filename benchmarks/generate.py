@@ -15,8 +15,8 @@ from pathlib import Path
 
 from collectors.simulator.bulk import Plan, generate
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
-from warehouse.tables import Lake
 
 LIMIT_SECONDS, LIMIT_FLOWS = 600.0, 100_000_000
 SINCE = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)

@@ -27,10 +27,10 @@ from warehouse import access_log, config
 from warehouse.access import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError
+from warehouse.lake.tables import Lake
 from warehouse.query import Door
 from warehouse.schema import COVERAGE, FLOWS
 from warehouse.sql_workers import WORKERS
-from warehouse.tables import Lake
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 ROWS = 400

@@ -21,7 +21,7 @@ from collectors.importer import import_file
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
 from warehouse import config
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 LINES = 20_000
 GOAL_LINES = 30_000

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import stand
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
-from warehouse.tables import Lake
 
 RATE = 2_000
 

@@ -26,10 +26,10 @@ from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.access import OPERATOR, Principal
 from warehouse.engine import Limits, Window
+from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import FLOWS
 from warehouse.sql_workers import WORKERS
-from warehouse.tables import Lake
 
 RUNS = 3
 DAY = dt.timedelta(days=1)

@@ -30,9 +30,9 @@ from pipelines.rollup import roll_up_closed_hours
 from warehouse import config, engine
 from warehouse.access import OPERATOR
 from warehouse.engine import Limits
+from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import FLOWS, ROLLUPS
-from warehouse.tables import Lake
 
 RUNS, THREADS = 3, 2
 COLUMNS = (

@@ -22,9 +22,9 @@ from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.access import OPERATOR
 from warehouse.engine import Limits, Window
+from warehouse.lake.tables import Lake
 from warehouse.query import Answer, Door, FlowFilter
 from warehouse.schema import FLOWS, ROLLUPS
-from warehouse.tables import Lake
 
 FLOWS_WANTED = 1_000_000
 HOURS = 12

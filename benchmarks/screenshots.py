@@ -20,7 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 from hindcast import demo_history
 from hindcast.simulate import CLUSTERS, GRANTS
 from warehouse import config
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 TARGET = Path(__file__).parents[1] / "docs" / "screenshots"
 CHROMIUM = "/usr/bin/chromium"

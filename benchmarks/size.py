@@ -17,8 +17,8 @@ from collectors.hubble_api.observer import observer_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
-from warehouse.tables import Lake
 
 FLOWS_PER_FLUSH = 10_000  # 1,000 flows/s
 FLUSHES = 4

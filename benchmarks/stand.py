@@ -18,8 +18,8 @@ import structlog
 
 from collectors.collect import Collector
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
-from warehouse.tables import Lake
 
 ROOT = Path(__file__).parents[1]
 RUNS = 3

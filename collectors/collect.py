@@ -23,7 +23,7 @@ from collectors.spool import Batch, Spool
 from collectors.stream import now_us
 from warehouse import config, schema
 from warehouse.errors import ConfigError, LakeError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 TICK_SECONDS = 0.2
 RETRY_SECONDS = 5.0

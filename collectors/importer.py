@@ -31,7 +31,7 @@ from collectors.keys import CONTENT, flow_keys
 from collectors.ledger import coverage_row
 from warehouse import config, schema
 from warehouse.errors import CommitConflictError, ImportFailedError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 CHUNK_LINES = 20_000
 FEW_LINES = 200

@@ -21,7 +21,7 @@ import pyarrow as pa
 from collectors.spool import Batch, read_note
 from warehouse import schema
 from warehouse.errors import CommitConflictError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 
 def app_id(cluster: str) -> str:

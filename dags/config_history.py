@@ -59,7 +59,7 @@ def config_history() -> None:
         """Record a cluster's configuration; gives how many versions began or ended."""
         from pipelines.configuration.looking import look_and_insist
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         settings = load_config()
         (chosen,) = (each for each in settings.clusters if each.name == cluster)
@@ -70,7 +70,7 @@ def config_history() -> None:
         """Compact the tables; gives how many files were replaced."""
         from pipelines.configuration.care import compact_configuration
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         return sum(done.files_before for done in compact_configuration(Lake.open(load_config().lake)))
 

@@ -57,7 +57,7 @@ def drift() -> None:
         from pipelines.blueprints import evaluation, model, notifying
         from warehouse.config import load_config
         from warehouse.errors import HindcastError
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         settings, now = load_config(), datetime.now(UTC)
         lake = Lake.open(settings.lake)
@@ -72,7 +72,7 @@ def drift() -> None:
         """Put drifted objects back; gives a line a cluster, and fails if one could not be put back."""
         from pipelines.blueprints import fleet, model
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         settings = load_config()
         return fleet.revert_all(

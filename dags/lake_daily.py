@@ -61,7 +61,7 @@ def lake_daily() -> None:
         """The clusters with rows that may have had their time."""
         from pipelines.retention import due
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         settings = load_config()
         return sorted({one.cluster for one in due(Lake.open(settings.lake), settings.retention, now=datetime.now(UTC))})
@@ -71,7 +71,7 @@ def lake_daily() -> None:
         """Take out a cluster's rows that have had their time; gives how many, and how many are held."""
         from pipelines.retention import retain
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         settings = load_config()
         done = retain(Lake.open(settings.lake), settings.retention, now=datetime.now(UTC), clusters=frozenset([cluster]))
@@ -82,7 +82,7 @@ def lake_daily() -> None:
         """Delete files that nobody needs; gives how many, and their bytes."""
         from pipelines.upkeep import vacuum
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         settings = load_config()
         done = vacuum(Lake.open(settings.lake), older_than=settings.retention.vacuum_after)
@@ -93,7 +93,7 @@ def lake_daily() -> None:
         """Write each table's log as one file; gives their versions."""
         from pipelines.upkeep import checkpoint
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         return checkpoint(Lake.open(load_config().lake))
 
@@ -102,7 +102,7 @@ def lake_daily() -> None:
         """Tell what the tables amount to."""
         from pipelines.upkeep import statistics
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         told = statistics(Lake.open(load_config().lake))
         tables = {one.table: {"files": one.files, "rows": one.rows, "bytes": one.bytes} for one in told}

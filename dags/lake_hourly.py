@@ -62,7 +62,7 @@ def lake_hourly() -> None:
         from pipelines.rollup import clusters_to_roll_up
         from pipelines.upkeep import in_groups
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         lake, now = Lake.open(load_config().lake), datetime.now(UTC)
         return in_groups(sorted({*clusters_to_compact(lake, now=now), *clusters_to_roll_up(lake, now=now)}))
@@ -72,7 +72,7 @@ def lake_hourly() -> None:
         """Compact the closed hours of a group of clusters; gives how many."""
         from pipelines.compaction import compact_closed_hours
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         cast("dict[str, Any]", get_current_context())["cluster_names"] = ", ".join(clusters)
         return len(compact_closed_hours(Lake.open(load_config().lake), now=datetime.now(UTC), clusters=frozenset(clusters)))
@@ -82,7 +82,7 @@ def lake_hourly() -> None:
         """Sum up the closed hours of a group of clusters whose flows have changed; gives how many."""
         from pipelines.rollup import roll_up_closed_hours
         from warehouse.config import load_config
-        from warehouse.tables import Lake
+        from warehouse.lake.tables import Lake
 
         cast("dict[str, Any]", get_current_context())["cluster_names"] = ", ".join(clusters)
         settings, now = load_config(), datetime.now(UTC)

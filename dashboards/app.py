@@ -13,9 +13,9 @@ from dashboards.asking import Visit
 from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, sql
 from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
+from warehouse.lake.tables import Lake
 from warehouse.query import Door
 from warehouse.schema import DRIFT, POLICY_VERSIONS, POSTURE
-from warehouse.tables import Lake
 
 Draw = Callable[[Visit], None]
 

@@ -17,8 +17,8 @@ import streamlit as st
 from dashboards.time_control import TimeRange
 from warehouse import config
 from warehouse.access import Principal
+from warehouse.lake.tables import Lake
 from warehouse.query import Answer, Door
-from warehouse.tables import Lake
 
 KEPT_ANSWERS = 24
 KEPT_SECONDS = 45.0

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pipelines.blueprints.model import BlueprintFile
     from pipelines.blueprints.planning import Plan
     from pipelines.blueprints.publishing import Publication
+    from warehouse.lake.tables import Lake
     from warehouse.query import Door
-    from warehouse.tables import Lake
 
 BlueprintOption = Annotated[
     list[Path] | None, typer.Option("--blueprint", help="File of blueprints, instead of the configuration's; may be given again.")
@@ -314,7 +314,7 @@ def _published(settings: config.Config, names: list[str] | None) -> list[config.
 
 
 def _lake(config_path: Path | None, lake_url: str | None) -> Lake:
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     return Lake.open(lake_settings(config_path, lake_url))
 

@@ -37,8 +37,8 @@ def check(config_path: ConfigOption = None, output: OutputOption = Format.TABLE)
 
 
 def _lake(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
+    from warehouse.lake.tables import Lake
     from warehouse.schema import TABLES
-    from warehouse.tables import Lake
 
     def find() -> str:
         lake = Lake.open(settings.lake)

@@ -19,7 +19,7 @@ from warehouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipelines.configuration.snapshot import Snapshot
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
 CLUSTERS_AT_ONCE = 4
 _SUMMARY = pa.schema(
@@ -46,7 +46,7 @@ def snapshot(
     Exit code 1 if a cluster could not be read whole: what was not covered is listed, and is in the table config_coverage.
     """
     from pipelines.configuration.looking import look
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     settings = config.load_config(config_path)
     chosen = _configured(settings, cluster)
@@ -78,7 +78,7 @@ def compact(config_path: ConfigOption = None, lake_url: LakeOption = None, clust
     """Turn the many small files of configuration history into few. Answers stay the same; running it again changes nothing."""
     from hindcast.console import lake_settings
     from pipelines.configuration.care import compact_configuration
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     lake = Lake.open(lake_settings(config_path, lake_url))
     done = compact_configuration(lake, clusters=frozenset(cluster) if cluster else None)

@@ -129,8 +129,8 @@ def _blueprint(folder: Path) -> str:
 def _backfill(settings: config.Config) -> None:
     """Two days of history, unless the lake has some."""
     from hindcast import demo_history
+    from warehouse.lake.tables import Lake
     from warehouse.schema import FLOWS
-    from warehouse.tables import Lake
 
     lake = Lake.open(settings.lake)
     if lake.files(FLOWS):
@@ -210,7 +210,7 @@ def _flows_stored(folder: Path) -> int:
 
 
 def _flows_of(lake: config.Lake) -> int:
+    from warehouse.lake.tables import Lake
     from warehouse.schema import FLOWS
-    from warehouse.tables import Lake
 
     return Lake.open(lake).rows(FLOWS)

@@ -17,8 +17,8 @@ from hindcast.simulate import CLUSTERS, SEED
 from pipelines import rollup
 from pipelines.blueprints import evaluation, model
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import POSTURE
-from warehouse.tables import Lake
 
 HISTORY = timedelta(days=2)
 FLOWS_PER_SECOND = 3.0

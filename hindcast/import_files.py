@@ -23,7 +23,7 @@ def import_files(
 ) -> None:
     """Import files that Cilium agents' Hubble exporters wrote. Importing one again adds nothing."""
     from collectors import importer
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     settings = lake_settings(config_path, lake_url)
     redact = config.Redact() if lake_url and not config_path else config.load_config(config_path).collect.redact

@@ -46,8 +46,8 @@ def compact(
     Running it again changes nothing.
     """
     from pipelines.compaction import compact_closed_hours, plan, plan_days
+    from warehouse.lake.tables import Lake
     from warehouse.schema import COVERAGE, FLOWS
-    from warehouse.tables import Lake
 
     if hour and day:
         raise ConfigError("give --hour or --day, not both")
@@ -91,7 +91,7 @@ def rollup(
     """Sum closed hours up into edges_1h, timeline_1m, label_sets and dns_names. Running it again changes nothing."""
     from pipelines import rollup as rollups
     from warehouse.config import Config, load_config
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     settings = Config() if lake_url and not config_path else load_config(config_path)
     lake, now = Lake.open(lake_settings(config_path, lake_url)), datetime.now(UTC)

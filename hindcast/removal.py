@@ -35,7 +35,7 @@ def retain(
 ) -> None:
     """Take out the rows that are older than the configuration's `retention` keeps them. Running it again changes nothing."""
     from pipelines import retention
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     # How long rows are kept stands in the configuration: without it nothing is deleted, also when --lake is given.
     settings = config.load_config(config_path).retention
@@ -62,7 +62,7 @@ def erase(
 ) -> None:
     """Erase a namespace's flows and rollups, also those with other namespaces, and leave a finding. It cannot be undone."""
     from pipelines import erasure
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     settings, now = config.load_config(config_path).retention, datetime.now(UTC)
     config.check_cluster_name(cluster)

@@ -27,8 +27,8 @@ def vacuum(
 ) -> None:
     """Delete files that left the tables, or never were in them, so long ago that no reader needs them."""
     from pipelines import upkeep
+    from warehouse.lake.tables import Lake
     from warehouse.schema import TABLES
-    from warehouse.tables import Lake
 
     try:
         older_than = config.parse_duration(after) if after else _settings(config_path, lake_url).vacuum_after
@@ -48,7 +48,7 @@ def vacuum(
 def checkpoint(config_path: ConfigOption = None, lake_url: LakeOption = None) -> None:
     """Write each table's log as one file, so that it opens fast."""
     from pipelines import upkeep
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     for table, version in upkeep.checkpoint(Lake.open(lake_settings(config_path, lake_url))).items():
         typer.echo(f"{table}: version {version}")
@@ -57,7 +57,7 @@ def checkpoint(config_path: ConfigOption = None, lake_url: LakeOption = None) ->
 def statistics(config_path: ConfigOption = None, lake_url: LakeOption = None, output: OutputOption = Format.TABLE) -> None:
     """Files, rows, bytes and span of each table, by its log alone."""
     from pipelines import upkeep
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     told = upkeep.statistics(Lake.open(lake_settings(config_path, lake_url)))
     rows = [asdict(one) | {"bytes_per_row": None if one.bytes_per_row is None else round(one.bytes_per_row, 1)} for one in told]

@@ -20,7 +20,7 @@ from pipelines import findings
 from pipelines.findings import Severity
 from warehouse import config
 from warehouse.errors import ConfigError, HindcastError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 log = structlog.stdlib.get_logger(__name__)
 

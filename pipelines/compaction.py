@@ -20,11 +20,11 @@ from pipelines import layout
 from pipelines.compaction_plan import DAY, GRACE, HOUR, Task, guard, is_loose, is_within, plan, plan_days
 from pipelines.layout import DAY_GROUP_ROWS, EVERYTHING, LAYOUTS, Band
 from pipelines.pieces import Pieces, Span
-from warehouse.dictionaries import CodedRows
 from warehouse.errors import CommitConflictError
-from warehouse.files import ROW_GROUP_ROWS, DataFile, StoredFile
+from warehouse.lake.dictionaries import CodedRows
+from warehouse.lake.files import ROW_GROUP_ROWS, DataFile, StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
-from warehouse.tables import Lake
 
 MEMORY_BYTES = 1_000_000_000
 """About what the rows of one piece may take; sorting and writing them takes half as much again."""

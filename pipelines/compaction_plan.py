@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from warehouse.files import StoredFile
+from warehouse.lake.files import StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS, Table
-from warehouse.tables import Lake
 
 GRACE = timedelta(minutes=10)
 """An hour counts as closed this long after its end: by then what was on its way has come."""

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from pipelines import findings, removal
 from pipelines.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name
 from warehouse import config
-from warehouse.files import StoredFile
+from warehouse.lake.files import StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.schema import ERASURES, TABLES, TIMESTAMP, Table
-from warehouse.tables import Lake
 
 TABLE_NAMES = ("flows", "edges_1h", "timeline_1m", "label_sets", "dns_names")
 """What is erased from. Findings, the ledger and the configuration's history tell of the platform, and stay."""

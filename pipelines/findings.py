@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from warehouse.lake.tables import Lake
 from warehouse.schema import FINDINGS
-from warehouse.tables import Lake
 
 FLEET = "*"
 """Stands for the cluster where a finding is about none of them alone."""

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from warehouse.dictionaries import CodedRows, Order
-from warehouse.files import ROW_GROUP_ROWS
+from warehouse.lake.dictionaries import CodedRows, Order
+from warehouse.lake.files import ROW_GROUP_ROWS
 from warehouse.schema import COVERAGE, FLOWS
 
 DAY_GROUP_ROWS = 4 * ROW_GROUP_ROWS

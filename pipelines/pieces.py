@@ -16,10 +16,10 @@ import pyarrow as pa
 from pipelines import layout
 from pipelines.compaction_plan import HOUR
 from pipelines.layout import DESTINATION, EVERYTHING, SOURCE, Band, Pair
-from warehouse.dictionaries import CodedFile, CodedRows
-from warehouse.files import StoredFile
+from warehouse.lake.dictionaries import CodedFile, CodedRows
+from warehouse.lake.files import StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.schema import Table
-from warehouse.tables import Lake
 
 Span = tuple[datetime, datetime]
 """From the first moment to before the second."""

@@ -21,9 +21,9 @@ from pipelines import compaction_plan
 from pipelines.findings import FLEET
 from warehouse import access, config
 from warehouse.errors import CommitConflictError, LakeError
-from warehouse.files import DataFile, StoredFile
+from warehouse.lake.files import DataFile, StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.schema import ROLLUPS, TIMESTAMP, Table
-from warehouse.tables import Lake
 
 GROUP_ROWS = 64 * 1024
 """Rows of a row group, which are held in memory at once, where a file is written again."""

@@ -19,9 +19,9 @@ from pipelines.configuration import expiry
 from pipelines.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name, matches, partition_of
 from warehouse import config
 from warehouse.errors import CommitConflictError
-from warehouse.files import StoredFile
+from warehouse.lake.files import StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS, TABLES, Table
-from warehouse.tables import Lake
 
 DAY = timedelta(days=1)
 _TRIES = 4

@@ -18,10 +18,10 @@ from pipelines.compaction import GRACE
 from warehouse import config, engine, rollup_notes, rollup_sql
 from warehouse.engine import Limits
 from warehouse.errors import CommitConflictError
-from warehouse.files import StoredFile
+from warehouse.lake.files import StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.rollup_notes import HOUR, SEALED
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
-from warehouse.tables import Lake
 
 ORDER = (LABEL_SETS, DNS_NAMES, TIMELINE_1M, EDGES_1H)
 """How the tables are committed: an hour is done when the last has it."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from warehouse.lake.tables import Lake
 from warehouse.schema import TABLES
-from warehouse.tables import Lake
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ import pytest
 from collectors.collect import Collector
 from collectors.hubble_api.flow import flow_pb2
 from warehouse import config, schema
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 PATIENCE_SECONDS = 30.0
 _LATE = ("peers", "airflow", "browser")

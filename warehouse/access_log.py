@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from warehouse.access import Principal, Scope, glob
 from warehouse.errors import AccessDeniedError, LakeError, QueryError, QueryLimitError
+from warehouse.lake.tables import Lake
 from warehouse.schema import ACCESS_LOG
-from warehouse.tables import Lake
 
 FLUSH_SECONDS = 2.0
 RETRY_SECONDS = 30.0

@@ -23,9 +23,9 @@ from warehouse.coverage import NodeCoverage, node_coverage
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.flow_filter import FlowFilter, as_text
+from warehouse.lake.tables import Lake
 from warehouse.rollup_views import Wanted
 from warehouse.schema import DNS_NAMES, FLOWS, Table
-from warehouse.tables import Lake
 
 ASKED = "asked_flows"
 """The relation that questions to flows are asked of: those that a principal may see and that match the filter."""

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE
-from warehouse.tables import Lake
 
 STATES_OF_LACK = ("partial", "forbidden", "unreachable", "refused", "failed")
 

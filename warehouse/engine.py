@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
-from warehouse import time_travel
 from warehouse.errors import QueryError, QueryLimitError
+from warehouse.lake import time_travel
+from warehouse.lake.time_travel import AsOf
 from warehouse.schema import FLOWS, Table
-from warehouse.time_travel import AsOf
 
 if TYPE_CHECKING:
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
 _BOUND = r"\(?\"?{name}\"? (>=|>|<=|<|=) '([0-9:.+\- ]+)'::TIMESTAMP WITH TIME ZONE\)?"
 

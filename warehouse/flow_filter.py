@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from warehouse import conditions, questions
-from warehouse.time_travel import AsOf
+from warehouse.lake.time_travel import AsOf
 
 BUCKETS = 60
 """Parts of a timeline, unless another number is asked for."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from warehouse import config
 from warehouse.access import Grant
+from warehouse.lake.tables import Lake
 from warehouse.ownership import BindingVersion, NamespaceVersion, grants_of
 from warehouse.schema import TABLES
-from warehouse.tables import Lake
 
 FRESH_SECONDS = 20.0
 _COLUMNS = ("cluster", "kind", "namespace", "name", "uid", "valid_from", "valid_to", "manifest")

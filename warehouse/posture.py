@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from warehouse.lake.tables import Lake
 from warehouse.schema import DRIFT, POSTURE, Table
-from warehouse.tables import Lake
 
 DRIFT_KEY = ("cluster", "drift", "blueprint", "kind", "namespace", "name")
 """What names a drift as long as it is open."""

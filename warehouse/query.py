@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from warehouse import access_log as log
-from warehouse import posture, questions, rollup_sql, scoping, sql_doors, time_travel, versions, visible
+from warehouse import posture, questions, rollup_sql, scoping, sql_doors, versions, visible
 from warehouse.access import Principal
 from warehouse.answers import Answer, LakeSummary
 from warehouse.asking import ASKED, Asking
@@ -25,9 +25,10 @@ from warehouse.config_coverage import KindCoverage, coverage_at
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError
 from warehouse.flow_filter import BUCKETS, FlowFilter, bucket_width, flow_conditions, plain
+from warehouse.lake import time_travel
+from warehouse.lake.time_travel import AsOf
 from warehouse.questions import EdgeScope
 from warehouse.schema import ACCESS_LOG, DNS_NAMES, EDGES_1H, FLOWS, TABLES, TIMELINE_1M, VERSION_TABLES, Table
-from warehouse.time_travel import AsOf
 
 __all__ = ["Answer", "Door", "FlowFilter", "LakeSummary", "bucket_width", "flow_conditions"]
 

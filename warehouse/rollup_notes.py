@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from warehouse.engine import Window
-from warehouse.files import StoredFile
+from warehouse.lake.files import StoredFile
 
 HOUR = timedelta(hours=1)
 SLACK = timedelta(milliseconds=1)

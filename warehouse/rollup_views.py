@@ -16,10 +16,10 @@ from typing import Any
 from warehouse import config, engine, rollup_notes, rollup_sql, scoping
 from warehouse.access import Grant, Scope, is_plain
 from warehouse.engine import Window, literal
-from warehouse.files import StoredFile
+from warehouse.lake.files import StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.rollup_notes import HOUR, SEALED, ClusterHour
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
-from warehouse.tables import Lake
 
 MINUTE = timedelta(minutes=1)
 GRAIN = {EDGES_1H.name: HOUR, TIMELINE_1M.name: MINUTE, LABEL_SETS.name: HOUR, DNS_NAMES.name: HOUR}

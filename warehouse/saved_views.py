@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from warehouse.access import Grant, Principal, Scope
 from warehouse.errors import AccessDeniedError, QueryError
+from warehouse.lake.tables import Lake
 from warehouse.schema import SAVED_VIEWS
-from warehouse.tables import Lake
 
 EVERYONE = "*"
 """Shared with everyone who sees anything."""

@@ -18,9 +18,9 @@ from warehouse import access_log as log
 from warehouse import confinement, engine, scoping, sql_workers, statements, visible
 from warehouse.access import Principal, Scope
 from warehouse.engine import Limits, Window
+from warehouse.lake.tables import Lake
 from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, STRINGS, TABLES, Table
 from warehouse.sql_workers import WORKERS
-from warehouse.tables import Lake
 
 MOST_MEMORY_BYTES = 512 * 1024**2
 """What an owner's own SQL may take; four times as much for who reads files."""

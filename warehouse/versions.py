@@ -16,9 +16,9 @@ import pyarrow as pa
 from warehouse import engine
 from warehouse.access import Scope
 from warehouse.engine import Limits
-from warehouse.files import StoredFile
+from warehouse.lake.files import StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.schema import VERSION_TABLES, Table
-from warehouse.tables import Lake
 
 CLOSED_PREFIX = "closed-"
 """Files named `closed-2026-03-...` hold versions that ended in that month, each once; all others are looked through together."""

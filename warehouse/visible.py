@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from warehouse import engine, scoping
 from warehouse.access import Scope
 from warehouse.engine import Window
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, TIMESTAMP, Table
-from warehouse.tables import Lake
 
 LAID_OUT = "day-"
 """How the names of files begin that hold a closed day in its final layout (docs/layout.md)."""

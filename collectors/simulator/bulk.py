@@ -24,8 +24,8 @@ from collectors.simulator.fleet import NAMESPACES, build_fleet
 from collectors.simulator.history import EPHEMERAL_PORTS, random_uuids
 from collectors.simulator.traffic import Traffic, daily_factor
 from warehouse import schema
-from warehouse.dictionaries import CodedRows, encode
-from warehouse.tables import Lake
+from warehouse.lake.dictionaries import CodedRows, encode
+from warehouse.lake.tables import Lake
 
 COMPANIES = 11
 SHARED = ("kube-system", "ingress")

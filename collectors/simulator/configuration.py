@@ -16,7 +16,7 @@ import pyarrow as pa
 from collectors.simulator.fleet import CALLS, NAMESPACES, Fleet, Pod
 from collectors.simulator.story import CALLS_AFTER, Story
 from warehouse import schema
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 APP_ID = "simulate-configuration"
 DEPLOYER = "system:serviceaccount:gitops:deployer"

@@ -22,7 +22,7 @@ from collectors.simulator.fleet import Fleet
 from collectors.simulator.story import Phase, Story
 from collectors.simulator.traffic import Traffic, daily_factor
 from warehouse import schema
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 HOUR = dt.timedelta(hours=1)
 TEMPLATE_FLOWS = 4_000

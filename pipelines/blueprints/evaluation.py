@@ -23,6 +23,7 @@ from pipelines.blueprints.model import BlueprintFile
 from pipelines.blueprints.render import Key, render
 from pipelines.blueprints.state import POLICY_KINDS, ClusterState, Ended, build_state, coverage_of
 from warehouse import config, posture, versions
+from warehouse.lake.tables import Lake
 from warehouse.schema import (
     CLUSTER_SETTINGS,
     CONFIG_COVERAGE,
@@ -32,7 +33,6 @@ from warehouse.schema import (
     POSTURE,
     WORKLOADS,
 )
-from warehouse.tables import Lake
 
 APP_ID = "drift"
 """Evaluations commit under this name, with their time as version: of two at once, one is refused."""

@@ -13,7 +13,7 @@ from pipelines.blueprints.selectors import matches_any
 from pipelines.cluster_access import ClusterAccess
 from warehouse import config
 from warehouse.errors import ClusterError, ConfigError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 Progress = Callable[[str, int, int], None]
 """Told of each object: cluster, how many are done, how many there are."""

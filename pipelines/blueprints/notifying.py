@@ -15,8 +15,8 @@ import pyarrow as pa
 from pipelines import alerts
 from warehouse import config
 from warehouse.errors import HindcastError
+from warehouse.lake.tables import Lake
 from warehouse.schema import FINDINGS
-from warehouse.tables import Lake
 
 KIND = "drift"
 NAMED = 5

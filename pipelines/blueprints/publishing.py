@@ -22,8 +22,8 @@ from pipelines.blueprints.planning import Change, Plan
 from pipelines.cluster_access import ClusterAccess
 from warehouse import config
 from warehouse.errors import ClusterError, HindcastError
+from warehouse.lake.tables import Lake
 from warehouse.schema import POLICY_CHANGES
-from warehouse.tables import Lake
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from warehouse import engine
 from warehouse.engine import Limits, Window
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
-from warehouse.tables import Lake
 
 LOOK_BACK = timedelta(days=7)
 _LIMITS = Limits(seconds=600, rows=1_000_000)

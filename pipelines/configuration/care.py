@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from warehouse import versions
 from warehouse.errors import CommitConflictError
-from warehouse.files import DataFile, StoredFile
+from warehouse.lake.files import DataFile, StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
-from warehouse.tables import Lake
 from warehouse.versions import CLOSED_PREFIX
 
 OPEN_PREFIX, MONTH_PREFIX = "open-", "month-"

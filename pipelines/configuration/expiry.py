@@ -18,9 +18,9 @@ from pipelines import removal
 from pipelines.removal import Mask, Removal, matches
 from warehouse import config
 from warehouse.errors import CommitConflictError
-from warehouse.files import StoredFile
+from warehouse.lake.files import StoredFile
+from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
-from warehouse.tables import Lake
 
 Keep = Callable[[Table, str, str | None], timedelta]
 """How long rows of a table, a cluster and a namespace (None: of none) are kept."""

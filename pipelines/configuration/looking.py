@@ -12,7 +12,7 @@ from pipelines.configuration.recording import Look
 from pipelines.configuration.snapshot import Progress, Snapshot
 from warehouse import config
 from warehouse.errors import ClusterError, ClusterForbiddenError, ClusterMissingError, ConfigError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 
 def look(

@@ -24,7 +24,7 @@ from pipelines.configuration.recording import Look, Recorder, note_looks
 from pipelines.configuration.snapshot import TRIES, Snapshot, ledger_lines
 from warehouse import config
 from warehouse.errors import CommitConflictError, ConfigError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 SOURCE = "manifests"
 SUFFIXES = (".yaml", ".yml", ".json")

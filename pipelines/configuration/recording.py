@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from pipelines.configuration.kinds import TABLE_OF, Key, Observed
 from warehouse import versions
+from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
-from warehouse.tables import Lake
 
 CHANGED, DELETED, RECREATED = "changed", "deleted", "recreated"
 _MICROSECOND = timedelta(microseconds=1)

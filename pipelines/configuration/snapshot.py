@@ -28,7 +28,7 @@ from warehouse.errors import (
     CommitConflictError,
     ConfigError,
 )
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 SOURCE = "snapshot"
 TRIES = 3

@@ -23,7 +23,7 @@ from pipelines.configuration.recording import Look, Recorder, note_looks
 from pipelines.configuration.snapshot import Snapshot
 from warehouse import config
 from warehouse.errors import ClusterError, CommitConflictError, ConfigError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -20,9 +20,9 @@ import pytest
 
 from warehouse import access_log, config
 from warehouse.access import OPERATOR, Principal
+from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import COVERAGE, DRIFT, FINDINGS, FLOWS, POSTURE, TABLES, Table
-from warehouse.tables import Lake
 
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)

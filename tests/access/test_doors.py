@@ -26,10 +26,10 @@ from warehouse import access_log, conditions, flow_questions, versions
 from warehouse.access import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
+from warehouse.lake.time_travel import AsOf
 from warehouse.query import Answer, Door, FlowFilter
 from warehouse.questions import EdgeScope
 from warehouse.schema import DRIFT, POSTURE, TABLES
-from warehouse.time_travel import AsOf
 
 ALL = Limits(rows=1_000_000)
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)

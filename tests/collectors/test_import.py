@@ -14,7 +14,7 @@ import pytest
 from collectors import importer
 from warehouse import config, schema
 from warehouse.errors import ImportFailedError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 REAL_FLOWS = Path(__file__).parents[1] / "data" / "hubble" / "real_2021_gke.jsonl"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from warehouse import config, versions
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 pytestmark = pytest.mark.airflow
 

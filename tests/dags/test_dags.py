@@ -16,8 +16,8 @@ from collectors.simulator.fleet import build_fleet
 from collectors.simulator.history import backfill
 from collectors.simulator.story import Story
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, EDGES_1H, FINDINGS, FLOWS
-from warehouse.tables import Lake
 
 pytestmark = pytest.mark.airflow
 

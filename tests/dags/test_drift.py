@@ -12,8 +12,8 @@ import yaml
 
 from pipelines.configuration import manifests
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import DRIFT, FINDINGS, POSTURE
-from warehouse.tables import Lake
 
 pytestmark = pytest.mark.airflow
 

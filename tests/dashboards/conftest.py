@@ -26,8 +26,8 @@ from collectors.simulator.story import Story
 from collectors.simulator.traffic import Traffic
 from hindcast import demo_history
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
-from warehouse.tables import Lake
 
 APP = Path(__file__).parents[2] / "dashboards" / "app.py"
 GRANTS = [

@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 from warehouse import config
 from warehouse.access import OPERATOR
 from warehouse.engine import Window
+from warehouse.lake.tables import Lake
 from warehouse.query import Door
-from warehouse.tables import Lake
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]

@@ -15,7 +15,7 @@ from dashboards import theme
 from hindcast import demo_history
 from pipelines.blueprints.controls import CONTROLS
 from warehouse import config, posture
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]

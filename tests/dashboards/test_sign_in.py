@@ -20,8 +20,8 @@ from playwright.sync_api import Page, expect
 from dashboards import identity
 from warehouse import config
 from warehouse.access import Principal
+from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
-from warehouse.tables import Lake
 
 pytestmark = pytest.mark.browser
 GRANTS = [

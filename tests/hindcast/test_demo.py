@@ -13,8 +13,8 @@ import yaml
 
 from hindcast.children import Child, stop_all
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
-from warehouse.tables import Lake
 
 HINDCAST = [sys.executable, "-m", "hindcast"]
 

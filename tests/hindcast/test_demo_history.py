@@ -11,9 +11,9 @@ from hindcast import demo_history
 from hindcast.simulate import CLUSTERS
 from warehouse import config
 from warehouse.access import OPERATOR
+from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import DRIFT, EDGES_1H, POSTURE
-from warehouse.tables import Lake
 
 NOW = dt.datetime(2026, 3, 2, 14, 30, tzinfo=dt.UTC)
 HISTORY = dt.timedelta(hours=23)

@@ -26,8 +26,8 @@ from collectors.hubble_api.flow import flow_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
-from warehouse.tables import Lake
 
 HINDCAST = [sys.executable, "-c", "from hindcast.cli import main; main()"]
 

@@ -17,8 +17,8 @@ from hindcast.cli import app
 from pipelines.configuration import snapshot
 from warehouse import config
 from warehouse.errors import HindcastError
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS, POLICY_CHANGES
-from warehouse.tables import Lake
 
 pytestmark = pytest.mark.peers
 

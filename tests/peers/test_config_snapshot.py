@@ -20,7 +20,7 @@ from pipelines.configuration.snapshot import ALL_KINDS, Snapshot
 from warehouse import config, versions
 from warehouse.config_coverage import coverage_at
 from warehouse.errors import ClusterExpiredError, ClusterForbiddenError
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 pytestmark = pytest.mark.peers
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ import pytest
 
 from pipelines.configuration.watch import ClusterWatch
 from warehouse import config, versions
+from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE
-from warehouse.tables import Lake
 
 pytestmark = pytest.mark.peers
 

@@ -23,8 +23,8 @@ from pipelines.blueprints.templates import all_templates
 from pipelines.cluster_access import ClusterAccess
 from warehouse import config
 from warehouse.errors import ClusterError
+from warehouse.lake.tables import Lake
 from warehouse.schema import POLICY_CHANGES
-from warehouse.tables import Lake
 
 pytestmark = pytest.mark.peers
 

@@ -12,8 +12,8 @@ import pytest
 from pipelines import alerts
 from warehouse import config
 from warehouse.errors import ConfigError, HindcastError
+from warehouse.lake.tables import Lake
 from warehouse.schema import FINDINGS
-from warehouse.tables import Lake
 
 SECRET = "T0P-secret"
 

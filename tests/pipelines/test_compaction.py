@@ -25,8 +25,8 @@ from collectors.simulator.traffic import Traffic
 from pipelines.compaction import GRACE, MEMORY_BYTES, compact, compact_closed_hours, plan, plan_days
 from pipelines.compaction_plan import DAY_GRACE
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
-from warehouse.tables import Lake
 
 HOUR = dt.timedelta(hours=1)
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
@@ -108,7 +108,7 @@ APPENDER = """
     import datetime as dt, sys
     from warehouse import config
     from warehouse.schema import FLOWS
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
     from collectors.decode import decode
     from collectors.hubble_api.flow import flow_pb2
 
@@ -128,7 +128,7 @@ COMPACTOR = """
     import datetime as dt, sys
     from pipelines.compaction import compact_closed_hours
     from warehouse import config
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     lake = Lake.open(config.Lake(url=sys.argv[1]))
     while True:

@@ -17,8 +17,8 @@ from hindcast import cli
 from pipelines import erasure
 from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, EDGES_1H, FINDINGS, FLOWS, ROLLUPS, TABLES
-from warehouse.tables import Lake
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 NOW = NOON + dt.timedelta(days=3)

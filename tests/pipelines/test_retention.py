@@ -17,8 +17,8 @@ from pipelines.compaction import compact_closed_hours
 from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.errors import LakeError
+from warehouse.lake.tables import Lake
 from warehouse.schema import ACCESS_LOG, COVERAGE, EDGES_1H, FINDINGS, FLOWS, TABLES, Table
-from warehouse.tables import Lake
 
 DAY = dt.timedelta(days=1)
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)

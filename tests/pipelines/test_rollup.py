@@ -26,10 +26,10 @@ from warehouse import config, rollup_notes
 from warehouse.access import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError, QueryError
+from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.questions import EdgeScope
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, ROLLUPS, TIMELINE_1M
-from warehouse.tables import Lake
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
@@ -119,7 +119,7 @@ ROLLER = """
     import datetime as dt, sys, time
     from pipelines.rollup import roll_up_closed_hours
     from warehouse import config
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
     lake = Lake.open(config.Lake(url=sys.argv[1]))
     while True:

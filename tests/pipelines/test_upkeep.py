@@ -10,8 +10,8 @@ import pytest
 
 from pipelines import upkeep
 from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS, TABLES
-from warehouse.tables import Lake
 
 HOUR = dt.timedelta(hours=1)
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse import dictionaries
-from warehouse.dictionaries import CodedFile, CodedRows, coded_type, encode
+from warehouse.lake import dictionaries
+from warehouse.lake.dictionaries import CodedFile, CodedRows, coded_type, encode
 
 SCHEMA = pa.schema(
     [

@@ -14,9 +14,9 @@ from pipelines.compaction import compact_closed_hours
 from warehouse import config, engine
 from warehouse.access import OPERATOR
 from warehouse.errors import LakeError
+from warehouse.lake.tables import Lake
 from warehouse.query import Door
 from warehouse.schema import FLOWS, TABLES, Table, model
-from warehouse.tables import Lake
 
 FIRST = Path(__file__).parents[1] / "data" / "lake_v1"
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from warehouse.kept import KeptFiles
+from warehouse.lake.file_cache import KeptFiles
 
 
 class Disk:

@@ -17,10 +17,10 @@ from warehouse import config, engine, redaction
 from warehouse.access import OPERATOR, Principal, scope_of
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError, QueryLimitError
+from warehouse.lake.tables import Lake
 from warehouse.ownership import grants_of
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import COVERAGE, FLOWS
-from warehouse.tables import Lake
 
 START = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)

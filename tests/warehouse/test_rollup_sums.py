@@ -16,10 +16,10 @@ from pipelines import compaction, rollup
 from warehouse import access_log, config, engine, redaction, rollup_sql
 from warehouse.access import OPERATOR, Principal
 from warehouse.engine import Limits, Window
+from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.questions import EdgeScope
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M
-from warehouse.tables import Lake
 
 START = dt.datetime(2026, 3, 2, 22, tzinfo=dt.UTC)  # so that hours lie on both sides of midnight
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)

@@ -8,8 +8,8 @@ import pytest
 from warehouse import config, saved_views
 from warehouse.access import Grant, Principal, Scope, scope_of
 from warehouse.errors import AccessDeniedError, QueryError
+from warehouse.lake.tables import Lake
 from warehouse.schema import SAVED_VIEWS
-from warehouse.tables import Lake
 
 NOW = dt.datetime.now(dt.UTC)
 ADA, CARLA, CARLOS, PAULA, NINA = (Principal(user=name) for name in ("ada", "carla", "carlos", "paula", "nina"))

@@ -18,10 +18,11 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from warehouse import config, files
+from warehouse import config
 from warehouse.errors import CommitConflictError, ConfigError, LakeError
+from warehouse.lake import files
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS, TABLES, Table
-from warehouse.tables import Lake
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 

@@ -15,9 +15,10 @@ from deltalake.transaction import AddAction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse import config, files
+from warehouse import config
+from warehouse.lake import files
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS, Table
-from warehouse.tables import Lake
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 FAR = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)

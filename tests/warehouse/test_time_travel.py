@@ -19,10 +19,10 @@ from warehouse import config
 from warehouse.access import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import LakeError, QueryError
+from warehouse.lake.tables import Lake
+from warehouse.lake.time_travel import AsOf
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import COVERAGE, FINDINGS, FLOWS, NAMESPACES, TABLES, Table
-from warehouse.tables import Lake
-from warehouse.time_travel import AsOf
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)

@@ -8,8 +8,8 @@ from collectors.simulator import configuration
 from collectors.simulator.fleet import NAMESPACES, build_fleet
 from collectors.simulator.story import Story
 from warehouse import config, versions
+from warehouse.lake.tables import Lake
 from warehouse.schema import POLICY_VERSIONS
-from warehouse.tables import Lake
 
 NOW = dt.datetime(2026, 3, 2, 14, 30, tzinfo=dt.UTC)
 

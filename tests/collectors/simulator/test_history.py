@@ -14,8 +14,8 @@ from collectors.simulator.story import CUT_OFF, NEW_HOST, Story
 from collectors.simulator.traffic import Traffic
 from warehouse import config
 from warehouse.coverage import node_coverage
+from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
-from warehouse.tables import Lake
 
 NOW = dt.datetime(2026, 3, 3, 12, 30, tzinfo=dt.UTC)
 SINCE = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)

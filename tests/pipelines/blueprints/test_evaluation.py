@@ -14,9 +14,9 @@ from pipelines.configuration import manifests
 from warehouse import config, posture
 from warehouse.access import Principal
 from warehouse.errors import AccessDeniedError, CommitConflictError
+from warehouse.lake.tables import Lake
 from warehouse.query import Door
 from warehouse.schema import DRIFT, FINDINGS, POSTURE
-from warehouse.tables import Lake
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)

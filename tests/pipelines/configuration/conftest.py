@@ -13,7 +13,7 @@ import pytest
 from pipelines.configuration import kinds
 from pipelines.configuration.recording import Look, Recorder, note_looks
 from warehouse import config, versions
-from warehouse.tables import Lake
+from warehouse.lake.tables import Lake
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 

@@ -261,7 +261,7 @@ def test_any_history_of_states_is_told_as_it_was(
 
 
 def test_a_closed_file_s_month_bounds_when_its_versions_ended(tmp_path: Path) -> None:
-    from warehouse.files import StoredFile
+    from warehouse.lake.files import StoredFile
 
     for name, end in (
         ("closed-2026-12-x.parquet", datetime(2027, 1, 1, tzinfo=UTC)),

@@ -16,7 +16,7 @@ from warehouse.errors import QueryError
 from warehouse.schema import ERASURES, FINDINGS, FLOWS, Table
 
 if TYPE_CHECKING:
-    from warehouse.tables import Lake
+    from warehouse.lake.tables import Lake
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,13 +26,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
 
-from warehouse import config, evolution, files
-from warehouse.dictionaries import CodedFile
+from warehouse import config
 from warehouse.errors import CommitConflictError, LakeError
-from warehouse.files import DataFile, StoredFile
-from warehouse.kept import KeptFiles
+from warehouse.lake import evolution, files
+from warehouse.lake.dictionaries import CodedFile
+from warehouse.lake.file_cache import KeptFiles
+from warehouse.lake.files import DataFile, StoredFile
+from warehouse.lake.snapshots import Snapshot, as_utc
 from warehouse.schema import TABLES, Table
-from warehouse.snapshots import Snapshot, as_utc
 
 PROPERTIES = {"delta.checkpointInterval": "100"}
 _FAILURES = (DeltaError, OSError, ValueError, pa.ArrowException)
@@ -89,7 +90,7 @@ class Lake:
     def write_file(self, table: Table, partition: Mapping[str, str], groups: Iterable[pa.Table], *, prefix: str = "") -> list[DataFile]:
         """Write row groups of one partition, without the partition's columns, as one file, not yet visible; none for no rows.
 
-        Texts may be dictionary-encoded (warehouse.dictionaries). Raises LakeError; nothing is left behind then.
+        Texts may be dictionary-encoded (warehouse.lake.dictionaries). Raises LakeError; nothing is left behind then.
         """
         return files.write_file(table, partition, groups, self._filesystems[table.name], where=self.address(table), prefix=prefix)
 

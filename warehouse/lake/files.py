@@ -1,6 +1,6 @@
 """Data files of the lake: Parquet as Hindcast writes it, and the statistics Delta prunes by.
 
-It knows the layout of a file, not the table's log; warehouse.tables puts the files in the log.
+It knows the layout of a file, not the table's log; warehouse.lake.tables puts the files in the log.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from warehouse.dictionaries import UNREPEATED
 from warehouse.errors import LakeError
+from warehouse.lake.dictionaries import UNREPEATED
 from warehouse.schema import TIMESTAMP, Table
 
 ROW_GROUP_ROWS = 64 * 1024

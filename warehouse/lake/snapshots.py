@@ -1,4 +1,4 @@
-"""The files of one version of a table, from the add actions of its log. Pure: reading the log is warehouse.tables'."""
+"""The files of one version of a table, from the add actions of its log. Pure: reading the log is warehouse.lake.tables'."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from warehouse.files import StoredFile
+from warehouse.lake.files import StoredFile
 from warehouse.schema import Table
 
 
