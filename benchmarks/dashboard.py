@@ -38,7 +38,7 @@ from websockets.sync.client import connect
 
 from benchmarks.screenshots import CHROMIUM, free_address, wait_for_server
 from warehouse import config
-from warehouse.access import OPERATOR
+from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from benchmarks import stand
 from warehouse import config
-from warehouse.access import OPERATOR
+from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter

@@ -23,8 +23,9 @@ import duckdb
 import pyarrow as pa
 
 from benchmarks.sql_writer import Writer
-from warehouse import access_log, config
-from warehouse.access import Principal
+from warehouse import config
+from warehouse.access import access_log
+from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError
 from warehouse.lake.tables import Lake

@@ -24,7 +24,7 @@ from benchmarks.questions import COLUMNS
 from pipelines.compaction import compact_closed_hours
 from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
-from warehouse.access import OPERATOR, Principal
+from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter

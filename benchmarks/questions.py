@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from pipelines.rollup import roll_up_closed_hours
 from warehouse import config, engine
-from warehouse.access import OPERATOR
+from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter

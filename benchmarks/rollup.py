@@ -20,7 +20,7 @@ from collectors.simulator.story import Story
 from pipelines.compaction import compact_closed_hours
 from pipelines.rollup import roll_up_closed_hours
 from warehouse import config
-from warehouse.access import OPERATOR
+from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.query import Answer, Door, FlowFilter

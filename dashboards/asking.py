@@ -16,7 +16,7 @@ import streamlit as st
 
 from dashboards.time_control import TimeRange
 from warehouse import config
-from warehouse.access import Principal
+from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
 from warehouse.query import Answer, Door
 

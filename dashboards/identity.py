@@ -14,7 +14,7 @@ import streamlit as st
 
 from dashboards import url_state
 from warehouse import config
-from warehouse.access import Principal
+from warehouse.access.principals import Principal
 
 WATCH_SECONDS = 5.0
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from streamlit.runtime.memory_media_file_storage import _calculate_file_id
 
-from warehouse.access import Principal
+from warehouse.access.principals import Principal
 
 KEPT_SECONDS = 3_600.0
 MOST = 10_000

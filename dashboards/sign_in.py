@@ -23,7 +23,7 @@ from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_N
 
 from dashboards import identity, made_files
 from warehouse import config
-from warehouse.access import Principal
+from warehouse.access.principals import Principal
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -15,7 +15,7 @@ from hindcast.output import FileOption, Format, OutputOption, write_rows
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from warehouse.access import Grant
+    from warehouse.access.principals import Grant
 
 access = typer.Typer(no_args_is_help=True, help="Who may see what, why, and who looked.")
 AtOption = Annotated[str | None, typer.Option("--at", help="Age (90m, 2d) or time; now when absent.")]

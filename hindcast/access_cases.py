@@ -13,8 +13,8 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from warehouse import redaction
-from warehouse.access import Grant, Principal, Scope, scope_of
+from warehouse.access import redaction
+from warehouse.access.principals import Grant, Principal, Scope, scope_of
 from warehouse.config import Moment, Section
 from warehouse.errors import ConfigError
 from warehouse.schema import FLOWS

@@ -14,7 +14,7 @@ from warehouse import config
 from warehouse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from warehouse.access import Principal
+    from warehouse.access.principals import Principal
     from warehouse.lake.time_travel import AsOf
     from warehouse.query import Answer, Door
 
@@ -34,7 +34,7 @@ def open_door(config_path: Path | None, lake_url: str | None, command: str) -> D
 
 def principal(user: str | None, groups: list[str] | None) -> Principal:
     """Who asks: the operator, unless --as names someone."""
-    from warehouse.access import OPERATOR, Principal
+    from warehouse.access.principals import OPERATOR, Principal
 
     return Principal(user=user, groups=frozenset(groups or ())) if user else OPERATOR
 

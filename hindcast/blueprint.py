@@ -16,8 +16,8 @@ import typer
 from hindcast.console import ConfigOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from warehouse import config
+from warehouse.access.ownership import grants_of
 from warehouse.errors import ConfigError
-from warehouse.ownership import grants_of
 
 if TYPE_CHECKING:
     from pipelines.blueprints.model import BlueprintFile

@@ -15,7 +15,7 @@ from hindcast.output import FileOption
 from warehouse.errors import AccessDeniedError, ConfigError
 
 if TYPE_CHECKING:
-    from warehouse.access import Principal
+    from warehouse.access.principals import Principal
     from warehouse.config_coverage import KindCoverage
     from warehouse.query import Door
 

@@ -19,7 +19,7 @@ from hindcast.output import Format, write_rows
 from warehouse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from warehouse.access import Principal
+    from warehouse.access.principals import Principal
     from warehouse.query import Door, FlowFilter
 
 POLL_SECONDS = 1.0

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 
 from pipelines import compaction_plan
 from pipelines.findings import FLEET
-from warehouse import access, config
+from warehouse import config
+from warehouse.access import principals
 from warehouse.errors import CommitConflictError, LakeError
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.tables import Lake
@@ -173,7 +174,7 @@ def partition_of(file: StoredFile) -> tuple[date, str]:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a name that may hold * and ? means this one."""
-    return fnmatchcase(name, access.glob(pattern))
+    return fnmatchcase(name, principals.glob(pattern))
 
 
 def each_name(column: pa.ChunkedArray, says: Callable[[str], bool], *, none: bool) -> Mask:

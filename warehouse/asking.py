@@ -15,9 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import access_log as log
-from warehouse import config, engine, flow_filter, grants, questions, rollup_views, visible
-from warehouse.access import Grant, Principal, Scope, scope_of
+from warehouse import config, engine, flow_filter, questions, rollup_views
+from warehouse.access import access_log as log
+from warehouse.access import grants, visible
+from warehouse.access.principals import Grant, Principal, Scope, scope_of
 from warehouse.answers import Answer
 from warehouse.coverage import NodeCoverage, node_coverage
 from warehouse.engine import Limits, Window

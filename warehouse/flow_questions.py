@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from warehouse.access import Principal
+from warehouse.access.principals import Principal
 from warehouse.answers import Answer
 from warehouse.asking import ASKED
 from warehouse.engine import Limits

@@ -16,9 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import access_log as log
-from warehouse import posture, questions, rollup_sql, scoping, sql_doors, versions, visible
-from warehouse.access import Principal
+from warehouse import posture, questions, rollup_sql, sql_doors, versions
+from warehouse.access import access_log as log
+from warehouse.access import scoping, visible
+from warehouse.access.principals import Principal
 from warehouse.answers import Answer, LakeSummary
 from warehouse.asking import ASKED, Asking
 from warehouse.config_coverage import KindCoverage, coverage_at

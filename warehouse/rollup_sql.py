@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import config, scoping
+from warehouse import config
+from warehouse.access import scoping
 from warehouse.schema import FLOWS
 
 EPHEMERAL_PORT = 32_768

@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from warehouse import config, engine, rollup_notes, rollup_sql, scoping
-from warehouse.access import Grant, Scope, is_plain
+from warehouse import config, engine, rollup_notes, rollup_sql
+from warehouse.access import scoping
+from warehouse.access.principals import Grant, Scope, is_plain
 from warehouse.engine import Window, literal
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from warehouse.access import Grant, Principal, Scope
+from warehouse.access.principals import Grant, Principal, Scope
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.tables import Lake
 from warehouse.schema import SAVED_VIEWS

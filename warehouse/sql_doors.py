@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from warehouse import access_log as log
-from warehouse import confinement, engine, scoping, sql_workers, statements, visible
-from warehouse.access import Principal, Scope
+from warehouse import confinement, engine, sql_workers, statements
+from warehouse.access import access_log as log
+from warehouse.access import scoping, visible
+from warehouse.access.principals import Principal, Scope
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, STRINGS, TABLES, Table

@@ -1,7 +1,7 @@
 """Reads configuration history: the versions in force at a time or in a span, as the cluster had them or as the lake knew them.
 
 The tables are those of warehouse.schema.configuration, whose docstring says how versions are stored. Writing them is
-pipelines' work; who may see them is warehouse.access'.
+pipelines' work; who may see them is warehouse.access.principals'.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from warehouse import engine
-from warehouse.access import Scope
+from warehouse.access.principals import Scope
 from warehouse.engine import Limits
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake

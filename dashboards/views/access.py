@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboards import export, head, identity, summary, theme
 from dashboards.asking import Visit
-from warehouse.access import Grant
+from warehouse.access.principals import Grant
 from warehouse.engine import Limits, Window
 
 LIMIT = 1_000

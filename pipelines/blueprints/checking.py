@@ -10,7 +10,7 @@ from pipelines.blueprints.model import BlueprintFile, Waiver
 from pipelines.blueprints.render import render
 from pipelines.blueprints.selectors import matches_any
 from warehouse import config
-from warehouse.access import Grant, Principal, is_plain, scope_of
+from warehouse.access.principals import Grant, Principal, is_plain, scope_of
 from warehouse.errors import ConfigError
 
 Namespaces = Mapping[str, Mapping[str, str]]

@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from warehouse import access_log, config
-from warehouse.access import OPERATOR, Principal
+from warehouse import config
+from warehouse.access import access_log
+from warehouse.access.principals import OPERATOR, Principal
 from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import COVERAGE, DRIFT, FINDINGS, FLOWS, POSTURE, TABLES, Table

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from warehouse.access import Principal
+from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.query import Door

@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 
 from hindcast.cli import app
 from hindcast.lazy import Deferred
-from warehouse import access_log, conditions, flow_questions, versions
-from warehouse.access import Principal
+from warehouse import conditions, flow_questions, versions
+from warehouse.access import access_log
+from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.time_travel import AsOf
@@ -352,9 +353,9 @@ def test_every_question_is_listed() -> None:
 def test_nothing_else_answers_a_principal() -> None:
     """Whatever takes a principal and is not the door is known, and asks the door."""
     known = MORE_DOORS.keys() | {
-        "warehouse.access.scope_of",
-        "warehouse.access_log.noted",
-        "warehouse.access_log.visible",
+        "warehouse.access.principals.scope_of",
+        "warehouse.access.access_log.noted",
+        "warehouse.access.access_log.visible",
         "warehouse.sql_doors.run",  # what `Door.sql` is made of, under the scope it is given
         "hindcast.asking.known_at",  # names a moment
         "warehouse.saved_views.change",

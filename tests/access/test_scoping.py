@@ -13,8 +13,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse import redaction, scoping
-from warehouse.access import Grant, Scope
+from warehouse.access import redaction, scoping
+from warehouse.access.principals import Grant, Scope
 from warehouse.engine import Window
 from warehouse.schema import COVERAGE, FINDINGS, FLOWS, TIMESTAMP
 from warehouse.schema.model import Table, column, partition_columns

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from warehouse import config
-from warehouse.access import OPERATOR
+from warehouse.access.principals import OPERATOR
 from warehouse.engine import Window
 from warehouse.lake.tables import Lake
 from warehouse.query import Door

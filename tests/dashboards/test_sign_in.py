@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect
 
 from dashboards import identity
 from warehouse import config
-from warehouse.access import Principal
+from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 

@@ -10,7 +10,7 @@ from collectors.simulator.story import Story
 from hindcast import demo_history
 from hindcast.simulate import CLUSTERS
 from warehouse import config
-from warehouse.access import OPERATOR
+from warehouse.access.principals import OPERATOR
 from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import DRIFT, EDGES_1H, POSTURE

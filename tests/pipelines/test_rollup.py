@@ -23,7 +23,7 @@ from collectors.simulator.traffic import Traffic
 from pipelines.compaction import GRACE, compact_closed_hours
 from pipelines.rollup import clusters_to_roll_up, plan, roll_up, roll_up_closed_hours, seal
 from warehouse import config, rollup_notes
-from warehouse.access import OPERATOR, Principal
+from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.tables import Lake

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 
 from pipelines.compaction import compact_closed_hours
 from warehouse import config, engine
-from warehouse.access import OPERATOR
+from warehouse.access.principals import OPERATOR
 from warehouse.errors import LakeError
 from warehouse.lake.tables import Lake
 from warehouse.query import Door

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from collectors.decode import decode
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
-from warehouse import config, engine, redaction
-from warehouse.access import OPERATOR, Principal, scope_of
+from warehouse import config, engine
+from warehouse.access import redaction
+from warehouse.access.ownership import grants_of
+from warehouse.access.principals import OPERATOR, Principal, scope_of
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError, QueryLimitError
 from warehouse.lake.tables import Lake
-from warehouse.ownership import grants_of
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import COVERAGE, FLOWS
 

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines import compaction, rollup
-from warehouse import access_log, config, engine, redaction, rollup_sql
-from warehouse.access import OPERATOR, Principal
+from warehouse import config, engine, rollup_sql
+from warehouse.access import access_log, redaction
+from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter

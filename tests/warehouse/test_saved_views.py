@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from warehouse import config, saved_views
-from warehouse.access import Grant, Principal, Scope, scope_of
+from warehouse.access.principals import Grant, Principal, Scope, scope_of
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.tables import Lake
 from warehouse.schema import SAVED_VIEWS

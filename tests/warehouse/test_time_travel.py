@@ -16,7 +16,7 @@ from hindcast import cli
 from pipelines import erasure
 from pipelines.compaction import compact_closed_hours
 from warehouse import config
-from warehouse.access import OPERATOR, Principal
+from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import LakeError, QueryError
 from warehouse.lake.tables import Lake

@@ -1,4 +1,4 @@
-"""Who may see what: grants of the file, and where else ownership is read from. What it means is warehouse.access' work."""
+"""Who may see what: grants of the file, and where else ownership is read from. What it means is warehouse.access.principals' work."""
 
 from __future__ import annotations
 

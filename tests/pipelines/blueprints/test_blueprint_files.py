@@ -13,8 +13,8 @@ from pipelines.blueprints import model
 from pipelines.blueprints.checking import check
 from pipelines.blueprints.templates import all_templates
 from warehouse import config
+from warehouse.access.ownership import grants_of
 from warehouse.errors import ConfigError
-from warehouse.ownership import grants_of
 
 ROOT = Path(__file__).parents[3]
 LIBRARY = ROOT / "pipelines" / "blueprints" / "library"

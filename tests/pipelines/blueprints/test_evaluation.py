@@ -12,7 +12,7 @@ from pipelines import alerts
 from pipelines.blueprints import evaluation, model, notifying
 from pipelines.configuration import manifests
 from warehouse import config, posture
-from warehouse.access import Principal
+from warehouse.access.principals import Principal
 from warehouse.errors import AccessDeniedError, CommitConflictError
 from warehouse.lake.tables import Lake
 from warehouse.query import Door

@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 
 import pyarrow as pa
 
-from warehouse.access import Principal, Scope, glob
+from warehouse.access.principals import Principal, Scope, glob
 from warehouse.errors import AccessDeniedError, LakeError, QueryError, QueryLimitError
 from warehouse.lake.tables import Lake
 from warehouse.schema import ACCESS_LOG

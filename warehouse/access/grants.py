@@ -1,6 +1,6 @@
 """All grants in force: the configuration's, with what the lake has recorded of namespaces and RoleBindings.
 
-Read anew every 20 seconds, so that what is taken away is gone within a minute. What a grant means is warehouse.access' work.
+Read anew every 20 seconds, so that what is taken away is gone within a minute. What a grant means is warehouse.access.principals' work.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from warehouse import config
-from warehouse.access import Grant
+from warehouse.access.ownership import BindingVersion, NamespaceVersion, grants_of
+from warehouse.access.principals import Grant
 from warehouse.lake.tables import Lake
-from warehouse.ownership import BindingVersion, NamespaceVersion, grants_of
 from warehouse.schema import TABLES
 
 FRESH_SECONDS = 20.0

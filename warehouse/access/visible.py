@@ -1,4 +1,4 @@
-"""Relations and rows of what a scope shows of the lake's tables. The rule itself is warehouse.scoping's."""
+"""Relations and rows of what a scope shows of the lake's tables. The rule itself is warehouse.access.scoping's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from warehouse import engine, scoping
-from warehouse.access import Scope
+from warehouse import engine
+from warehouse.access import scoping
+from warehouse.access.principals import Scope
 from warehouse.engine import Window
 from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, TIMESTAMP, Table

@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from warehouse import redaction
-from warehouse.access import Grant, Scope, glob, is_plain
+from warehouse.access import redaction
+from warehouse.access.principals import Grant, Scope, glob, is_plain
 from warehouse.engine import Window, literal
 from warehouse.schema import COVERAGE, Table
 

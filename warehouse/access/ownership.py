@@ -1,6 +1,6 @@
 """The sources of ownership -> grants, each with its reason: the file, labels and annotations of namespaces, RoleBindings. Pure.
 
-What a grant means for a principal is warehouse.access' work, reading the recorded configuration warehouse.query's.
+What a grant means for a principal is warehouse.access.principals' work, reading the recorded configuration warehouse.query's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from warehouse import config
-from warehouse.access import WHOLE_CLUSTERS, Grant
-from warehouse.selectors import Selector
+from warehouse.access.principals import WHOLE_CLUSTERS, Grant
+from warehouse.access.selectors import Selector
 
 _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 

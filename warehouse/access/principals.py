@@ -1,7 +1,7 @@
 """Who may see what, and when: a principal and the grants -> a scope. Pure.
 
-Grants come from the configuration and the clusters (warehouse.ownership); putting a table under a scope is
-warehouse.scoping's work.
+Grants come from the configuration and the clusters (warehouse.access.ownership); putting a table under a scope is
+warehouse.access.scoping's work.
 """
 
 from __future__ import annotations
