@@ -26,9 +26,10 @@ from pipelines.configuration import kinds, manifest_yaml
 from pipelines.configuration.care import compact_configuration
 from pipelines.configuration.kinds import Observed
 from pipelines.configuration.recording import Look, Recorder, note_looks
-from warehouse import config, versions
-from warehouse.config_coverage import coverage_at
+from warehouse import config
 from warehouse.lake.tables import Lake
+from warehouse.records import versions
+from warehouse.records.configuration_coverage import coverage_at
 from warehouse.schema import VERSION_TABLES
 
 NAMESPACES, POLICIES, PODS = 500, 5_000, 10_000

@@ -13,7 +13,7 @@ import streamlit as st
 from dashboards import edges, navigation, theme, url_state
 from dashboards.asking import Visit, not_future
 from dashboards.edges import Edge
-from warehouse.coverage import Gap
+from warehouse.records.coverage import Gap
 from warehouse.schema import DRIFT
 
 SHOWN = 6

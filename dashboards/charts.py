@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 
 from dashboards.theme import Palette
-from warehouse.coverage import Gap
+from warehouse.records.coverage import Gap
 
 HEIGHT = 148
 STRIP = 5

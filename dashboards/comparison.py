@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Literal
 
 from dashboards.edges import Edge
-from warehouse.coverage import Gap
+from warehouse.records.coverage import Gap
 
 Kind = Literal["flip", "new", "vanished", "changed"]
 KINDS: dict[Kind, str] = {"flip": "⇄ Verdict flip", "new": "+ New", "vanished": "− Vanished", "changed": "△ Changed"}  # noqa: RUF001 - signs

@@ -13,9 +13,9 @@ import streamlit as st
 
 from dashboards import navigation, theme, url_state
 from dashboards.asking import Visit
-from warehouse import saved_views
 from warehouse.errors import HindcastError
-from warehouse.saved_views import EVERYONE, Kind, SavedView
+from warehouse.records import saved_views
+from warehouse.records.saved_views import EVERYONE, Kind, SavedView
 
 SHOWN = 30
 _ROUND, _SAID = "saved round", "saved said"

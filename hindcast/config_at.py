@@ -16,8 +16,8 @@ from warehouse.errors import AccessDeniedError, ConfigError
 
 if TYPE_CHECKING:
     from warehouse.access.principals import Principal
-    from warehouse.config_coverage import KindCoverage
     from warehouse.query import Door
+    from warehouse.records.configuration_coverage import KindCoverage
 
 
 def at(

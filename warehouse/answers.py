@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from warehouse.coverage import NodeCoverage, cluster_shares
 from warehouse.engine import Window
+from warehouse.records.coverage import NodeCoverage, cluster_shares
 from warehouse.schema import FLOWS
 
 

@@ -20,11 +20,11 @@ from warehouse.access import access_log as log
 from warehouse.access import grants, visible
 from warehouse.access.principals import Grant, Principal, Scope, scope_of
 from warehouse.answers import Answer
-from warehouse.coverage import NodeCoverage, node_coverage
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.flow_filter import FlowFilter, as_text
 from warehouse.lake.tables import Lake
+from warehouse.records.coverage import NodeCoverage, node_coverage
 from warehouse.rollup_views import Wanted
 from warehouse.schema import DNS_NAMES, FLOWS, Table
 

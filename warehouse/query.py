@@ -16,19 +16,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import posture, questions, rollup_sql, sql_doors, versions
+from warehouse import questions, rollup_sql, sql_doors
 from warehouse.access import access_log as log
 from warehouse.access import scoping, visible
 from warehouse.access.principals import Principal
 from warehouse.answers import Answer, LakeSummary
 from warehouse.asking import ASKED, Asking
-from warehouse.config_coverage import KindCoverage, coverage_at
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError
 from warehouse.flow_filter import BUCKETS, FlowFilter, bucket_width, flow_conditions, plain
 from warehouse.lake import time_travel
 from warehouse.lake.time_travel import AsOf
 from warehouse.questions import EdgeScope
+from warehouse.records import posture, versions
+from warehouse.records.configuration_coverage import KindCoverage, coverage_at
 from warehouse.schema import ACCESS_LOG, DNS_NAMES, EDGES_1H, FLOWS, TABLES, TIMELINE_1M, VERSION_TABLES, Table
 
 __all__ = ["Answer", "Door", "FlowFilter", "LakeSummary", "bucket_width", "flow_conditions"]

@@ -13,11 +13,11 @@ import streamlit as st
 from dashboards import charts, export, head, summary, theme
 from dashboards.asking import Visit, not_future
 from dashboards.theme import Palette
-from warehouse import coverage
-from warehouse.coverage import Gap
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.query import Answer
+from warehouse.records import coverage
+from warehouse.records.coverage import Gap
 
 LIMIT = 1_000
 ROW = 22

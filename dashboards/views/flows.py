@@ -12,10 +12,10 @@ import streamlit as st
 from dashboards import asking, charts, export, filters, flow_panel, flow_rows, head, series, summary, theme, time_control, url_state
 from dashboards.asking import Visit
 from dashboards.time_control import TimeRange
-from warehouse import coverage
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
 from warehouse.query import Answer, FlowFilter, bucket_width
+from warehouse.records import coverage
 
 LIMIT = 400
 LIVE_SECONDS = 5

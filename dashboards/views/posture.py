@@ -13,8 +13,8 @@ import streamlit as st
 
 from dashboards import head, manifests, navigation, summary, theme, time_control, url_state
 from dashboards.asking import Visit, not_future
-from warehouse import posture
 from warehouse.errors import AccessDeniedError
+from warehouse.records import posture
 
 STATES = {"pass": "✓ Pass", "fail": "▲ Fail", "unknown": "? Unknown", "not_evaluated": "◇ Not evaluated"}
 _COLOURS = ["green", "#A63A12", "yellow", "gray"]

@@ -67,7 +67,7 @@ class _Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """A control: its id, and the kinds it has to see. What it asks is in `warehouse.posture.ASKS`."""
+    """A control: its id, and the kinds it has to see. What it asks is in `warehouse.records.posture.ASKS`."""
 
     id: str
     also: tuple[str, ...] = ()

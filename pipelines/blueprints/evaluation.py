@@ -22,8 +22,9 @@ from pipelines.blueprints.drift import STALE_AFTER, Drift, find_drift, judged_ki
 from pipelines.blueprints.model import BlueprintFile
 from pipelines.blueprints.render import Key, render
 from pipelines.blueprints.state import POLICY_KINDS, ClusterState, Ended, build_state, coverage_of
-from warehouse import config, posture, versions
+from warehouse import config
 from warehouse.lake.tables import Lake
+from warehouse.records import posture, versions
 from warehouse.schema import (
     CLUSTER_SETTINGS,
     CONFIG_COVERAGE,

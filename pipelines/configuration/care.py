@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from warehouse import versions
 from warehouse.errors import CommitConflictError
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.tables import Lake
+from warehouse.records import versions
+from warehouse.records.versions import CLOSED_PREFIX
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
-from warehouse.versions import CLOSED_PREFIX
 
 OPEN_PREFIX, MONTH_PREFIX = "open-", "month-"
 LOOSE_FILES = 8

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.configuration.kinds import TABLE_OF, Key, Observed
-from warehouse import versions
 from warehouse.lake.tables import Lake
+from warehouse.records import versions
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
 
 CHANGED, DELETED, RECREATED = "changed", "deleted", "recreated"

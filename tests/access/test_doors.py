@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from hindcast.cli import app
 from hindcast.lazy import Deferred
-from warehouse import conditions, flow_questions, versions
+from warehouse import conditions, flow_questions
 from warehouse.access import access_log
 from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
@@ -30,6 +30,7 @@ from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.time_travel import AsOf
 from warehouse.query import Answer, Door, FlowFilter
 from warehouse.questions import EdgeScope
+from warehouse.records import versions
 from warehouse.schema import DRIFT, POSTURE, TABLES
 
 ALL = Limits(rows=1_000_000)
@@ -358,10 +359,10 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.access.access_log.visible",
         "warehouse.sql_doors.run",  # what `Door.sql` is made of, under the scope it is given
         "hindcast.asking.known_at",  # names a moment
-        "warehouse.saved_views.change",
-        "warehouse.saved_views.listed",
-        "warehouse.saved_views.owner_of",
-        "warehouse.saved_views.save",
+        "warehouse.records.saved_views.change",
+        "warehouse.records.saved_views.listed",
+        "warehouse.records.saved_views.owner_of",
+        "warehouse.records.saved_views.save",
         "dashboards.identity.name",
         "dashboards.made_files.note",
     }

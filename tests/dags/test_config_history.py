@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from warehouse import config, versions
+from warehouse import config
 from warehouse.lake.tables import Lake
+from warehouse.records import versions
 
 pytestmark = pytest.mark.airflow
 

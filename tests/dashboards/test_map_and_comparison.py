@@ -100,7 +100,7 @@ def test_windows_of_different_length_are_compared_by_the_hour() -> None:
 
 
 def test_an_edge_that_vanished_while_its_cluster_was_not_observed_is_not_called_gone_for_sure() -> None:
-    from warehouse.coverage import Gap
+    from warehouse.records.coverage import Gap
 
     (difference,), _ = comparison.compare([edge("a/x", "b/y")], [])
     gap = Gap(cluster="c1", node_name="n", since=AT, until=AT + dt.timedelta(minutes=30), cause="gap")

@@ -14,8 +14,9 @@ from collectors.simulator.story import Story
 from dashboards import theme
 from hindcast import demo_history
 from pipelines.blueprints.controls import CONTROLS
-from warehouse import config, posture
+from warehouse import config
 from warehouse.lake.tables import Lake
+from warehouse.records import posture
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]

@@ -17,10 +17,11 @@ from pipelines import cluster_access
 from pipelines.cluster_access import ClusterAccess
 from pipelines.configuration import looking, snapshot
 from pipelines.configuration.snapshot import ALL_KINDS, Snapshot
-from warehouse import config, versions
-from warehouse.config_coverage import coverage_at
+from warehouse import config
 from warehouse.errors import ClusterExpiredError, ClusterForbiddenError
 from warehouse.lake.tables import Lake
+from warehouse.records import versions
+from warehouse.records.configuration_coverage import coverage_at
 
 pytestmark = pytest.mark.peers
 ROOT = Path(__file__).resolve().parents[2]

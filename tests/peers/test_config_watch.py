@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from pipelines.configuration.watch import ClusterWatch
-from warehouse import config, versions
+from warehouse import config
 from warehouse.lake.tables import Lake
+from warehouse.records import versions
 from warehouse.schema import CONFIG_COVERAGE
 
 pytestmark = pytest.mark.peers

@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse.coverage import cluster_shares, node_coverage
+from warehouse.records.coverage import cluster_shares, node_coverage
 from warehouse.schema import COVERAGE
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from warehouse import config, saved_views
+from warehouse import config
 from warehouse.access.principals import Grant, Principal, Scope, scope_of
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.tables import Lake
+from warehouse.records import saved_views
 from warehouse.schema import SAVED_VIEWS
 
 NOW = dt.datetime.now(dt.UTC)

@@ -7,8 +7,9 @@ from pathlib import Path
 from collectors.simulator import configuration
 from collectors.simulator.fleet import NAMESPACES, build_fleet
 from collectors.simulator.story import Story
-from warehouse import config, versions
+from warehouse import config
 from warehouse.lake.tables import Lake
+from warehouse.records import versions
 from warehouse.schema import POLICY_VERSIONS
 
 NOW = dt.datetime(2026, 3, 2, 14, 30, tzinfo=dt.UTC)

@@ -13,8 +13,8 @@ from collectors.simulator.history import backfill
 from collectors.simulator.story import CUT_OFF, NEW_HOST, Story
 from collectors.simulator.traffic import Traffic
 from warehouse import config
-from warehouse.coverage import node_coverage
 from warehouse.lake.tables import Lake
+from warehouse.records.coverage import node_coverage
 from warehouse.schema import COVERAGE, FLOWS
 
 NOW = dt.datetime(2026, 3, 3, 12, 30, tzinfo=dt.UTC)

@@ -11,11 +11,12 @@ import yaml
 from pipelines import alerts
 from pipelines.blueprints import evaluation, model, notifying
 from pipelines.configuration import manifests
-from warehouse import config, posture
+from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.errors import AccessDeniedError, CommitConflictError
 from warehouse.lake.tables import Lake
 from warehouse.query import Door
+from warehouse.records import posture
 from warehouse.schema import DRIFT, FINDINGS, POSTURE
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)

@@ -12,8 +12,9 @@ import pytest
 
 from pipelines.configuration import kinds
 from pipelines.configuration.recording import Look, Recorder, note_looks
-from warehouse import config, versions
+from warehouse import config
 from warehouse.lake.tables import Lake
+from warehouse.records import versions
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pipelines import retention
 from pipelines.configuration.care import compact_configuration
 from warehouse import config
-from warehouse.config_coverage import coverage_at
 from warehouse.errors import CommitConflictError
+from warehouse.records.configuration_coverage import coverage_at
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES
 
 DAY = timedelta(days=1)

@@ -11,8 +11,8 @@ import pytest
 
 from pipelines.configuration import looking, manifests
 from warehouse import config
-from warehouse.config_coverage import coverage_at
 from warehouse.errors import ClusterError, ConfigError
+from warehouse.records.configuration_coverage import coverage_at
 
 NETPOL = """\
 apiVersion: networking.k8s.io/v1

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pipelines.configuration import kinds
 from pipelines.configuration.care import compact_configuration
 from pipelines.configuration.recording import Change, Recorder
-from warehouse import engine, versions
+from warehouse import engine
 from warehouse.engine import Limits, Window
 from warehouse.errors import CommitConflictError
+from warehouse.records import versions
 from warehouse.schema import POLICY_VERSIONS
 
 HOUR = timedelta(hours=1)
