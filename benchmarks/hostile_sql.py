@@ -31,7 +31,7 @@ from warehouse.errors import QueryError
 from warehouse.lake.tables import Lake
 from warehouse.query import Door
 from warehouse.schema import COVERAGE, FLOWS
-from warehouse.sql_workers import WORKERS
+from warehouse.sql.workers import WORKERS
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 ROWS = 400

@@ -29,7 +29,7 @@ from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.query import Door, FlowFilter
 from warehouse.schema import FLOWS
-from warehouse.sql_workers import WORKERS
+from warehouse.sql.workers import WORKERS
 
 RUNS = 3
 DAY = dt.timedelta(days=1)

@@ -1,4 +1,4 @@
-"""DuckDB over the lake: tables as views of just the files a question can touch. With warehouse.statements alone it imports duckdb.
+"""DuckDB over the lake: tables as views of just the files a question can touch. With warehouse.sql.statements alone it imports duckdb.
 
 Deciding who may see what is warehouse.query's work.
 """

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import questions, rollup_sql, sql_doors
+from warehouse import questions, rollup_sql
 from warehouse.access import access_log as log
 from warehouse.access import scoping, visible
 from warehouse.access.principals import Principal
@@ -31,6 +31,7 @@ from warehouse.questions import EdgeScope
 from warehouse.records import posture, versions
 from warehouse.records.configuration_coverage import KindCoverage, coverage_at
 from warehouse.schema import ACCESS_LOG, DNS_NAMES, EDGES_1H, FLOWS, TABLES, TIMELINE_1M, VERSION_TABLES, Table
+from warehouse.sql import execution
 
 __all__ = ["Answer", "Door", "FlowFilter", "LakeSummary", "bucket_width", "flow_conditions"]
 
@@ -146,7 +147,7 @@ class Door(Asking):
         began = time.monotonic()
         said = text if window.as_of is None else f"{text} -- {window.as_of}"
         with self._noted(principal, "sql", window, text=said) as (scope, note):
-            ran = sql_doors.run(self._lake, principal, scope, text, window, limits, cancelled, peer_detail=self.peer_detail)
+            ran = execution.run(self._lake, principal, scope, text, window, limits, cancelled, peer_detail=self.peer_detail)
             note.rows = ran.rows.num_rows
         return Answer(
             rows=ran.rows,

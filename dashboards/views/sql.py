@@ -13,7 +13,7 @@ from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.query import Answer
 from warehouse.schema import TABLES
-from warehouse.sql_workers import CancelledError
+from warehouse.sql.workers import CancelledError
 
 ROWS = 10_000
 SECONDS = 60.0

@@ -17,7 +17,7 @@ from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.query import Door
-from warehouse.sql_workers import WORKERS, CancelledError
+from warehouse.sql.workers import WORKERS, CancelledError
 
 CANARY = "hunter2-canary"
 TENANT = "payments"

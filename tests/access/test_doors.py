@@ -357,7 +357,7 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.access.principals.scope_of",
         "warehouse.access.access_log.noted",
         "warehouse.access.access_log.visible",
-        "warehouse.sql_doors.run",  # what `Door.sql` is made of, under the scope it is given
+        "warehouse.sql.execution.run",  # what `Door.sql` is made of, under the scope it is given
         "hindcast.asking.known_at",  # names a moment
         "warehouse.records.saved_views.change",
         "warehouse.records.saved_views.listed",

@@ -1,7 +1,7 @@
 """The processes that answer people's own SQL: a clean parent that forks, and its children, one a principal.
 
 A child holds nothing but the rows it is sent: no environment, no files, no network, no way to more memory. The boundary is
-what is loaded, not what is parsed. Whom to ask, when to kill and what to send is warehouse.sql_workers' work.
+what is loaded, not what is parsed. Whom to ask, when to kill and what to send is warehouse.sql.workers' work.
 
 Messages are eight bytes of length and so many of content. A child is sent a job in JSON, with `load` also one Arrow stream a
 table; it answers with a JSON and, where that says so, an Arrow stream.
@@ -23,10 +23,11 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from warehouse import confinement, engine, statements
+from warehouse import engine
 from warehouse.engine import Limits
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.schema import TABLES
+from warehouse.sql import confinement, statements
 
 MOST_RESULT_BYTES = 64 * 1024**2
 HEADROOM_BYTES = 1024**3

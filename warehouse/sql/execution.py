@@ -1,6 +1,6 @@
 """People's own SQL: over the lake for its operator, in a process of its own for anyone else.
 
-Noting who asks, and what the answer says beside its rows, is warehouse.query's; starting and ending processes warehouse.sql_workers'.
+Noting who asks, and what the answer says beside its rows, is warehouse.query's; starting and ending processes warehouse.sql.workers'.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from warehouse import confinement, engine, sql_workers, statements
+from warehouse import engine
 from warehouse.access import access_log as log
 from warehouse.access import scoping, visible
 from warehouse.access.principals import Principal, Scope
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, STRINGS, TABLES, Table
-from warehouse.sql_workers import WORKERS
+from warehouse.sql import confinement, statements, workers
+from warehouse.sql.workers import WORKERS
 
 MOST_MEMORY_BYTES = 512 * 1024**2
 """What an owner's own SQL may take; four times as much for who reads files."""
@@ -128,7 +129,7 @@ def _over_rows(
 
 def _source(
     opened: ExitStack, lake: Lake, principal: Principal, scope: Scope, table: Table, window: Window, limits: Limits, peer_detail: str
-) -> sql_workers.Source:
+) -> workers.Source:
     """A table's rows for someone's own SQL, read when they are first asked for."""
     within = visible.with_margin(window) if table is COVERAGE else window
 
@@ -148,4 +149,4 @@ def _source(
             ROWS_AT_ONCE
         )
 
-    return sql_workers.Source(read=read, stamp=tuple(engine.files_of(lake, table, within)))
+    return workers.Source(read=read, stamp=tuple(engine.files_of(lake, table, within)))

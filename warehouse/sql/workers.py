@@ -1,6 +1,6 @@
 """Workers for people's own SQL: started, kept warm, fed with the rows of one principal, ended when they do not end by themselves.
 
-What runs in them is warehouse.sql_process; which rows a principal may have is warehouse.query's to say.
+What runs in them is warehouse.sql.process; which rows a principal may have is warehouse.query's to say.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError, QueryLimitError
-from warehouse.sql_process import LENGTH, receive, send
+from warehouse.sql.process import LENGTH, receive, send
 
 MOST_WORKERS = 64
 MOST_BYTES = 3 * 1024**3
@@ -217,7 +217,7 @@ class Workers:
             ours, theirs = socket.socketpair()
             with theirs:
                 self._parent = subprocess.Popen(
-                    [sys.executable, "-I", "-m", "warehouse.sql_process"],
+                    [sys.executable, "-I", "-m", "warehouse.sql.process"],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
