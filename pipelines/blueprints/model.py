@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from pipelines.blueprints.selectors import Part, Pattern, Selection, matches_any
 from pipelines.blueprints.templates import ClusterTemplate, NamespaceTemplate, Template
-from warehouse.documents import Document, read_document
+from warehouse.config.documents import Document, read_document
 from warehouse.errors import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]

@@ -16,6 +16,7 @@ from pydantic import model_validator
 from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, Tls
 from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Collect, Redact, Rollups
 from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
+from warehouse.config.documents import parse_document
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
 from warehouse.config.retention import CONFIGURATION_TABLES, Alerts, Hold, KeptOtherwise, Retention
 from warehouse.config.values import (
@@ -31,7 +32,6 @@ from warehouse.config.values import (
     parse_selector,
     read_secret,
 )
-from warehouse.documents import parse_document
 from warehouse.errors import ConfigError
 
 __all__ = [

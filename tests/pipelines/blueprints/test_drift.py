@@ -12,7 +12,7 @@ from pipelines.blueprints.drift import Drift, find_drift
 from pipelines.blueprints.model import Blueprint, BlueprintFile
 from pipelines.blueprints.render import Key, Wanted, render
 from pipelines.blueprints.state import Agents, ClusterState, Coverage, Ended, StoredObject
-from warehouse.documents import parse_document
+from warehouse.config.documents import parse_document
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 THEN = NOW - dt.timedelta(hours=5)

@@ -11,7 +11,7 @@ from pipelines.blueprints.compare import Verdict, compare
 from pipelines.blueprints.model import BlueprintFile
 from pipelines.blueprints.render import BLUEPRINT_LABEL, Key, Wanted, explicit, render
 from pipelines.blueprints.templates import all_templates
-from warehouse.documents import parse_document
+from warehouse.config.documents import parse_document
 from warehouse.errors import ConfigError
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
