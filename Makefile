@@ -51,7 +51,7 @@ peers: ## Build the real Hubble and Kubernetes programs that tests run against (
 
 # Through a file beside it: a generator that fails must not leave an empty page.
 docs: setup ## Write docs/tables.md and docs/blueprint.schema.json from the code
-	$(BIN)/python -m warehouse.tables_doc > docs/tables.md.new
+	$(BIN)/python -m warehouse.schema.tables_doc > docs/tables.md.new
 	mv docs/tables.md.new docs/tables.md
 	$(BIN)/hindcast blueprint schema > docs/blueprint.schema.json.new
 	mv docs/blueprint.schema.json.new docs/blueprint.schema.json

@@ -1,4 +1,4 @@
-"""The page about the lake's tables, made from their schemas: `python -m warehouse.tables_doc > docs/tables.md`.
+"""The page about the lake's tables, made from their schemas: `python -m warehouse.schema.tables_doc > docs/tables.md`.
 
 The page is never edited by hand; a test compares it with what this prints.
 """
