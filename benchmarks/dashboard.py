@@ -41,7 +41,7 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
+from warehouse.questions.door import Door, FlowFilter
 from warehouse.schema import FLOWS
 
 PAINT_SECONDS, MEMORY_BYTES, ANSWER_SECONDS = 2.0, 1.5e9, 3.0

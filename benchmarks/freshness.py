@@ -21,7 +21,7 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
+from warehouse.questions.door import Door, FlowFilter
 
 RATE = 5_000
 LIMIT_SECONDS = 15.0

@@ -29,7 +29,7 @@ from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError
 from warehouse.lake.tables import Lake
-from warehouse.query import Door
+from warehouse.questions.door import Door
 from warehouse.schema import COVERAGE, FLOWS
 from warehouse.sql.workers import WORKERS
 

@@ -27,7 +27,7 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
+from warehouse.questions.door import Door, FlowFilter
 from warehouse.schema import FLOWS
 from warehouse.sql.workers import WORKERS
 

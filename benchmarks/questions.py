@@ -31,7 +31,7 @@ from warehouse import config, engine
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
+from warehouse.questions.door import Door, FlowFilter
 from warehouse.schema import FLOWS, ROLLUPS
 
 RUNS, THREADS = 3, 2

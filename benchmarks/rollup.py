@@ -23,7 +23,7 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
-from warehouse.query import Answer, Door, FlowFilter
+from warehouse.questions.door import Answer, Door, FlowFilter
 from warehouse.schema import FLOWS, ROLLUPS
 
 FLOWS_WANTED = 1_000_000

@@ -14,7 +14,7 @@ from dashboards.views import access, compare, coverage, docs, flows, map, overvi
 from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
 from warehouse.lake.tables import Lake
-from warehouse.query import Door
+from warehouse.questions.door import Door
 from warehouse.schema import DRIFT, POLICY_VERSIONS, POSTURE
 
 Draw = Callable[[Visit], None]

@@ -18,7 +18,7 @@ from dashboards.time_control import TimeRange
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
-from warehouse.query import Answer, Door
+from warehouse.questions.door import Answer, Door
 
 KEPT_ANSWERS = 24
 KEPT_SECONDS = 45.0

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from warehouse.conditions import Condition
-from warehouse.flow_questions import BUCKETS
-from warehouse.query import Answer
+from warehouse.questions.conditions import Condition
+from warehouse.questions.door import Answer
+from warehouse.questions.flow_questions import BUCKETS
 
 Counts = npt.NDArray[np.int64]
 OUTSIDE = "outside"

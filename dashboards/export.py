@@ -20,7 +20,7 @@ import streamlit as st
 from dashboards import flow_rows, made_files, navigation, open_as_sql, url_state
 from dashboards.asking import Visit
 from warehouse.engine import Limits
-from warehouse.query import FlowFilter
+from warehouse.questions.door import FlowFilter
 
 ROWS = 100_000
 PICTURES = {"SVG": ("svg", "image/svg+xml")}

@@ -1,7 +1,7 @@
 """The filter bar: conditions as chips that are added, edited, negated, switched off and removed, all of it in the address.
 
 `f=ns=shop` is a chip, `f=-ns=shop` one that is switched off; `match=any` lets one of them be enough; `both=1` shows the
-way back too. Reading a condition is warehouse.conditions' work.
+way back too. Reading a condition is warehouse.questions.conditions' work.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import streamlit as st
 
 from dashboards import url_state
 from dashboards.asking import Visit
-from warehouse import conditions, flow_questions
-from warehouse.conditions import FIELDS, Condition
 from warehouse.errors import HindcastError, QueryError
-from warehouse.query import FlowFilter
+from warehouse.questions import conditions, flow_questions
+from warehouse.questions.conditions import FIELDS, Condition
+from warehouse.questions.door import FlowFilter
 
 COMPLETED_FROM = timedelta(minutes=20)
 """Values are offered from this much of the window's end: enough to know the names, and cheap."""

@@ -11,9 +11,9 @@ import streamlit as st
 
 from dashboards import filters, flow_rows, navigation, theme, time_control, url_state
 from dashboards.asking import Visit
-from warehouse import flow_questions
-from warehouse.conditions import Condition
-from warehouse.flow_json import flow_json
+from warehouse.questions import flow_questions
+from warehouse.questions.conditions import Condition
+from warehouse.questions.flow_json import flow_json
 
 AROUND = timedelta(minutes=5)
 _ORDER = (

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards import theme, url_state
-from warehouse.conditions import FIELDS, Condition
+from warehouse.questions.conditions import FIELDS, Condition
 from warehouse.schema import FLOWS
 
 DEFAULT = ("Time", "Verdict", "Source", "Destination", "Port", "Drop reason", "Policy", "Cluster")

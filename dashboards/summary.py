@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboards import filters, identity, navigation, theme, time_control, url_state
 from dashboards.asking import Visit
-from warehouse.query import Answer, FlowFilter
+from warehouse.questions.door import Answer, FlowFilter
 
 SLOW_SECONDS = 3.0
 """A question that took longer is given advice."""

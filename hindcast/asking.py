@@ -16,7 +16,7 @@ from warehouse.errors import ConfigError
 if TYPE_CHECKING:
     from warehouse.access.principals import Principal
     from warehouse.lake.time_travel import AsOf
-    from warehouse.query import Answer, Door
+    from warehouse.questions.door import Answer, Door
 
 AsOption = Annotated[str | None, typer.Option("--as", help="Ask as this user of ownership.grants, and see only what she may.")]
 GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A group of that user; may be given again.")]
@@ -25,7 +25,7 @@ GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A group 
 def open_door(config_path: Path | None, lake_url: str | None, command: str) -> Door:
     """The query door of the lake that the options name, opened by a command; with --lake alone there are no grants."""
     from warehouse.lake.tables import Lake
-    from warehouse.query import Door
+    from warehouse.questions.door import Door
 
     settings = config.Config() if lake_url and not config_path else config.load_config(config_path)
     purpose = f"hindcast {command}"

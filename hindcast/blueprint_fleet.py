@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipelines.blueprints.planning import Plan
     from pipelines.blueprints.publishing import Publication
     from warehouse.lake.tables import Lake
-    from warehouse.query import Door
+    from warehouse.questions.door import Door
 
 BlueprintOption = Annotated[
     list[Path] | None, typer.Option("--blueprint", help="File of blueprints, instead of the configuration's; may be given again.")

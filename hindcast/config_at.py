@@ -16,7 +16,7 @@ from warehouse.errors import AccessDeniedError, ConfigError
 
 if TYPE_CHECKING:
     from warehouse.access.principals import Principal
-    from warehouse.query import Door
+    from warehouse.questions.door import Door
     from warehouse.records.configuration_coverage import KindCoverage
 
 

@@ -13,10 +13,10 @@ from hindcast.asking import AsOption, GroupOption, footer, moment, open_door, pr
 from hindcast.console import ConfigOption, LakeOption
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from warehouse.errors import ConfigError
-from warehouse.questions import EdgeScope
+from warehouse.questions.rollup_questions import EdgeScope
 
 if TYPE_CHECKING:
-    from warehouse.query import Answer
+    from warehouse.questions.door import Answer
 
 Names = list[str] | None
 TABLE_COLUMNS = ("cluster", "source", "destination", "ports", "forwarded", "dropped", "audited", "drop_reasons", "observers", "last_seen")
@@ -47,7 +47,7 @@ def edges(
 ) -> None:
     """Print who talks to whom, busiest first. Each connection counts once, whoever reported it; docs/counting.md has the rules."""
     from warehouse.engine import Limits, Window
-    from warehouse.query import FlowFilter
+    from warehouse.questions.door import FlowFilter
 
     now = datetime.now(UTC)
     begin, end = moment(since, "--since", now=now), moment(until, "--until", now=now) if until else now

@@ -20,7 +20,7 @@ from warehouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from warehouse.access.principals import Principal
-    from warehouse.query import Door, FlowFilter
+    from warehouse.questions.door import Door, FlowFilter
 
 POLL_SECONDS = 1.0
 LATE = timedelta(minutes=2)
@@ -64,7 +64,7 @@ def flows(
     groups: GroupOption = None,
 ) -> None:
     """Print recorded flows, oldest first. All conditions hold, each by any of its values."""
-    from warehouse.query import FlowFilter
+    from warehouse.questions.door import FlowFilter
 
     now = datetime.now(UTC)
     if follow and as_of:

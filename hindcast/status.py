@@ -13,7 +13,7 @@ from hindcast.console import ConfigOption, LakeOption
 from hindcast.output import Format, OutputOption, write_rows
 
 if TYPE_CHECKING:
-    from warehouse.query import Door
+    from warehouse.questions.door import Door
 
 RATE_MINUTES = 5
 

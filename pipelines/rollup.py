@@ -1,6 +1,6 @@
 """Rollups: closed hours of flows are summed up into edges_1h, timeline_1m, label_sets and dns_names. When it runs is others' work.
 
-What the sums are is warehouse.rollup_sql's, which flows a stored hour stands for warehouse.rollup_notes'. An hour whose
+What the sums are is warehouse.questions.rollup_sql's, which flows a stored hour stands for warehouse.questions.rollup_notes'. An hour whose
 flows have changed since is done again; a second run finds nothing to do.
 """
 
@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.compaction import GRACE
-from warehouse import config, engine, rollup_notes, rollup_sql
+from warehouse import config, engine
 from warehouse.engine import Limits
 from warehouse.errors import CommitConflictError
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
-from warehouse.rollup_notes import HOUR, SEALED
+from warehouse.questions import rollup_notes, rollup_sql
+from warehouse.questions.rollup_notes import HOUR, SEALED
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
 
 ORDER = (LABEL_SETS, DNS_NAMES, TIMELINE_1M, EDGES_1H)

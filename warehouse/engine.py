@@ -1,6 +1,6 @@
 """DuckDB over the lake: tables as views of just the files a question can touch. With warehouse.sql.statements alone it imports duckdb.
 
-Deciding who may see what is warehouse.query's work.
+Deciding who may see what is warehouse.questions.door's work.
 """
 
 from __future__ import annotations

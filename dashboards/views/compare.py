@@ -13,10 +13,10 @@ from dashboards import attention, changes, charts, comparison, edges, export, he
 from dashboards.asking import Visit, not_future
 from dashboards.comparison import KINDS, Difference
 from dashboards.edges import Edge
-from warehouse import flow_questions
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
-from warehouse.query import Answer, FlowFilter, bucket_width
+from warehouse.questions import flow_questions
+from warehouse.questions.door import Answer, FlowFilter, bucket_width
 from warehouse.records import coverage
 
 SHOWN = 500

@@ -15,7 +15,7 @@ from dashboards.asking import Visit, not_future
 from dashboards.theme import Palette
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
-from warehouse.query import Answer
+from warehouse.questions.door import Answer
 from warehouse.records import coverage
 from warehouse.records.coverage import Gap
 

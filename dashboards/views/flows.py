@@ -14,7 +14,7 @@ from dashboards.asking import Visit
 from dashboards.time_control import TimeRange
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
-from warehouse.query import Answer, FlowFilter, bucket_width
+from warehouse.questions.door import Answer, FlowFilter, bucket_width
 from warehouse.records import coverage
 
 LIMIT = 400

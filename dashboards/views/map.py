@@ -11,10 +11,10 @@ import streamlit as st
 from dashboards import attention, edges, export, filters, head, map_chart, map_layout, map_svg, navigation, summary, theme, url_state
 from dashboards.asking import Visit
 from dashboards.edges import Edge, End
-from warehouse import flow_questions
 from warehouse.engine import Limits
 from warehouse.errors import AccessDeniedError
-from warehouse.query import Answer, FlowFilter
+from warehouse.questions import flow_questions
+from warehouse.questions.door import Answer, FlowFilter
 
 DRAWN = 400
 """Edges drawn at first; more on demand, up to MOST."""

@@ -12,9 +12,9 @@ from dashboards import attention, changes, charts, edges, head, navigation, seri
 from dashboards.asking import Visit, not_future
 from dashboards.edges import Edge
 from dashboards.views import flows as flows_page
-from warehouse import flow_questions
 from warehouse.errors import AccessDeniedError
-from warehouse.query import Answer, FlowFilter, bucket_width
+from warehouse.questions import flow_questions
+from warehouse.questions.door import Answer, FlowFilter, bucket_width
 from warehouse.records import coverage
 
 BUCKETS = 24

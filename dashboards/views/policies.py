@@ -12,7 +12,7 @@ from dashboards import head, manifests, navigation, summary, url_state
 from dashboards.asking import Visit, not_future
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
-from warehouse.query import Answer
+from warehouse.questions.door import Answer
 from warehouse.schema import POLICY_VERSIONS
 
 Version = Mapping[str, Any]

@@ -11,7 +11,7 @@ from dashboards import export, head, running, saved, sql_editor, summary, theme,
 from dashboards.asking import Visit
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
-from warehouse.query import Answer
+from warehouse.questions.door import Answer
 from warehouse.schema import TABLES
 from warehouse.sql.workers import CancelledError
 

@@ -22,7 +22,7 @@ from warehouse import config
 from warehouse.access import access_log
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
+from warehouse.questions.door import Door, FlowFilter
 from warehouse.schema import COVERAGE, DRIFT, FINDINGS, FLOWS, POSTURE, TABLES, Table
 
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)

@@ -16,7 +16,7 @@ import pytest
 from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError, QueryLimitError
-from warehouse.query import Door
+from warehouse.questions.door import Door
 from warehouse.sql.workers import WORKERS, CancelledError
 
 CANARY = "hunter2-canary"

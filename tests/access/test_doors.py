@@ -22,14 +22,14 @@ from typer.testing import CliRunner
 
 from hindcast.cli import app
 from hindcast.lazy import Deferred
-from warehouse import conditions, flow_questions
 from warehouse.access import access_log
 from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.time_travel import AsOf
-from warehouse.query import Answer, Door, FlowFilter
-from warehouse.questions import EdgeScope
+from warehouse.questions import conditions, flow_questions
+from warehouse.questions.door import Answer, Door, FlowFilter
+from warehouse.questions.rollup_questions import EdgeScope
 from warehouse.records import versions
 from warehouse.schema import DRIFT, POSTURE, TABLES
 
@@ -302,9 +302,9 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "configuration_coverage": configuration_coverage,
 }
 MORE_DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
-    "warehouse.flow_questions.completions": completions,
-    "warehouse.flow_questions.edges": edges_of_pods,
-    "warehouse.flow_questions.one_flow": one_flow,
+    "warehouse.questions.flow_questions.completions": completions,
+    "warehouse.questions.flow_questions.edges": edges_of_pods,
+    "warehouse.questions.flow_questions.one_flow": one_flow,
 }
 """Questions that other modules ask by `Door.ask`."""
 EVERY_DOOR = DOORS | MORE_DOORS

@@ -13,7 +13,7 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Window
 from warehouse.lake.tables import Lake
-from warehouse.query import Door
+from warehouse.questions.door import Door
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]

@@ -21,7 +21,7 @@ from dashboards import identity
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
+from warehouse.questions.door import Door, FlowFilter
 
 pytestmark = pytest.mark.browser
 GRANTS = [

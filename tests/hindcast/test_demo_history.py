@@ -12,7 +12,7 @@ from hindcast.simulate import CLUSTERS
 from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
+from warehouse.questions.door import Door, FlowFilter
 from warehouse.schema import DRIFT, EDGES_1H, POSTURE
 
 NOW = dt.datetime(2026, 3, 2, 14, 30, tzinfo=dt.UTC)

@@ -22,13 +22,14 @@ from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
 from pipelines.compaction import GRACE, compact_closed_hours
 from pipelines.rollup import clusters_to_roll_up, plan, roll_up, roll_up_closed_hours, seal
-from warehouse import config, rollup_notes
+from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
-from warehouse.questions import EdgeScope
+from warehouse.questions import rollup_notes
+from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions.rollup_questions import EdgeScope
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, ROLLUPS, TIMELINE_1M
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse import conditions
-from warehouse.conditions import FIELDS, Condition
 from warehouse.errors import QueryError
+from warehouse.questions import conditions
+from warehouse.questions.conditions import FIELDS, Condition
 from warehouse.schema import FLOWS
 
 ROWS: list[dict[str, Any]] = [

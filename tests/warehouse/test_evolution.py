@@ -15,7 +15,7 @@ from warehouse import config, engine
 from warehouse.access.principals import OPERATOR
 from warehouse.errors import LakeError
 from warehouse.lake.tables import Lake
-from warehouse.query import Door
+from warehouse.questions.door import Door
 from warehouse.schema import FLOWS, TABLES, Table, model
 
 FIRST = Path(__file__).parents[1] / "data" / "lake_v1"

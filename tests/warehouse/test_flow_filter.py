@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse import conditions
-from warehouse.flow_filter import FlowFilter, flow_conditions, matching, plain
+from warehouse.questions import conditions
+from warehouse.questions.flow_filter import FlowFilter, flow_conditions, matching, plain
 from warehouse.schema import FLOWS
 
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)

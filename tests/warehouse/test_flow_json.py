@@ -10,7 +10,7 @@ from collectors.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
-from warehouse.flow_json import flow_json
+from warehouse.questions.flow_json import flow_json
 
 
 def test_simulated_flows_are_printed_as_hubble_prints_them() -> None:

@@ -20,7 +20,7 @@ from warehouse.access.principals import OPERATOR, Principal, scope_of
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError, QueryLimitError
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
+from warehouse.questions.door import Door, FlowFilter
 from warehouse.schema import COVERAGE, FLOWS
 
 START = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)

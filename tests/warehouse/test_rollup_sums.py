@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines import compaction, rollup
-from warehouse import config, engine, rollup_sql
+from warehouse import config, engine
 from warehouse.access import access_log, redaction
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
-from warehouse.query import Door, FlowFilter
-from warehouse.questions import EdgeScope
+from warehouse.questions import rollup_sql
+from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions.rollup_questions import EdgeScope
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M
 
 START = dt.datetime(2026, 3, 2, 22, tzinfo=dt.UTC)  # so that hours lie on both sides of midnight

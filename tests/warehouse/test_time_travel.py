@@ -21,7 +21,7 @@ from warehouse.engine import Window
 from warehouse.errors import LakeError, QueryError
 from warehouse.lake.tables import Lake
 from warehouse.lake.time_travel import AsOf
-from warehouse.query import Door, FlowFilter
+from warehouse.questions.door import Door, FlowFilter
 from warehouse.schema import COVERAGE, FINDINGS, FLOWS, NAMESPACES, TABLES, Table
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)

@@ -1,6 +1,6 @@
 """The sources of ownership -> grants, each with its reason: the file, labels and annotations of namespaces, RoleBindings. Pure.
 
-What a grant means for a principal is warehouse.access.principals' work, reading the recorded configuration warehouse.query's.
+What a grant means for a principal is warehouse.access.principals' work, reading the recorded configuration warehouse.questions.door's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """People's own SQL: over the lake for its operator, in a process of its own for anyone else.
 
-Noting who asks, and what the answer says beside its rows, is warehouse.query's; starting and ending processes warehouse.sql.workers'.
+Noting who asks, and what the answer says beside its rows, is warehouse.questions.door's; starting and ending processes warehouse.sql.workers'.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Workers for people's own SQL: started, kept warm, fed with the rows of one principal, ended when they do not end by themselves.
 
-What runs in them is warehouse.sql.process; which rows a principal may have is warehouse.query's to say.
+What runs in them is warehouse.sql.process; which rows a principal may have is warehouse.questions.door's to say.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.errors import AccessDeniedError, CommitConflictError
 from warehouse.lake.tables import Lake
-from warehouse.query import Door
+from warehouse.questions.door import Door
 from warehouse.records import posture
 from warehouse.schema import DRIFT, FINDINGS, POSTURE
 

@@ -1,7 +1,7 @@
 """Conditions on flows as people write them (`src.ns=shop`, `port!=443`, `pod~^web-`), and their SQL. Pure.
 
 A condition names a field, perhaps a side of the flow, an operator and values. It is asked of a relation that holds only
-what the principal may see, so a value that is hidden matches nothing. Who asks and when is warehouse.query's.
+what the principal may see, so a value that is hidden matches nothing. Who asks and when is warehouse.questions.door's.
 """
 
 from __future__ import annotations

@@ -16,18 +16,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import questions, rollup_sql
 from warehouse.access import access_log as log
 from warehouse.access import scoping, visible
 from warehouse.access.principals import Principal
-from warehouse.answers import Answer, LakeSummary
-from warehouse.asking import ASKED, Asking
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError
-from warehouse.flow_filter import BUCKETS, FlowFilter, bucket_width, flow_conditions, plain
 from warehouse.lake import time_travel
 from warehouse.lake.time_travel import AsOf
-from warehouse.questions import EdgeScope
+from warehouse.questions import rollup_questions, rollup_sql
+from warehouse.questions.answers import Answer, LakeSummary
+from warehouse.questions.asking import ASKED, Asking
+from warehouse.questions.flow_filter import BUCKETS, FlowFilter, bucket_width, flow_conditions, plain
+from warehouse.questions.rollup_questions import EdgeScope
 from warehouse.records import posture, versions
 from warehouse.records.configuration_coverage import KindCoverage, coverage_at
 from warehouse.schema import ACCESS_LOG, DNS_NAMES, EDGES_1H, FLOWS, TABLES, TIMELINE_1M, VERSION_TABLES, Table
@@ -64,8 +64,8 @@ class Door(Asking):
         """
         wanted = plain(wanted)
         width, limits = bucket_width(wanted, buckets), replace(limits, rows=1_000_000)
-        if questions.on_timeline(wanted) and width >= questions.MINUTE:
-            asked, by_hour = questions.timeline(wanted, width), questions.is_by_hour(wanted, width)
+        if rollup_questions.on_timeline(wanted) and width >= rollup_questions.MINUTE:
+            asked, by_hour = rollup_questions.timeline(wanted, width), rollup_questions.is_by_hour(wanted, width)
             return self._ask_rollup(principal, "timeline", TIMELINE_1M, asked, wanted, limits, by_hour=by_hour)
         flows = rollup_sql.counted(ASKED, ("time", "verdict"))
         sql = f"""SELECT time_bucket(?, "time") AS start, verdict, sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats
@@ -76,9 +76,11 @@ class Door(Asking):
         """The values of a column in the flows that match, most frequent first: columns `value`, `flows`."""
         wanted = plain(wanted)
         self._check(principal, "values", wanted, lambda _: _check_columns([column]))
-        if questions.has_values(column) and questions.on_timeline(wanted):
-            by_hour = questions.is_by_hour(wanted) and not column.endswith("_namespace")
-            return self._ask_rollup(principal, "values", TIMELINE_1M, questions.values(column, wanted), wanted, limits, by_hour=by_hour)
+        if rollup_questions.has_values(column) and rollup_questions.on_timeline(wanted):
+            by_hour = rollup_questions.is_by_hour(wanted) and not column.endswith("_namespace")
+            return self._ask_rollup(
+                principal, "values", TIMELINE_1M, rollup_questions.values(column, wanted), wanted, limits, by_hour=by_hour
+            )
         sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
             FROM {ASKED} WHERE "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
         return self._ask(principal, "values", sql, (), wanted, limits)
@@ -89,8 +91,8 @@ class Door(Asking):
         A source is who opened the connection. Raises QueryError for a filter by pods, addresses or nodes.
         """
         wanted = plain(wanted)
-        self._check(principal, "edges", wanted, questions.check_edges)
-        answer = self._ask_rollup(principal, "edges", EDGES_1H, questions.edges(wanted, scope), wanted, limits)
+        self._check(principal, "edges", wanted, rollup_questions.check_edges)
+        answer = self._ask_rollup(principal, "edges", EDGES_1H, rollup_questions.edges(wanted, scope), wanted, limits)
         return self._named(principal, answer, wanted, limits) if scope is EdgeScope.WORKLOAD else answer
 
     def new_edges(
@@ -104,22 +106,22 @@ class Door(Asking):
     ) -> Answer:
         """The edges of the window that the window `before` (with both bounds) does not have, in the order they appeared."""
         wanted = plain(wanted)
-        self._check(principal, "new_edges", wanted, questions.check_edges)
-        asked = questions.new_edges(wanted, scope, "edges_before")
+        self._check(principal, "new_edges", wanted, rollup_questions.check_edges)
+        asked = rollup_questions.new_edges(wanted, scope, "edges_before")
         answer = self._ask_rollup(principal, "new_edges", EDGES_1H, asked, wanted, limits, more={"edges_before": before})
         return self._named(principal, answer, wanted, limits) if scope is EdgeScope.WORKLOAD else answer
 
     def talkers(self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _FEW) -> Answer:
         """Who talks most, as client and as server. Raises QueryError for a filter by pods, addresses or nodes."""
         wanted = plain(wanted)
-        self._check(principal, "talkers", wanted, questions.check_edges)
-        return self._ask_rollup(principal, "talkers", EDGES_1H, questions.talkers(wanted, scope), wanted, limits)
+        self._check(principal, "talkers", wanted, rollup_questions.check_edges)
+        return self._ask_rollup(principal, "talkers", EDGES_1H, rollup_questions.talkers(wanted, scope), wanted, limits)
 
     def drop_reasons(self, principal: Principal, wanted: FlowFilter, *, limits: Limits = _FEW) -> Answer:
         """Drops by cluster and reason, each drop once: `cluster`, `drop_reason_desc`, `drops`, `flows`."""
         wanted = plain(wanted)
-        if questions.on_timeline(wanted):
-            asked, by_hour = questions.drop_reasons(wanted), questions.is_by_hour(wanted)
+        if rollup_questions.on_timeline(wanted):
+            asked, by_hour = rollup_questions.drop_reasons(wanted), rollup_questions.is_by_hour(wanted)
             return self._ask_rollup(principal, "drop_reasons", TIMELINE_1M, asked, wanted, limits, by_hour=by_hour)
         flows = rollup_sql.counted(f"(SELECT * FROM {ASKED} WHERE verdict = 'DROPPED')", ("cluster", "drop_reason_desc"))
         sql = f"""SELECT cluster, drop_reason_desc, sum(flows - repeats)::BIGINT AS drops, sum(flows)::BIGINT AS flows
@@ -128,7 +130,7 @@ class Door(Asking):
 
     def names(self, principal: Principal, wanted: FlowFilter, *, limits: Limits = _USUAL) -> Answer:
         """The DNS names that addresses (`ips`, all when empty) had in the window, with intervals; each is inferred from flows."""
-        return self._ask_rollup(principal, "names", DNS_NAMES, questions.names(wanted), wanted, limits)
+        return self._ask_rollup(principal, "names", DNS_NAMES, rollup_questions.names(wanted), wanted, limits)
 
     def sql(
         self,
@@ -278,26 +280,28 @@ class Door(Asking):
     def pulse(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows in parts of the window, of a minute at least: `start`, `verdict`, `reason` (of drops), `flows`, `repeats`."""
         wanted = plain(wanted)
-        self._check(principal, "pulse", wanted, questions.check_timeline)
-        width = max(questions.MINUTE, bucket_width(wanted, buckets))
-        asked, limits = questions.pulse(wanted, width), replace(limits, rows=1_000_000)
-        return self._ask_rollup(principal, "pulse", TIMELINE_1M, asked, wanted, limits, by_hour=questions.is_by_hour(wanted, width))
+        self._check(principal, "pulse", wanted, rollup_questions.check_timeline)
+        width = max(rollup_questions.MINUTE, bucket_width(wanted, buckets))
+        asked, limits = rollup_questions.pulse(wanted, width), replace(limits, rows=1_000_000)
+        return self._ask_rollup(principal, "pulse", TIMELINE_1M, asked, wanted, limits, by_hour=rollup_questions.is_by_hour(wanted, width))
 
     def namespaces(self, principal: Principal, wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = _USUAL) -> Answer:
         """Flows from or to each namespace in parts of the window: `cluster`, `namespace`, `start`, `flows`, `denied`."""
         wanted = plain(wanted)
-        self._check(principal, "namespaces", wanted, questions.check_timeline)
-        width = max(questions.MINUTE, bucket_width(wanted, buckets))
-        asked, limits = questions.namespaces(wanted, width), replace(limits, rows=1_000_000)
-        return self._ask_rollup(principal, "namespaces", TIMELINE_1M, asked, wanted, limits, by_hour=questions.is_by_hour(wanted, width))
+        self._check(principal, "namespaces", wanted, rollup_questions.check_timeline)
+        width = max(rollup_questions.MINUTE, bucket_width(wanted, buckets))
+        asked, limits = rollup_questions.namespaces(wanted, width), replace(limits, rows=1_000_000)
+        return self._ask_rollup(
+            principal, "namespaces", TIMELINE_1M, asked, wanted, limits, by_hour=rollup_questions.is_by_hour(wanted, width)
+        )
 
     def edges_in_time(
         self, principal: Principal, wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = _USUAL
     ) -> Answer:
-        """Who talks to whom by port, hour by hour, most flows first; see questions.edges_in_time. Raises QueryError as `edges`."""
+        """Who talks to whom by port, hour by hour, most flows first; see rollup_questions.edges_in_time. Raises QueryError as `edges`."""
         wanted = plain(wanted)
-        self._check(principal, "edges_in_time", wanted, questions.check_edges)
-        return self._ask_rollup(principal, "edges_in_time", EDGES_1H, questions.edges_in_time(wanted, scope), wanted, limits)
+        self._check(principal, "edges_in_time", wanted, rollup_questions.check_edges)
+        return self._ask_rollup(principal, "edges_in_time", EDGES_1H, rollup_questions.edges_in_time(wanted, scope), wanted, limits)
 
 
 def _check_columns(names: Sequence[str]) -> None:

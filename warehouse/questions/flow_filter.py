@@ -1,4 +1,4 @@
-"""Which flows a question is about, and the SQL condition that says so. Asking is warehouse.query's."""
+"""Which flows a question is about, and the SQL condition that says so. Asking is warehouse.questions.door's."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from warehouse import conditions, questions
 from warehouse.lake.time_travel import AsOf
+from warehouse.questions import conditions, rollup_questions
 
 BUCKETS = 60
 """Parts of a timeline, unless another number is asked for."""
@@ -45,7 +45,7 @@ class FlowFilter:
 
 def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:
     """How long each part of a timeline is: a round time, at least a second."""
-    return questions.bucket_width(wanted.since, wanted.until, buckets)
+    return rollup_questions.bucket_width(wanted.since, wanted.until, buckets)
 
 
 def as_text(wanted: FlowFilter) -> str | None:

@@ -13,13 +13,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from warehouse import config, engine, rollup_notes, rollup_sql
+from warehouse import config, engine
 from warehouse.access import scoping
 from warehouse.access.principals import Grant, Scope, is_plain
 from warehouse.engine import Window, literal
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
-from warehouse.rollup_notes import HOUR, SEALED, ClusterHour
+from warehouse.questions import rollup_notes, rollup_sql
+from warehouse.questions.rollup_notes import HOUR, SEALED, ClusterHour
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
 
 MINUTE = timedelta(minutes=1)

@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Literal
 
 from warehouse.access.principals import Principal
-from warehouse.answers import Answer
-from warehouse.asking import ASKED
 from warehouse.engine import Limits
-from warehouse.flow_filter import FlowFilter, bucket_width, plain
-from warehouse.query import Door
-from warehouse.questions import DENIED, EdgeScope
+from warehouse.questions.answers import Answer
+from warehouse.questions.asking import ASKED
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter, bucket_width, plain
+from warehouse.questions.rollup_questions import DENIED, EdgeScope
 from warehouse.schema import FLOWS
 
 Level = Literal["cluster", "namespace", "workload", "pod"]

@@ -1,6 +1,6 @@
 """How a question is asked of the lake: noted, scoped, run within limits, and told with its coverage.
 
-Which questions there are is warehouse.query's.
+Which questions there are is warehouse.questions.door's.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import config, engine, flow_filter, questions, rollup_views
+from warehouse import config, engine
 from warehouse.access import access_log as log
 from warehouse.access import grants, visible
 from warehouse.access.principals import Grant, Principal, Scope, scope_of
-from warehouse.answers import Answer
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
-from warehouse.flow_filter import FlowFilter, as_text
 from warehouse.lake.tables import Lake
+from warehouse.questions import flow_filter, rollup_questions, rollup_views
+from warehouse.questions.answers import Answer
+from warehouse.questions.flow_filter import FlowFilter, as_text
+from warehouse.questions.rollup_views import Wanted
 from warehouse.records.coverage import NodeCoverage, node_coverage
-from warehouse.rollup_views import Wanted
 from warehouse.schema import DNS_NAMES, FLOWS, Table
 
 ASKED = "asked_flows"
@@ -175,7 +176,7 @@ class Asking:
         principal: Principal,
         question: str,
         table: Table,
-        asked: questions.Asked,
+        asked: rollup_questions.Asked,
         wanted: FlowFilter,
         limits: Limits,
         *,
@@ -228,7 +229,7 @@ class Asking:
         ranges = {*answer.rows["source_cidr"].to_pylist(), *answer.rows["destination_cidr"].to_pylist()} - {None}
         known = DNS_NAMES.schema.empty_table()
         if ranges:
-            window = Window(since=wanted.since - questions.LOOK_BACK, until=wanted.until)
+            window = Window(since=wanted.since - rollup_questions.LOOK_BACK, until=wanted.until)
             fewer, detail = Wanted(clusters=wanted.clusters), self._ownership.peer_detail
             with engine.connect_warm() as connection:
                 query, _ = rollup_views.query(
@@ -244,8 +245,8 @@ class Asking:
                     stored_only=True,
                 )
                 relation = engine.relation(f"visible_{DNS_NAMES.name}", query)
-                known, _ = engine.ask(connection, [relation], questions.KNOWN_NAMES, (), replace(limits, rows=1_000_000))
-        return replace(answer, rows=questions.with_inferred_names(answer.rows, known, self._rollups))
+                known, _ = engine.ask(connection, [relation], rollup_questions.KNOWN_NAMES, (), replace(limits, rows=1_000_000))
+        return replace(answer, rows=rollup_questions.with_inferred_names(answer.rows, known, self._rollups))
 
     def _coverage(self, scope: Scope, window: Window, clusters: Sequence[str], rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:
         if window.since is None:

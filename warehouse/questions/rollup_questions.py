@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from warehouse import rollup_notes, rollup_sql
 from warehouse.errors import QueryError
+from warehouse.questions import rollup_notes, rollup_sql
 from warehouse.schema import STRINGS, TIMELINE_1M
 
 if TYPE_CHECKING:
     from warehouse import config
-    from warehouse.flow_filter import FlowFilter
+    from warehouse.questions.flow_filter import FlowFilter
 
 WIDTHS = tuple(
     timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""What a question is answered with: rows, and what has to be known to trust them. Asking is warehouse.query's."""
+"""What a question is answered with: rows, and what has to be known to trust them. Asking is warehouse.questions.door's."""
 
 from __future__ import annotations
 
