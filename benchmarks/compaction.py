@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.compaction import compact, plan, plan_days
+from pipelines.maintenance.compaction import compact, plan, plan_days
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS

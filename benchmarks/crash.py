@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.compaction import plan, plan_days
+from pipelines.maintenance.compaction import plan, plan_days
 from warehouse import config
 from warehouse.errors import HindcastError
 from warehouse.lake.tables import Lake
@@ -47,14 +47,14 @@ def _nothing_due(lake: Lake) -> bool:
 VICTIMS: Mapping[str, Victim] = {
     "compact": Victim(
         statements="""
-            from pipelines.compaction import compact_closed_hours
+            from pipelines.maintenance.compaction import compact_closed_hours
             compact_closed_hours(lake, now=datetime.now(UTC))
         """,
         is_done=_nothing_due,
     ),
     "rollup": Victim(
         statements="""
-            from pipelines.rollup import roll_up_closed_hours
+            from pipelines.maintenance.rollup import roll_up_closed_hours
             roll_up_closed_hours(lake, config.Rollups(), now=datetime.now(UTC))
         """,
         is_done=lambda lake: _summed_up(lake) == lake.rows(FLOWS),
@@ -65,7 +65,7 @@ PROGRAM = """
     from datetime import UTC, datetime
     from warehouse import config
     from warehouse.lake.tables import Lake
-    import pipelines.compaction, pipelines.rollup
+    import pipelines.maintenance.compaction, pipelines.maintenance.rollup
 
     lake = Lake.open(config.Lake(url=sys.argv[1]))
     print("ready", flush=True)

@@ -31,7 +31,7 @@ DAYS, EACH, BATCH, FILES = 6, 50, 20, 40
 PROGRAM = """
     import sys
     from datetime import UTC, datetime, timedelta
-    from pipelines import erasure, retention, upkeep
+    from pipelines.maintenance import erasure, retention, upkeep
     from warehouse import config
     from warehouse.lake.tables import Lake
 

@@ -21,8 +21,8 @@ import psutil
 
 from benchmarks import generate
 from benchmarks.questions import COLUMNS
-from pipelines.compaction import compact_closed_hours
-from pipelines.rollup import roll_up_closed_hours
+from pipelines.maintenance.compaction import compact_closed_hours
+from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window

@@ -26,7 +26,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.rollup import roll_up_closed_hours
+from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config, engine
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from collectors.simulator import history
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.story import Story
-from pipelines.compaction import compact_closed_hours
-from pipelines.rollup import roll_up_closed_hours
+from pipelines.maintenance.compaction import compact_closed_hours
+from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits, Window

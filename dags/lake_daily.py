@@ -59,7 +59,7 @@ def lake_daily() -> None:
     @task
     def clusters() -> list[str]:
         """The clusters with rows that may have had their time."""
-        from pipelines.retention import due
+        from pipelines.maintenance.retention import due
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
 
@@ -69,7 +69,7 @@ def lake_daily() -> None:
     @task(max_active_tis_per_dagrun=2, map_index_template="{{ task.op_kwargs['cluster'] }}")
     def retain(cluster: str) -> dict[str, int]:
         """Take out a cluster's rows that have had their time; gives how many, and how many are held."""
-        from pipelines.retention import retain
+        from pipelines.maintenance.retention import retain
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
 
@@ -80,7 +80,7 @@ def lake_daily() -> None:
     @task
     def vacuum() -> dict[str, int]:
         """Delete files that nobody needs; gives how many, and their bytes."""
-        from pipelines.upkeep import vacuum
+        from pipelines.maintenance.upkeep import vacuum
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
 
@@ -91,7 +91,7 @@ def lake_daily() -> None:
     @task
     def checkpoint() -> dict[str, int]:
         """Write each table's log as one file; gives their versions."""
-        from pipelines.upkeep import checkpoint
+        from pipelines.maintenance.upkeep import checkpoint
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
 
@@ -100,7 +100,7 @@ def lake_daily() -> None:
     @task(outlets=[DAY])
     def statistics(**context: Any) -> None:
         """Tell what the tables amount to."""
-        from pipelines.upkeep import statistics
+        from pipelines.maintenance.upkeep import statistics
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
 

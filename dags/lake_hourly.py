@@ -58,9 +58,9 @@ def lake_hourly() -> None:
     @task
     def groups() -> list[list[str]]:
         """The clusters that have closed hours to care for, in groups."""
-        from pipelines.compaction import clusters_to_compact
-        from pipelines.rollup import clusters_to_roll_up
-        from pipelines.upkeep import in_groups
+        from pipelines.maintenance.compaction import clusters_to_compact
+        from pipelines.maintenance.rollup import clusters_to_roll_up
+        from pipelines.maintenance.upkeep import in_groups
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
 
@@ -70,7 +70,7 @@ def lake_hourly() -> None:
     @task(max_active_tis_per_dagrun=2, map_index_template="{{ cluster_names }}")
     def compact(clusters: list[str]) -> int:
         """Compact the closed hours of a group of clusters; gives how many."""
-        from pipelines.compaction import compact_closed_hours
+        from pipelines.maintenance.compaction import compact_closed_hours
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
 
@@ -80,7 +80,7 @@ def lake_hourly() -> None:
     @task(max_active_tis_per_dagrun=2, map_index_template="{{ cluster_names }}")
     def roll_up(clusters: list[str]) -> int:
         """Sum up the closed hours of a group of clusters whose flows have changed; gives how many."""
-        from pipelines.rollup import roll_up_closed_hours
+        from pipelines.maintenance.rollup import roll_up_closed_hours
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
 

@@ -14,8 +14,8 @@ from collectors.simulator.fleet import build_fleet
 from collectors.simulator.history import backfill
 from collectors.simulator.story import Story
 from hindcast.simulate import CLUSTERS, SEED
-from pipelines import rollup
 from pipelines.blueprints import evaluation, model
+from pipelines.maintenance import rollup
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import POSTURE

@@ -13,7 +13,7 @@ from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from warehouse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipelines.compaction import Done, Task
+    from pipelines.maintenance.compaction import Done, Task
 
 maintain = typer.Typer(no_args_is_help=True, help="Keep the lake small and fast.")
 
@@ -45,7 +45,7 @@ def compact(
 
     Running it again changes nothing.
     """
-    from pipelines.compaction import compact_closed_hours, plan, plan_days
+    from pipelines.maintenance.compaction import compact_closed_hours, plan, plan_days
     from warehouse.lake.tables import Lake
     from warehouse.schema import COVERAGE, FLOWS
 
@@ -89,7 +89,7 @@ def rollup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
     """Sum closed hours up into edges_1h, timeline_1m, label_sets and dns_names. Running it again changes nothing."""
-    from pipelines import rollup as rollups
+    from pipelines.maintenance import rollup as rollups
     from warehouse.config import Config, load_config
     from warehouse.lake.tables import Lake
 

@@ -16,7 +16,7 @@ from warehouse import config
 from warehouse.errors import ConfigError, HindcastError
 
 if TYPE_CHECKING:
-    from pipelines.removal import Removal
+    from pipelines.maintenance.removal import Removal
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go; change nothing.")]
 ClusterOption = Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; may be given again.")]
@@ -34,7 +34,7 @@ def retain(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Take out the rows that are older than the configuration's `retention` keeps them. Running it again changes nothing."""
-    from pipelines import retention
+    from pipelines.maintenance import retention
     from warehouse.lake.tables import Lake
 
     # How long rows are kept stands in the configuration: without it nothing is deleted, also when --lake is given.
@@ -61,7 +61,7 @@ def erase(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Erase a namespace's flows and rollups, also those with other namespaces, and leave a finding. It cannot be undone."""
-    from pipelines import erasure
+    from pipelines.maintenance import erasure
     from warehouse.lake.tables import Lake
 
     settings, now = config.load_config(config_path).retention, datetime.now(UTC)

@@ -26,7 +26,7 @@ def vacuum(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Delete files that left the tables, or never were in them, so long ago that no reader needs them."""
-    from pipelines import upkeep
+    from pipelines.maintenance import upkeep
     from warehouse.lake.tables import Lake
     from warehouse.schema import TABLES
 
@@ -47,7 +47,7 @@ def vacuum(
 
 def checkpoint(config_path: ConfigOption = None, lake_url: LakeOption = None) -> None:
     """Write each table's log as one file, so that it opens fast."""
-    from pipelines import upkeep
+    from pipelines.maintenance import upkeep
     from warehouse.lake.tables import Lake
 
     for table, version in upkeep.checkpoint(Lake.open(lake_settings(config_path, lake_url))).items():
@@ -56,7 +56,7 @@ def checkpoint(config_path: ConfigOption = None, lake_url: LakeOption = None) ->
 
 def statistics(config_path: ConfigOption = None, lake_url: LakeOption = None, output: OutputOption = Format.TABLE) -> None:
     """Files, rows, bytes and span of each table, by its log alone."""
-    from pipelines import upkeep
+    from pipelines.maintenance import upkeep
     from warehouse.lake.tables import Lake
 
     told = upkeep.statistics(Lake.open(lake_settings(config_path, lake_url)))

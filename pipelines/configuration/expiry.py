@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines import removal
-from pipelines.removal import Mask, Removal, matches
+from pipelines.maintenance import removal
+from pipelines.maintenance.removal import Mask, Removal, matches
 from warehouse import config
 from warehouse.errors import CommitConflictError
 from warehouse.lake.files import StoredFile

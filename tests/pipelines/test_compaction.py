@@ -22,8 +22,8 @@ from collectors.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
-from pipelines.compaction import GRACE, MEMORY_BYTES, compact, compact_closed_hours, plan, plan_days
-from pipelines.compaction_plan import DAY_GRACE
+from pipelines.maintenance.compaction import GRACE, MEMORY_BYTES, compact, compact_closed_hours, plan, plan_days
+from pipelines.maintenance.compaction_plan import DAY_GRACE
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
@@ -126,7 +126,7 @@ APPENDER = """
 """
 COMPACTOR = """
     import datetime as dt, sys
-    from pipelines.compaction import compact_closed_hours
+    from pipelines.maintenance.compaction import compact_closed_hours
     from warehouse import config
     from warehouse.lake.tables import Lake
 
@@ -246,8 +246,8 @@ def test_a_flow_that_was_stored_twice_stays_once_and_flows_without_uuid_all_stay
 
 def test_a_large_hour_becomes_several_files(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     append_hour(lake, NOON)
-    monkeypatch.setattr("pipelines.compaction.ROW_BYTES", MEMORY_BYTES)
-    monkeypatch.setattr("pipelines.pieces.Pieces.row_bytes", lambda _self, _file: MEMORY_BYTES / 100)
+    monkeypatch.setattr("pipelines.maintenance.compaction.ROW_BYTES", MEMORY_BYTES)
+    monkeypatch.setattr("pipelines.maintenance.pieces.Pieces.row_bytes", lambda _self, _file: MEMORY_BYTES / 100)
     before = rows_of(lake)
     (done,) = compact_closed_hours(lake, now=LATER)
     assert done.files_after > 2
@@ -338,8 +338,8 @@ def test_a_day_that_does_not_fit_in_memory_is_laid_out_in_pieces_that_lie_side_b
     before = rows_of(lake)
     for module in ("layout", "compaction"):
         monkeypatch.setattr(f"pipelines.{module}.DAY_GROUP_ROWS", 40)
-    monkeypatch.setattr("pipelines.compaction.ROW_BYTES", MEMORY_BYTES)
-    monkeypatch.setattr("pipelines.pieces.Pieces.row_bytes", lambda _self, _file: MEMORY_BYTES / 1000)
+    monkeypatch.setattr("pipelines.maintenance.compaction.ROW_BYTES", MEMORY_BYTES)
+    monkeypatch.setattr("pipelines.maintenance.pieces.Pieces.row_bytes", lambda _self, _file: MEMORY_BYTES / 1000)
     (done,) = compact_closed_hours(lake, now=NEXT_DAY + DAY_GRACE)
     assert done.files_after > 3
     assert rows_of(lake).equals(before)
@@ -359,8 +359,8 @@ def test_flows_between_two_namespaces_alone_that_do_not_fit_in_memory_are_laid_o
     append(lake, some)
     before = rows_of(lake)
     compact_closed_hours(lake, now=LATER)
-    monkeypatch.setattr("pipelines.compaction.ROW_BYTES", MEMORY_BYTES)
-    monkeypatch.setattr("pipelines.pieces.Pieces.row_bytes", lambda _self, _file: MEMORY_BYTES / 100)
+    monkeypatch.setattr("pipelines.maintenance.compaction.ROW_BYTES", MEMORY_BYTES)
+    monkeypatch.setattr("pipelines.maintenance.pieces.Pieces.row_bytes", lambda _self, _file: MEMORY_BYTES / 100)
     (done,) = compact_closed_hours(lake, now=NEXT_DAY + DAY_GRACE)
     assert done.files_after > 1
     assert rows_of(lake).equals(before)

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 from hindcast import cli
-from pipelines import erasure
-from pipelines.rollup import roll_up_closed_hours
+from pipelines.maintenance import erasure
+from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, EDGES_1H, FINDINGS, FLOWS, ROLLUPS, TABLES

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import compaction, removal, retention, rollup, upkeep
-from pipelines.compaction import compact_closed_hours
-from pipelines.rollup import roll_up_closed_hours
+from pipelines.maintenance import compaction, removal, retention, rollup, upkeep
+from pipelines.maintenance.compaction import compact_closed_hours
+from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.errors import LakeError
 from warehouse.lake.tables import Lake
@@ -194,11 +194,11 @@ def test_a_rewritten_file_stays_compacted_and_in_order(lake: Lake, compacted: dt
 
 
 def test_a_large_file_is_rewritten_a_row_group_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.removal.GROUP_ROWS", 4)
+    monkeypatch.setattr("pipelines.maintenance.removal.GROUP_ROWS", 4)
     store(lake, flow("lab", None), *(flow("shop", None) for _ in range(10)))
     batches = removal._batches
     by_three = lambda *asked: (rows.slice(at, 3) for rows in batches(*asked) for at in range(0, rows.num_rows, 3))  # noqa: E731
-    monkeypatch.setattr("pipelines.removal._batches", by_three)
+    monkeypatch.setattr("pipelines.maintenance.removal._batches", by_three)
     retention.retain(lake, settings_of(overrides=[{"namespace": "lab", "flows": "3d"}]), now=MIDNIGHT_AFTER + 3 * DAY)
     (file,) = lake.files(FLOWS)
     stored = pq.ParquetFile(file).metadata

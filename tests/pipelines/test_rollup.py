@@ -20,8 +20,8 @@ from collectors.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
-from pipelines.compaction import GRACE, compact_closed_hours
-from pipelines.rollup import clusters_to_roll_up, plan, roll_up, roll_up_closed_hours, seal
+from pipelines.maintenance.compaction import GRACE, compact_closed_hours
+from pipelines.maintenance.rollup import clusters_to_roll_up, plan, roll_up, roll_up_closed_hours, seal
 from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window
@@ -118,7 +118,7 @@ def test_flows_that_come_while_an_hour_is_rolled_up_reopen_it(lake: Lake, monkey
 
 ROLLER = """
     import datetime as dt, sys, time
-    from pipelines.rollup import roll_up_closed_hours
+    from pipelines.maintenance.rollup import roll_up_closed_hours
     from warehouse import config
     from warehouse.lake.tables import Lake
 
@@ -233,7 +233,7 @@ def test_hours_add_up_the_same_however_many_are_done_at_once(lake: Lake, monkeyp
     at_once = [sorted(lake.read(table).to_pylist(), key=repr) for table in ROLLUPS]
     for table in ROLLUPS:
         lake.replace(table, lake.contents(table), [], guard="test", data_change=True)
-    monkeypatch.setattr("pipelines.rollup.BATCH_ROWS", 1)
+    monkeypatch.setattr("pipelines.maintenance.rollup.BATCH_ROWS", 1)
     (done,) = roll_up_closed_hours(lake, SETTINGS, now=LATER)
     assert done.hours > 2
     assert [sorted(lake.read(table).to_pylist(), key=repr) for table in ROLLUPS] == at_once

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines import upkeep
+from pipelines.maintenance import upkeep
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS, TABLES

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from pipelines.compaction import compact_closed_hours
+from pipelines.maintenance.compaction import compact_closed_hours
 from warehouse import config, engine
 from warehouse.access.principals import OPERATOR
 from warehouse.errors import LakeError
@@ -106,7 +106,7 @@ def test_a_second_opening_changes_nothing(url: str, monkeypatch: pytest.MonkeyPa
 
 def test_new_columns_are_empty_in_old_rows_and_kept_in_new_ones_through_compaction(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TABLES, "flows", NEWER)
-    monkeypatch.setattr("pipelines.compaction.FLOWS", NEWER)
+    monkeypatch.setattr("pipelines.maintenance.compaction.FLOWS", NEWER)
     lake = open_lake(url)
     with engine.connect(engine.Limits()) as connection:
         engine.add_view(connection, lake, NEWER, engine.Window())

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import compaction, rollup
+from pipelines.maintenance import compaction, rollup
 from warehouse import config, engine
 from warehouse.access import access_log, redaction
 from warehouse.access.principals import OPERATOR, Principal

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from hindcast import cli
-from pipelines import erasure
-from pipelines.compaction import compact_closed_hours
+from pipelines.maintenance import erasure
+from pipelines.maintenance.compaction import compact_closed_hours
 from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import retention
 from pipelines.configuration.care import compact_configuration
+from pipelines.maintenance import retention
 from warehouse import config
 from warehouse.errors import CommitConflictError
 from warehouse.records.configuration_coverage import coverage_at

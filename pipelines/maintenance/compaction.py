@@ -1,6 +1,6 @@
 """Compaction: closed hours become few sorted files, closed days get their final layout, each flow once.
 
-What is due is pipelines.compaction_plan's to say, the order of rows pipelines.layout's. It works in pieces that fit in
+What is due is pipelines.maintenance.compaction_plan's to say, the order of rows pipelines.maintenance.layout's. It works in pieces that fit in
 memory, whatever an hour's or a day's size. When it runs is others' work.
 """
 
@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import layout
-from pipelines.compaction_plan import DAY, GRACE, HOUR, Task, guard, is_loose, is_within, plan, plan_days
-from pipelines.layout import DAY_GROUP_ROWS, EVERYTHING, LAYOUTS, Band
-from pipelines.pieces import Pieces, Span
+from pipelines.maintenance import layout
+from pipelines.maintenance.compaction_plan import DAY, GRACE, HOUR, Task, guard, is_loose, is_within, plan, plan_days
+from pipelines.maintenance.layout import DAY_GROUP_ROWS, EVERYTHING, LAYOUTS, Band
+from pipelines.maintenance.pieces import Pieces, Span
 from warehouse.errors import CommitConflictError
 from warehouse.lake.dictionaries import CodedRows
 from warehouse.lake.files import ROW_GROUP_ROWS, DataFile, StoredFile

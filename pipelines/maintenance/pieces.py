@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import layout
-from pipelines.compaction_plan import HOUR
-from pipelines.layout import DESTINATION, EVERYTHING, SOURCE, Band, Pair
+from pipelines.maintenance import layout
+from pipelines.maintenance.compaction_plan import HOUR
+from pipelines.maintenance.layout import DESTINATION, EVERYTHING, SOURCE, Band, Pair
 from warehouse.lake.dictionaries import CodedFile, CodedRows
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake

@@ -14,9 +14,9 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from pipelines import removal, rollup
 from pipelines.configuration import expiry
-from pipelines.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name, matches, partition_of
+from pipelines.maintenance import removal, rollup
+from pipelines.maintenance.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name, matches, partition_of
 from warehouse import config
 from warehouse.errors import CommitConflictError
 from warehouse.lake.files import StoredFile

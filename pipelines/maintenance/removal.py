@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import compaction_plan
 from pipelines.findings import FLEET
+from pipelines.maintenance import compaction_plan
 from warehouse import config
 from warehouse.access import principals
 from warehouse.errors import CommitConflictError, LakeError

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import findings, removal
-from pipelines.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name
+from pipelines import findings
+from pipelines.maintenance import removal
+from pipelines.maintenance.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name
 from warehouse import config
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake

@@ -14,7 +14,7 @@ from functools import reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.compaction import GRACE
+from pipelines.maintenance.compaction import GRACE
 from warehouse import config, engine
 from warehouse.engine import Limits
 from warehouse.errors import CommitConflictError

@@ -1,4 +1,4 @@
-"""What is due to be compacted, from the table's log alone. Doing it is pipelines.compaction's work.
+"""What is due to be compacted, from the table's log alone. Doing it is pipelines.maintenance.compaction's work.
 
 Files tell by their names what they are: `hour-HH-...` holds flows of that hour alone, `day-...` flows of a day in its final
 layout; all else is loose. What is loose in a closed hour goes into its hour files, so late flows open an hour again by
