@@ -17,7 +17,7 @@ class FailureAlert(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Tell it."""
-        from pipelines import alerts
+        from pipelines.evidence import alerts
         from warehouse.config import load_config
 
         task = context["ti"]
@@ -38,7 +38,7 @@ class FailureAlert(BaseNotifier):
 
 def late(context: Mapping[str, Any] | None = None, **_: Any) -> None:
     """For a `DeadlineAlert`: tells that a run has not ended by its deadline. Airflow gives the run as it is in its API."""
-    from pipelines import alerts
+    from pipelines.evidence import alerts
     from warehouse.config import load_config
 
     run = (context or {}).get("dag_run", {})

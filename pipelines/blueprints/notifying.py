@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines import alerts
+from pipelines.evidence import alerts
 from warehouse import config
 from warehouse.errors import HindcastError
 from warehouse.lake.tables import Lake

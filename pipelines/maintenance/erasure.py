@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import findings
+from pipelines.evidence import findings
 from pipelines.maintenance import removal
 from pipelines.maintenance.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name
 from warehouse import config

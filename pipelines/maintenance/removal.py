@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.findings import FLEET
+from pipelines.evidence.findings import FLEET
 from pipelines.maintenance import compaction_plan
 from warehouse import config
 from warehouse.access import principals

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import alerts
+from pipelines.evidence import alerts
 from warehouse import config
 from warehouse.errors import ConfigError, HindcastError
 from warehouse.lake.tables import Lake

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import alerts
 from pipelines.blueprints import evaluation, model, notifying
 from pipelines.configuration import manifests
+from pipelines.evidence import alerts
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.errors import AccessDeniedError, CommitConflictError

@@ -16,8 +16,8 @@ from typing import Any
 
 import structlog
 
-from pipelines import findings
-from pipelines.findings import Severity
+from pipelines.evidence import findings
+from pipelines.evidence.findings import Severity
 from warehouse import config
 from warehouse.errors import ConfigError, HindcastError
 from warehouse.lake.tables import Lake
