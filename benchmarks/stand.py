@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from collectors.collect import Collector
+from collectors.streaming.collect import Collector
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS

@@ -28,7 +28,7 @@ from collectors import decode, json_lines, secrets
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.keys import CONTENT, flow_keys
-from collectors.ledger import coverage_row
+from collectors.streaming.ledger import coverage_row
 from warehouse import config, schema
 from warehouse.errors import CommitConflictError, ImportFailedError
 from warehouse.lake.tables import Lake

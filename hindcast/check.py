@@ -62,7 +62,7 @@ def _clusters(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _hubble(hubble: config.Hubble, address: str) -> str:
-    from collectors.client import Client, flows_request
+    from collectors.streaming.client import Client, flows_request
 
     flows_request(hubble, 0)  # the filters have to be some that Hubble knows
     client = Client(hubble, address)

@@ -24,8 +24,8 @@ def collect(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
     """Collect the flows of every cluster in the configuration. SIGTERM and Ctrl-C store what has come, then end."""
-    from collectors.collect import Collector
-    from collectors.health import HealthServer
+    from collectors.streaming.collect import Collector
+    from collectors.streaming.health import HealthServer
 
     settings = config.load_config(config_path)
     try:

@@ -17,8 +17,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from collectors.collect import Collector
 from collectors.hubble_api.flow import flow_pb2
+from collectors.streaming.collect import Collector
 from warehouse import config, schema
 from warehouse.lake.tables import Lake
 

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors import decode
-from collectors.ledger import coverage_row
 from collectors.simulator.fleet import NAMESPACES, build_fleet
 from collectors.simulator.history import EPHEMERAL_PORTS, random_uuids
 from collectors.simulator.traffic import Traffic, daily_factor
+from collectors.streaming.ledger import coverage_row
 from warehouse import schema
 from warehouse.lake.dictionaries import CodedRows, encode
 from warehouse.lake.tables import Lake

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors import decode
-from collectors.ledger import coverage_row
 from collectors.simulator.fleet import Fleet
 from collectors.simulator.story import Phase, Story
 from collectors.simulator.traffic import Traffic, daily_factor
+from collectors.streaming.ledger import coverage_row
 from warehouse import schema
 from warehouse.lake.tables import Lake
 

@@ -21,10 +21,10 @@ from typing import Any
 import grpc
 import pytest
 
-from collectors.collect import Collector
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.simulator.node import ServerTLS, SimulatedNode
+from collectors.streaming.collect import Collector
 from warehouse import config, schema
 from warehouse.errors import ConfigError
 
@@ -425,7 +425,7 @@ def test_it_ends_by_itself_and_fails_if_it_never_got_through(stand: Any) -> None
 
 
 def test_health_readiness_and_metrics_are_served(stand: Any, flows_of: Any, node: SimulatedNode) -> None:
-    from collectors.health import HealthServer
+    from collectors.streaming.health import HealthServer
 
     make = flows_of("c1/n1")
     observe(node, make(5))

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.decode import decode
-from collectors.held import Held
 from collectors.hubble_api.flow import flow_pb2
+from collectors.streaming.held import Held
 from warehouse import schema
 from warehouse.errors import LakeError
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.messages import LOOK_AHEAD, Cutter, Messages
+from collectors.streaming.messages import LOOK_AHEAD, Cutter, Messages
 
 
 def framed(message: bytes) -> bytes:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
-from collectors.messages import Messages
-from collectors.responses import split
+from collectors.streaming.messages import Messages
+from collectors.streaming.responses import split
 
 
 def test_nothing_gives_nothing() -> None:

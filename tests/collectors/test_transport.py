@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from collectors.transport import Call
+from collectors.streaming.transport import Call
 from warehouse.errors import StreamError, StreamRefusedError
 
 METHOD = "/observer.Observer/GetFlows"

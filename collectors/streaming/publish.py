@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from collectors.spool import Batch, read_note
+from collectors.streaming.spool import Batch, read_note
 from warehouse import schema
 from warehouse.errors import CommitConflictError
 from warehouse.lake.tables import Lake

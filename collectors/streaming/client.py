@@ -1,7 +1,7 @@
 """One Hubble address: its stream of flows as raw bytes, its nodes' states, and who we are to it.
 
 The one module, with the simulator, that imports grpc, which asks for states; flows come over a connection of their own
-(collectors/transport.py). When to connect, and what to do with what comes, is others' work.
+(collectors/streaming/transport.py). When to connect, and what to do with what comes, is others' work.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import certifi
 import grpc
 from google.protobuf import json_format
 
-from collectors.failures import explain
 from collectors.hubble_api.observer import observer_pb2
 from collectors.hubble_api.relay import relay_pb2
-from collectors.transport import Call, Credentials
+from collectors.streaming.failures import explain
+from collectors.streaming.transport import Call, Credentials
 from warehouse import config
 from warehouse.errors import ConfigError, StreamError
 

@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 import structlog
 
-from collectors import metrics
-from collectors.held import Held
-from collectors.intake import Intake
-from collectors.publish import Publisher, Resume, TakenOverError
-from collectors.spool import Batch, Spool
-from collectors.stream import now_us
+from collectors.streaming import metrics
+from collectors.streaming.held import Held
+from collectors.streaming.intake import Intake
+from collectors.streaming.publish import Publisher, Resume, TakenOverError
+from collectors.streaming.spool import Batch, Spool
+from collectors.streaming.stream import now_us
 from warehouse import config, schema
 from warehouse.errors import ConfigError, LakeError
 from warehouse.lake.tables import Lake

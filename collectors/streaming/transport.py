@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import pycurl
 
-from collectors.failures import explain
-from collectors.messages import Cutter, Messages
+from collectors.streaming.failures import explain
+from collectors.streaming.messages import Cutter, Messages
 from warehouse.errors import StreamRefusedError
 
 CONNECT_SECONDS = 20

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from collectors.decode import Rejected
 from collectors.hubble_api.observer import observer_pb2
-from collectors.messages import LOOK_AHEAD, Messages, Places
+from collectors.streaming.messages import LOOK_AHEAD, Messages, Places
 
 # Tags on the wire: the field's number and "of this many bytes" (2) in one varint.
 _FLOW_TAG = 0x0A  # 1

@@ -16,10 +16,10 @@ from typing import Any
 
 import structlog
 
-from collectors.client import Client, flows_request
 from collectors.hubble_api.observer import observer_pb2
-from collectors.messages import Messages
-from collectors.transport import Call
+from collectors.streaming.client import Client, flows_request
+from collectors.streaming.messages import Messages
+from collectors.streaming.transport import Call
 from warehouse import config
 from warehouse.errors import HindcastError, StreamError, StreamRefusedError
 

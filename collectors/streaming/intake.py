@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
-from collectors import decode, metrics, responses, secrets
-from collectors.held import Held, LookUp
-from collectors.ledger import Ledger
-from collectors.messages import Messages
-from collectors.publish import Resume
-from collectors.spool import Batch
-from collectors.stream import Ended, Item, Opened, Polled, Stream, now_us, stop_all
+from collectors import decode, secrets
+from collectors.streaming import metrics, responses
+from collectors.streaming.held import Held, LookUp
+from collectors.streaming.ledger import Ledger
+from collectors.streaming.messages import Messages
+from collectors.streaming.publish import Resume
+from collectors.streaming.spool import Batch
+from collectors.streaming.stream import Ended, Item, Opened, Polled, Stream, now_us, stop_all
 from warehouse import config, schema
 from warehouse.errors import LakeError
 

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from collectors.held import is_steady, node_codes
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.hubble_api.relay import relay_pb2
+from collectors.streaming.held import is_steady, node_codes
 from warehouse import schema
 
 ERROR_DELAY_US = 15_000_000
