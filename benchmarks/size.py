@@ -12,7 +12,7 @@ import tempfile
 
 from google.protobuf import json_format
 
-from collectors.decode import decode
+from collectors.decoding.decode import decode
 from collectors.hubble_api.observer import observer_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic

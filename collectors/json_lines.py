@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 from google.protobuf.descriptor import FieldDescriptor
 
-from collectors import columns
+from collectors.decoding import columns
 
 _USUAL_START = b'{"flow":'
 _BLOCK_BYTES = 256 * 1024**2

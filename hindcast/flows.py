@@ -127,7 +127,7 @@ def _print(rows: pa.Table, output: FlowFormat) -> None:
     elif output is FlowFormat.JSONPB:
         from google.protobuf import json_format
 
-        from collectors.decode import rebuild
+        from collectors.decoding.decode import rebuild
         from collectors.hubble_api.flow import flow_pb2
         from collectors.hubble_api.observer import observer_pb2
 

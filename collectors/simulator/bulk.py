@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors import decode
+from collectors.decoding import decode
 from collectors.simulator.fleet import NAMESPACES, build_fleet
 from collectors.simulator.history import EPHEMERAL_PORTS, random_uuids
 from collectors.simulator.traffic import Traffic, daily_factor

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors import decode
+from collectors.decoding import decode
 from collectors.simulator.fleet import Fleet
 from collectors.simulator.story import Phase, Story
 from collectors.simulator.traffic import Traffic, daily_factor

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.keys import flow_keys
+from collectors.decoding.keys import flow_keys
 
 LookUp = Callable[[Sequence[str] | None, datetime, datetime], pa.Table]
 """Stored flows of the cluster with since <= time < until: the columns named, or all of them."""

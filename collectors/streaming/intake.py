@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
-from collectors import decode, secrets
+from collectors.decoding import decode, secrets
 from collectors.streaming import metrics, responses
 from collectors.streaming.held import Held, LookUp
 from collectors.streaming.ledger import Ledger

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
-from collectors.decode import Rejected
+from collectors.decoding.decode import Rejected
 from collectors.hubble_api.observer import observer_pb2
 from collectors.streaming.messages import LOOK_AHEAD, Messages, Places
 

@@ -155,7 +155,7 @@ def test_garbage_in_a_stream_is_set_aside_and_counted_and_the_flows_around_it_ar
 
 
 def test_what_a_newer_agent_sends_is_stored_and_can_be_rebuilt(stand: Any, flows_of: Any) -> None:
-    from collectors.decode import rebuild
+    from collectors.decoding.decode import rebuild
 
     (flow,) = flows_of("c1/n1")(1)
     newer = flow.SerializeToString() + b"\x10\xe7\x07" + b"\xfa\xff\x07\x03new"  # verdict 999, and field 16383

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.decode import decode
+from collectors.decoding.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.streaming.held import Held
 from warehouse import schema

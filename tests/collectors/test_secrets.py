@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors import secrets
-from collectors.decode import decode, rebuild
+from collectors.decoding import secrets
+from collectors.decoding.decode import decode, rebuild
 from collectors.hubble_api.flow import flow_pb2
 from warehouse import config
 

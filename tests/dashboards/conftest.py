@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from collectors.decode import decode
+from collectors.decoding.decode import decode
 from collectors.simulator import configuration
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.history import backfill

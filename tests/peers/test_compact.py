@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from google.protobuf import json_format
 
-from collectors.decode import decode
+from collectors.decoding.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.simulator.fleet import build_fleet

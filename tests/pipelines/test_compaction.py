@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from collectors.decode import decode
+from collectors.decoding.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
@@ -109,7 +109,7 @@ APPENDER = """
     from warehouse import config
     from warehouse.schema import FLOWS
     from warehouse.lake.tables import Lake
-    from collectors.decode import decode
+    from collectors.decoding.decode import decode
     from collectors.hubble_api.flow import flow_pb2
 
     lake = Lake.open(config.Lake(url=sys.argv[1]))

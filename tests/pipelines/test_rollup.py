@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-from collectors.decode import decode
+from collectors.decoding.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic

@@ -6,7 +6,7 @@ import json
 
 from google.protobuf.json_format import MessageToDict
 
-from collectors.decode import decode
+from collectors.decoding.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.decode import decode, rebuild
+from collectors.decoding.decode import decode, rebuild
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.history import backfill
 from collectors.simulator.story import CUT_OFF, NEW_HOST, Story

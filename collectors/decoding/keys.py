@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from collectors import decode
+from collectors.decoding import decode
 from collectors.hubble_api.flow import flow_pb2
 
 CONTENT = "content:"

@@ -2,7 +2,7 @@
 
 The schema says which field each column holds; this module derives both directions from it and knows the few
 fields that need more (time, the first workload, the layer 4 protocol, enums). What no column holds it does not
-notice: collectors.decode compares the bytes and puts what is missing into `rest`.
+notice: collectors.decoding.decode compares the bytes and puts what is missing into `rest`.
 """
 
 from __future__ import annotations

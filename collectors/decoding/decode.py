@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors import columns, secrets
+from collectors.decoding import columns, secrets
 from warehouse import config, schema
 
 AHEAD = timedelta(hours=1)
