@@ -17,7 +17,7 @@ from google.protobuf import json_format
 
 from benchmarks import stand
 from collectors.hubble_api.observer import observer_pb2
-from collectors.importer import import_file
+from collectors.importing.importer import import_file
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
 from warehouse import config

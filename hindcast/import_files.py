@@ -22,7 +22,7 @@ def import_files(
     quarantine: Annotated[Path, typer.Option(help="File that malformed lines are added to.")] = Path("hindcast-quarantine.tsv"),
 ) -> None:
     """Import files that Cilium agents' Hubble exporters wrote. Importing one again adds nothing."""
-    from collectors import importer
+    from collectors.importing import importer
     from warehouse.lake.tables import Lake
 
     settings = lake_settings(config_path, lake_url)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from collectors import importer
+from collectors.importing import importer
 from warehouse import config, schema
 from warehouse.errors import ImportFailedError
 from warehouse.lake.tables import Lake

@@ -7,9 +7,9 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors import json_lines
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
+from collectors.importing import json_lines
 
 REAL = Path(__file__).parents[1] / "data" / "hubble" / "real_2021_gke.jsonl"
 PLAIN = b'{"flow":{"uuid":"a","verdict":"DROPPED"},"node_name":"n","time":"2026-03-02T12:00:00Z"}\n'

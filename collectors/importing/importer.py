@@ -24,11 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import json_format
 
-from collectors import json_lines
 from collectors.decoding import decode, secrets
 from collectors.decoding.keys import CONTENT, flow_keys
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
+from collectors.importing import json_lines
 from collectors.streaming.ledger import coverage_row
 from warehouse import config, schema
 from warehouse.errors import CommitConflictError, ImportFailedError
