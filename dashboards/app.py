@@ -8,7 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import asking, identity, navigation, running, summary, theme, time_control, url_state
+from dashboards import asking, navigation, running, summary, theme, time_control, url_state
+from dashboards.access import identity
 from dashboards.asking import Visit
 from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, sql
 from warehouse import config

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-from dashboards import flow_rows, made_files, navigation, open_as_sql, url_state
+from dashboards import flow_rows, navigation, open_as_sql, url_state
+from dashboards.access import made_files
 from dashboards.asking import Visit
 from warehouse.engine import Limits
 from warehouse.questions.door import FlowFilter

@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboards import asking, identity, saved, theme, time_control, url_state
+from dashboards import asking, saved, theme, time_control, url_state
+from dashboards.access import identity
 from dashboards.asking import Visit
 
 _SIGN_IN = {"oidc": "signed in", "proxy": "signed in by the proxy", "local": "local mode: no sign-in"}

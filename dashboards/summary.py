@@ -9,7 +9,8 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import filters, identity, navigation, theme, time_control, url_state
+from dashboards import filters, navigation, theme, time_control, url_state
+from dashboards.access import identity
 from dashboards.asking import Visit
 from warehouse.questions.door import Answer, FlowFilter
 

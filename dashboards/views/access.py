@@ -6,7 +6,8 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import export, head, identity, summary, theme
+from dashboards import export, head, summary, theme
+from dashboards.access import identity
 from dashboards.asking import Visit
 from warehouse.access.principals import Grant
 from warehouse.engine import Limits, Window

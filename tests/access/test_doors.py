@@ -363,8 +363,8 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.records.saved_views.listed",
         "warehouse.records.saved_views.owner_of",
         "warehouse.records.saved_views.save",
-        "dashboards.identity.name",
-        "dashboards.made_files.note",
+        "dashboards.access.identity.name",
+        "dashboards.access.made_files.note",
     }
     found = set()
     for package in ("warehouse", "pipelines", "dashboards", "hindcast"):

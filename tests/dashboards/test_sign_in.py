@@ -17,7 +17,7 @@ import oidc_provider_mock
 import pytest
 from playwright.sync_api import Page, expect
 
-from dashboards import identity
+from dashboards.access import identity
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake

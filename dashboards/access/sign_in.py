@@ -21,7 +21,7 @@ from streamlit.web.server.server_util import get_cookie_secret
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
-from dashboards import identity, made_files
+from dashboards.access import identity, made_files
 from warehouse import config
 from warehouse.access.principals import Principal
 

@@ -1,6 +1,6 @@
 """Who looks: from sign-in (OIDC), from a proxy's headers, or chosen in local mode. What they may see is the warehouse's to say.
 
-The server's middleware (dashboards.sign_in) has let in nobody whose token or proxy is not right; here a session also ends
+The server's middleware (dashboards.access.sign_in) has let in nobody whose token or proxy is not right; here a session also ends
 when its token does, however long the cookie lasts.
 """
 
