@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import streamlit as st
 
-from dashboards.time_control import TimeRange
+from dashboards.frame.time_control import TimeRange
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake

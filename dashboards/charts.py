@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboards.theme import Palette
+from dashboards.frame.theme import Palette
 from warehouse.records.coverage import Gap
 
 HEIGHT = 148

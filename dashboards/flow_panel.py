@@ -9,8 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import filters, flow_rows, navigation, theme, time_control, url_state
+from dashboards import flow_rows
 from dashboards.asking import Visit
+from dashboards.frame import filters, navigation, theme, time_control, url_state
 from warehouse.questions import flow_questions
 from warehouse.questions.conditions import Condition
 from warehouse.questions.flow_json import flow_json

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import theme, url_state
+from dashboards.frame import theme, url_state
 from warehouse.questions.conditions import FIELDS, Condition
 from warehouse.schema import FLOWS
 

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 import yaml
 
-from dashboards import theme
+from dashboards.frame import theme
 
 CONTEXT = 3
 """Unchanged lines shown around a change."""

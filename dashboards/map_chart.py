@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dashboards import theme
 from dashboards.edges import OUTSIDE, Edge, End
+from dashboards.frame import theme
+from dashboards.frame.theme import Palette
 from dashboards.map_layout import ROW, TITLE, Layout
-from dashboards.theme import Palette
 
 BOX_WIDTH = 112
 ROW_WIDTH = 102

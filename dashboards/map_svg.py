@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from dashboards import theme
 from dashboards.edges import OUTSIDE, Edge, End
+from dashboards.frame import theme
+from dashboards.frame.theme import Palette
 from dashboards.map_chart import BOX_WIDTH, LETTERS, ROW_WIDTH, number_spots
 from dashboards.map_layout import ROW, TITLE, Layout
-from dashboards.theme import Palette
 
 TIER = 210
 """From the middle of a tier to the next, px."""

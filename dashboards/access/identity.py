@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import url_state
+from dashboards.frame import url_state
 from warehouse import config
 from warehouse.access.principals import Principal
 

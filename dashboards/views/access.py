@@ -6,9 +6,9 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import export, head, summary, theme
 from dashboards.access import identity
 from dashboards.asking import Visit
+from dashboards.frame import export, head, summary, theme
 from warehouse.access.principals import Grant
 from warehouse.engine import Limits, Window
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, changes, charts, comparison, edges, export, head, navigation, summary, theme, time_control, url_state
+from dashboards import attention, changes, charts, comparison, edges
 from dashboards.asking import Visit, not_future
 from dashboards.comparison import KINDS, Difference
 from dashboards.edges import Edge
+from dashboards.frame import export, head, navigation, summary, theme, time_control, url_state
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import flow_questions

@@ -10,9 +10,10 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from dashboards import charts, export, head, summary, theme
+from dashboards import charts
 from dashboards.asking import Visit, not_future
-from dashboards.theme import Palette
+from dashboards.frame import export, head, summary, theme
+from dashboards.frame.theme import Palette
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.door import Answer

@@ -9,9 +9,10 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import asking, charts, export, filters, flow_panel, flow_rows, head, series, summary, theme, time_control, url_state
+from dashboards import asking, charts, flow_panel, flow_rows, series
 from dashboards.asking import Visit
-from dashboards.time_control import TimeRange
+from dashboards.frame import export, filters, head, summary, theme, time_control, url_state
+from dashboards.frame.time_control import TimeRange
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.door import Answer, FlowFilter, bucket_width

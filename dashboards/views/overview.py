@@ -8,9 +8,10 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, changes, charts, edges, head, navigation, series, summary, theme, url_state
+from dashboards import attention, changes, charts, edges, series
 from dashboards.asking import Visit, not_future
 from dashboards.edges import Edge
+from dashboards.frame import head, navigation, summary, theme, url_state
 from dashboards.views import flows as flows_page
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import flow_questions

@@ -7,8 +7,9 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import export, head, running, saved, sql_editor, summary, theme, url_state
+from dashboards import running, sql_editor
 from dashboards.asking import Visit
+from dashboards.frame import export, head, saved, summary, theme, url_state
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.questions.door import Answer

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from collectors.simulator import configuration
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.story import Story
-from dashboards import theme
+from dashboards.frame import theme
 from hindcast import demo_history
 from pipelines.blueprints.controls import CONTROLS
 from warehouse import config

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dashboards import map_chart, map_layout, map_svg, series
 from dashboards.edges import OUTSIDE, Edge, End
-from dashboards.theme import LIGHT
+from dashboards.frame.theme import LIGHT
 
 AT = dt.datetime(2026, 3, 2, 14, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dashboards import theme
-from dashboards.theme import DARK, LIGHT, Palette
+from dashboards.frame import theme
+from dashboards.frame.theme import DARK, LIGHT, Palette
 
 CONFIG = tomllib.loads((Path(theme.__file__).parent / ".streamlit" / "config.toml").read_text())["theme"]
 DEUTAN = ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969))

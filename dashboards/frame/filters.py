@@ -12,8 +12,8 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import url_state
 from dashboards.asking import Visit
+from dashboards.frame import url_state
 from warehouse.errors import HindcastError, QueryError
 from warehouse.questions import conditions, flow_questions
 from warehouse.questions.conditions import FIELDS, Condition

@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboards import asking, saved, theme, time_control, url_state
+from dashboards import asking
 from dashboards.access import identity
 from dashboards.asking import Visit
+from dashboards.frame import saved, theme, time_control, url_state
 
 _SIGN_IN = {"oidc": "signed in", "proxy": "signed in by the proxy", "local": "local mode: no sign-in"}
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from dashboards import theme, url_state
+from dashboards.frame import theme, url_state
 from warehouse import config
 
 PRESETS = {

@@ -9,9 +9,9 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import filters, navigation, theme, time_control, url_state
 from dashboards.access import identity
 from dashboards.asking import Visit
+from dashboards.frame import filters, navigation, theme, time_control, url_state
 from warehouse.questions.door import Answer, FlowFilter
 
 SLOW_SECONDS = 3.0
