@@ -9,8 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, changes, charts, comparison, edges
+from dashboards import attention, changes, comparison, edges
 from dashboards.asking import Visit, not_future
+from dashboards.charting import charts
 from dashboards.comparison import KINDS, Difference
 from dashboards.edges import Edge
 from dashboards.frame import export, head, navigation, summary, theme, time_control, url_state

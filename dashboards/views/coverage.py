@@ -10,8 +10,8 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from dashboards import charts
 from dashboards.asking import Visit, not_future
+from dashboards.charting import charts
 from dashboards.frame import export, head, summary, theme
 from dashboards.frame.theme import Palette
 from warehouse.engine import Window

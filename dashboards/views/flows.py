@@ -9,8 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import asking, charts, flow_panel, flow_rows, series
+from dashboards import asking, flow_panel, flow_rows
 from dashboards.asking import Visit
+from dashboards.charting import charts, series
 from dashboards.frame import export, filters, head, summary, theme, time_control, url_state
 from dashboards.frame.time_control import TimeRange
 from warehouse.engine import Limits, Window

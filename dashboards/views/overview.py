@@ -8,8 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, changes, charts, edges, series
+from dashboards import attention, changes, edges
 from dashboards.asking import Visit, not_future
+from dashboards.charting import charts, series
 from dashboards.edges import Edge
 from dashboards.frame import head, navigation, summary, theme, url_state
 from dashboards.views import flows as flows_page

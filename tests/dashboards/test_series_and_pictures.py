@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards import map_chart, map_layout, map_svg, series
+from dashboards import map_chart, map_layout, map_svg
+from dashboards.charting import series
 from dashboards.edges import OUTSIDE, Edge, End
 from dashboards.frame.theme import LIGHT
 
