@@ -10,9 +10,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import edges
 from dashboards.asking import Visit, not_future
-from dashboards.edges import Edge
+from dashboards.edges import edges
+from dashboards.edges.edges import Edge
 from dashboards.frame import navigation, theme, url_state
 from warehouse.records.coverage import Gap
 from warehouse.schema import DRIFT

@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboards import manifests
 from dashboards.asking import Visit
-from dashboards.comparison import Difference
+from dashboards.edges.comparison import Difference
 from dashboards.frame import navigation, theme, url_state
 from warehouse.engine import Window
 from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS

@@ -8,10 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, changes, edges
+from dashboards import attention, changes
 from dashboards.asking import Visit, not_future
 from dashboards.charting import charts, series
-from dashboards.edges import Edge
+from dashboards.edges import edges
+from dashboards.edges.edges import Edge
 from dashboards.frame import head, navigation, summary, theme, url_state
 from dashboards.views import flows as flows_page
 from warehouse.errors import AccessDeniedError

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from dashboards import comparison, map_chart, map_layout
-from dashboards.edges import OUTSIDE, Edge, End, filter_of
+from dashboards.edges import comparison, map_chart, map_layout
+from dashboards.edges.edges import OUTSIDE, Edge, End, filter_of
 from dashboards.frame.theme import LIGHT
 
 AT = dt.datetime(2026, 3, 2, 14, tzinfo=dt.UTC)

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards import map_chart, map_layout, map_svg
 from dashboards.charting import series
-from dashboards.edges import OUTSIDE, Edge, End
+from dashboards.edges import map_chart, map_layout, map_svg
+from dashboards.edges.edges import OUTSIDE, Edge, End
 from dashboards.frame.theme import LIGHT
 
 AT = dt.datetime(2026, 3, 2, 14, tzinfo=dt.UTC)

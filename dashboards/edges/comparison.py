@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from dashboards.edges import Edge
+from dashboards.edges.edges import Edge
 from warehouse.records.coverage import Gap
 
 Kind = Literal["flip", "new", "vanished", "changed"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards.edges import OUTSIDE, PLATFORM, Edge, End
+from dashboards.edges.edges import OUTSIDE, PLATFORM, Edge, End
 
 ROW = 20
 """Height of a row, px."""

@@ -1,4 +1,4 @@
-"""The map as an ECharts option: boxes, rows, lines. Pure; where things stand is dashboards.map_layout's."""
+"""The map as an ECharts option: boxes, rows, lines. Pure; where things stand is dashboards.edges.map_layout's."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dashboards.edges import OUTSIDE, Edge, End
+from dashboards.edges.edges import OUTSIDE, Edge, End
+from dashboards.edges.map_layout import ROW, TITLE, Layout
 from dashboards.frame import theme
 from dashboards.frame.theme import Palette
-from dashboards.map_layout import ROW, TITLE, Layout
 
 BOX_WIDTH = 112
 ROW_WIDTH = 102

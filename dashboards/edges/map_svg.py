@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from dashboards.edges import OUTSIDE, Edge, End
+from dashboards.edges.edges import OUTSIDE, Edge, End
+from dashboards.edges.map_chart import BOX_WIDTH, LETTERS, ROW_WIDTH, number_spots
+from dashboards.edges.map_layout import ROW, TITLE, Layout
 from dashboards.frame import theme
 from dashboards.frame.theme import Palette
-from dashboards.map_chart import BOX_WIDTH, LETTERS, ROW_WIDTH, number_spots
-from dashboards.map_layout import ROW, TITLE, Layout
 
 TIER = 210
 """From the middle of a tier to the next, px."""
