@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-from dashboards import flow_rows, open_as_sql
 from dashboards.access import made_files
 from dashboards.asking import Visit
+from dashboards.flows import flow_rows, open_as_sql
 from dashboards.frame import navigation, url_state
 from warehouse.engine import Limits
 from warehouse.questions.door import FlowFilter

@@ -9,9 +9,10 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import asking, flow_panel, flow_rows
+from dashboards import asking
 from dashboards.asking import Visit
 from dashboards.charting import charts, series
+from dashboards.flows import flow_panel, flow_rows
 from dashboards.frame import export, filters, head, summary, theme, time_control, url_state
 from dashboards.frame.time_control import TimeRange
 from warehouse.engine import Limits, Window

@@ -9,8 +9,8 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import flow_rows
 from dashboards.asking import Visit
+from dashboards.flows import flow_rows
 from dashboards.frame import filters, navigation, theme, time_control, url_state
 from warehouse.questions import flow_questions
 from warehouse.questions.conditions import Condition
