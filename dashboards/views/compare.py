@@ -9,13 +9,13 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, changes
 from dashboards.asking import Visit, not_future
 from dashboards.charting import charts
 from dashboards.edges import comparison, edges
 from dashboards.edges.comparison import KINDS, Difference
 from dashboards.edges.edges import Edge
 from dashboards.frame import export, head, navigation, summary, theme, time_control, url_state
+from dashboards.history import attention, changes
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import flow_questions

@@ -8,11 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention
 from dashboards.asking import Visit
 from dashboards.edges import edges, map_chart, map_layout, map_svg
 from dashboards.edges.edges import Edge, End
 from dashboards.frame import export, filters, head, navigation, summary, theme, url_state
+from dashboards.history import attention
 from warehouse.engine import Limits
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import flow_questions

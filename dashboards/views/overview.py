@@ -8,12 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import attention, changes
 from dashboards.asking import Visit, not_future
 from dashboards.charting import charts, series
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
 from dashboards.frame import head, navigation, summary, theme, url_state
+from dashboards.history import attention, changes
 from dashboards.views import flows as flows_page
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import flow_questions

@@ -8,9 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import manifests
 from dashboards.asking import Visit, not_future
 from dashboards.frame import head, navigation, summary, url_state
+from dashboards.history import manifests
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.door import Answer

@@ -11,9 +11,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import manifests
 from dashboards.asking import Visit, not_future
 from dashboards.frame import head, navigation, summary, theme, time_control, url_state
+from dashboards.history import manifests
 from warehouse.errors import AccessDeniedError
 from warehouse.records import posture
 
