@@ -8,10 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import asking, running
+from dashboards import asking
 from dashboards.access import identity
 from dashboards.asking import Visit
 from dashboards.frame import navigation, summary, theme, time_control, url_state
+from dashboards.sql_page import running
 from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, sql
 from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError

@@ -14,8 +14,8 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from dashboards import sql_editor
 from dashboards.access import sign_in
+from dashboards.sql_page import sql_editor
 from warehouse import config
 
 SCRIPT = Path(__file__).with_name("app.py")

@@ -7,9 +7,9 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import running, sql_editor
 from dashboards.asking import Visit
 from dashboards.frame import export, head, saved, summary, theme, url_state
+from dashboards.sql_page import running, sql_editor
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.questions.door import Answer
