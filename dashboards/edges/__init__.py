@@ -1,0 +1,1 @@
+"""Edges between workloads: names, comparison of two windows, the map and its layout."""

@@ -1,0 +1,1 @@
+"""The table of flows and the panel of one flow."""

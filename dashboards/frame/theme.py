@@ -13,7 +13,7 @@ from pathlib import Path
 
 import streamlit as st
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 
 VERDICTS = ("FORWARDED", "DROPPED", "REDIRECTED", "AUDIT", "ERROR")
 LABELS = {"FORWARDED": "✓ Forwarded", "DROPPED": "✕ Dropped", "REDIRECTED": "↷ Redirected", "AUDIT": "◉ Audit", "ERROR": "! Error"}

@@ -1,0 +1,1 @@
+"""Changes of configuration, manifests, and what needs attention."""

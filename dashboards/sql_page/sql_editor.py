@@ -13,7 +13,7 @@ import streamlit as st
 
 from warehouse.schema import TABLES
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 ADDRESS = "/assets"
 """Where the server has the folder."""
 _TEXT, _ROUND, _INSERT = "sql text", "sql round", "sql insert"

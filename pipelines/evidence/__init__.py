@@ -1,0 +1,1 @@
+"""Findings, and alerts about pipelines that fail or are late."""

@@ -1,7 +1,7 @@
 """Compaction: closed hours become few sorted files, closed days get their final layout, each flow once.
 
-What is due is pipelines.maintenance.compaction_plan's to say, the order of rows pipelines.maintenance.layout's. It works in pieces that fit in
-memory, whatever an hour's or a day's size. When it runs is others' work.
+`compaction_plan` decides what is due, `layout` decides the order of rows. Work is done in pieces that fit in memory,
+whatever the size of an hour or a day.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 from warehouse import config
 from warehouse.access.principals import WHOLE_CLUSTERS, Grant
-from warehouse.access.selectors import Selector
+from warehouse.config.selectors import Selector
 
 _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 

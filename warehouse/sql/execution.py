@@ -1,6 +1,7 @@
 """People's own SQL: over the lake for its operator, in a process of its own for anyone else.
 
-Noting who asks, and what the answer says beside its rows, is warehouse.questions.door's; starting and ending processes warehouse.sql.workers'.
+The access log and what an answer says beside its rows belong to `warehouse.questions.door`; starting and ending processes
+belongs to `warehouse.sql.workers`.
 """
 
 from __future__ import annotations
