@@ -10,7 +10,7 @@ import pytest
 from dashboards.frame import theme
 from dashboards.frame.theme import DARK, LIGHT, Palette
 
-CONFIG = tomllib.loads((Path(theme.__file__).parent / ".streamlit" / "config.toml").read_text())["theme"]
+CONFIG = tomllib.loads((Path(theme.__file__).parents[1] / ".streamlit" / "config.toml").read_text())["theme"]
 DEUTAN = ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969))
 PROTAN = ((0.152, 1.053, -0.205), (0.115, 0.786, 0.099), (-0.004, -0.048, 1.052))
 TRITAN = ((1.256, -0.077, -0.179), (-0.078, 0.931, 0.148), (0.005, 0.691, 0.304))
