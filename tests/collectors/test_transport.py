@@ -74,7 +74,7 @@ def test_a_call_can_be_cancelled_from_another_thread_while_nothing_comes() -> No
         began = time.monotonic()
         with pytest.raises(StreamError, match="CANCELLED"):
             read(running)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_a_server_that_is_not_grpc_is_said() -> None:

@@ -47,10 +47,10 @@ def test_a_run_records_the_configuration_of_every_cluster_that_can_be_read(tmp_p
         AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
     )
     subprocess.run(
-        [Path(sys.executable).with_name("airflow"), "db", "migrate"], env=environment, check=True, capture_output=True, timeout=300
+        [Path(sys.executable).with_name("airflow"), "db", "migrate"], env=environment, check=True, capture_output=True, timeout=900
     )
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(ROOT / "dags")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout[-3000:] + done.stderr[-3000:]
     result = json.loads(lines[0].removeprefix("RESULT "))

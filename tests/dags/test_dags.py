@@ -122,9 +122,9 @@ def ran(folder: Path) -> dict[str, Any]:
         AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
     )
     airflow = [Path(sys.executable).with_name("airflow"), "db", "migrate"]
-    subprocess.run(airflow, env=environment, check=True, capture_output=True, timeout=240)
+    subprocess.run(airflow, env=environment, check=True, capture_output=True, timeout=900)
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(ROOT / "dags"), str(folder / "broken.yaml")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     server.shutdown()
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout[-6000:] + done.stderr[-6000:]

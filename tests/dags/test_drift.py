@@ -52,9 +52,9 @@ def test_a_run_records_drift_and_controls(tmp_path: Path) -> None:
         AIRFLOW__CORE__DAGS_FOLDER=str(ROOT / "dags"),
     )
     migrate = [Path(sys.executable).with_name("airflow"), "db", "migrate"]
-    subprocess.run(migrate, env=environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(migrate, env=environment, check=True, capture_output=True, timeout=900)
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(ROOT / "dags")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout[-3000:] + done.stderr[-3000:]
     result = json.loads(lines[0].removeprefix("RESULT "))

@@ -89,7 +89,7 @@ def look(folder: Path) -> Callable[..., AppTest]:
     """Open a page with a state of the address."""
 
     def looked(page: str = "overview", **query: str | list[str]) -> AppTest:
-        app = AppTest.from_file(str(APP), default_timeout=60)
+        app = AppTest.from_file(str(APP), default_timeout=600)
         # AppTest switches between pages that are files; ours are functions, known by the hash of their address.
         app._page_hash = calc_hash("" if page == "overview" else page)
         for name, value in query.items():
@@ -160,7 +160,7 @@ def serve(demo_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         command = [sys.executable, "-m", "hindcast", "dashboard", "--config", str(folder / "hindcast.yaml"), "--listen", listen]
         with (folder / "log").open("wb") as log:
             started.append(subprocess.Popen(command, stdout=log, stderr=log))
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 600
         while True:
             try:
                 urllib.request.urlopen(f"http://{listen}/_stcore/health", timeout=1)
@@ -173,7 +173,7 @@ def serve(demo_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     for server in started:
         server.terminate()
     for server in started:
-        server.wait(20)
+        server.wait(200)
 
 
 def free_port() -> int:
@@ -208,7 +208,7 @@ def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
+        expect.set_options(timeout=300_000)
         return page
 
     yield open_page

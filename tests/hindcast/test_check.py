@@ -16,7 +16,7 @@ def check(folder: Path, document: dict[str, Any], *arguments: str) -> subprocess
     file = folder / "hindcast.yaml"
     file.write_text(json.dumps(document))
     command = [*HINDCAST, "check", "--config", str(file), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_a_relay_that_is_not_there_is_a_failure_and_the_rest_is_tried(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_what_answers_is_told_with_what_it_holds(tmp_path: Path) -> None:
         done = check(tmp_path, document, "--output", "json")
     finally:
         fleet.terminate()
-        fleet.wait(15)
+        fleet.wait(150)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["state"] for row in rows} == {"ok"}

@@ -23,7 +23,7 @@ def descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
-def gone(processes: list[psutil.Process], *, seconds: float = 15) -> bool:
+def gone(processes: list[psutil.Process], *, seconds: float = 300) -> bool:
     return not psutil.wait_procs(processes, timeout=seconds)[1]
 
 
@@ -58,24 +58,24 @@ def test_the_fleet_serves_what_its_configuration_says_and_ends_with_0(tmp_path: 
         settings = config.load_config(tmp_path / "hindcast.yaml")
         assert [cluster.name for cluster in settings.clusters] == ["eu-central", "eu-west"]
         collect = [*HINDCAST, "collect", "--config", str(tmp_path / "hindcast.yaml"), "--for", "4s"]
-        done = subprocess.run(collect, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(collect, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stderr
         lake = Lake.open(settings.lake)
         assert set(lake.read(FLOWS, ["cluster"])["cluster"].to_pylist()) == {"eu-central", "eu-west"}
     finally:
         fleet.send_signal(signal.SIGINT)
-        assert fleet.wait(15) == 0
+        assert fleet.wait(150) == 0
 
 
 @pytest.mark.parametrize("arguments", [["--ring", "100"], ["--for", "ever"]])
 def test_a_fleet_that_cannot_be_is_refused(arguments: list[str]) -> None:
-    assert subprocess.run([*HINDCAST, "simulate", *arguments], capture_output=True, timeout=30, check=False).returncode == 2
+    assert subprocess.run([*HINDCAST, "simulate", *arguments], capture_output=True, timeout=300, check=False).returncode == 2
 
 
 @pytest.mark.airflow
 def test_the_demo_runs_everything_twice_in_one_folder_and_leaves_nothing_running(tmp_path: Path) -> None:
     command = [*HINDCAST, "demo", "--folder", str(tmp_path / "demo"), "--headless", "--rate", "30"]
-    first = subprocess.run([*command, "--for", "15s"], capture_output=True, text=True, timeout=240, check=False)
+    first = subprocess.run([*command, "--for", "15s"], capture_output=True, text=True, timeout=900, check=False)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "Ctrl-C stops everything" in first.stdout
     document = yaml.safe_load((tmp_path / "demo" / "hindcast.yaml").read_text())
@@ -92,7 +92,7 @@ def test_the_demo_runs_everything_twice_in_one_folder_and_leaves_nothing_running
     started = descendants(second.pid)
     assert len(started) >= 4
     second.send_signal(signal.SIGINT)
-    second.communicate(timeout=60)
+    second.communicate(timeout=600)
     assert second.returncode == 0
     assert gone(started)
     stored = lake.read(FLOWS, ["uuid"])["uuid"].to_pylist()
@@ -111,4 +111,4 @@ def test_a_demo_that_is_killed_takes_its_children_with_it(tmp_path: Path) -> Non
     started = descendants(demo.pid)
     os.kill(demo.pid, signal.SIGKILL)
     demo.wait()
-    assert gone(started, seconds=30)
+    assert gone(started)

@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*HINDCAST, *arguments], cwd=folder, input=given, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*HINDCAST, *arguments], cwd=folder, input=given, capture_output=True, text=True, timeout=600, check=False)
 
 
 # Wrong questions --------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_following_prints_each_new_flow_once_also_a_late_one(tmp_path: Path) -> 
         assert "(20 s ago)" in next(lines)
         time.sleep(2)
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=200)
     finally:
         process.kill()
     assert rest == ""

@@ -46,7 +46,7 @@ class Etcd(running.Peer):  # type: ignore[misc]
         """The answer of its HTTP gateway."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{self.address}{path}", data=data, method=method)
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=50) as answer:
             text: str = answer.read().decode()
             return text
 
@@ -80,7 +80,7 @@ class ApiServer(running.Peer):  # type: ignore[misc]
         """Whether it says so itself."""
         context = ssl.create_default_context(cafile=str(self.authority))
         request = urllib.request.Request(f"https://{self.address}/readyz", headers={"Authorization": f"Bearer {ADMIN}-token"})
-        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5, context=context) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=50, context=context) as answer:
             return bool(answer.status == 200)
         return False
 
@@ -120,7 +120,7 @@ class ApiServer(running.Peer):  # type: ignore[misc]
         text = input if isinstance(input, str) or input is None else json.dumps(as_list(input))
         command = [str(running.program("kubectl")), "--kubeconfig", str(self.kubeconfig(user)), *arguments]
         environment = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin"}
-        done = subprocess.run(command, input=text or "", capture_output=True, text=True, timeout=120, check=False, env=environment)
+        done = subprocess.run(command, input=text or "", capture_output=True, text=True, timeout=900, check=False, env=environment)
         if check and done.returncode:
             raise AssertionError(f"kubectl {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout + ("" if check else done.stderr)
@@ -135,7 +135,7 @@ class ApiServer(running.Peer):  # type: ignore[misc]
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {ADMIN}-token", "Content-Type": "application/json"}
         request = urllib.request.Request(f"https://{self.address}{path}", data=data, method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=300, context=context) as answer:
             answered: dict[str, typing.Any] = json.load(answer)
             return answered
 
@@ -159,7 +159,7 @@ def cilium_folder() -> pathlib.Path:
     here = pathlib.Path(__file__).parent / "hubble"
     try:
         command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/cilium/cilium"]
-        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
+        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=600, check=False)
     except FileNotFoundError as error:
         raise running.PeerMissing("Go is not installed") from error
     folder = pathlib.Path(answer.stdout.strip() or "/nowhere")
@@ -239,5 +239,5 @@ def cluster(
             files = [argument for crd in CRDS for argument in ("-f", str(crds / f"{crd}.yaml"))]
             server.kubectl("apply", "--server-side", *files)
             names = [f"crd/{crd}.cilium.io" for crd in CRDS]
-            server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+            server.kubectl("wait", "--for=condition=Established", "--timeout=300s", *names)
         yield server

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 HERE = pathlib.Path(__file__).resolve().parent
-START_SECONDS = 20.0
+START_SECONDS = 300.0
 """How long a process may take to become ready: they need 0.1 s on an idle machine."""
 STOP_SECONDS = 10.0
 RELAY_SERVER_NAME = "relay.hubble-relay.cilium.io"
@@ -210,7 +210,7 @@ class HubbleNode(Peer):
         """Whether it accepts connections; its first two flows are in the ring then."""
         return "\nready " in "\n" + self.printed()
 
-    def wait_fed(self, *, timeout_seconds: float = 60.0) -> int:
+    def wait_fed(self, *, timeout_seconds: float = 600.0) -> int:
         """Wait until all of `count` or of the file is fed; the number of flows of this run."""
         self.wait_for(
             lambda: "\nfed " in "\n" + self.printed(),
@@ -567,7 +567,7 @@ def tls_arguments(tls: Certificates, *, name: str) -> list[str]:
 
 
 def run_hubble(
-    arguments: collections.abc.Sequence[str], *, timeout_seconds: float = 30.0
+    arguments: collections.abc.Sequence[str], *, timeout_seconds: float = 300.0
 ) -> subprocess.CompletedProcess[str]:
     """Run Cilium's hubble command and return what it printed, whatever its exit code.
 

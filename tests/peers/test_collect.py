@@ -100,7 +100,7 @@ def test_a_node_that_loses_its_ring_is_a_gap_of_that_node_alone(running: ModuleT
             second.kill()
             time.sleep(2)
             second.start()
-            wait(lambda: stand.coverage("gap"), what="gap", seconds=40)
+            wait(lambda: stand.coverage("gap"), what="gap", seconds=400)
             stand.wait_for_flows(len(stand.uuids()) + 500)
         missing = account(stand, first, second)
     assert missing["test/node-1"] == 0
@@ -150,6 +150,6 @@ def test_a_node_of_a_relay_that_goes_away_is_unavailable_in_the_ledger(running: 
             second.kill()
             time.sleep(6)
             second.start()
-            wait(lambda: stand.coverage("node_unavailable"), what="node that is away", seconds=40)
+            wait(lambda: stand.coverage("node_unavailable"), what="node that is away", seconds=400)
         account(stand, first, second)
     assert {row["node_name"] for row in stand.coverage("node_unavailable")} == {"test/node-2"}

@@ -292,7 +292,7 @@ def restart_after_first_page(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> t
             yield page
             if index == 0 and path.endswith("/networkpolicies"):
                 restart.start()
-                cluster_stopped.wait(20)
+                cluster_stopped.wait(200)
 
     cluster_stopped = threading.Event()
     monkeypatch.setattr(cluster_access.ClusterAccess, "list_pages", pages)
@@ -366,7 +366,7 @@ def test_a_kind_is_recorded_when_it_is_installed_and_its_objects_end_when_it_is_
     }
     two.apply(definition)
     try:
-        two.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/clusternetworkpolicies.policy.networking.k8s.io")
+        two.kubectl("wait", "--for=condition=Established", "--timeout=300s", "crd/clusternetworkpolicies.policy.networking.k8s.io")
         policy = {"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy", "metadata": {"name": "all"}}
         two.apply({**policy, "spec": {}})
         looks.take(two.kubeconfig())

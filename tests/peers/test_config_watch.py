@@ -55,7 +55,7 @@ class Watched:
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            assert looked.wait(60)
+            assert looked.wait(600)
             yield
         finally:
             stop.set()
@@ -70,7 +70,7 @@ class Watched:
 
     def wait_for_versions(self, name: str, count: int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.wait(
-            lambda: rows if len(rows := self.versions(name)) >= count else None, what=f"{count} versions of {name}", seconds=60
+            lambda: rows if len(rows := self.versions(name)) >= count else None, what=f"{count} versions of {name}", seconds=600
         )
         return found
 
@@ -126,7 +126,7 @@ def test_a_pod_s_labels_come_and_go_with_the_first_and_the_last_pod_that_has_the
         watched.wait(sets, what="labels of pods")
         two.request("DELETE", "/api/v1/namespaces/watched/pods/db-0?gracePeriodSeconds=0")
         two.request("DELETE", "/api/v1/namespaces/watched/pods/db-1?gracePeriodSeconds=0")
-        (version,) = watched.wait(lambda: [row for row in sets() if row["valid_to"]], what="an end", seconds=60)
+        (version,) = watched.wait(lambda: [row for row in sets() if row["valid_to"]], what="an end", seconds=600)
     assert version["name"].startswith("statefulset.db.")
     assert version["ended_how"] == "deleted"
 
@@ -139,5 +139,5 @@ def test_an_api_server_that_is_away_leaves_a_gap_and_what_changed_in_it_is_found
         two.start()
         two.apply(netpol("after"))
         watched.wait_for_versions("after", 1)
-        watched.wait(lambda: watched.looks >= 2, what="a second look", seconds=60)
+        watched.wait(lambda: watched.looks >= 2, what="a second look", seconds=600)
     assert [row["ended_how"] for row in watched.versions("before")] == [None]

@@ -41,7 +41,7 @@ def ask(address: str, request: observer_pb2.GetFlowsRequest) -> list[str]:
             response_deserializer=observer_pb2.GetFlowsResponse.FromString,
         )
         try:
-            return [response.flow.uuid for response in call(request, timeout=10) if response.HasField("flow")]
+            return [response.flow.uuid for response in call(request, timeout=100) if response.HasField("flow")]
         except grpc.RpcError as error:
             return [str(error.code())]
 
@@ -113,7 +113,7 @@ def test_a_real_relay_merges_two_simulated_nodes(running: ModuleType, tmp_path: 
                     request_serializer=observer_pb2.GetFlowsRequest.SerializeToString,
                     response_deserializer=observer_pb2.GetFlowsResponse.FromString,
                 )
-                nodes = [response.node_name for response in call(request, timeout=20) if response.HasField("flow")]
+                nodes = [response.node_name for response in call(request, timeout=200) if response.HasField("flow")]
     assert {node: nodes.count(node) for node in nodes} == {"test/node-1": FLOWS - 1, "test/node-2": FLOWS - 1}
 
 

@@ -40,7 +40,7 @@ def node() -> Iterator[SimulatedNode]:
 def channel(node: SimulatedNode) -> Iterator[grpc.Channel]:
     """A plain channel to the node."""
     with grpc.insecure_channel(node.address) as opened:
-        grpc.channel_ready_future(opened).result(timeout=5)
+        grpc.channel_ready_future(opened).result(timeout=50)
         yield opened
 
 
@@ -51,14 +51,14 @@ def get_flows(channel: grpc.Channel, request: observer_pb2.GetFlowsRequest) -> I
         request_serializer=observer_pb2.GetFlowsRequest.SerializeToString,
         response_deserializer=observer_pb2.GetFlowsResponse.FromString,
     )
-    stream: Iterator[observer_pb2.GetFlowsResponse] = call(request, timeout=10)
+    stream: Iterator[observer_pb2.GetFlowsResponse] = call(request, timeout=100)
     return stream
 
 
 def ask(channel: grpc.Channel, method: str) -> bytes:
     """The answer to an empty request, as bytes."""
     call: Callable[..., bytes] = channel.unary_unary(OBSERVER + method)
-    return call(b"", timeout=5)
+    return call(b"", timeout=50)
 
 
 def refusal(channel: grpc.Channel, request: observer_pb2.GetFlowsRequest) -> tuple[grpc.StatusCode, str | None]:
@@ -125,7 +125,7 @@ def test_status_and_namespaces_tell_what_the_ring_holds(node: SimulatedNode, cha
 
 def test_the_health_service_says_serving(channel: grpc.Channel) -> None:
     call: Callable[..., bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
-    assert call(b"", timeout=5) == b"\x08\x01"
+    assert call(b"", timeout=50) == b"\x08\x01"
 
 
 def test_a_follow_breaks_when_the_node_restarts_and_the_ring_is_gone(node: SimulatedNode, channel: grpc.Channel) -> None:
@@ -142,7 +142,7 @@ def test_a_follow_breaks_when_the_node_restarts_and_the_ring_is_gone(node: Simul
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert node.address == address
     with grpc.insecure_channel(address) as again:
-        grpc.channel_ready_future(again).result(timeout=5)
+        grpc.channel_ready_future(again).result(timeout=50)
         assert list(get_flows(again, observer_pb2.GetFlowsRequest())) == []
 
 
@@ -153,7 +153,7 @@ def test_peers_are_listed_then_followed(node: SimulatedNode, channel: grpc.Chann
         request_serializer=peer_pb2.NotifyRequest.SerializeToString,
         response_deserializer=peer_pb2.ChangeNotification.FromString,
     )
-    stream = call(peer_pb2.NotifyRequest(), timeout=10)
+    stream = call(peer_pb2.NotifyRequest(), timeout=100)
     known = next(stream)
     assert (known.name, known.type, known.tls.server_name) == ("eu/n1", peer_pb2.PEER_ADDED, "n1.eu.hubble-grpc.cilium.io")
     node.peers.put("eu/n2", "127.0.0.1:1")
