@@ -8,10 +8,10 @@ PROTOS := $(wildcard collectors/hubble_api/*/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test bench proto editor peers docs
+.PHONY: help setup demo check test test-fast bench proto editor peers docs
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install the locked dependencies and this project into .venv
 
@@ -35,7 +35,10 @@ check: setup ## Check format, lint, types and the arrows between packages
 	$(BIN)/lint-imports
 
 test: setup ## Run the tests; those that need a real peer skip where it was not built
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=10
+
+test-fast: setup ## Run the quick tests only: the inner loop, under a minute on two idle cores
+	$(BIN)/python -m pytest -q -m "not slow and not peers and not airflow and not browser"
 
 bench: setup ## Run the benchmarks; each prints a ratio against a named peer
 	for name in decode ingest rollup size freshness import_files kill memory config_snapshot drift ownership crash crash_removal demo_airflow; do $(BIN)/python -m benchmarks.$$name || exit 1; done
