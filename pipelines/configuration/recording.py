@@ -105,7 +105,9 @@ class Recorder:
         """An object as it was at a time; gives whether that is news."""
         known = self._known.get(seen.key)
         recreated = known is not None and known.uid is not None and seen.uid is not None and known.uid != seen.uid
-        if known is not None and known.hash == seen.hash and not recreated:
+        # A cluster that moves from manifests to its API server: the uid has to be stored, or the next re-creation would go unseen.
+        learned_uid = known is not None and known.uid is None and seen.uid is not None
+        if known is not None and known.hash == seen.hash and not recreated and not learned_uid:
             return False
         begin = self._beginning(seen, known, at)
         if known is not None:

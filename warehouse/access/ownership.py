@@ -24,6 +24,7 @@ class NamespaceVersion:
     cluster: str
     name: str
     uid: str
+    """Empty where it is not known: manifests have none."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     valid_from: datetime
@@ -137,11 +138,16 @@ def _while(given: Grant, version: NamespaceVersion, reason: str) -> Iterator[Gra
 
 
 def _reborn(versions: Sequence[NamespaceVersion]) -> list[tuple[str, str, datetime]]:
-    """(cluster, namespace, since when) of the newest of namespaces that were deleted and made anew."""
+    """(cluster, namespace, since when) of the newest of namespaces that were deleted and made anew.
+
+    Only two different uids prove that. A version without a uid comes from a folder of manifests, which does not know it, and
+    belongs to the same life: owners keep their history when a cluster moves from manifests to its API server, or back.
+    """
     born: dict[tuple[str, str], dict[str, datetime]] = {}
     for version in versions:
-        of_name = born.setdefault((version.cluster, version.name), {})
-        of_name[version.uid] = min(version.valid_from, of_name.get(version.uid, version.valid_from))
+        if version.uid:
+            of_name = born.setdefault((version.cluster, version.name), {})
+            of_name[version.uid] = min(version.valid_from, of_name.get(version.uid, version.valid_from))
     return [(cluster, name, max(uids.values())) for (cluster, name), uids in sorted(born.items()) if len(uids) > 1]
 
 

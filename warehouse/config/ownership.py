@@ -34,6 +34,14 @@ class Grant(Section):
             raise ValueError("give a role, or deny: true to take away; one of them")
         if self.role not in (None, "namespace-owner") and (self.namespaces or self.selector is not None):
             raise ValueError(f"a {self.role} sees whole clusters: leave namespaces and selector away, or make it a namespace-owner")
+        if self.role == "namespace-owner" and not self.namespaces and self.selector is None:
+            raise ValueError(
+                'a namespace-owner without namespaces owns nothing: add namespaces, e.g. [shop] or ["*"], or a selector such as team=shop'
+            )
+        if any(not name.strip() for name in (*self.clusters, *self.namespaces)):
+            raise ValueError("an empty name matches nothing: name clusters and namespaces, or leave the empty entry out")
+        if not self.clusters:
+            raise ValueError("clusters is empty, so the grant covers nothing: name clusters, or leave the key out for all of them")
         if self.since and self.until and self.since >= self.until:
             raise ValueError("since must be before until")
         return self

@@ -270,3 +270,15 @@ def test_a_closed_file_s_month_bounds_when_its_versions_ended(tmp_path: Path) ->
     ):
         file = StoredFile(path=f"cluster=c/{name}", partition={"cluster": "c"}, size=1, rows=1, first=None, last=None)
         assert versions._month_end(file) == end
+
+
+def test_a_cluster_that_moves_to_its_api_server_has_its_uids_from_then_on(history: Any, policy: Any, noon: datetime) -> None:
+    """Otherwise an object that is deleted and made anew after the move would pass for the same one."""
+    from_manifests = policy()
+    del from_manifests["metadata"]["uid"]
+    hour = timedelta(hours=1)
+    history.look(noon, from_manifests)
+    history.look(noon + hour, policy(uid="X"))
+    history.look(noon + 2 * hour, policy(uid="X"))
+    history.look(noon + 3 * hour, policy(uid="Y"))
+    assert [(row["uid"], row["ended_how"]) for row in history.all()] == [(None, "changed"), ("X", "recreated"), ("Y", None)]
