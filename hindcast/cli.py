@@ -104,6 +104,14 @@ def main() -> None:
 
         messages.print(f"hindcast: {error}", markup=False, style="red")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        from hindcast.extras import missing
+
+        advice = missing(error)
+        if advice is None:
+            raise
+        print(f"hindcast: {advice}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # whoever read, such as head, has enough

@@ -24,7 +24,7 @@ from warehouse.lake.tables import Lake
 
 PATIENCE_SECONDS = 300.0
 """How long a test waits for an event: far longer than a machine at ten times the usual load takes."""
-_LATE = ("peers", "airflow", "browser")
+_LATE = ("installs", "peers", "airflow", "browser")
 hypothesis.settings.register_profile("hindcast", deadline=None)  # machines are shared: how long an example takes says nothing
 hypothesis.settings.load_profile("hindcast")
 
