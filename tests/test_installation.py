@@ -30,7 +30,13 @@ pytestmark = [pytest.mark.installs, pytest.mark.skipif(not UV.exists(), reason="
 def run(*command: str | Path, folder: Path, **environment: str) -> str:
     """What a program prints; fails the test with all of its output if it fails."""
     ended = subprocess.run(
-        list(map(str, command)), cwd=folder, capture_output=True, text=True, timeout=SECONDS, env=config.environment(**environment), check=False
+        list(map(str, command)),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env=config.environment(**environment),
+        check=False,
     )
     assert ended.returncode == 0, f"{command}:\n{ended.stdout}\n{ended.stderr}"
     return ended.stdout

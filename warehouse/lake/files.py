@@ -9,9 +9,9 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from warehouse.errors import LakeError
 from warehouse.lake.dictionaries import UNREPEATED
-from warehouse.schema import TIMESTAMP, Table
+from warehouse.schema import Table
 
 ROW_GROUP_ROWS = 64 * 1024
 PAGE_BYTES = 8 * 1024 * 1024
@@ -194,44 +194,6 @@ def upper_bound(text: str) -> str:
         if code < _LAST_CHARACTER:
             return text[:end] + chr(_SURROGATES.stop if code + 1 in _SURROGATES else code + 1)
     return text
-
-
-def prune(table: Table, stored: pa.Table, clusters: Collection[str] | None, since: datetime | None, until: datetime | None) -> list[str]:
-    """Paths of those `stored` files (flattened add actions) that may hold rows with `since` <= time < `until`.
-
-    An unknown bound never excludes a file. Raises ValueError for times without a zone.
-    """
-    start, end = _microseconds(since), _microseconds(until)
-
-    def numbers(name: str, type_: pa.DataType, storage: pa.DataType) -> list[int | None]:
-        if name not in stored.column_names:
-            return [None] * stored.num_rows
-        return list(stored[name].cast(type_).cast(storage).to_pylist())
-
-    time_name = table.time_column
-    days = numbers("partition.date", pa.date32(), pa.int32())
-    least = numbers(f"min.{time_name}", TIMESTAMP, pa.int64())
-    greatest = numbers(f"max.{time_name}", TIMESTAMP, pa.int64())
-    found = []
-    of = stored["partition.cluster"].to_pylist() if "partition.cluster" in stored.column_names else [None] * stored.num_rows
-    for path, cluster, day, first, last in zip(stored["path"].to_pylist(), of, days, least, greatest, strict=True):
-        if clusters is not None and cluster is not None and cluster not in clusters:
-            continue
-        if start is not None and ((day is not None and (day + 1) * _DAY <= start) or (last is not None and last + _SLACK < start)):
-            continue
-        if end is not None and ((day is not None and day * _DAY >= end) or (first is not None and first >= end)):
-            continue
-        found.append(path)
-    return found
-
-
-def _microseconds(moment: datetime | None) -> int | None:
-    """Microseconds since 1970."""
-    if moment is None:
-        return None
-    if moment.utcoffset() is None:
-        raise ValueError(f"{moment.isoformat()} has no time zone; give one, e.g. UTC")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _partitions(table: Table, rows: pa.Table) -> Iterator[tuple[dict[str, str], pa.Table]]:

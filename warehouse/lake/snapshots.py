@@ -1,47 +1,152 @@
-"""The files of one version of a table, from the add actions of its log. Pure: reading the log is warehouse.lake.tables'."""
+"""The files of one version of a table, by partition, and how one version follows from the one before.
+
+A snapshot is immutable. Reading the log is warehouse.lake.tables' and warehouse.lake.log's.
+"""
 
 from __future__ import annotations
 
-import functools
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
 from warehouse.lake.files import StoredFile
+from warehouse.lake.log import LogEntry
 from warehouse.schema import Table
+
+_SLACK = timedelta(milliseconds=1)  # some engines cut the times in a file's statistics to milliseconds
+_MICROSECOND = timedelta(microseconds=1)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+Key = tuple[str | None, ...]
+"""The values of a partition's columns, in the table's order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which files of a table are asked for: of these clusters (None for all), with rows in [since, until) (None for no bound)."""
+
+    clusters: Collection[str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for times without a zone."""
+        for moment in (self.since, self.until):
+            if moment is not None and moment.utcoffset() is None:
+                raise ValueError(f"{moment.isoformat()} has no time zone; give one, e.g. UTC")
 
 
 class Snapshot:
-    """One version of a table. What is worked out of it is kept, so that a question need not read the log again."""
+    """One version of a table."""
 
-    def __init__(self, table: Table, version: int, actions: pa.Table) -> None:
-        """`actions` are as deltalake flattens them, one row a file."""
+    def __init__(self, table: Table, version: int, partitions: Mapping[Key, Mapping[str, StoredFile]]) -> None:
+        """`partitions` holds each partition's files by their decoded paths."""
         self._table = table
         self.version = version
-        paths = pa.array([unquote(path) for path in actions["path"].to_pylist()], pa.string())
-        self.actions = actions.set_column(actions.schema.get_field_index("path"), "path", paths)
-        """The same with decoded paths."""
+        self._partitions = partitions
 
-    @functools.cached_property
-    def files(self) -> tuple[StoredFile, ...]:
-        """One for each action."""
-        table, actions = self._table, self.actions
+    @classmethod
+    def of_actions(cls, table: Table, version: int, actions: pa.Table) -> Snapshot:
+        """The snapshot of the add actions as deltalake flattens them, one row a file."""
         names = [f"{bound}.{table.time_column}" for bound in ("min", "max")]
         bounds = [actions[name].to_pylist() if name in actions.column_names else [None] * actions.num_rows for name in names]
         keys = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in table.partition_by]
         columns = (actions[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
-        return tuple(
-            StoredFile(
-                path=path,
-                partition=dict(zip(table.partition_by, values, strict=True)),
+        partitions: dict[Key, dict[str, StoredFile]] = {}
+        values: dict[Key, dict[str, str]] = {}
+        for path, size, rows, first, last, *key_values in zip(*columns, *bounds, *keys, strict=True):
+            key = tuple(key_values)
+            decoded = unquote(path)
+            partitions.setdefault(key, {})[decoded] = StoredFile(
+                path=decoded,
+                partition=values.setdefault(key, dict(zip(table.partition_by, key, strict=True))),
                 size=size,
-                rows=rows,
+                rows=rows or 0,
                 first=as_utc(first),
                 last=as_utc(last),
             )
-            for path, size, rows, first, last, *values in zip(*columns, *bounds, *keys, strict=True)
-        )
+        return cls(table, version, partitions)
+
+    def after(self, entries: Iterable[LogEntry]) -> Snapshot:
+        """The snapshot after further entries of the log, the first of which is of the next version."""
+        partitions = dict(self._partitions)
+        changed: dict[Key, dict[str, StoredFile]] = {}
+        version = self.version
+
+        def files_of(key: Key) -> dict[str, StoredFile]:
+            if key not in changed:
+                partitions[key] = changed[key] = dict(partitions.get(key, {}))
+            return changed[key]
+
+        for entry in entries:
+            version += 1
+            for path, values in entry.removed:
+                key = self._key(values) if values is not None else next((k for k, files in partitions.items() if path in files), None)
+                if key is not None:
+                    files_of(key).pop(path, None)
+            for file in entry.added:
+                files_of(self._key(file.partition))[file.path] = file
+        for key, files in changed.items():
+            if not files:
+                del partitions[key]
+        return Snapshot(self._table, version, partitions)
+
+    def files(self, wanted: Wanted | None = None) -> Iterator[StoredFile]:
+        """The files that may hold what is wanted; None for all. A bound that is not known excludes no file."""
+        if wanted is None:
+            for files in self._partitions.values():
+                yield from files.values()
+            return
+        least = None if wanted.since is None else wanted.since - _SLACK if wanted.since - _EARLIEST > _SLACK else wanted.since
+        for files in self._among(wanted):
+            for file in files.values():
+                if least is not None and file.last is not None and file.last < least:
+                    continue
+                if wanted.until is not None and file.first is not None and file.first >= wanted.until:
+                    continue
+                yield file
+
+    def of_days(self, wanted: Wanted) -> Iterator[StoredFile]:
+        """All files of the partitions whose day may have wanted rows."""
+        for files in self._among(wanted):
+            yield from files.values()
+
+    def partition(self, values: Mapping[str, str]) -> Mapping[str, StoredFile]:
+        """The files of one partition by their paths."""
+        return self._partitions.get(self._key(values), {})
+
+    def holds(self, path: str, values: Mapping[str, str]) -> bool:
+        """Whether a file of that partition is in this version."""
+        return path in self.partition(values)
+
+    def values(self, column: str) -> set[str]:
+        """The distinct values of a partition column, without null."""
+        place = self._table.partition_by.index(column)
+        return {value for key in self._partitions if (value := key[place]) is not None}
+
+    def _among(self, wanted: Wanted) -> Iterator[Mapping[str, StoredFile]]:
+        """The partitions of the wanted clusters and days."""
+        names = self._table.partition_by
+        cluster_at = names.index("cluster") if "cluster" in names and wanted.clusters is not None else None
+        date_at = names.index("date") if "date" in names else None
+        clusters = frozenset(wanted.clusters or ())
+        first = None if wanted.since is None else wanted.since.astimezone(UTC).date().isoformat()
+        last = None
+        if wanted.until is not None:
+            last = (wanted.until.astimezone(UTC) - (_MICROSECOND if wanted.until > _EARLIEST else timedelta(0))).date().isoformat()
+        for key, files in self._partitions.items():
+            if cluster_at is not None and (cluster := key[cluster_at]) is not None and cluster not in clusters:
+                continue
+            if date_at is not None and (day := key[date_at]) is not None and ((first and day < first) or (last and day > last)):
+                continue
+            yield files
+
+    def _key(self, values: Mapping[str, Any]) -> Key:
+        return tuple(values.get(name) for name in self._table.partition_by)
 
 
 def as_utc(moment: datetime | None) -> datetime | None:

@@ -6,12 +6,11 @@ A `Lake` may be shared by threads.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,17 +27,17 @@ from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Tra
 
 from warehouse import config
 from warehouse.errors import CommitConflictError, LakeError
-from warehouse.lake import evolution, files
+from warehouse.lake import evolution, files, log
 from warehouse.lake.dictionaries import CodedFile
 from warehouse.lake.file_cache import KeptFiles
 from warehouse.lake.files import DataFile, StoredFile
-from warehouse.lake.snapshots import Snapshot, as_utc
+from warehouse.lake.snapshots import Snapshot, Wanted
 from warehouse.schema import TABLES, Table
 
 PROPERTIES = {"delta.checkpointInterval": "100"}
 _FAILURES = (DeltaError, OSError, ValueError, pa.ArrowException)
-_HISTORY_STEP = 32
-_LOOK_ANEW_SECONDS = 3600.0
+_LOOK_ANEW_SECONDS = 300.0
+"""A version that was looked at longer ago is not brought forward entry by entry: entries in between may be deleted. Less than log.KEPT."""
 
 
 class Lake:
@@ -51,6 +50,7 @@ class Lake:
         self._tables: dict[str, DeltaTable] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._updated: dict[str, float] = {}
+        self._looked: dict[str, float] = {}
         self._kept = KeptFiles()
         self._filesystems: dict[str, pafs.FileSystem] = {}
 
@@ -94,7 +94,7 @@ class Lake:
         """
         return files.write_file(table, partition, groups, self._filesystems[table.name], where=self.address(table), prefix=prefix)
 
-    @contextmanager
+    @contextlib.contextmanager
     def coded_file(self, table: Table, path: str) -> Iterator[CodedFile]:
         """A file of the table's log to be read row group by row group. Raises LakeError naming it, then or while it is read."""
         try:
@@ -143,30 +143,35 @@ class Lake:
         old: Sequence[StoredFile],
         new: Sequence[DataFile],
         *,
-        guard: str,
+        guard: str | Sequence[str],
         whole: Mapping[str, str] | None = None,
         data_change: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Put files in the place of others; readers see the one or the other, appends go on meanwhile.
 
-        `guard` names what no two may replace at a time, such as a partition. With `whole`, a partition, the old files have to
-        be all there are in it. `data_change` says that the rows are not the same, for who follows the table's changes.
+        `guard` names what no two may replace at a time, such as a partition, or several of them. With `whole`, a partition, the
+        old files have to be all there are in it. `data_change` says that the rows are not the same, for who follows the table's changes.
         Raises CommitConflictError if another replaced some of them first (the new files are deleted then: look again),
         LakeError for anything else.
         """
+        guards = [guard] if isinstance(guard, str) else sorted(set(guard))
+        named = ", ".join(guards[:3]) + (f" or {len(guards) - 3} others" if len(guards) > 3 else "")
         now_ms = time.time_ns() // 1_000_000
         removed = [RemoveAction(file.path, data_change, now_ms, file.size, dict(file.partition)) for file in old]
         added = [AddAction(file.path, file.size, file.partition, file.modified, data_change, file.statistics) for file in new]
         with self._lock:
             try:
                 handle = self._newest(table)
-                stored = set(self._stored(table)["path"].to_pylist())
-                there = set() if whole is None else {file.path for file in self.contents(table) if file.partition == whole}
-                if not {file.path for file in old} <= stored or not there <= {file.path for file in old}:
-                    raise CommitConflictError(f"table {table.name} at {self.address(table)}: {guard} was replaced by another process")
-                # From here to the commit deltalake itself refuses whoever else commits as the same guard.
-                properties = CommitProperties(custom_metadata=dict(metadata or {}), app_transactions=[Transaction(guard, handle.version())])
+                # What is checked here must not be older than what deltalake compares with: see _snapshot.
+                stored = self._snapshot(table, at_least=handle.version())
+                there = set() if whole is None else set(stored.partition(whole))
+                if not all(stored.holds(file.path, file.partition) for file in old) or not there <= {file.path for file in old}:
+                    raise CommitConflictError(f"table {table.name} at {self.address(table)}: {named} was replaced by another process")
+                # From here to the commit deltalake itself refuses whoever else commits as one of the same guards.
+                properties = CommitProperties(
+                    custom_metadata=dict(metadata or {}), app_transactions=[Transaction(name, handle.version()) for name in guards]
+                )
                 handle.create_write_transaction(
                     [*removed, *added], "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
                 )
@@ -183,16 +188,16 @@ class Lake:
                     return
                 if isinstance(error, CommitFailedError):
                     raise CommitConflictError(
-                        f"table {table.name} at {self.address(table)}: {guard} is being replaced by another process"
+                        f"table {table.name} at {self.address(table)}: {named} is being replaced by another process"
                     ) from error
                 raise self._error(table, "cannot be committed to", error) from error
 
-    def contents(self, table: Table) -> Sequence[StoredFile]:
-        """Every file of the table. Raises LakeError."""
-        try:
-            return self._snapshot(table).files
-        except _FAILURES as error:
-            raise self._error(table, "cannot be read", error) from error
+    def contents(
+        self, table: Table, *, clusters: Collection[str] | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> Sequence[StoredFile]:
+        """Every file of the table, or those of these clusters in the days that [since, until) touches. Raises LakeError."""
+        wanted = Wanted(clusters=clusters, since=since, until=until)
+        return list(self._known(table).of_days(wanted))
 
     def vacuum(self, table: Table, *, older_than: timedelta, dry_run: bool) -> dict[str, int]:
         """Delete files that no reader can want: out of the table, or never in it, for longer than `older_than` (whole hours, at least one).
@@ -239,23 +244,16 @@ class Lake:
                 raise self._error(table, "cannot be read", error) from error
 
     def last_metadata(self, table: Table, key: str) -> str | None:
-        """What the newest commit that has `key` in its metadata says; None if none has, or its log entry has expired (30 days).
-
-        Raises LakeError.
-        """
-        with self._lock:
-            try:
-                handle, limit = self._newest(table), _HISTORY_STEP
-                while True:
-                    history = handle.history(limit)
-                    for entry in history:
-                        if key in entry:
-                            return str(entry[key])
-                    if len(history) < limit:
-                        return None
-                    limit *= 8
-            except _FAILURES as error:
-                raise self._error(table, "cannot be read", error) from error
+        """What the newest commit that has `key` in its metadata says; None if none has. Raises LakeError."""
+        filesystem = self._filesystems[table.name]
+        try:
+            for version in reversed(log.versions(filesystem)):
+                said = log.metadata(filesystem, version)
+                if key in said:
+                    return str(said[key])
+            return None
+        except _FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
 
     def files(
         self,
@@ -275,28 +273,22 @@ class Lake:
 
     def version(self, table: Table) -> int:
         """The table's newest version. Raises LakeError."""
-        with self._lock:
-            try:
-                return self._newest(table).version()
-            except _FAILURES as error:
-                raise self._error(table, "cannot be read", error) from error
+        return self._known(table).version
 
     def commit_time(self, table: Table, version: int) -> datetime:
         """When a version was committed. Raises LakeError."""
         try:
-            # deltalake's history gives entries of other versions where this one's has expired.
-            with self._filesystems[table.name].open_input_file(f"_delta_log/{version:020}.json") as entry:
-                actions = [json.loads(line) for line in entry.read().splitlines()]
-            (told,) = (action["commitInfo"] for action in actions if "commitInfo" in action)
-            return datetime.fromtimestamp(told["timestamp"] / 1000, UTC)
+            # deltalake's history gives entries of other versions where this one's has been deleted.
+            said = log.metadata(self._filesystems[table.name], version)
+            return datetime.fromtimestamp(said["timestamp"] / 1000, UTC)
         except (*_FAILURES, KeyError) as error:
             raise self._error(table, f"has no version {version} in its log, or no longer", error) from error
 
     def has_files_of(self, table: Table, version: int) -> bool:
         """Whether vacuum has left every file of an earlier version. Raises LakeError."""
         try:
-            still = set(self._stored(table)["path"].to_pylist())
-            left = [path for path in self._stored(table, version)["path"].to_pylist() if path not in still]
+            newest = self._snapshot(table)
+            left = [file.path for file in self._at(table, version).files() if not newest.holds(file.path, file.partition)]
             return all(info.type == pafs.FileType.File for info in self._filesystems[table.name].get_file_info(left))
         except _FAILURES as error:
             raise self._error(table, f"cannot be read at version {version}", error) from error
@@ -352,11 +344,7 @@ class Lake:
 
     def clusters(self, table: Table) -> list[str]:
         """Names of the clusters the table holds rows of, sorted. Raises LakeError."""
-        try:
-            found = self._stored(table)["partition.cluster"].unique().to_pylist()
-        except _FAILURES as error:
-            raise self._error(table, "cannot be read", error) from error
-        return sorted(name for name in found if name is not None)
+        return sorted(self._known(table).values("cluster"))
 
     def files_may_lack_columns(self, table: Table) -> bool:
         """Whether columns were added to the table after files were, so that some files have fewer than its schema."""
@@ -370,30 +358,18 @@ class Lake:
 
     def size(self, table: Table) -> tuple[int, int]:
         """Bytes and number of the table's files. Raises LakeError."""
-        try:
-            sizes = self._stored(table)["size_bytes"]
-        except _FAILURES as error:
-            raise self._error(table, "cannot be read", error) from error
-        return sum(sizes.to_pylist()), len(sizes)
+        sizes = [file.size for file in self._known(table).files()]
+        return sum(sizes), len(sizes)
 
     def rows(self, table: Table) -> int:
         """How many rows the table holds, from the log alone. Raises LakeError."""
-        try:
-            return sum(self._stored(table)["num_records"].to_pylist())
-        except _FAILURES as error:
-            raise self._error(table, "cannot be read", error) from error
+        return sum(file.rows for file in self._known(table).files())
 
     def span(self, table: Table) -> tuple[datetime | None, datetime | None]:
         """The least and the greatest time that the log knows of; None without rows. Raises LakeError."""
-        try:
-            stored = self._stored(table)
-        except _FAILURES as error:
-            raise self._error(table, "cannot be read", error) from error
-        names = [f"{bound}.{table.time_column}" for bound in ("min", "max")]
-        if not stored.num_rows or not set(names) <= set(stored.column_names):
-            return None, None
-        least, greatest = pc.min(stored[names[0]]).as_py(), pc.max(stored[names[1]]).as_py()
-        return (as_utc(least), as_utc(greatest))
+        files = list(self._known(table).files())
+        firsts, lasts = ([bound for bound in bounds if bound] for bounds in ([f.first for f in files], [f.last for f in files]))
+        return min(firsts, default=None), max(lasts, default=None)
 
     def _open_table(self, table: Table) -> None:
         address = self.address(table)
@@ -445,42 +421,52 @@ class Lake:
     def _is_committed(self, table: Table, data_files: Sequence[DataFile | StoredFile]) -> bool | None:
         """Whether the files are in the log after all; None if that cannot be told."""
         try:
-            stored = set(self._stored(table)["path"].to_pylist())
+            stored = self._snapshot(table)
         except _FAILURES:
             return None
-        return any(file.path in stored for file in data_files)
+        return any(stored.holds(file.path, file.partition) for file in data_files)
 
-    def _at(self, table: Table, version: int) -> DeltaTable:
-        return DeltaTable(self.address(table), version=version, storage_options=self._options)
+    def _at(self, table: Table, version: int) -> Snapshot:
+        """An earlier version."""
+        handle = DeltaTable(self.address(table), version=version, storage_options=self._options)
+        return Snapshot.of_actions(table, version, pa.table(handle.get_add_actions(flatten=True)))
 
-    def _stored(self, table: Table, version: int | None = None) -> pa.Table:
-        """The log's add actions, one row a file, with decoded paths; of the newest version or an earlier one."""
-        if version is None:
-            return self._snapshot(table).actions
+    def _known(self, table: Table) -> Snapshot:
+        """The newest version. Raises LakeError."""
+        try:
+            return self._snapshot(table)
+        except _FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
+
+    def _snapshot(self, table: Table, *, at_least: int = 0) -> Snapshot:
+        """The newest version: the one that is known, brought forward by what was committed since.
+
+        It is `at_least` of a version that is known to be there, however old the last look is.
+        """
         with self._lock:
-            return self._read(table, self._at(table, version)).actions
-
-    def _snapshot(self, table: Table) -> Snapshot:
-        """What the log's newest version says; read anew only if there is a newer one than last time."""
-        with self._lock:
+            known, now = self._snapshots.get(table.name), time.monotonic()
+            if known is not None and now - self._looked.get(table.name, -_LOOK_ANEW_SECONDS) < _LOOK_ANEW_SECONDS:
+                with contextlib.suppress(log.SchemaChangedError):
+                    entries = list(log.entries_after(table, self._filesystems[table.name], known.version))
+                    known = known.after(entries) if entries else known
+                    if known.version >= at_least:
+                        self._snapshots[table.name], self._looked[table.name] = known, now
+                        return known
             handle = self._newest(table)
-            known = self._snapshots.get(table.name)
-            if known is None or known.version != handle.version():
-                known = self._snapshots[table.name] = self._read(table, handle)
+            known = Snapshot.of_actions(table, handle.version(), pa.table(handle.get_add_actions(flatten=True)))
+            self._snapshots[table.name], self._looked[table.name] = known, now
             return known
-
-    def _read(self, table: Table, handle: DeltaTable) -> Snapshot:
-        return Snapshot(table, handle.version(), pa.table(handle.get_add_actions(flatten=True)))
 
     def _pruned(
         self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None, version: int | None = None
     ) -> list[str]:
         """Paths, below the table's folder, of the files that may hold such rows; an unknown bound never excludes a file."""
+        wanted = Wanted(clusters=None if clusters is None else set(clusters), since=since, until=until)
         try:
-            stored = self._stored(table, version)
+            stored = self._snapshot(table) if version is None else self._at(table, version)
         except _FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
-        return files.prune(table, stored, None if clusters is None else set(clusters), since, until)
+        return [file.path for file in stored.files(wanted)]
 
     def _error(self, table: Table, what: str, error: BaseException) -> LakeError:
         return LakeError(f"table {table.name} at {self.address(table)} {what}: {error}")

@@ -1,0 +1,165 @@
+"""The entries of a table's Delta log: reading those that follow a known version, and deleting those that nobody needs.
+
+deltalake reads a table's log as a whole. Here a version that is known already is brought forward by the few entries after it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow.fs as pafs
+
+from warehouse.lake.files import StoredFile
+from warehouse.schema import Table
+
+KEPT = timedelta(minutes=20)
+"""Entries younger than this are never deleted: a reader that knows an older version needs them to go on from it."""
+MOST_BYTES = 6 * 1024**2
+"""What a table's entries and checkpoints may take before those older than KEPT are deleted."""
+_ENTRY = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(.*\.)?parquet")
+_OURS = frozenset({"operation", "operationParameters", "operationMetrics", "timestamp", "clientVersion", "readVersion", "isBlindAppend"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogEntry:
+    """What one commit changed of a table's files."""
+
+    added: Sequence[StoredFile]
+    removed: Sequence[tuple[str, Mapping[str, str] | None]]
+    """Decoded path of each file, and the values of its partition where the log says them."""
+
+
+class SchemaChangedError(Exception):
+    """An entry changes more of the table than its files: the log has to be read as a whole."""
+
+
+def entry_name(version: int) -> str:
+    """The path of a version's entry below the table's folder."""
+    return f"_delta_log/{version:020}.json"
+
+
+def entries_after(table: Table, filesystem: pafs.FileSystem, version: int) -> Iterator[LogEntry]:
+    """The entries that follow a version, up to the newest there is.
+
+    Raises SchemaChangedError for an entry that is not about files alone; OSError and ValueError if one cannot be read.
+    """
+    while (content := _content(filesystem, version + 1)) is not None:
+        version += 1
+        yield _parsed(table, content)
+
+
+def metadata(filesystem: pafs.FileSystem, version: int) -> dict[str, Any]:
+    """What the entry of a version says of its commit; empty if there is no such entry. Raises OSError, ValueError."""
+    for line in reversed((_content(filesystem, version) or b"").splitlines()):
+        if b'"commitInfo"' in line:
+            found: dict[str, Any] = json.loads(line).get("commitInfo", {})
+            return found
+    return {}
+
+
+def versions(filesystem: pafs.FileSystem) -> list[int]:
+    """The versions that have an entry, ascending. Raises OSError."""
+    return sorted(int(match[1]) for info in _listed(filesystem) if (match := _ENTRY.fullmatch(info.base_name)))
+
+
+def delete_old(filesystem: pafs.FileSystem, *, now: datetime, most_bytes: int = MOST_BYTES) -> int:
+    """Delete entries and checkpoints that are older than KEPT and than the newest checkpoint, if the log has more than `most_bytes`.
+
+    The oldest go first, until the log is small enough. The newest entry of each key in the commits' own metadata stays. Gives
+    the number of files deleted. Raises OSError, ValueError.
+    """
+    listed = [info for info in _listed(filesystem) if _number(info) is not None]
+    size = sum(info.size for info in listed)
+    newest = max((_number(info) or 0 for info in listed if _CHECKPOINT.fullmatch(info.base_name)), default=0)
+    old = [info for info in listed if (_number(info) or 0) < newest and info.mtime is not None and info.mtime < now - KEPT]
+    if size <= most_bytes or not old:
+        return 0
+    deletable = _deletable(filesystem, listed, {_number(info) for info in old})
+    deleted = 0
+    for info in sorted(old, key=lambda info: _number(info) or 0):
+        if size <= most_bytes:
+            break
+        if info.base_name in deletable:
+            filesystem.delete_file(f"_delta_log/{info.base_name}")
+            size -= info.size
+            deleted += 1
+    return deleted
+
+
+def _deletable(filesystem: pafs.FileSystem, listed: Sequence[pafs.FileInfo], old: Collection[int | None]) -> set[str]:
+    """The names of old checkpoints, and of old entries whose commits' own metadata has no key that no later entry has."""
+    found = {info.base_name for info in listed if _CHECKPOINT.fullmatch(info.base_name)}
+    seen: set[str] = set()
+    for info in sorted((info for info in listed if _ENTRY.fullmatch(info.base_name)), key=lambda info: info.base_name, reverse=True):
+        number = _number(info)
+        keys = _own(metadata(filesystem, number or 0))
+        if number in old and keys <= seen:
+            found.add(info.base_name)
+        seen |= keys
+    return found
+
+
+def _own(said: Mapping[str, Any]) -> set[str]:
+    return set(said) - _OURS
+
+
+def _number(info: pafs.FileInfo) -> int | None:
+    match = _ENTRY.fullmatch(info.base_name) or _CHECKPOINT.fullmatch(info.base_name)
+    return int(match[1]) if match else None
+
+
+def _listed(filesystem: pafs.FileSystem) -> list[pafs.FileInfo]:
+    found: list[pafs.FileInfo] = filesystem.get_file_info(pafs.FileSelector("_delta_log"))
+    return found
+
+
+def _content(filesystem: pafs.FileSystem, version: int) -> bytes | None:
+    """An entry's bytes; None if there is none."""
+    try:
+        with filesystem.open_input_file(entry_name(version)) as entry:
+            content: bytes = entry.read()
+            return content
+    except FileNotFoundError:
+        return None
+
+
+def _parsed(table: Table, content: bytes) -> LogEntry:
+    added, removed = [], []
+    for line in content.splitlines():
+        action = json.loads(line)
+        if "metaData" in action or "protocol" in action:
+            raise SchemaChangedError
+        if (add := action.get("add")) is not None:
+            added.append(_stored(table, add))
+        elif (remove := action.get("remove")) is not None:
+            removed.append((unquote(remove["path"]), remove.get("partitionValues")))
+    return LogEntry(added=added, removed=removed)
+
+
+def _stored(table: Table, add: Mapping[str, Any]) -> StoredFile:
+    told = json.loads(add.get("stats") or "{}")
+    first, last = (_moment((told.get(bound) or {}).get(table.time_column)) for bound in ("minValues", "maxValues"))
+    return StoredFile(
+        path=unquote(add["path"]),
+        partition={name: add["partitionValues"].get(name) for name in table.partition_by},
+        size=add["size"],
+        rows=told.get("numRecords") or 0,
+        first=first,
+        last=last,
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A time of a file's statistics; None for one that cannot be understood, which excludes no file."""
+    try:
+        moment = None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
