@@ -24,7 +24,11 @@ for package in sys.argv[1:]:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 """
-pytestmark = [pytest.mark.installs, pytest.mark.skipif(not UV.exists(), reason="installs with uv, which cannot be installed here")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.installs,
+    pytest.mark.skipif(not UV.exists(), reason="installs with uv, which cannot be installed here"),
+]
 
 
 def run(*command: str | Path, folder: Path, **environment: str) -> str:
