@@ -106,10 +106,15 @@ def _local(settings: config.Config) -> Principal:
             "Nobody owns anything yet", "Name users and their namespaces in `ownership.grants` of the configuration, then reload this page."
         )
         st.stop()
-    asked = url_state.get("user") or st.session_state.get("local user") or known[0]
-    chosen = asked if asked in known else known[0]
-    if asked not in known:
-        st.toast(f"{asked!r} is in no grant; you look as {chosen}", icon=":material/person_off:")
+    chosen = url_state.get("user") or st.session_state.get("local user") or known[0]
+    if chosen not in known:
+        st.session_state.pop("local user", None)
+        _card(
+            f"{chosen!r} has no grant",
+            "Nothing is shown to a user whom `ownership.grants` of the configuration does not name. "
+            f"Put one of these into the address as `?user=NAME`: {', '.join(f'`{subject}`' for subject in known)}.",
+        )
+        st.stop()
     st.session_state["local user"] = chosen
     url_state.put("user", chosen)
     return as_principal(chosen)

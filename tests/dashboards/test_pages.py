@@ -43,6 +43,15 @@ def test_who_was_given_no_namespace_is_told_that_nothing_is_hers(page: str, fill
     assert not app.dataframe
 
 
+def test_a_user_whom_no_grant_names_is_refused_and_does_not_become_the_first_of_them(filled: Path, look: Look, said: Said) -> None:
+    for page in ("overview", "flows", "sql"):
+        app = look(page, user="nobody")
+        assert "'nobody' has no grant" in said(app)
+        assert not app.dataframe
+        assert not app.metric
+        assert "visit" not in app.session_state
+
+
 def test_an_owner_without_traffic_is_told_that_the_time_was_observed(filled: Path, look: Look, said: Said) -> None:
     assert "No flow of yours" in said(look("flows", user="nina", last="15m"))
 
