@@ -1,7 +1,9 @@
-"""The table `access_log`: writing it, and who sees what of it.
+"""The table `access_log`: writing an entry for each question, and which entries a principal sees.
 
-Entries are gathered and stored by the second, so that no question waits for it. What is not stored yet is stored when the
-process ends; a crash loses two seconds at most. When the lake takes nothing, entries wait and are tried again.
+Entries are stored in batches, by default every two seconds, so that a question does not wait for a commit. The first question
+of a process is stored before its answer is given; later ones are stored within seconds. As long as an entry could not be
+stored, no question is answered: answers are withheld until the lake takes entries again, and entries are tried again until
+they are stored.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pyarrow as pa
 
@@ -25,8 +28,11 @@ from warehouse.schema import ACCESS_LOG
 
 FLUSH_SECONDS = 2.0
 RETRY_SECONDS = 30.0
-MOST_WAITING = 20_000
-"""Entries that wait for a lake which takes nothing; the oldest go first, and are counted in the program's own log."""
+PAUSE_SECONDS = 1.0
+"""After a failed write, questions are refused without another try for this long."""
+ATTEMPTS_AT_EXIT, EXIT_PAUSE_SECONDS = 3, 1.0
+MOST_UNANSWERED = 20_000
+"""Entries of questions without an answer that are kept while the lake takes nothing; older ones are dropped."""
 TEXT_CHARACTERS = 20_000
 MOST_NAMESPACES = 500
 """Above it, an entry names clusters instead."""
@@ -52,7 +58,7 @@ class Entry:
 
 
 class _Waiting:
-    """Entries on their way to their lakes."""
+    """Entries that are not stored yet, by lake."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,38 +66,106 @@ class _Waiting:
         self._entries: dict[Lake, list[Entry]] = {}
         self._timer: threading.Timer | None = None
         self._handles: weakref.WeakKeyDictionary[Lake, Lake] = weakref.WeakKeyDictionary()
+        self._stored: weakref.WeakSet[Lake] = weakref.WeakSet()
+        self._failures: weakref.WeakKeyDictionary[Lake, tuple[float, Exception]] = weakref.WeakKeyDictionary()
 
     def add(self, lake: Lake, entry: Entry) -> None:
+        """Queue an entry; it is stored within FLUSH_SECONDS, or as soon as the lake takes it."""
         with self._lock:
             self._entries.setdefault(lake, []).append(entry)
             self._schedule(FLUSH_SECONDS)
 
+    def add_answered(self, lake: Lake, entry: Entry) -> None:
+        """Queue the entry of a question that is about to be answered.
+
+        Raises LakeError if entries cannot be stored at present: the answer must not be given then. The entry then says so.
+        """
+        with self._lock:
+            trusted = lake in self._stored and lake not in self._failures
+        if trusted:
+            self.add(lake, entry)
+            return
+        with self._lock:
+            failed_at, error = self._failures.get(lake, (float("-inf"), None))
+            self._entries.setdefault(lake, []).append(entry)
+        if time.monotonic() - failed_at > PAUSE_SECONDS:
+            self.flush()
+            with self._lock:
+                _, error = self._failures.get(lake, (0.0, None))
+        if error is not None:
+            withheld = replace(entry, outcome="failed", rows=0, detail="the answer was withheld: the access log could not be written")
+            with self._lock:
+                self._entries[lake] = [withheld if one is entry else one for one in self._entries.get(lake, [])]
+                self._schedule(RETRY_SECONDS)
+            raise LakeError(f"the question cannot be noted in the access log, so it is not answered: {error}") from error
+
     def flush(self) -> None:
-        """Store all that waits; what cannot be stored goes on waiting."""
-        with self._storing:  # one at a time, and who flushes knows that all of before is stored
+        """Store all entries that wait; those that cannot be stored go on waiting."""
+        with self._storing:  # whoever flushes next knows that all earlier entries were stored or put back
             with self._lock:
                 taken, self._entries = self._entries, {}
                 if self._timer is not None:
                     self._timer.cancel()
                     self._timer = None
-            for lake, entries in taken.items():
-                try:
-                    if lake not in self._handles:
-                        self._handles[lake] = lake.apart(ACCESS_LOG)
-                    handle = self._handles[lake]
-                    handle.commit(ACCESS_LOG, handle.write_files(ACCESS_LOG, _table(entries)), transactions={}, metadata={})
-                except LakeError as error:
-                    self._keep(lake, entries, error)
+            try:
+                for lake in list(taken):
+                    self._store(lake, taken[lake])
+                    del taken[lake]
+            finally:  # after an interrupt
+                for lake, entries in taken.items():
+                    self._put_back(lake, entries)
 
-    def _keep(self, lake: Lake, entries: list[Entry], error: LakeError) -> None:
+    def finish(self) -> None:
+        """Store what waits when the process ends, with a few attempts; what cannot be stored is written to the program's log."""
+        for attempt in range(ATTEMPTS_AT_EXIT):
+            self.flush()
+            if not self._entries:
+                return
+            if attempt + 1 < ATTEMPTS_AT_EXIT:
+                time.sleep(EXIT_PAUSE_SECONDS)
+        import structlog
+
+        for entry in (entry for entries in self._entries.values() for entry in entries):
+            structlog.get_logger().error(
+                "access log entry lost",
+                time=entry.time.isoformat(),
+                principal=entry.principal,
+                purpose=entry.purpose,
+                question=entry.question,
+                outcome=entry.outcome,
+            )
+
+    def _store(self, lake: Lake, entries: list[Entry]) -> None:
+        try:
+            if lake not in self._handles:
+                self._handles[lake] = lake.apart(ACCESS_LOG)
+            handle = self._handles[lake]
+            handle.commit(ACCESS_LOG, handle.write_files(ACCESS_LOG, _table(entries)), transactions={}, metadata={})
+        except Exception as error:  # whatever it is, the entries are not stored
+            self._put_back(lake, entries)
+            with self._lock:
+                self._failures[lake] = (time.monotonic(), error)
+                waiting = len(self._entries[lake])
+            import structlog  # commands start without it: it takes a tenth of a second
+
+            structlog.get_logger().warning("access log not stored", error=str(error), waiting=waiting)
+            return
+        with self._lock:
+            self._stored.add(lake)
+            self._failures.pop(lake, None)
+
+    def _put_back(self, lake: Lake, entries: list[Entry]) -> None:
         with self._lock:
             waiting = entries + self._entries.get(lake, [])
-            self._entries[lake] = waiting[-MOST_WAITING:]
+            surplus = sum(entry.outcome != "answered" for entry in waiting) - MOST_UNANSWERED
+            kept = []
+            for entry in waiting:
+                if surplus > 0 and entry.outcome != "answered":
+                    surplus -= 1
+                else:
+                    kept.append(entry)
+            self._entries[lake] = kept
             self._schedule(RETRY_SECONDS)
-        import structlog  # commands start without it: it takes a tenth of a second
-
-        dropped = max(0, len(waiting) - MOST_WAITING)
-        structlog.get_logger().warning("access log not stored", error=str(error), waiting=len(waiting), dropped=dropped)
 
     def _schedule(self, seconds: float) -> None:
         if self._timer is None:
@@ -101,26 +175,35 @@ class _Waiting:
 
 
 _waiting = _Waiting()
-atexit.register(_waiting.flush)
+atexit.register(_waiting.finish)
 
 
 def flush() -> None:
-    """Store what waits, now."""
+    """Store the entries that wait, now."""
     _waiting.flush()
 
 
 def _table(entries: list[Entry]) -> pa.Table:
-    rows = [
-        asdict(entry)
-        | {
-            "date": entry.time.date(),
-            "groups": list(entry.groups),
-            "namespaces": list(entry.namespaces),
-            "text": entry.text and entry.text[:TEXT_CHARACTERS],
-        }
-        for entry in entries
-    ]
-    return pa.Table.from_pylist(rows, schema=ACCESS_LOG.schema)
+    """Rows of the table. An entry that cannot be represented is stored without its text and window: one bad entry drops no other."""
+    try:
+        return pa.Table.from_pylist([_row(entry) for entry in entries], schema=ACCESS_LOG.schema)
+    except (pa.ArrowException, ValueError, OverflowError, TypeError):
+        if len(entries) > 1:
+            return pa.concat_tables([_table([entry]) for entry in entries])
+        bare = replace(entries[0], text=None, since=None, until=None, namespaces=(), detail="the question could not be represented")
+        return pa.Table.from_pylist([_row(bare)], schema=ACCESS_LOG.schema)
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    values = asdict(entry) | {"text": entry.text and entry.text[:TEXT_CHARACTERS]}
+    return {name: _encodable(value) for name, value in values.items()} | {"date": entry.time.date()}
+
+
+def _encodable(value: Any) -> Any:
+    """A value with whatever UTF-8 cannot hold (lone surrogates) written as an escape."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return [_encodable(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 # One question --------------------------------------------------------------------------------------------------
@@ -128,7 +211,7 @@ def _table(entries: list[Entry]) -> pa.Table:
 
 @dataclass(kw_only=True)
 class Note:
-    """What becomes of a question; who answers it fills it in."""
+    """What the code that answers a question fills in for its entry."""
 
     namespaces: tuple[str, ...] = ()
     rows: int = 0
@@ -138,30 +221,32 @@ class Note:
 def noted(
     lake: Lake, principal: Principal, *, purpose: str, question: str, text: str | None, since: datetime | None, until: datetime | None
 ) -> Iterator[Note]:
-    """Note one question, whatever becomes of it."""
-    asked, began, what, outcome, detail = datetime.now(UTC), time.monotonic(), Note(), "answered", None
-    try:
-        yield what
-    except BaseException as error:
-        outcome, detail = _outcome(error), str(error) or type(error).__name__
-        raise
-    finally:
-        entry = Entry(
+    """Note one question, whether it is answered or fails. Raises LakeError instead of letting an answer through that cannot be noted."""
+    asked, began, note = datetime.now(UTC), time.monotonic(), Note()
+
+    def entry(outcome: str, detail: str | None) -> Entry:
+        return Entry(
             time=asked,
             principal=principal.user,
             groups=tuple(sorted(principal.groups)),
             purpose=purpose,
             question=question,
             text=text,
-            namespaces=what.namespaces,
+            namespaces=note.namespaces,
             since=since,
             until=until,
             outcome=outcome,
             detail=detail,
-            rows=what.rows if outcome == "answered" else 0,
+            rows=note.rows if outcome == "answered" else 0,
             seconds=time.monotonic() - began,
         )
-        _waiting.add(lake, entry)
+
+    try:
+        yield note
+    except BaseException as error:
+        _waiting.add(lake, entry(_outcome(error), str(error) or type(error).__name__))
+        raise
+    _waiting.add_answered(lake, entry("answered", None))
 
 
 def looked_at(scope: Scope, clusters: Sequence[str], namespaces: Sequence[str]) -> tuple[str, ...]:

@@ -26,6 +26,10 @@ _OF_EXPLAIN = ("EXPLAIN", "ANALYZE", "ANALYSE", "FORMAT", "JSON", "TEXT", "TREE"
 def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Raise QueryError unless `sql` is one statement, a query or a question for its plan."""
     try:
+        sql.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise QueryError(f"character {error.start + 1} of the SQL is {sql[error.start]!a}, half of a pair: remove it") from error
+    try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
         raise explain(error, Limits()) from error
