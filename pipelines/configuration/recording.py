@@ -22,6 +22,8 @@ from warehouse.records import versions
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
 
 CHANGED, DELETED, RECREATED = "changed", "deleted", "recreated"
+GIVE_ACCESS = ("Namespace", "RoleBinding", "ClusterRoleBinding")
+"""Kinds that say who may see what: one that was deleted and made anew gives nothing from the new one's creation on."""
 _MICROSECOND = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
 _ALWAYS = datetime(9999, 1, 1, tzinfo=UTC)
@@ -111,8 +113,8 @@ class Recorder:
             return False
         begin = self._beginning(seen, known, at)
         if known is not None:
-            how = RECREATED if recreated else CHANGED
-            self._end(seen.key, known, Change(at=begin.at, by=begin.by, source=begin.source), how)
+            end = self._end_of_life(seen, known, begin) if recreated and seen.kind in GIVE_ACCESS else begin
+            self._end(seen.key, known, end, RECREATED if recreated else CHANGED)
         row = {
             "cluster": self._cluster,
             "valid_from": begin.at,
@@ -220,6 +222,16 @@ class Recorder:
         source = "watch" if self._source == "watch" else "snapshot"
         # A manager whose change lies before the last look did not make this version.
         return Change(at=max(at, earliest) if earliest is not None else at, by=seen.manager if told is None else None, source=source)
+
+    def _end_of_life(self, seen: Observed, known: _Known, begin: Change) -> Change:
+        """When an object that was deleted and made anew had ended at the latest: at the creation of the new one.
+
+        The first version that is known of the new one may be younger (`begin`). No earlier than the last look that saw the old one.
+        """
+        if seen.created is None:
+            return begin
+        at = max(seen.created, known.valid_from + _MICROSECOND, self._last_looks.get(seen.kind, seen.created))
+        return Change(at=at, by=None, source="created") if at < begin.at else begin
 
     def _audit(self, key: Key, earliest: datetime | None, latest: datetime, *, deletion: bool) -> Change | None:
         return self._find_change(*key, earliest, latest, deletion) if self._find_change is not None else None

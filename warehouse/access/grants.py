@@ -1,39 +1,45 @@
 """All grants in force: the configuration's, with what the lake has recorded of namespaces and RoleBindings.
 
-Read anew every 20 seconds, so that what is taken away is gone within a minute. What a grant means is warehouse.access.principals' work.
+They are worked out again as soon as the lake has other rows of namespaces or RoleBindings, or the configuration is another one: what
+is taken away is gone at the next question. What a grant means is said in warehouse.access.principals.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from warehouse import config
 from warehouse.access.ownership import BindingVersion, NamespaceVersion, grants_of
 from warehouse.access.principals import Grant
 from warehouse.lake.tables import Lake
-from warehouse.schema import TABLES
+from warehouse.schema import NAMESPACES, ROLE_BINDINGS, Table
 
-FRESH_SECONDS = 20.0
 _COLUMNS = ("cluster", "kind", "namespace", "name", "uid", "valid_from", "valid_to", "manifest")
+_Recorded = tuple[frozenset[str], frozenset[str]]
+"""The files that hold the recorded namespaces and RoleBindings."""
 _lock = threading.Lock()
-_read: weakref.WeakKeyDictionary[Lake, tuple[float, dict[config.Ownership, tuple[Grant, ...]]]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Lake, tuple[_Recorded, dict[config.Ownership, tuple[Grant, ...]]]] = weakref.WeakKeyDictionary()
 
 
-def in_force(lake: Lake, ownership: config.Ownership, *, now: Callable[[], float] = time.monotonic) -> tuple[Grant, ...]:
+def in_force(lake: Lake, ownership: config.Ownership) -> tuple[Grant, ...]:
     """The grants of now. Raises LakeError."""
+    recorded = (_files(lake, NAMESPACES), _files(lake, ROLE_BINDINGS))
     with _lock:
-        since, known = _read.get(lake, (float("-inf"), {}))
-        if now() - since > FRESH_SECONDS:
-            since, known = now(), {}
-        if ownership not in known:
-            known[ownership] = grants_of(ownership, _namespaces(lake), _bindings(lake) if _asks_bindings(ownership) else ())
-        _read[lake] = (since, known)
-        return known[ownership]
+        read, grants = _known.get(lake, (None, {}))
+        if read != recorded:
+            grants = {}
+        if ownership not in grants:
+            grants[ownership] = grants_of(ownership, _namespaces(lake), _bindings(lake) if _asks_bindings(ownership) else ())
+            _known[lake] = (recorded, grants)
+        return grants[ownership]
+
+
+def _files(lake: Lake, table: Table) -> frozenset[str]:
+    return frozenset(file.path for file in lake.contents(table))
 
 
 def _asks_bindings(ownership: config.Ownership) -> bool:
@@ -41,7 +47,7 @@ def _asks_bindings(ownership: config.Ownership) -> bool:
 
 
 def _namespaces(lake: Lake) -> Iterator[NamespaceVersion]:
-    for row in _versions(lake, "namespaces", "Namespace"):
+    for row in _versions(lake, NAMESPACES, "Namespace"):
         metadata = _mapping(json.loads(row["manifest"] or "{}"), "metadata")
         yield NamespaceVersion(
             cluster=row["cluster"],
@@ -55,7 +61,7 @@ def _namespaces(lake: Lake) -> Iterator[NamespaceVersion]:
 
 
 def _bindings(lake: Lake) -> Iterator[BindingVersion]:
-    for row in _versions(lake, "role_bindings", "RoleBinding"):
+    for row in _versions(lake, ROLE_BINDINGS, "RoleBinding"):
         manifest = json.loads(row["manifest"] or "{}")
         yield BindingVersion(
             cluster=row["cluster"],
@@ -68,12 +74,10 @@ def _bindings(lake: Lake) -> Iterator[BindingVersion]:
         )
 
 
-def _versions(lake: Lake, table: str, kind: str) -> Iterator[dict[str, Any]]:
+def _versions(lake: Lake, table: Table, kind: str) -> Iterator[dict[str, Any]]:
     """Each version once: it is written when it begins, and again, with its end, when it ends."""
-    if table not in TABLES:
-        return
     versions: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in lake.read(TABLES[table], _COLUMNS).to_pylist():
+    for row in lake.read(table, _COLUMNS).to_pylist():
         key = tuple(row[name] for name in ("cluster", "kind", "namespace", "name", "valid_from"))
         if row["kind"] == kind and (key not in versions or row["valid_to"] is not None):
             versions[key] = row

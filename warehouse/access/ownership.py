@@ -48,8 +48,11 @@ def grants_of(
     ownership: config.Ownership, namespaces: Iterable[NamespaceVersion] = (), bindings: Iterable[BindingVersion] = ()
 ) -> tuple[Grant, ...]:
     """All grants and denials that the sources give together."""
-    versions, bound = list(namespaces), list(bindings)
-    reborn = _reborn(versions)
+    versions = list(namespaces)
+    lives = _lives(versions)
+    versions = [_within_its_life(version, lives) for version in versions]
+    bound = [_within_a_life(binding, lives) for binding in bindings]
+    reborn = _reborn(lives)
     grants: list[Grant] = []
     for number, grant in enumerate(ownership.grants):
         grants.extend(_of_file(grant, f"ownership.grants[{number}]", versions, reborn))
@@ -137,18 +140,57 @@ def _while(given: Grant, version: NamespaceVersion, reason: str) -> Iterator[Gra
         yield replace(given, cluster=version.cluster, namespace=version.name, since=since, until=until, reason=reason)
 
 
-def _reborn(versions: Sequence[NamespaceVersion]) -> list[tuple[str, str, datetime]]:
-    """(cluster, namespace, since when) of the newest of namespaces that were deleted and made anew.
+@dataclass(frozen=True, kw_only=True)
+class _Life:
+    """A namespace from its creation to its deletion, as far as they are known. One that is made anew has another uid."""
 
-    Only two different uids prove that. A version without a uid comes from a folder of manifests, which does not know it, and
-    belongs to the same life: owners keep their history when a cluster moves from manifests to its API server, or back.
+    uid: str
+    begin: datetime
+    end: datetime
+
+
+def _lives(versions: Iterable[NamespaceVersion]) -> dict[tuple[str, str], list[_Life]]:
+    """The lives of each (cluster, namespace), one after the other.
+
+    Only two different uids prove that a namespace was made anew. A version without a uid comes from a folder of manifests, which
+    does not know it, and belongs to the same life: owners keep their history when a cluster moves from manifests to its API server,
+    or back.
     """
-    born: dict[tuple[str, str], dict[str, datetime]] = {}
+    spans: dict[tuple[str, str], dict[str, tuple[datetime, datetime]]] = {}
     for version in versions:
         if version.uid:
-            of_name = born.setdefault((version.cluster, version.name), {})
-            of_name[version.uid] = min(version.valid_from, of_name.get(version.uid, version.valid_from))
-    return [(cluster, name, max(uids.values())) for (cluster, name), uids in sorted(born.items()) if len(uids) > 1]
+            of_name = spans.setdefault((version.cluster, version.name), {})
+            end = version.valid_to or _ALWAYS[1]
+            begin, last = of_name.get(version.uid, (version.valid_from, end))
+            of_name[version.uid] = (min(begin, version.valid_from), max(last, end))
+    lives = {}
+    for key, of_name in spans.items():
+        born = sorted((begin, end, uid) for uid, (begin, end) in of_name.items())
+        nexts = [begin for begin, _, _ in born[1:]] + [_ALWAYS[1]]
+        # Two lives never overlap, whatever the times at which they were looked at say: the next one's beginning ends the one before.
+        lives[key] = [_Life(uid=uid, begin=begin, end=min(end, after)) for (begin, end, uid), after in zip(born, nexts, strict=True)]
+    return lives
+
+
+def _within_its_life(version: NamespaceVersion, lives: Mapping[tuple[str, str], list[_Life]]) -> NamespaceVersion:
+    """The version, ended with the life it belongs to."""
+    for life in lives.get((version.cluster, version.name), ()):
+        if life.uid == version.uid and (version.valid_to or _ALWAYS[1]) > life.end:
+            return replace(version, valid_to=life.end)
+    return version
+
+
+def _within_a_life(binding: BindingVersion, lives: Mapping[tuple[str, str], list[_Life]]) -> BindingVersion:
+    """The binding, ended with the life of its namespace in which it began: it went with the namespace, whenever that was noticed."""
+    for life in lives.get((binding.cluster, binding.namespace), [])[:-1]:
+        if binding.valid_from < life.end:
+            return binding if binding.valid_to is not None and binding.valid_to <= life.end else replace(binding, valid_to=life.end)
+    return binding
+
+
+def _reborn(lives: Mapping[tuple[str, str], list[_Life]]) -> list[tuple[str, str, datetime]]:
+    """(cluster, namespace, since when) of the newest of namespaces that were deleted and made anew."""
+    return [(cluster, name, of_name[-1].begin) for (cluster, name), of_name in sorted(lives.items()) if len(of_name) > 1]
 
 
 def _joined(grants: Iterable[Grant]) -> tuple[Grant, ...]:
