@@ -41,6 +41,12 @@ class Peer:
     package: str = "."
     """The package of the program, without `tools`; the module itself unless given."""
 
+    folder: str = ""
+    """The module's folder, where two peers are built from one; else the peer's own name."""
+
+    flags: tuple[str, ...] = ()
+    """Further flags of `go build`, such as another go.mod."""
+
     ldflags: str = "-s -w"
     """Flags of Go's linker. The default leaves debugging tables out: a fifth less to keep."""
 
@@ -57,6 +63,12 @@ PEERS = {
         ldflags="-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3",
     ),
     "helm": Peer(programs=("helm",), tools=True),
+    "cilium-policy": Peer(programs=("cilium-policy",)),
+    "cilium-policy-1.19": Peer(
+        programs=("cilium-policy-1.19",),
+        folder="cilium-policy",
+        flags=("-modfile=go-1.19.mod", "-tags=cilium119"),
+    ),
 }
 """The peers by folder, in the order they are built."""
 
@@ -88,8 +100,9 @@ def build_folder(folder: str) -> pathlib.Path | None:
     version = go_version()
     if version is None:
         return None
-    checksum = hashlib.sha256(f"{version} {PEERS[folder].ldflags}".encode())
-    sources = [path for path in (HERE / folder).iterdir() if path.suffix in {".mod", ".sum", ".go"}]
+    peer = PEERS[folder]
+    checksum = hashlib.sha256(" ".join([version, peer.ldflags, *peer.flags]).encode())
+    sources = [path for path in (HERE / (peer.folder or folder)).iterdir() if path.suffix in {".mod", ".sum", ".go"}]
     for path in sorted(sources):
         content = path.read_bytes()
         checksum.update(f"\n{path.name} {len(content)}\n".encode() + content)
@@ -135,7 +148,7 @@ def build(folder: str) -> None:
 def compile_programs(folder: str, *, programs: pathlib.Path, log: pathlib.Path) -> None:
     """Run the compiler, its output going to log, and print its progress."""
     peer = PEERS[folder]
-    command = ["go", "build", "-v", "-buildvcs=false", "-ldflags", peer.ldflags]
+    command = ["go", "build", "-v", "-buildvcs=false", *peer.flags, "-ldflags", peer.ldflags]
     if peer.tools:
         command += ["-o", f"{programs}{os.sep}", "tool"]
     else:
@@ -143,7 +156,7 @@ def compile_programs(folder: str, *, programs: pathlib.Path, log: pathlib.Path) 
     say(f"{folder}: building {', '.join(peer.programs)}; the first time takes some minutes")
     start = time.monotonic()
     with log.open("wb") as output:
-        compiler = subprocess.Popen(command, cwd=HERE / folder, stdout=output, stderr=output)
+        compiler = subprocess.Popen(command, cwd=HERE / (peer.folder or folder), stdout=output, stderr=output)
     try:
         while True:
             try:

@@ -1,0 +1,133 @@
+"""`hindcast policy`: what network policies allow and deny, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hindcast.console import messages
+from pipelines.policy.settings import AgentSettings, Semantics, release_of
+from warehouse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipelines.policy.cases import Case
+    from pipelines.policy.reading import Document
+
+policy = typer.Typer(no_args_is_help=True, help="Judge network policies: what they allow and deny, by which rule, and why.")
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+class TestFormat(StrEnum):
+    """How the results of test cases are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JUNIT = "junit"
+    SARIF = "sarif"
+
+
+@policy.callback()
+def _commands() -> None:
+    """Judge network policies: what they allow and deny, by which rule, and why."""
+
+
+@policy.command("test", epilog="Example: hindcast policy test tests/policies.yaml --output junit --file results.xml")
+def test(
+    files: Annotated[list[Path], typer.Argument(help="Files of test cases, or folders of them; docs/policy.md describes the format.")],
+    policies: Annotated[
+        list[Path] | None, typer.Option("--policies", help="File or folder of policies that every case has besides its own.")
+    ] = None,
+    semantics: Annotated[
+        Semantics, typer.Option(help="How a NetworkPolicy is read: as Cilium enforces it, or by the text of Kubernetes.")
+    ] = Semantics.CILIUM,
+    cilium_version: Annotated[str, typer.Option("--cilium-version", help="The agent's version, such as 1.19.6.")] = "1.20",
+    output: Annotated[TestFormat, typer.Option("--output", "-o", help="How to print the results.")] = TestFormat.TABLE,
+    file: Annotated[Path | None, typer.Option("--file", help="File to write to instead of standard output.")] = None,
+) -> None:
+    """Check policies against connections that should be allowed or denied; exits with 1 when a probe gives something else."""
+    from hindcast import policy_results
+
+    settings = AgentSettings(semantics=semantics, release=release_of(cilium_version))
+    shared = [document for path in policies or [] for document in read_policies(path)]
+    cases = [case for path in files for case in _run(path, settings, shared)]
+    text = {
+        TestFormat.TABLE: policy_results.as_table,
+        TestFormat.JSON: policy_results.as_json,
+        TestFormat.JUNIT: policy_results.as_junit,
+        TestFormat.SARIF: policy_results.as_sarif,
+    }[output](cases)
+    _write(text, file)
+    for case in cases:
+        for refusal in case.unexpected_refusals:
+            messages.print(f"{case.name}: {refusal}", markup=False, style="yellow")
+    results = [result for case in cases for result in case.results]
+    failed = sum(not result.passed for result in results)
+    messages.print(f"{len(results)} probes in {len(cases)} cases: {len(results) - failed} as expected, {failed} not")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run(path: Path, settings: AgentSettings, shared: list[Document]) -> Iterator[Case]:
+    from pipelines.policy.cases import CaseFile, run_file
+    from pipelines.policy.documents import read_values
+
+    for file in _files_of(path):
+        for value, lines in read_values(_text_of(file), str(file)):
+            if value is not None:
+                load = _Loader(file.parent)
+                yield from run_file(CaseFile(value, lines, str(file), tuple(shared), load), settings)
+
+
+class _Loader:
+    """Reads the policies that a file of test cases names, relative to its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, path: str) -> list[Document]:
+        return read_policies(self._folder / path)
+
+
+def read_policies(path: Path) -> list[Document]:
+    """The manifests of a file, or of all YAML and JSON files below a folder.
+
+    Raises:
+        ConfigError: nothing can be read there, or a file is neither YAML nor JSON.
+    """
+    from pipelines.policy.documents import read_documents
+
+    return [document for file in _files_of(path) for document in read_documents(_text_of(file), str(file))]
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(one for one in path.rglob("*") if one.suffix in _SUFFIXES and one.is_file())
+    if not found:
+        raise ConfigError(f"{path}: the folder has no {', '.join(_SUFFIXES)} file")
+    return found
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text") from error
+
+
+def _write(text: str, file: Path | None) -> None:
+    if file is None:
+        sys.stdout.write(text)
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--file {file}: cannot be written: {error.strerror}") from error

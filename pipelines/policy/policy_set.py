@@ -1,0 +1,139 @@
+"""A set of policies, compiled: rules by direction, and for each subject the rules that select it, in order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pipelines.policy import admin_policy, cilium_policy, cluster_policy, network_policy
+from pipelines.policy.labels import LabelSet
+from pipelines.policy.model import Action, Direction, Rule, Tier
+from pipelines.policy.reading import Document, Reading, Surroundings, begin
+from pipelines.policy.refusals import API_SERVER, Refusal, Refused
+from pipelines.policy.settings import AgentSettings
+from pipelines.policy.surroundings import CONTEXT_KINDS, gather
+
+READERS: dict[str, tuple[Callable[[Reading], list[Rule]], bool]] = {
+    network_policy.KIND: (network_policy.read, True),
+    cilium_policy.KIND: (cilium_policy.read, True),
+    cilium_policy.CLUSTERWIDE_KIND: (cilium_policy.read, False),
+    cluster_policy.KIND: (cluster_policy.read, False),
+    admin_policy.KIND: (admin_policy.read, False),
+    admin_policy.BASELINE_KIND: (admin_policy.read_baseline, False),
+}
+"""The kinds of policies, how each is read, and whether it lives in a namespace."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Rules that decide together: one tier and priority. A deny beats an allow, and an allow beats a pass."""
+
+    tier: Tier
+    priority: float
+    deny: tuple[Rule, ...] = ()
+    allow: tuple[Rule, ...] = ()
+    let_pass: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True)
+class Applicable:
+    """The rules that select one subject in one direction."""
+
+    levels: tuple[Level, ...]
+    isolating: tuple[Rule, ...]
+    """The rules because of which the subject denies what nothing allows."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether no rule selects the subject."""
+        return not self.levels
+
+
+@dataclass
+class PolicySet:
+    """Policies that are enforced together, and those that are refused."""
+
+    settings: AgentSettings
+    rules: tuple[Rule, ...]
+    refusals: tuple[Refusal, ...] = ()
+    ignored: tuple[str, ...] = ()
+    """Kinds of documents that are neither policies nor something that policies refer to."""
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    _applicable: dict[tuple[Direction, LabelSet], Applicable] = field(default_factory=dict, repr=False)
+
+    def has_rules(self, direction: Direction) -> bool:
+        """Whether any rule is about this direction."""
+        return any(rule.direction is direction for rule in self.rules)
+
+    def applicable(self, direction: Direction, subject: LabelSet) -> Applicable:
+        """The rules that select a subject, worked out once for each distinct label set."""
+        key = (direction, subject)
+        found = self._applicable.get(key)
+        if found is None:
+            found = self._applicable[key] = self._select(direction, subject)
+        return found
+
+    def _select(self, direction: Direction, subject: LabelSet) -> Applicable:
+        is_host = subject.has_reserved("host")
+        if self.settings.enable_policy == "never" or (is_host and not self.settings.enable_host_firewall):
+            return Applicable((), ())
+        selected = [
+            rule for rule in self.rules if rule.direction is direction and rule.selects_nodes == is_host and rule.subject.matches(subject)
+        ]
+        return Applicable(levels_of(selected), tuple(rule for rule in selected if rule.default_deny))
+
+
+def levels_of(rules: Iterable[Rule]) -> tuple[Level, ...]:
+    """Rules grouped by tier and priority, in the order in which they decide."""
+    groups: dict[tuple[Tier, float], dict[Action, list[Rule]]] = {}
+    for rule in rules:
+        groups.setdefault((rule.tier, rule.priority), {}).setdefault(rule.action, []).append(rule)
+    return tuple(
+        Level(tier, priority, tuple(by.get(Action.DENY, ())), tuple(by.get(Action.ALLOW, ())), tuple(by.get(Action.PASS, ())))
+        for (tier, priority), by in sorted(groups.items())
+    )
+
+
+def compile_policies(
+    documents: Sequence[Document], settings: AgentSettings | None = None, surroundings: Surroundings | None = None
+) -> PolicySet:
+    """Compile policies.
+
+    Args:
+        documents: policies, in any order, and the CiliumCIDRGroups and Services that they refer to. Other kinds are
+            passed over and listed in `ignored`.
+        settings: the agent's, by default those of the newest release known.
+        surroundings: what the cluster is known to hold besides the documents; nothing unless given.
+    """
+    settings = settings or AgentSettings()
+    surroundings = gather(documents, surroundings or Surroundings())
+    rules: list[Rule] = []
+    refusals: list[Refusal] = []
+    ignored: list[str] = []
+    for document in documents:
+        reader = READERS.get(document.kind)
+        if reader is None:
+            if document.kind not in CONTEXT_KINDS:
+                ignored.append(document.kind)
+            continue
+        read, namespaced = reader
+        try:
+            rules.extend(read(begin(document, settings, surroundings, namespaced=namespaced)))
+        except Refused as refused:
+            refusals.append(_refusal(document, refused, namespaced=namespaced))
+    return PolicySet(settings, tuple(rules), tuple(refusals), tuple(ignored), surroundings)
+
+
+def _refusal(document: Document, refused: Refused, *, namespaced: bool) -> Refusal:
+    metadata = document.manifest.get("metadata")
+    names = metadata if isinstance(metadata, dict) else {}
+    return Refusal(
+        kind=document.kind,
+        namespace=str(names.get("namespace") or "default") if namespaced else "",
+        name=str(names.get("name") or ""),
+        path=refused.path.removeprefix("."),
+        reason=refused.reason,
+        by=refused.by or API_SERVER,
+        line=document.line(refused.path.removeprefix(".")),
+        source=document.source,
+    )
