@@ -9,6 +9,7 @@ from typing import Any
 
 import altair as alt
 
+from dashboards.frame import clock
 from dashboards.frame.theme import Palette
 from warehouse.records.coverage import Gap
 
@@ -42,11 +43,11 @@ def bars(
     drawn = stacked.encode(
         x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
         x2="end:T",
-        y=alt.Y("low:Q", axis=_numbers(shades)),
+        y=alt.Y("low:Q", axis=_numbers(shades), scale=_heights(rows, before)),
         y2="high:Q",
         color=alt.Color("kind:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=None),
         tooltip=[
-            alt.Tooltip("begin:T", title="from (UTC)", format="%d %b %H:%M:%S"),
+            alt.Tooltip("from:N", title=f"from ({clock.name()})"),
             alt.Tooltip("name:N", title="kind"),
             alt.Tooltip("flows:Q", format=","),
         ],
@@ -94,9 +95,9 @@ def overlay(
     drawn = bar.encode(
         x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
         x2="end:T",
-        y=alt.Y("low:Q", axis=_numbers(shades)),
+        y=alt.Y("low:Q", axis=_numbers(shades), scale=_heights(now, before)),
         y2="high:Q",
-        tooltip=[alt.Tooltip("begin:T", title="from (UTC)", format="%d %b %H:%M"), alt.Tooltip("flows:Q", title="flows in B", format=",")],
+        tooltip=[alt.Tooltip("from:N", title=f"from ({clock.name()})"), alt.Tooltip("flows:Q", title="flows in B", format=",")],
     )
     return finished(alt.layer(drawn, _line(before, shades)), shades, 110)
 
@@ -117,9 +118,26 @@ def _stacked(
         heights[row["start"]] = high = low + row["flows"]
         begin, end = milliseconds(row["start"]), milliseconds(row["start"] + width)
         data.append(
-            {"begin": begin, "end": end, "low": low, "high": high, "kind": row["kind"], "name": names[row["kind"]], "flows": row["flows"]}
+            {
+                "begin": begin,
+                "end": end,
+                "from": clock.minute(row["start"]),
+                "low": low,
+                "high": high,
+                "kind": row["kind"],
+                "name": names[row["kind"]],
+                "flows": row["flows"],
+            }
         )
     return data
+
+
+def _heights(stacked: Sequence[Mapping[str, Any]], line: Sequence[Mapping[str, Any]]) -> Any:
+    """The axis of numbers. Its ends are given, since Vega writes NaN on the axis of a chart without any value."""
+    sums: dict[datetime, int] = {}
+    for row in stacked:
+        sums[row["start"]] = sums.get(row["start"], 0) + row["flows"]
+    return alt.Scale(domain=[0, max([1, *sums.values(), *(row["flows"] for row in line)])], nice=True)
 
 
 def _strip(gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:
@@ -160,7 +178,7 @@ def _pieces(gaps: Sequence[Gap]) -> list[tuple[int, int, int, str]]:
 
 def scale(since: datetime, until: datetime) -> Any:
     """The axis of time of a window."""
-    return alt.Scale(type="utc", domain=[milliseconds(since), milliseconds(until)], nice=False)
+    return alt.Scale(type="utc" if clock.is_utc() else "time", domain=[milliseconds(since), milliseconds(until)], nice=False)
 
 
 def axis(since: datetime, until: datetime, shades: Palette) -> Any:

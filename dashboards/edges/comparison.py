@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Literal
 
 from dashboards.edges.edges import Edge
+from dashboards.frame import clock
 from warehouse.records.coverage import Gap
 
 Kind = Literal["flip", "new", "vanished", "changed"]
@@ -94,13 +95,13 @@ def said(difference: Difference) -> str:
     match difference.kind:
         case "new" if b:
             if b.is_denied:
-                return f"✕ {'all' if b.denied == b.flows else 'mostly'} denied, since {b.first:%-d %b %H:%M}"
-            return f"first seen {b.first:%-d %b %H:%M}"
+                return f"✕ {'all' if b.denied == b.flows else 'mostly'} denied, in B since {clock.minute(b.first)}"
+            return f"first in B {clock.minute(b.first)}"
         case "vanished" if a:
-            return f"last seen {a.last:%-d %b %H:%M}" + (", was denied" if a.is_denied else "")
+            return f"last in A {clock.minute(a.last)}" + (", was denied" if a.is_denied else "")
         case "flip" if a and b:
             if b.denied > a.denied:
-                since = f" since {b.first_denied:%-d %b %H:%M}" if b.first_denied else ""
+                since = f", in B since {clock.minute(b.first_denied)}" if b.first_denied else ""
                 return f"✓ → ✕ {b.denied / b.flows:.0%} denied{since}"
             return f"✕ → ✓ was {a.denied / a.flows:.0%} denied"
     return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from dashboards.edges.edges import OUTSIDE, Edge, End
 from dashboards.edges.map_layout import ROW, TITLE, Layout
-from dashboards.frame import theme
+from dashboards.frame import clock, theme
 from dashboards.frame.theme import Palette
 
 BOX_WIDTH = 112
@@ -121,7 +121,7 @@ def _line(edge: Edge, most: int, is_labelled: bool, layout: Layout, shades: Pale
     about = f"<b>{_escaped(str(edge.source))} → {_escaped(str(edge.destination))}</b><br/>{edge.flows:,} flows"
     if edge.denied:
         about += f"<br/>✕ {edge.denied:,} denied ({theme.percent(edge.denied / edge.flows)}): {_escaped(theme.reason(edge.reason))}"
-    about += f"<br/>{edge.first:%d %b %H:%M} to {edge.last:%d %b %H:%M} UTC<br/>{_escaped(', '.join(edge.clusters))}"
+    about += f"<br/>{clock.span(edge.first, edge.last)}<br/>{_escaped(', '.join(edge.clusters))}"
     drawn: dict[str, Any] = {
         "source": title(edge.source),
         "target": title(edge.destination),

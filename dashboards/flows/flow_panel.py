@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboards.asking import Visit
 from dashboards.flows import flow_rows
-from dashboards.frame import filters, navigation, theme, time_control, url_state
+from dashboards.frame import clock, filters, navigation, theme, time_control, url_state
 from warehouse.questions import flow_questions
 from warehouse.questions.conditions import Condition
 from warehouse.questions.flow_json import flow_json
@@ -35,7 +35,7 @@ def draw(visit: Visit, row: Mapping[str, Any], column: str | None, close: Callab
             if row["drop_reason_desc"]:
                 st.markdown(f"**{theme.reason(row['drop_reason_desc'])}**", width="content")
             st.space("stretch")
-            st.caption(f"{row['time']:%H:%M:%S.%f}"[:-3] + " UTC")
+            st.caption(clock.dated(row["time"]))
             st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=close)
         _actions(row, column)
         fields, raw, policies = st.tabs(["Fields", "Raw JSON", f"Policies ({len(named)})"])

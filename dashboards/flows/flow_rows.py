@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.frame import theme, url_state
+from dashboards.frame import clock, theme, url_state
 from warehouse.questions.conditions import FIELDS, Condition
 from warehouse.schema import FLOWS
 
@@ -63,12 +63,16 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dict[str
     return {column: [_cell(row, column) for row in rows] for column in columns}
 
 
-def configuration(columns: Sequence[str]) -> dict[str, Any]:
-    """Formats and widths."""
+def time_format(since: datetime, until: datetime) -> str:
+    """How the Time column writes moments of a window: with the day where the window crosses midnight."""
+    return "HH:mm:ss.SSS" if clock.local(since).date() == clock.local(until).date() else "DD MMM HH:mm:ss.SSS"
+
+
+def configuration(columns: Sequence[str], since: datetime, until: datetime) -> dict[str, Any]:
+    """The formats and widths of columns for flows of a window."""
+    form = time_format(since, until)
     configured: dict[str, Any] = {name: st.column_config.TextColumn(width=_WIDTHS[name]) for name in columns if name in _WIDTHS}
-    moment = st.column_config.DatetimeColumn(
-        "Time (UTC)", format="HH:mm:ss.SSS", timezone="UTC", width=_WIDTHS["Time"], help="Hover for the day"
-    )
+    moment = clock.column("Time", form, width=_WIDTHS["Time"] if form.startswith("HH") else 150)
     chips = st.column_config.MultiselectColumn(options=list(theme.LABELS.values()), color=theme.CHIPS, width=_WIDTHS["Verdict"])
     return {**configured, "Time": moment, "Verdict": chips}
 
@@ -98,13 +102,20 @@ def policy_name(policy: Mapping[str, Any]) -> str:
     return f"{policy['namespace']}/{policy['name']}" if policy.get("namespace") else str(policy.get("name") or "unnamed")
 
 
+def served_port(row: Mapping[str, Any]) -> int | None:
+    """The port that was called: of a reply it is the source's."""
+    port: int | None = row["source_port"] if row["is_reply"] else row["destination_port"]
+    return port
+
+
 def conditions_of(row: Mapping[str, Any], column: str) -> list[Condition]:
     """The filters that a cell stands for; none where it holds nothing to filter by."""
     if column in ("Source", "Destination"):
         return _conditions_of_end(row, column.lower())
-    lake_column = {"Verdict": "verdict", "Drop reason": "drop_reason_desc", "Cluster": "cluster", "Port": "destination_port"}.get(
-        column, column
-    )
+    if column == "Port":
+        served = served_port(row)
+        return [_is("port", served)] if served else []
+    lake_column = {"Verdict": "verdict", "Drop reason": "drop_reason_desc", "Cluster": "cluster"}.get(column, column)
     if column == "Policy":
         return [_is("policy", policy_name(policy)) for _, _, policy in policies(row)[:1]]
     value = row.get(lake_column)
@@ -117,7 +128,7 @@ def conditions_of(row: Mapping[str, Any], column: str) -> list[Condition]:
             for side in ("source", "destination"):
                 if field.has_sides and lake_column == f"{side}_{name}":
                     first = value[0] if isinstance(value, list) else value
-                    return [_is(field.name, first, "destination" if column == "Port" else side)]
+                    return [_is(field.name, first, side)]
     return []
 
 
@@ -158,7 +169,7 @@ def _cell(row: Mapping[str, Any], column: str) -> Any:
         case "Source" | "Destination":
             return end(row, column.lower())
         case "Port":
-            served = row["source_port"] if row["is_reply"] else row["destination_port"]
+            served = served_port(row)
             return f"{served}/{row['l4_protocol']}" if served else row["l4_protocol"] or ""
         case "Drop reason":
             return theme.reason(row["drop_reason_desc"]) if row["drop_reason_desc"] else ""

@@ -194,33 +194,42 @@ def _end_editing() -> None:
 
 
 def _add_box(visit: Visit) -> None:
-    """A box that completes fields, and the values that the window's flows hold."""
-    turn = st.session_state.setdefault(_ROUND, 0)
-    stem = st.session_state.get(_TYPED)
-    name = f"add filter {turn}"
-    if stem:
+    """Draw the box that adds a filter: it offers fields, the values of a field that was chosen, and keeps a mistake to be mended."""
+    name = f"add filter {st.session_state.setdefault(_ROUND, 0)}"
+    typed = st.session_state.get(_TYPED)
+    if typed and not _field_of(typed):
         st.text_input(
-            "Add a filter",
-            value=stem,
-            key=name,
-            on_change=_typed,
-            args=(name, visit),
-            label_visibility="collapsed",
-            icon=":material/add:",
-            help=f"{FIELDS[stem.rstrip('=')].doc}: type a value and press Enter",
+            "Add a filter", value=typed, key=name, on_change=_typed, args=(name, visit), label_visibility="collapsed", icon=":material/add:"
         )
+        st.button("Cancel", key="filter cancel", type="tertiary", on_click=_empty_box)
         return
+    options = _offered(visit)
+    if typed:
+        options = [option for option in options if option.startswith(typed) and option != typed]
     st.selectbox(
         "Add a filter",
-        _offered(visit),
+        options,
         index=None,
         key=name,
         on_change=_typed,
         args=(name, visit),
         accept_new_options=True,
         label_visibility="collapsed",
-        placeholder="Add filter: ns=shop  src.pod~^web-  port!=443",
+        placeholder=f"{typed} choose or type a value" if typed else "Add filter: ns=shop  src.pod~^web-  port!=443",
     )
+    if typed:
+        st.button("Cancel", key="filter cancel", type="tertiary", on_click=_empty_box)
+
+
+def _field_of(typed: str) -> str | None:
+    """The field of a text such as `ns=` that names a field and no value yet."""
+    field = typed.removesuffix("=")
+    return field if typed.endswith("=") and field in FIELDS else None
+
+
+def completed(text: str, chosen: str | None) -> str:
+    """What was typed, led by the field that was chosen before (`ns=`) where it is a value alone."""
+    return chosen + text if chosen and _field_of(chosen) and not conditions.has_operator(text) else text
 
 
 def _offered(visit: Visit) -> list[str]:
@@ -237,14 +246,16 @@ def _offered(visit: Visit) -> list[str]:
 
 
 def _typed(name: str, visit: Visit) -> None:
+    """Add what was typed or chosen as filters; a text that cannot be read goes back into the box."""
     text = (st.session_state.get(name) or "").strip()
-    st.session_state[_ROUND] += 1  # a widget of a new name is an empty one
-    st.session_state.pop(_TYPED, None)
+    before = st.session_state.get(_TYPED)
+    _empty_box()
     if not text:
         return
-    if text.endswith("=") and text.rstrip("=") in FIELDS:
+    if _field_of(text):
         st.session_state[_TYPED] = text
         return
+    text = completed(text, before)
     try:
         for part in text.split():
             add(conditions.parse(part))
@@ -254,6 +265,13 @@ def _typed(name: str, visit: Visit) -> None:
                 add(conditions.parse(text))  # a value with spaces in it
         except HindcastError:
             st.session_state[_PROBLEM] = str(error)
+            st.session_state[_TYPED] = text
+
+
+def _empty_box() -> None:
+    """Let the next box be an empty one: a widget with a new key has no value."""
+    st.session_state[_ROUND] = st.session_state.get(_ROUND, 0) + 1
+    st.session_state.pop(_TYPED, None)
 
 
 def _match() -> None:

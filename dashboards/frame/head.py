@@ -11,7 +11,7 @@ import streamlit as st
 from dashboards import asking
 from dashboards.access import identity
 from dashboards.asking import Visit
-from dashboards.frame import saved, theme, time_control, url_state
+from dashboards.frame import clock, saved, time_control, url_state
 
 _SIGN_IN = {"oidc": "signed in", "proxy": "signed in by the proxy", "local": "local mode: no sign-in"}
 
@@ -89,7 +89,7 @@ def reasons(visit: Visit) -> list[str]:
         where = "all clusters" if grant.cluster == "*" else f"cluster {grant.cluster}"
         what = f"namespace **{grant.namespace}** in {where}" if grant.namespace else f"everything in {where}"
         through = f" through the group `{grant.subject.removeprefix('group:')}`" if grant.subject.startswith("group:") else ""
-        when = "".join(f" {word} {theme.span(at, at)[-20:]}" for word, at in (("from", grant.since), ("until", grant.until)) if at)
+        when = "".join(f" {word} {clock.span(at, at)[-20:]}" for word, at in (("from", grant.since), ("until", grant.until)) if at)
         lines.append(f"- {what} as {grant.role}{through}{when} · {grant.reason}")
     lines += [f"- :red[not] {denial.namespace or 'anything'} in {denial.cluster} · {denial.reason}" for denial in scope.denials]
     return lines or ["- nothing: ask for a grant in the configuration's `ownership.grants`"]

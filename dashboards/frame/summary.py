@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboards.access import identity
 from dashboards.asking import Visit
-from dashboards.frame import filters, navigation, theme, time_control, url_state
+from dashboards.frame import clock, filters, navigation, ownership, theme, time_control, url_state
 from warehouse.questions.door import Answer, FlowFilter
 
 SLOW_SECONDS = 3.0
@@ -48,7 +48,7 @@ def line(visit: Visit, parts: Sequence[str], *, limit: int | None = None) -> Non
     files = max((answer.files for answer in asked), default=0)
     sources = {part for answer in asked for part in answer.source.split(" and ")} or {"flows"}
     written = [*parts, *([f"limit {limit:,}"] if limit else []), f"from {' and '.join(sorted(sources))}, {files} files"]
-    written += [f"{seconds:.2f} s", f"refreshed {min(now, visit.time.until) if visit.time.ends_now else now:%H:%M:%S} UTC"]
+    written += [f"{seconds:.2f} s", f"refreshed {clock.time(min(now, visit.time.until) if visit.time.ends_now else now)}"]
     if seconds > SLOW_SECONDS and (advice := _faster(visit)):
         written.append(f"slow: {advice} reads less")
     st.caption(" · ".join(written))
@@ -88,7 +88,7 @@ def nothing(visit: Visit, wanted: FlowFilter, answer: Answer) -> None:
     elif not answer.shares or max(answer.shares.values()) == 0:
         empty(
             "Not observed",
-            f"No collector recorded {theme.span(wanted.since, wanted.until)}, so nothing can be said about its flows.",
+            f"No collector recorded {clock.span(wanted.since, wanted.until)}, so nothing can be said about its flows.",
             "sensors_off",
             ("Go to the newest flows", lambda: _go_to_newest(visit)),
         )
@@ -100,6 +100,20 @@ def nothing(visit: Visit, wanted: FlowFilter, answer: Answer) -> None:
             "person_off",
             ("Look at a day", lambda: time_control.set_preset("1d")),
         )
+
+
+def foreign_namespaces(visit: Visit) -> list[str]:
+    """The namespaces that the filter bar asks for and that are not the principal's own."""
+    asked = [chip.condition for chip in filters.chips() if chip.is_on and chip.condition.field == "ns" and chip.condition.operator == "="]
+    owns = ownership.owned(visit)
+    return list(dict.fromkeys(name for condition in asked for name in condition.values if not owns(name)))
+
+
+def foreign(visit: Visit) -> None:
+    """Say that numbers for a namespace that is not the principal's count only what it exchanged with the principal's own."""
+    if names := foreign_namespaces(visit):
+        listed, verb = " and ".join(names), "is" if len(names) == 1 else "are"
+        st.caption(f":material/lock: {listed} {verb} not yours: you see only flows between {listed} and your own namespaces.")
 
 
 def denied(visit: Visit) -> None:
@@ -123,6 +137,15 @@ def empty(title: str, text: str, icon: str, cure: tuple[str, Callable[[], None]]
 
 def _too_narrow(visit: Visit, wanted: FlowFilter, total: int) -> None:
     """Name the filter without which there would be flows."""
+    if names := foreign_namespaces(visit):
+        listed = " and ".join(names)
+        empty(
+            f"{listed} {'is' if len(names) == 1 else 'are'} not yours",
+            f"Your namespaces exchanged no flow with {listed} that matches. Other flows of {listed} are not shown to you.",
+            "lock",
+            ("Clear the filters", _clear),
+        )
+        return
     text = f"{theme.compact(total)} flows of this window are yours to see, and none of them matches."
     cure: tuple[str, Callable[[], None]] = ("Clear the filters", _clear)
     for condition in wanted.conditions if not wanted.match_any else ():

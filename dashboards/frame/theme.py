@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import streamlit as st
@@ -126,12 +126,6 @@ def duration(span: timedelta) -> str:
     parts = [(days, "d"), (hours, "h"), (minutes, "min")] if seconds >= 60 else [(seconds, "s")]
     written = [f"{number} {unit}" for number, unit in parts if number]
     return " ".join(written[:2]) or "0 s"
-
-
-def span(since: datetime, until: datetime) -> str:
-    """Two moments, UTC, without what they share."""
-    last = f"{until:%H:%M}" if since.date() == until.date() else f"{until:%-d %b %H:%M}"
-    return f"{since:%-d %b %H:%M} – {last} UTC"  # noqa: RUF001 - the dash of a range
 
 
 def reason(name: str | None) -> str:

@@ -1,6 +1,6 @@
 """The one control of time, in the head of every page: a preset that ends now, or two moments; arrows shift it by its own length.
 
-Times are UTC. The window is in the address as `last=6h`, or as `from=` and `until=`.
+The window is in the address, in UTC, as `last=6h`, or as `from=` and `until=`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from dashboards.frame import theme, url_state
+from dashboards.frame import clock, theme, url_state
 from warehouse import config
 
 PRESETS = {
@@ -49,7 +49,7 @@ class TimeRange:
     def label(self) -> str:
         """Range, date and zone, always."""
         name = "Yesterday" if self.preset == "yesterday" else f"Last {PRESETS[self.preset]}" if self.preset else theme.duration(self.length)
-        return f"**{name}** · {theme.span(self.since, self.until)}"
+        return f"**{name}** · {clock.span(self.since, self.until)}"
 
 
 def parse_moment(text: str) -> datetime | None:
@@ -76,7 +76,7 @@ def current(*, entered: bool) -> TimeRange:
             wrong = begin if since is None else end
             return _default(now, f"{wrong!r} in the address is no time: write 2026-03-02T14:00Z")
         if since >= until:
-            return _default(now, f"From ({theme.span(since, since)}) is not before To")
+            return _default(now, f"From ({clock.span(since, since)}) is not before To")
         if until - since > LONGEST:
             return _default(now, f"{theme.duration(until - since)} is longer than {LONGEST.days} days, the longest window")
         return TimeRange(since=since, until=until)
@@ -88,7 +88,7 @@ def current(*, entered: bool) -> TimeRange:
         return _default(now, f"last={name!r} in the address is none of {', '.join(PRESETS)}")
     length = config.parse_duration(name)
     # To the full minute: so rollups of minutes add up to the window's very flows.
-    until = _up(now).replace(tzinfo=UTC) if length >= timedelta(hours=1) else now
+    until = _up(now) if length >= timedelta(hours=1) else now
     return TimeRange(since=until - length, until=until, preset=name)
 
 
@@ -118,12 +118,14 @@ def control(shown: TimeRange) -> None:
     with st.popover(shown.label, icon=":material/schedule:", key="time"):
         st.session_state["preset"] = shown.preset
         st.pills("Last", list(PRESETS), format_func=PRESETS.__getitem__, key="preset", on_change=_choose, wrap=True, width=340)
-        st.session_state["moment from"] = shown.since.replace(tzinfo=None, second=0, microsecond=0)
-        st.session_state["moment until"] = _up(shown.until)
+        url_state.choose(st.segmented_control, "Zone", clock.ZONES, "zone", "utc")
+        st.session_state["moment from"] = clock.local(shown.since).replace(tzinfo=None, second=0, microsecond=0)
+        st.session_state["moment until"] = clock.local(_up(shown.until)).replace(tzinfo=None)
         with st.form("moments", border=False):
-            st.datetime_input("From (UTC)", value=None, key="moment from", step=60, format="YYYY-MM-DD")
-            st.datetime_input("To (UTC)", value=None, key="moment until", step=60, format="YYYY-MM-DD")
-            st.form_submit_button("Apply", on_click=_apply, width="stretch")
+            # Above the moments, since an open calendar covers what is below them.
+            st.form_submit_button("Apply the moments below", on_click=_apply, width="stretch")
+            st.datetime_input(f"From ({clock.name()})", value=None, key="moment from", step=60, format="YYYY-MM-DD")
+            st.datetime_input(f"To ({clock.name()})", value=None, key="moment until", step=60, format="YYYY-MM-DD")
         if problem := st.session_state.pop("moments problem", None):
             st.warning(problem, icon=":material/warning:")
     last = shown.ends_now or shown.until >= datetime.now(UTC)
@@ -145,9 +147,9 @@ def _default(now: datetime, problem: str) -> TimeRange:
 
 
 def _up(moment: datetime) -> datetime:
-    """To the full minute that is not before it, without zone."""
-    whole = moment.replace(tzinfo=None, second=0, microsecond=0)
-    return whole if whole == moment.replace(tzinfo=None) else whole + timedelta(minutes=1)
+    """The full minute that is not before a moment."""
+    whole = moment.replace(second=0, microsecond=0)
+    return whole if whole == moment else whole + timedelta(minutes=1)
 
 
 def _choose() -> None:
@@ -155,9 +157,14 @@ def _choose() -> None:
         set_preset(chosen)
 
 
+def shifted(shown: TimeRange, windows: int, *, now: datetime) -> tuple[datetime, datetime]:
+    """The window a number of its own lengths later (earlier if negative), as long as it was; it ends no later than now."""
+    until = min(shown.until + windows * shown.length, max(now, shown.until))
+    return until - shown.length, until
+
+
 def _shift(shown: TimeRange, windows: int) -> None:
-    since, until = shown.since + windows * shown.length, shown.until + windows * shown.length
-    set_range(since, min(until, max(datetime.now(UTC), shown.until)))
+    set_range(*shifted(shown, windows, now=datetime.now(UTC)))
 
 
 def _apply() -> None:
@@ -165,4 +172,4 @@ def _apply() -> None:
     if since is None or until is None or since >= until:
         st.session_state["moments problem"] = "Give both moments, From before To."
         return
-    set_range(since.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
+    set_range(clock.to_utc(since), clock.to_utc(until))

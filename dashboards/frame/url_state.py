@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import streamlit as st
 
-SHARED = ("user", "last", "from", "until", "f", "match", "both", "level")
+SHARED = ("user", "last", "from", "until", "f", "match", "both", "level", "zone")
 """What goes along from page to page."""
 _KEPT, _PAGE = "shared state", "page of the state"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
+from datetime import timedelta
 from typing import Any
 
 import streamlit as st
@@ -13,7 +12,7 @@ import streamlit as st
 from dashboards.asking import Visit, not_future
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
-from dashboards.frame import navigation, theme, url_state
+from dashboards.frame import clock, navigation, ownership, theme, url_state
 from warehouse.records.coverage import Gap
 from warehouse.schema import DRIFT
 
@@ -37,15 +36,8 @@ class Item:
 
 def items(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge], fresh: Sequence[Edge] | None, gaps: Sequence[Gap]) -> list[Item]:
     """What there is, what weighs most first."""
-    owns = owned(visit)
+    owns = ownership.owned(visit)
     return [*_drift(visit), *_denials(talking, before, owns), *_new(fresh), *_gaps(gaps)]
-
-
-def owned(visit: Visit) -> Callable[[str], bool]:
-    """Whether a namespace is the principal's own, in some cluster, now: names of its pods can be filtered by."""
-    scope, now = visit.door.scope(visit.who), datetime.now(UTC)
-    patterns = [grant.namespace or "*" for grant in scope.grants if grant.holds(now)]
-    return lambda namespace: any(fnmatchcase(namespace, pattern) for pattern in patterns)
 
 
 def draw(visit: Visit, found: Sequence[Item]) -> None:
@@ -56,7 +48,7 @@ def draw(visit: Visit, found: Sequence[Item]) -> None:
         if found:
             st.badge(str(len(found)), color="red")
     if not found:
-        st.caption(f"Nothing in {theme.span(visit.time.since, visit.time.until)}: no new denial, no new edge, no gap.")
+        st.caption(f"Nothing in {clock.span(visit.time.since, visit.time.until)}: no new denial, no new edge, no gap.")
     for item in found[:SHOWN]:
         with st.container(horizontal=True, vertical_alignment="top", gap="small", wrap=False):
             st.badge("", icon=f":material/{item.icon}:", color=item.colour)  # type: ignore[arg-type]
@@ -88,7 +80,7 @@ def _drift(visit: Visit) -> list[Item]:
             if row["blueprint"]
             else f"{row['cluster']}: {row['drift'].replace('_', ' ')}"
         )
-        detail = f"{row['summary']}; since {row['since']:%-d %b %H:%M}{by}"
+        detail = f"{row['summary']}; since {clock.minute(row['since'])}{by}"
         found.append(Item(icon="change_history", colour="red", title=title, detail=detail, page="posture", query=url_state.link()))
     return found[:DENIALS]
 
@@ -103,7 +95,7 @@ def _denials(talking: Sequence[Edge], before: Sequence[Edge], owns: Callable[[st
             continue
         what = f"{theme.compact(edge.denied)} drops ({theme.percent(share)} of its flows), {theme.reason(edge.reason).lower()}"
         then_said = "was allowed on the day before" if old else "not seen on the day before"
-        since = f" since {edge.first_denied:%-d %b %H:%M}" if edge.first_denied else ""
+        since = f" since {clock.minute(edge.first_denied)}" if edge.first_denied else ""
         query = url_state.link(f=[str(condition) for condition in edges.filter_of(edge, owns)], verdict="DROPPED")
         item = Item(
             icon="block",
@@ -137,5 +129,5 @@ def _gaps(gaps: Sequence[Gap]) -> list[Item]:
     longest = max(gaps, key=lambda gap: gap.until - gap.since)
     where = clusters[0] if len(clusters) == 1 else f"{len(clusters)} clusters"
     title = f"{theme.duration(length)} of node-time not observed"
-    detail = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''} of {where}; {theme.span(longest.since, longest.until)}: {longest.cause}"
+    detail = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''} of {where}; {clock.span(longest.since, longest.until)}: {longest.cause}"
     return [Item(icon="sensors_off", colour="gray", title=title, detail=detail, page="coverage", query=url_state.link())]

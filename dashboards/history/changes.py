@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboards.asking import Visit
 from dashboards.edges.comparison import Difference
-from dashboards.frame import navigation, theme, url_state
+from dashboards.frame import clock, navigation, theme, url_state
 from dashboards.history import manifests
 from warehouse.engine import Window
 from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS
@@ -114,7 +114,7 @@ def draw(listed: Sequence[Change], differences: Sequence[Difference]) -> None:
             by = manifests.who(version) if change.after else theme.no_link(version["ended_by"] or "unknown")
             with st.container(gap=None):
                 st.markdown(f"**{manifests.object_name(version)}**")
-                st.caption(f"{change.at:%-d %b %H:%M:%S} UTC · {', '.join(change.clusters)}")
+                st.caption(f"{clock.second(change.at)} · {', '.join(change.clusters)}")
                 st.caption(f"{version['kind']} {change.what} · by {by}")
             found = explained(change, flips)
             with st.container(horizontal=True, vertical_alignment="center", wrap=True):

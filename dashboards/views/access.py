@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboards.access import identity
 from dashboards.asking import Visit
-from dashboards.frame import export, head, summary, theme
+from dashboards.frame import clock, export, head, summary
 from warehouse.access.principals import Grant
 from warehouse.engine import Limits, Window
 
@@ -40,8 +40,8 @@ def page(visit: Visit) -> None:
         alt="Grants and denials",
         column_config={
             "Effect": st.column_config.MultiselectColumn(options=["✓ may see", "✕ may not see"], color=["green", "#A63A12"], width=120),
-            "From": st.column_config.DatetimeColumn("From (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
-            "Until": st.column_config.DatetimeColumn("Until (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            "From": clock.column("From", "YYYY-MM-DD HH:mm"),
+            "Until": clock.column("Until", "YYYY-MM-DD HH:mm"),
             "Why": st.column_config.TextColumn(width=320),
         },
     )
@@ -61,7 +61,7 @@ def _looks(visit: Visit) -> None:
     answer = visit.door.access_log(visit.who, window, limits=Limits(rows=LIMIT))
     rows = answer.rows.to_pylist()
     st.subheader("Who asked what" if visit.door.scope(visit.who).everything else "Who looked at yours", anchor=False)
-    span = theme.span(visit.time.since, visit.time.until)
+    span = clock.span(visit.time.since, visit.time.until)
     st.caption(f"**{len(rows):,}** questions in {span}{summary.cut(answer, 'questions')} · from the access log")
     if not rows:
         return
@@ -86,7 +86,7 @@ def _looks(visit: Visit) -> None:
         placeholder="–",  # noqa: RUF001 - stands for nothing
         alt="Questions, newest first",
         column_config={
-            "Time": st.column_config.DatetimeColumn("Time (UTC)", format="DD MMM HH:mm:ss", timezone="UTC", width=140),
+            "Time": clock.column("Time", "DD MMM HH:mm:ss", width=140),
             "Outcome": st.column_config.MultiselectColumn(
                 options=["answered", "denied", "failed", "stopped"], color=["green", "#A63A12", "yellow", "yellow"], width=100
             ),

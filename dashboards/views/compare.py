@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,8 @@ from dashboards.charting import charts
 from dashboards.edges import comparison, edges
 from dashboards.edges.comparison import KINDS, Difference
 from dashboards.edges.edges import Edge
-from dashboards.frame import export, head, navigation, summary, theme, time_control, url_state
-from dashboards.history import attention, changes
+from dashboards.frame import clock, export, head, navigation, ownership, summary, theme, time_control, url_state
+from dashboards.history import changes
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import flow_questions
@@ -95,10 +95,10 @@ def _windows(after: FlowFilter) -> FlowFilter:
         before = FlowFilter(since=after.since - shift, until=after.until - shift)
     with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=True):
         st.badge("A before", color="gray")
-        st.markdown(f"**{theme.span(before.since, before.until)}**", width="content")
+        st.markdown(f"**{clock.span(before.since, before.until)}**", width="content")
         st.markdown("→", width="content")
         st.badge("B after", color="blue")
-        st.markdown(f"**{theme.span(after.since, after.until)}**", width="content")
+        st.markdown(f"**{clock.span(after.since, after.until)}**", width="content")
         st.session_state["against"] = against
         st.selectbox(
             "A is",
@@ -112,10 +112,10 @@ def _windows(after: FlowFilter) -> FlowFilter:
         )
         if against == "two":
             with st.popover("Choose A", icon=":material/schedule:", key="choose a"), st.form("window a", border=False):
-                st.session_state["a from"] = before.since.replace(tzinfo=None, second=0, microsecond=0)
-                st.session_state["a until"] = before.until.replace(tzinfo=None, second=0, microsecond=0)
-                st.datetime_input("A from (UTC)", value=None, key="a from", step=60, format="YYYY-MM-DD")
-                st.datetime_input("A to (UTC)", value=None, key="a until", step=60, format="YYYY-MM-DD")
+                st.session_state["a from"] = clock.local(before.since).replace(tzinfo=None, second=0, microsecond=0)
+                st.session_state["a until"] = clock.local(before.until).replace(tzinfo=None, second=0, microsecond=0)
+                st.datetime_input(f"A from ({clock.name()})", value=None, key="a from", step=60, format="YYYY-MM-DD")
+                st.datetime_input(f"A to ({clock.name()})", value=None, key="a until", step=60, format="YYYY-MM-DD")
                 st.form_submit_button("Apply", on_click=_set_a, width="stretch")
         st.space("stretch")
         url_state.choose(st.segmented_control, "Level", _LEVELS, "level", _LEVEL)
@@ -133,8 +133,8 @@ def _against(before: FlowFilter) -> None:
 def _set_a() -> None:
     since, until = st.session_state["a from"], st.session_state["a until"]
     if since and until and since < until:
-        url_state.put("a_from", time_control.written(since.replace(tzinfo=UTC)))
-        url_state.put("a_until", time_control.written(until.replace(tzinfo=UTC)))
+        url_state.put("a_from", time_control.written(clock.to_utc(since)))
+        url_state.put("a_until", time_control.written(clock.to_utc(until)))
 
 
 # What differs -------------------------------------------------------------------------------------------------
@@ -189,7 +189,10 @@ def _overlay(visit: Visit, before: FlowFilter, after: FlowFilter) -> None:
     shades = theme.palette()
     theme.legend(
         f"Flows per {theme.duration(width)}, on the same clock",
-        [(f"B, {after.since:%-d %b}", shades.verdicts["FORWARDED"]), (f"A, {before.since:%-d %b}, as a line", shades.text)],
+        [
+            (f"B, {clock.local(after.since):%-d %b}", shades.verdicts["FORWARDED"]),
+            (f"A, {clock.local(before.since):%-d %b}, as a line", shades.text),
+        ],
     )
     chart = charts.overlay(bars, moved, since=after.since, until=after.until, width=width, shades=shades)
     st.altair_chart(chart, theme=None, alt="Flows of B as bars, of A as a line")
@@ -258,7 +261,7 @@ def _buckets(edge: Edge | None, other: Edge | None) -> list[int]:
 
 def _links(visit: Visit, difference: Difference, before: FlowFilter, after: FlowFilter) -> None:
     """Where to look further at the edge that was clicked."""
-    conditions = [str(condition) for condition in edges.filter_of(difference.edge, attention.owned(visit))]
+    conditions = [str(condition) for condition in edges.filter_of(difference.edge, ownership.owned(visit))]
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
         st.markdown(f"**{difference.edge}**", width="content")
         for label, window, edge in (("its flows in A", before, difference.a), ("its flows in B", after, difference.b)):

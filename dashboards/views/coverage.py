@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboards.asking import Visit, not_future
 from dashboards.charting import charts
-from dashboards.frame import export, head, summary, theme
+from dashboards.frame import clock, export, head, summary, theme
 from dashboards.frame.theme import Palette
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
@@ -44,7 +44,7 @@ def page(visit: Visit) -> None:
     if not answer.coverage:
         summary.empty(
             "Not observed",
-            f"The ledger has no row of {theme.span(visit.time.since, until)}: no collector ran, or none that you may see.",
+            f"The ledger has no row of {clock.span(visit.time.since, until)}: no collector ran, or none that you may see.",
             "sensors_off",
         )
         return
@@ -104,20 +104,23 @@ def _nodes(answer: Answer, gaps: Sequence[Gap], since: datetime, until: datetime
             "Observed": st.column_config.ProgressColumn(format="%.2f %%", min_value=0, max_value=100, width=150, color="blue"),
             "Flows received": st.column_config.NumberColumn(format="compact"),
             "Flows lost": st.column_config.NumberColumn(format="compact"),
-            "Connected since": st.column_config.DatetimeColumn("Connected since (UTC)", format="DD MMM HH:mm:ss", timezone="UTC"),
-            "Last": st.column_config.DatetimeColumn("Last seen (UTC)", format="DD MMM HH:mm:ss", timezone="UTC"),
+            "Connected since": clock.column("Connected since", "DD MMM HH:mm:ss"),
+            "Last": clock.column("Last seen", "DD MMM HH:mm:ss"),
         },
     )
 
 
 def _picture(nodes: Sequence[str], gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:
     ends = charts.milliseconds(since), charts.milliseconds(until)
-    pieces = [{"node": node, "begin": ends[0], "end": ends[1], "colour": shades.observed, "what": "observed"} for node in nodes]
+    whole = {"begin": ends[0], "end": ends[1], "colour": shades.observed, "what": "observed"}
+    pieces = [{**whole, "node": node, "from": clock.second(since), "to": clock.second(until)} for node in nodes]
     pieces += [
         {
             "node": gap.node_name,
             "begin": charts.milliseconds(gap.since),
             "end": charts.milliseconds(gap.until),
+            "from": clock.second(gap.since),
+            "to": clock.second(gap.until),
             "colour": shades.gap,
             "what": gap.cause,
         }
@@ -133,8 +136,8 @@ def _picture(nodes: Sequence[str], gaps: Sequence[Gap], since: datetime, until: 
         tooltip=[
             alt.Tooltip("node:N"),
             alt.Tooltip("what:N", title="coverage"),
-            alt.Tooltip("begin:T", title="from (UTC)", format="%d %b %H:%M:%S"),
-            alt.Tooltip("end:T", title="to (UTC)", format="%d %b %H:%M:%S"),
+            alt.Tooltip("from:N"),
+            alt.Tooltip("to:N"),
         ],
     )
     return charts.finished(drawn, shades, ROW * len(nodes))
@@ -156,7 +159,6 @@ def _gaps(gaps: Sequence[Gap]) -> None:
         }
         for gap in sorted(gaps, key=lambda gap: gap.since, reverse=True)[:LIMIT]
     ]
-    moment = st.column_config.DatetimeColumn
     st.dataframe(
         rows,
         hide_index=True,
@@ -164,8 +166,8 @@ def _gaps(gaps: Sequence[Gap]) -> None:
         height=min(360, 37 + 28 * len(rows)),
         alt="Gaps of observation",
         column_config={
-            "From": moment("From (UTC)", format="DD MMM HH:mm:ss", timezone="UTC", width=140),
-            "To": moment("To (UTC)", format="DD MMM HH:mm:ss", timezone="UTC", width=140),
+            "From": clock.column("From", "DD MMM HH:mm:ss", width=140),
+            "To": clock.column("To", "DD MMM HH:mm:ss", width=140),
             "How long": st.column_config.TextColumn(width=100),
             "Cause": st.column_config.TextColumn(width=520),
         },
@@ -197,7 +199,7 @@ def _losses(visit: Visit, answer: Answer) -> None:
         height=min(300, 37 + 28 * len(rows)),
         alt="Losses that Hubble reported",
         column_config={
-            "From": st.column_config.DatetimeColumn("From (UTC)", format="DD MMM HH:mm:ss", timezone="UTC", width=140),
+            "From": clock.column("From", "DD MMM HH:mm:ss", width=140),
             "Flows lost": st.column_config.NumberColumn(format="localized"),
         },
     )

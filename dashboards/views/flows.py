@@ -13,7 +13,7 @@ from dashboards import asking
 from dashboards.asking import Visit
 from dashboards.charting import charts, series
 from dashboards.flows import flow_panel, flow_rows
-from dashboards.frame import export, filters, head, summary, theme, time_control, url_state
+from dashboards.frame import clock, export, filters, head, summary, theme, time_control, url_state
 from dashboards.frame.time_control import TimeRange
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
@@ -31,6 +31,7 @@ def page(visit: Visit) -> None:
     head.draw(visit, "Flows", extra=lambda: _live_toggle(visit.time, is_live), share=lambda: export.menu(visit, _wanted(visit)))
     try:
         filters.bar(visit)
+        summary.foreign(visit)
         every = filters.applied(visit)
         timeline = visit.ask("timeline", lambda: visit.door.timeline(visit.who, every), every)
     except AccessDeniedError:
@@ -209,10 +210,11 @@ def _line(visit: Visit, answer: Answer, total: int | None, brushed: tuple[dateti
     rows = answer.rows.num_rows
     shown = f"**{rows:,}** newest" if answer.cut else f"**{rows:,}**"
     of = f" of **{theme.compact(total)}** flows" if total is not None and answer.cut else " flows"
-    part = [f"{shown}{of}" + (f" in **{theme.span(*brushed)}**" if brushed else "")]
+    part = [f"{shown}{of}" + (f" in **{clock.span(*brushed)}**" if brushed else "")]
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
         with st.container(width="content"):
-            summary.line(visit, part, limit=LIMIT)
+            sorting = [f"sorting a column orders these {rows:,}, not all that match"] if answer.cut else []
+            summary.line(visit, [*part, *sorting], limit=LIMIT)
         if brushed:
             st.button("Zoom in", icon=":material/zoom_in:", type="tertiary", on_click=time_control.set_range, args=brushed, key="zoom in")
             st.button("Clear", icon=":material/close:", type="tertiary", on_click=_clear_brush, key="clear brush")
@@ -237,7 +239,7 @@ def _result(visit: Visit, rows: Sequence[Mapping[str, Any]], wanted: FlowFilter)
             on_select="rerun",
             selection_mode="single-cell",
             alt="Flows, newest first",
-            column_config=flow_rows.configuration(columns),
+            column_config=flow_rows.configuration(columns, wanted.since, wanted.until),
         )
     if place is not None:
         with grid.cell():

@@ -11,8 +11,7 @@ import streamlit as st
 from dashboards.asking import Visit
 from dashboards.edges import edges, map_chart, map_layout, map_svg
 from dashboards.edges.edges import Edge, End
-from dashboards.frame import export, filters, head, navigation, summary, theme, url_state
-from dashboards.history import attention
+from dashboards.frame import clock, export, filters, head, navigation, ownership, summary, theme, url_state
 from warehouse.engine import Limits
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import flow_questions
@@ -33,6 +32,7 @@ def page(visit: Visit) -> None:
     level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
     try:
         filters.bar(visit)
+        summary.foreign(visit)
         wanted = filters.applied(visit)
         limits = Limits(rows=5 * MOST)
         answer = visit.ask(
@@ -145,7 +145,7 @@ def _line(visit: Visit, answer: Any, drawn: Sequence[Edge], found: Sequence[Edge
 def _draw(visit: Visit, drawn: Sequence[Edge], with_ports: Sequence[Edge], looked_for: End | None) -> None:
     layout = map_layout.lay_out(drawn)
     nodes = map_chart.order(layout)
-    owns = attention.owned(visit)
+    owns = ownership.owned(visit)
     name = f"map {hash(tuple(edge.key for edge in drawn))} {st.session_state.get('map round', 0)}"
     clicked = _clicked(name, nodes)
     picked = clicked or (looked_for if looked_for in nodes else None)
@@ -224,7 +224,7 @@ def _peers(listed: Sequence[Edge], picked: End, title: str) -> None:
             "Port": st.column_config.TextColumn(width=80),
             "Denied": st.column_config.NumberColumn(format="%.0f %%", width=65),
             "In time": st.column_config.BarChartColumn(y_min=0, width=90),
-            "Since": st.column_config.DatetimeColumn("First seen", format="DD MMM HH:mm", timezone="UTC", width=100),
+            "Since": clock.column("First in window", "DD MMM HH:mm", width=100),
         },
     )
 
@@ -272,12 +272,12 @@ def _picture(
     looked_for = next((end for edge in found for end in (edge.source, edge.destination) if map_chart.title(end) == find), None)
     shown = _shown(found, with_ports, switches, looked_for)
     drawn = shown[:most]
-    said = f"{len(drawn):,} of {len(found):,} edges · {theme.span(wanted.since, wanted.until)} · {summary.coverage_in_words(answer)}"
+    said = f"{len(drawn):,} of {len(found):,} edges · {clock.span(wanted.since, wanted.until)} · {summary.coverage_in_words(answer)}"
     said += "".join(f" · {condition}" for condition in wanted.conditions)
     return map_svg.draw(
         map_layout.lay_out(drawn),
         drawn,
-        owns=attention.owned(visit),
+        owns=ownership.owned(visit),
         mark_own=not visit.door.scope(visit.who).everything,
         shades=shades,
         caption=said,

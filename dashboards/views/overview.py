@@ -12,7 +12,7 @@ from dashboards.asking import Visit, not_future
 from dashboards.charting import charts, series
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
-from dashboards.frame import head, navigation, summary, theme, url_state
+from dashboards.frame import clock, head, navigation, summary, theme, url_state
 from dashboards.history import attention, changes
 from dashboards.views import flows as flows_page
 from warehouse.errors import AccessDeniedError
@@ -86,7 +86,7 @@ def _owner_line(visit: Visit, pulse: Answer) -> None:
             navigation.link("access", "why?", query=url_state.link())
         st.space("stretch")
         with st.container(width="content"):
-            summary.line(visit, [f"{theme.span(visit.time.since, visit.time.until)}"])
+            summary.line(visit, [f"{clock.span(visit.time.since, visit.time.until)}"])
         summary.coverage_link(visit, pulse)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards.asking import Visit, not_future
-from dashboards.frame import head, navigation, summary, url_state
+from dashboards.frame import clock, head, navigation, summary, url_state
 from dashboards.history import manifests
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
@@ -43,7 +43,7 @@ def page(visit: Visit) -> None:
     if not shown:
         summary.empty(
             "No policy",
-            f"No policy that you may see was in force at {at:%-d %b %H:%M:%S} UTC, or changed in the window.",
+            f"No policy that you may see was in force at {clock.second(at)}, or changed in the window.",
             "policy",
         )
         return
@@ -85,7 +85,7 @@ def _controls(objects: Mapping[Key, Any], in_force: Mapping[Key, Any], changed: 
 
 def _line(visit: Visit, answer: Answer, in_force: Mapping[Key, Any], changed: set[Key], at: datetime) -> None:
     st.caption(
-        f"**{len(in_force)}** in force at {at:%-d %b %H:%M:%S} UTC · **{len(changed)}** changed since {visit.time.since:%-d %b %H:%M} · "
+        f"**{len(in_force)}** in force at {clock.second(at)} · **{len(changed)}** changed since {clock.minute(visit.time.since)} · "
         f"from configuration history, {answer.rows.num_rows} versions · {answer.seconds:.2f} s"
     )
 
@@ -132,9 +132,7 @@ def _result(
             selection_mode="single-cell",
             alt="Policies",
             column_config={
-                "Version since": st.column_config.DatetimeColumn(
-                    "Version since (UTC)", format="DD MMM YYYY HH:mm:ss", timezone="UTC", width=170
-                ),
+                "Version since": clock.column("Version since", "DD MMM YYYY HH:mm:ss", width=170),
                 "State": st.column_config.MultiselectColumn(options=["✓ in force", "− gone"], color=["green", "gray"], width=100),  # noqa: RUF001
                 "Changes": st.column_config.NumberColumn(width=80, help="In the window"),
             },
@@ -168,11 +166,9 @@ def _panel(visit: Visit, listed: Sequence[Version], is_in_force: bool) -> None:
             st.space("stretch")
             st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=_close)
         state = (
-            "in force since"
-            if is_in_force
-            else f"{last['ended_how'] or 'ended'} at {last['valid_to']:%-d %b %H:%M:%S} UTC; last version since"
+            "in force since" if is_in_force else f"{last['ended_how'] or 'ended'} at {clock.second(last['valid_to'])}; last version since"
         )
-        st.markdown(f"{state} **{last['valid_from']:%-d %b %Y %H:%M:%S} UTC** · by {manifests.who(last)}")
+        st.markdown(f"{state} **{clock.dated(last['valid_from'])}** · by {manifests.who(last)}")
         with st.container(horizontal=True, wrap=True):
             policy = [f"policy={manifests.object_name(last)}"]
             navigation.link("flows", "Flows it decided", query=url_state.link(f=policy), icon="bar_chart")
@@ -196,11 +192,11 @@ def _history(listed: Sequence[Version]) -> None:
     st.caption("Versions that were in force in the window, the newest first; an earlier window shows earlier ones.")
     for place in range(len(listed) - 1, -1, -1):
         version = listed[place]
-        until = f" to {version['valid_to']:%-d %b %H:%M:%S}" if version["valid_to"] else ", still in force"
-        st.markdown(f"**{version['valid_from']:%-d %b %Y %H:%M:%S}{until} UTC** · by {manifests.who(version)}")
+        until = f" to {clock.second(version['valid_to'])}" if version["valid_to"] else ", still in force"
+        st.markdown(f"**{clock.dated(version['valid_from'])}{until}** · by {manifests.who(version)}")
         told = {"managed_fields": "the object's managed fields", "audit": "the audit log"}.get(
             version["valid_from_source"], version["valid_from_source"]
         )
-        st.caption(f"time known from {told}; learned {version['recorded']:%-d %b %H:%M:%S} UTC by {version['source']}")
+        st.caption(f"time known from {told}; learned {clock.second(version['recorded'])} by {version['source']}")
         if place:
             manifests.draw_difference(manifests.as_yaml(listed[place - 1]), manifests.as_yaml(version))

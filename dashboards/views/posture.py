@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards.asking import Visit, not_future
-from dashboards.frame import head, navigation, summary, theme, time_control, url_state
+from dashboards.frame import clock, head, navigation, summary, theme, time_control, url_state
 from dashboards.history import manifests
 from warehouse.errors import AccessDeniedError
 from warehouse.records import posture
@@ -36,9 +36,9 @@ def page(visit: Visit) -> None:
     open_drift: list[Mapping[str, Any]] = drift.rows.to_pylist()
     results: list[Mapping[str, Any]] = controls.rows.to_pylist()
     evaluated = max((row["time"] for row in [*open_drift, *results]), default=None)
-    when = f", last evaluated {evaluated:%-d %b %H:%M:%S} UTC" if evaluated else ""
+    when = f", last evaluated {clock.second(evaluated)}" if evaluated else ""
     st.caption(
-        f"As of **{at:%-d %b %Y %H:%M:%S} UTC**{when} · **{len(open_drift)}** open drift · **{len(results)}** results of controls · "
+        f"As of **{clock.dated(at)}**{when} · **{len(open_drift)}** open drift · **{len(results)}** results of controls · "
         f"{max(drift.seconds, controls.seconds):.2f} s"
     )
     _drift(visit, open_drift)
@@ -82,7 +82,7 @@ def _drift(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> None:
                 "Severity": st.column_config.MultiselectColumn(
                     options=list(_SEVERITIES), color=["#A63A12", "red", "yellow", "gray"], width=90
                 ),
-                "Since": st.column_config.DatetimeColumn("Since (UTC)", format="DD MMM YYYY HH:mm", timezone="UTC", width=140),
+                "Since": clock.column("Since", "DD MMM YYYY HH:mm", width=140),
                 "Summary": st.column_config.TextColumn(width=360),
             },
         )
@@ -108,7 +108,7 @@ def _evidence(visit: Visit, row: Mapping[str, Any]) -> None:
             st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=_close)
         st.write(row["summary"])
         facts = {
-            "Since": f"{row['since']:%-d %b %Y %H:%M:%S} UTC ({theme.duration(not_future(visit.time.until) - row['since'])})",
+            "Since": f"{clock.dated(row['since'])} ({theme.duration(not_future(visit.time.until) - row['since'])})",
             "Changed by": row["changed_by"] or "unknown",
             "Blueprint": f"{row['blueprint']} {row['blueprint_version'] or ''}".strip() if row["blueprint"] else "",
             "Control": row["control"] or "",
@@ -204,8 +204,8 @@ def _result(row: Mapping[str, Any]) -> None:
             st.write(row["detail"])
         if row["failing"]:
             st.caption("Failing: " + ", ".join(row["failing"][:20]) + (" and more" if (row["failed"] or 0) > 20 else ""))
-        observed = f"{row['observed']:%-d %b %H:%M:%S} UTC" if row["observed"] else "never"
-        st.caption(f"Evaluated {row['time']:%-d %b %H:%M:%S} UTC; the cluster was last seen whole {observed}")
+        observed = f"{clock.second(row['observed'])}" if row["observed"] else "never"
+        st.caption(f"Evaluated {clock.second(row['time'])}; the cluster was last seen whole {observed}")
 
 
 def _by_day(visit: Visit, at: datetime, clusters: Sequence[str]) -> None:

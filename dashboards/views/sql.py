@@ -8,7 +8,7 @@ from functools import partial
 import streamlit as st
 
 from dashboards.asking import Visit
-from dashboards.frame import export, head, saved, summary, theme, url_state
+from dashboards.frame import clock, export, head, saved, summary, url_state
 from dashboards.sql_page import running, sql_editor
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
@@ -174,6 +174,6 @@ def _answer(visit: Visit, answer: Answer) -> None:
     else:
         summary.empty(
             "No row",
-            f"The query ran over {theme.span(visit.time.since, visit.time.until)} and what you may see of it, and gave none.",
+            f"The query ran over {clock.span(visit.time.since, visit.time.until)} and what you may see of it, and gave none.",
             "table_rows",
         )

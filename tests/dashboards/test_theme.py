@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.frame import theme
+from dashboards.frame import clock, theme
 from dashboards.frame.theme import DARK, LIGHT, Palette
 
 CONFIG = tomllib.loads((Path(theme.__file__).parents[1] / ".streamlit" / "config.toml").read_text())["theme"]
@@ -93,6 +93,6 @@ def test_a_share_is_never_rounded_to_all_or_nothing(share: float, text: str) -> 
 
 def test_spans_are_written_for_people() -> None:
     at = datetime(2026, 11, 22, 9, tzinfo=UTC)
-    assert theme.span(at, at + timedelta(hours=6)) == "22 Nov 09:00 \u2013 15:00 UTC"
-    assert theme.span(at, at + timedelta(days=1)) == "22 Nov 09:00 \u2013 23 Nov 09:00 UTC"
+    assert clock.span(at, at + timedelta(hours=6)) == "22 Nov 09:00 \u2013 15:00 UTC"
+    assert clock.span(at, at + timedelta(days=1)) == "22 Nov 09:00 \u2013 23 Nov 09:00 UTC"
     assert theme.duration(timedelta(days=2, hours=3, minutes=5)) == "2 d 3 h"

@@ -143,6 +143,11 @@ def parse(text: str) -> Condition:
     return condition
 
 
+def has_operator(text: str) -> bool:
+    """Whether a text has the shape of a condition (a field and an operator), and is not a value alone."""
+    return _SHAPE.match(text) is not None
+
+
 def sql(conditions: Sequence[Condition], *, match_any: bool = False, both_ways: bool = False) -> tuple[str, list[Any]]:
     """A condition on columns of `flows` with placeholders, and their values; true for no conditions.
 
@@ -170,8 +175,8 @@ def _check(condition: Condition, field: FilterField) -> None:
         except re.error as error:
             raise QueryError(f"{condition.values[0]!r} is no regular expression: {error}") from error
     for value in condition.values:
-        if field.kind == "number" and not (value.isascii() and value.isdigit() and len(value) <= 10):
-            raise QueryError(f"{value!r} is no number, which {field.name} is")
+        if field.kind == "number":
+            _check_number(value, field, may_be_range=condition.operator in ("=", "!="))
         if field.kind == "yes" and value.lower() not in ("yes", "no", "true", "false"):
             raise QueryError(f"{value!r}: {field.name} is yes or no")
         if field.kind == "address":
@@ -181,6 +186,17 @@ def _check(condition: Condition, field: FilterField) -> None:
                 raise QueryError(f"{value!r} is neither an address nor a range such as 10.0.0.0/8") from error
             if network.version == 6 and network.prefixlen < 128:
                 raise QueryError(f"{value!r}: ranges of IPv6 cannot be asked for, single addresses can")
+
+
+def _check_number(value: str, field: FilterField, *, may_be_range: bool) -> None:
+    low, dash, high = value.partition("-")
+    for number in (low, high) if dash and may_be_range else (value,):
+        if not (number.isascii() and number.isdigit() and len(number) <= 10):
+            raise QueryError(
+                f"{field.name} takes a number" + (" or a range such as 8000-8100" if may_be_range else "") + f", not {value!r}"
+            )
+    if dash and int(low) > int(high):
+        raise QueryError(f"the range {value!r} of {field.name} ends before it starts: write {high}-{low}")
 
 
 def _one(condition: Condition) -> tuple[str, list[Any]]:
@@ -207,10 +223,11 @@ def _on_column(column: str, field: FilterField, condition: Condition) -> tuple[s
     given: list[Any] = list(condition.values)
     matches = condition.operator in ("~", "!~")
     if field.kind == "number":
-        numbers = [int(value) for value in given]
         if condition.operator in (">=", "<="):
-            return f"{column} {condition.operator} ?", numbers[:1]
-        return f"{column} IN ({', '.join('?' * len(numbers))})", numbers
+            return f"{column} {condition.operator} ?", [int(given[0])]
+        ranges = [value.partition("-") for value in given]
+        among = " OR ".join([f"{column} BETWEEN ? AND ?"] * len(ranges))
+        return f"({among})", [int(end) for low, _, high in ranges for end in (low, high or low)]
     if field.kind == "yes":
         return f"{column} = ?", [given[0].lower() in ("yes", "true")]
     if field.kind == "address":
