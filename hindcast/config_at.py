@@ -101,6 +101,7 @@ def coverage_notes(cluster: str, at: datetime, covered: list[KindCoverage]) -> l
             f", and next at {after:%Y-%m-%dT%H:%M:%SZ}" if after is not None else ", and not since" if at - before > timedelta(0) else ""
         )
         notes.append(f"observed at {before:%Y-%m-%dT%H:%M:%SZ}{until}; what changed in between is told by the objects themselves")
+    notes += sorted({each.detail for each in known if each.detail})
     lacking: dict[str, list[str]] = {}
     for each in covered:
         if not each.is_known:

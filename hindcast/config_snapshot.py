@@ -106,10 +106,12 @@ def _watch(lake: Lake, clusters: list[config.Cluster]) -> None:
     stop, failures = threading.Event(), list[BaseException]()
 
     def told(taken: Snapshot) -> None:
+        lacking = [look for look in taken.troubles if look.state != "absent"]
         state = (
             ""
             if taken.is_whole
-            else "; not covered: " + "; ".join(f"{some(look.kinds)} ({look.state})" for look in taken.troubles if look.state != "absent")
+            else "; not covered: "
+            + "; ".join(some(look.kinds) + f" ({look.state})" if look.kinds else str(look.detail) for look in lacking)
         )
         written = taken.written.versions
         messages.print(f"{taken.cluster}: {sum(taken.objects.values()):,} objects, {written:,} versions written{state}", markup=False)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipelines.objects.names import Key
 from warehouse.errors import ConfigError
 from warehouse.schema import CLUSTER_SETTINGS, NAMESPACES, POLICY_VERSIONS, ROLE_BINDINGS, SERVICES, WORKLOADS, Table
 
@@ -29,6 +30,8 @@ CILIUM_DAEMONSET = "cilium"
 POD_LABELS = "PodLabels"
 CILIUM_AGENTS = "CiliumAgents"
 CLUSTER_VERSION = "ClusterVersion"
+MANIFEST_FILE = "ManifestFile"
+"""A file of a folder of manifests, by its path, with the keys of the objects that stand in it."""
 
 _SERVER_MANAGED_ANNOTATIONS = (
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -75,10 +78,7 @@ class Observed:
     @property
     def key(self) -> Key:
         """What names the object in its cluster, now and later."""
-        return (self.kind, self.namespace, self.name)
-
-
-Key = tuple[str, str | None, str]
+        return Key(self.kind, self.namespace, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,8 +267,13 @@ KINDS: tuple[Kind, ...] = (
 PODS = Kind(name="Pod", table=WORKLOADS, places=("/api/v1/pods",), keep=lambda _item: None, groups=("",), applies=False)
 """Pods are not kept one by one: see PodLabels in `pipelines.configuration.pods`."""
 
-DERIVED: dict[str, Table] = {POD_LABELS: WORKLOADS, CILIUM_AGENTS: CLUSTER_SETTINGS, CLUSTER_VERSION: CLUSTER_SETTINGS}
-"""Hindcast's own kinds, made from what several objects or the API server say."""
+DERIVED: dict[str, Table] = {
+    POD_LABELS: WORKLOADS,
+    CILIUM_AGENTS: CLUSTER_SETTINGS,
+    CLUSTER_VERSION: CLUSTER_SETTINGS,
+    MANIFEST_FILE: CLUSTER_SETTINGS,
+}
+"""Hindcast's own kinds, made from what several objects, the API server or a folder of manifests say."""
 
 TABLE_OF: dict[str, Table] = {**{kind.name: kind.table for kind in KINDS}, **DERIVED}
 """The table that has a kind's versions."""

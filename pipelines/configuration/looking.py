@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pipelines.cluster_access import ClusterAccess
 from pipelines.configuration import manifests, snapshot
 from pipelines.configuration.kinds import BY_NAME, KINDS, PODS
+from pipelines.configuration.manifest_folder import read_manifests
 from pipelines.configuration.recording import Look
 from pipelines.configuration.snapshot import Progress, Snapshot
 from warehouse import config
@@ -35,10 +36,12 @@ def look(
 def look_and_insist(lake: Lake, cluster: config.Cluster) -> int:
     """The same for schedulers; gives how many versions were written. Raises ClusterError, after all was recorded that could be,
     if something of the cluster could not be read."""
-    taken, mistakes = look(lake, cluster)
-    lacking = [f"{', '.join(each.kinds)}: {each.state}: {each.detail}" for each in taken.troubles if each.state != "absent"]
+    taken, _ = look(lake, cluster)
+    lacking = [
+        ": ".join(filter(None, (", ".join(each.kinds), each.state, each.detail))) for each in taken.troubles if each.state != "absent"
+    ]
     if lacking:
-        raise ClusterError(f"cluster {cluster.name} is not covered whole: {'; '.join([*lacking, *mistakes])}")
+        raise ClusterError(f"cluster {cluster.name} is not covered whole: {'; '.join(lacking)}")
     return taken.written.versions
 
 
@@ -48,9 +51,10 @@ def describe(cluster: config.Cluster) -> str:
     if settings is None:
         return "no kubernetes is configured: no configuration history"
     if settings.manifests is not None:
-        folder = manifests.read_folder(settings.manifests)
+        folder = read_manifests(settings)
         if folder.mistakes:
-            raise ConfigError(f"{len(folder.mistakes)} mistakes: {'; '.join(str(mistake) for mistake in folder.mistakes[:3])}")
+            more = f"; and {len(folder.mistakes) - 3} more" if len(folder.mistakes) > 3 else ""
+            raise ConfigError(f"{len(folder.mistakes)} mistakes: {'; '.join(str(mistake) for mistake in folder.mistakes[:3])}{more}")
         return f"manifests: {len(folder.objects):,} objects"
     access = ClusterAccess(settings, cluster=cluster.name)
     try:

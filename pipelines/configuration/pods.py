@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Any
 
 from pipelines.configuration import kinds
-from pipelines.configuration.kinds import POD_LABELS, Key, Observed
+from pipelines.configuration.kinds import POD_LABELS, Observed
+from pipelines.objects.names import Key
 
 _CRON_RUN = re.compile(r"-\d{8,}$")
 _DONE = ("Succeeded", "Failed")

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.configuration.kinds import TABLE_OF, Key, Observed
+from pipelines.configuration.kinds import TABLE_OF, Observed
+from pipelines.objects.names import Key
 from warehouse.lake.tables import Lake
 from warehouse.records import versions
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
@@ -78,10 +79,10 @@ class Recorder:
         self._find_change = find_change
         # The numbers come before what they guard: whoever commits in between makes the number stale.
         self._numbers = {table.name: lake.transaction_version(table, self._app_id) or 0 for table in tables}
-        stored = versions.in_force(lake, _ALWAYS, tables=list(tables), clusters=[cluster])
+        stored = versions.in_force(lake, _ALWAYS, tables=list(tables), clusters=[cluster], kinds=list(TABLE_OF))
         columns = stored.select(["kind", "namespace", "name", "hash", "uid", "valid_from"]).to_pydict()
         self._known = {
-            (kind, namespace, name): _Known(hash=hash_, uid=uid, valid_from=valid_from)
+            Key(kind, namespace, name): _Known(hash=hash_, uid=uid, valid_from=valid_from)
             for kind, namespace, name, hash_, uid, valid_from in zip(*columns.values(), strict=True)
         }
         self._last_looks = last_looks(lake, cluster)
@@ -138,8 +139,7 @@ class Recorder:
         }
         self._began.setdefault(TABLE_OF[seen.kind].name, []).append(row)
         self._known[seen.key] = _Known(hash=seen.hash, uid=seen.uid, valid_from=begin.at, row=row)
-        self._count(seen.kind)
-        self.written.began += 1
+        self._count(seen.kind, began=1)
         return True
 
     def missed(self, key: Key, *, at: datetime, source: str = "snapshot") -> None:
@@ -181,7 +181,7 @@ class Recorder:
             )
             self._numbers[table.name] = number
             for row in began:
-                known = self._known.get((row["kind"], row["namespace"], row["name"]))
+                known = self._known.get(Key(row["kind"], row["namespace"], row["name"]))
                 if known is not None and known.row is row:
                     known.row = None
             stored += len(began) + len(ended)
@@ -195,10 +195,13 @@ class Recorder:
             known.row.update(values)
         else:
             self._ended.setdefault(TABLE_OF[key[0]].name, []).append((key, known.valid_from, values))
-        self._count(key[0])
-        self.written.ended += 1
+        self._count(key[0], ended=1)
 
-    def _count(self, kind: str) -> None:
+    def _count(self, kind: str, *, began: int = 0, ended: int = 0) -> None:
+        if kind in versions.BOOKKEEPING_KINDS:
+            return
+        self.written.began += began
+        self.written.ended += ended
         self.written.by_kind[kind] = self.written.by_kind.get(kind, 0) + 1
 
     def _beginning(self, seen: Observed, known: _Known | None, at: datetime) -> Change:

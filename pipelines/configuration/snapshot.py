@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from pipelines.cluster_access import ClusterAccess
 from pipelines.configuration import kinds
 from pipelines.configuration.audit_log import AuditLog
-from pipelines.configuration.kinds import CILIUM_AGENTS, CLUSTER_VERSION, KINDS, POD_LABELS, PODS, Key, Kind, Manifest, Observed
+from pipelines.configuration.kinds import CILIUM_AGENTS, CLUSTER_VERSION, KINDS, MANIFEST_FILE, POD_LABELS, PODS, Kind, Manifest, Observed
 from pipelines.configuration.pods import PodSets
 from pipelines.configuration.recording import Look, Recorder, Written, note_looks
+from pipelines.objects.names import Key
 from warehouse import config
 from warehouse.errors import (
     ClusterError,
@@ -57,6 +60,7 @@ class Snapshot:
         return all(look.state == "absent" for look in self.troubles)
 
 
+Result = TypeVar("Result")
 Progress = Callable[[str, str, int], None]
 """Told of each kind that is read: cluster, kind, objects seen so far."""
 
@@ -66,13 +70,12 @@ def take(
 ) -> Snapshot:
     """Look at a cluster's API server and record what is new. Raises LakeError; whatever else goes wrong is in the result
     and in the ledger."""
-    for attempt in range(TRIES):
-        try:
-            return _take(lake, cluster, now, progress or (lambda _cluster, _kind, _objects: None))
-        except CommitConflictError:
-            if attempt == TRIES - 1:
-                raise
-    raise AssertionError("not reached")
+    return again_on_conflict(lambda: _take(lake, cluster, now, progress or (lambda _cluster, _kind, _objects: None)))
+
+
+def again_on_conflict(look: Callable[[], Result]) -> Result:
+    """The result of a look, taken anew while another process writes the same cluster's history. Raises CommitConflictError in the end."""
+    return Retrying(retry=retry_if_exception_type(CommitConflictError), stop=stop_after_attempt(TRIES), reraise=True)(look)
 
 
 def _take(lake: Lake, cluster: config.Cluster, now: Callable[[], datetime], progress: Progress) -> Snapshot:
@@ -90,6 +93,7 @@ def _take(lake: Lake, cluster: config.Cluster, now: Callable[[], datetime], prog
     try:
         recorder = Recorder(lake, cluster.name, source=SOURCE, find_change=AuditLog.of(settings).find)
         look_at(access, recorder, taken, at=begin, progress=progress)
+        recorder.missed_others(MANIFEST_FILE, (), at=begin)  # the cluster's configuration is not read from files any more
         recorder.commit(recorded=now())
     finally:
         access.close()

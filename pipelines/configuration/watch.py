@@ -21,6 +21,7 @@ from pipelines.configuration.audit_log import AuditLog
 from pipelines.configuration.kinds import BY_NAME, CILIUM_AGENTS, POD_LABELS, PODS
 from pipelines.configuration.recording import Look, Recorder, note_looks
 from pipelines.configuration.snapshot import Snapshot
+from pipelines.objects.names import Key
 from warehouse import config
 from warehouse.errors import ClusterError, CommitConflictError, ConfigError
 from warehouse.lake.tables import Lake
@@ -170,7 +171,7 @@ class ClusterWatch:
         observed = kinds.observe(BY_NAME[kind], item)
         namespace = kinds.namespace_of(BY_NAME[kind], item["metadata"])
         if observed is None or gone:
-            recorder.missed((kind, namespace, item["metadata"]["name"]), at=at, source=SOURCE)
+            recorder.missed(Key(kind, namespace, item["metadata"]["name"]), at=at, source=SOURCE)
         else:
             recorder.saw(observed, at=at)
         if kind == "DaemonSet" and snapshot.is_cilium(item):

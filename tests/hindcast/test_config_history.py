@@ -181,3 +181,25 @@ def test_compaction_is_said_and_a_second_one_has_nothing_to_do(fleet: Fleet) -> 
     assert fleet.run("compact").stdout == "18 files became 3\n"
     assert fleet.run("compact").stdout == "0 files became 0\n"
     assert len(fleet.rows("history", "netpol", "shop/web")) == 9
+
+
+def test_a_bad_file_ends_a_snapshot_with_code_1_and_its_mistakes_are_told_to_who_sees_the_cluster_whole(fleet: Fleet) -> None:
+    fleet.write("a.yaml", NETPOL % ("web", "shop", 80))
+    fleet.write("b.yaml", NETPOL % ("web", "pay", 80) + "  x: [\n")
+    (row,) = fleet.rows("snapshot", "--cluster", "c1", code=1)
+    assert (row["state"], row["objects"], row["not_covered"]) == ("partial", 1, [])
+    told = fleet.run("at", "0s", "--cluster", "c1").stdout
+    assert "# 1 mistakes in manifests: b.yaml:5: not valid YAML" in told
+    assert "name: web" in told
+    assert "b.yaml" not in fleet.run("at", "0s", "--cluster", "c1", "--as", "ada").stdout
+    fleet.write("b.yaml", "a: 1\n")
+    fleet.run("snapshot", "--cluster", "c1")
+    assert "mistakes" not in fleet.run("at", "0s", "--cluster", "c1").stdout
+
+
+def test_a_renderer_that_fails_is_told_with_its_standard_error(fleet: Fleet) -> None:
+    document = json.loads(fleet.config.read_text())
+    document["clusters"][0]["kubernetes"]["render"] = ["sh", "-c", "echo no such overlay >&2; exit 3"]
+    fleet.config.write_text(json.dumps(document))
+    result = fleet.run("snapshot", "--cluster", "c1", code=1)
+    assert "ended with exit code 3: no such overlay" in result.output.replace("\n", " ")

@@ -111,6 +111,13 @@ class Kubernetes(Section):
     """Hindcast runs in a pod of the cluster: its service account is used."""
     manifests: Path | None = None
     """Folder with YAML or JSON files that hold the objects, as GitOps keeps them; needs no API server."""
+    exclude: tuple[str, ...] = ()
+    """Files and folders of the manifests that are left out: patterns of paths below the folder, with * and ?."""
+    render: tuple[str, ...] = ()
+    """Command that writes the manifests to its standard output, e.g. [kubectl, kustomize, .]: program and arguments, run in the
+    folder without a shell; {folder} stands for the folder's absolute path."""
+    render_timeout: Duration = timedelta(minutes=2)
+    """How long the command may take."""
     audit_log: Path | None = None
     """The API server's audit log, JSON lines: says who changed what, and when, more exactly than the objects do."""
 
@@ -121,6 +128,12 @@ class Kubernetes(Section):
             raise ValueError("give one of: kubeconfig (with or without context), in_cluster: true, manifests")
         if self.manifests is not None and self.audit_log is not None:
             raise ValueError("audit_log goes with an API server, not with manifests")
+        if self.manifests is None and (self.render or self.exclude):
+            raise ValueError("render and exclude go with manifests, not with an API server")
+        if self.render and self.exclude:
+            raise ValueError("exclude goes with manifests that are read as they are; with render, the command decides what it writes")
+        if any(not argument for argument in self.render[:1]):
+            raise ValueError("render: the program's name is empty; give a list such as [kubectl, kustomize, .]")
         return self
 
 

@@ -242,10 +242,15 @@ class Door(Asking):
     def configuration_coverage(
         self, principal: Principal, at: datetime, *, clusters: Sequence[str] = (), recorded: datetime | None = None
     ) -> list[KindCoverage]:
-        """What of each visible cluster's configuration was known at a time, by kind. Raises AccessDeniedError, LakeError."""
+        """What of each visible cluster's configuration was known at a time, by kind.
+
+        The detail names files and objects of any namespace, so it is empty for who does not see the cluster whole.
+        Raises AccessDeniedError, LakeError.
+        """
         with self._noted(principal, "configuration_coverage", Window(since=at, until=at), clusters=clusters) as (scope, _):
             found = coverage_at(self._lake, at, clusters=clusters or None, recorded=recorded)
-            return [kind for kind in found if scope.sees_cluster(kind.cluster)]
+            shown = [kind for kind in found if scope.sees_cluster(kind.cluster)]
+            return [kind if scope.sees_whole(kind.cluster, at) else replace(kind, detail=None) for kind in shown]
 
     def recorded(self) -> frozenset[str]:
         """Names of the tables that hold anything, which decides what there is to ask for. Raises LakeError."""

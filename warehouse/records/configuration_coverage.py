@@ -26,6 +26,7 @@ class KindCoverage:
     """observed, or why it was not at the last try not after it: absent (the cluster has no such kind), forbidden, unreachable,
     refused, partial, failed; never, if there was no try."""
     detail: str | None
+    """Why it was not observed; of manifests also the files that could not be read, though everything else was observed."""
 
     @property
     def is_known(self) -> bool:
@@ -64,7 +65,7 @@ def coverage_at(
             before=befores.get((cluster, kind)),
             after=afters.get((cluster, kind)),
             state=state,
-            detail=detail if state != "observed" else None,
+            detail=detail,
         )
         for (cluster, kind), (_, state, detail) in sorted(last.items())
     ]

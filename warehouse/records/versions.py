@@ -22,6 +22,8 @@ from warehouse.schema import VERSION_TABLES, Table
 
 CLOSED_PREFIX = "closed-"
 """Files named `closed-2026-03-...` hold versions that ended in that month, each once; all others are looked through together."""
+BOOKKEEPING_KINDS = ("ManifestFile",)
+"""Kinds that say where objects were read from, not how a cluster was configured: readers get them only if they name them."""
 _MICROSECOND = timedelta(microseconds=1)
 _UNLIMITED = Limits(rows=2**62, seconds=600)
 
@@ -65,9 +67,9 @@ def between(
 ) -> pa.Table:
     """The versions that were in force at some time in [since, until), by cluster, kind, namespace, name and beginning.
 
-    None means any. `namespaces` takes the namespaces themselves and what is in them, and leaves out objects of the whole
-    cluster. `recorded` gives what the lake knew at that time: ends it learned of later are empty. Columns are those of a
-    version table. Raises LakeError.
+    None means any, for kinds all but the bookkeeping ones. `namespaces` takes the namespaces themselves and what is in
+    them, and leaves out objects of the whole cluster. `recorded` gives what the lake knew at that time: ends it learned of
+    later are empty. Columns are those of a version table. Raises LakeError.
     """
     # What the lake did not know yet to have ended was in force, to its knowledge: no file is too old then.
     files = {table.name: _files(lake, table, since if recorded is None else None, until, clusters) for table in tables}
@@ -144,6 +146,9 @@ def _read(connection: Any, lake: Lake, table: Table, closed: list[str], loose: l
         if wanted is not None:
             conditions.append(f"{column} IN ({', '.join('?' * len(wanted)) or 'NULL'})")
             values.extend(wanted)
+    if asked.kinds is None:
+        conditions.append(f"kind NOT IN ({', '.join('?' * len(BOOKKEEPING_KINDS))})")
+        values.extend(BOOKKEEPING_KINDS)
     known = "*"
     if asked.recorded is not None:
         conditions.append("recorded <= ?")

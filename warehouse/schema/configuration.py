@@ -21,7 +21,7 @@ def _versions(name: str, doc: str) -> Table:
         partition_columns()[0],
         column("valid_from", TIMESTAMP, "When the version began, as far as it can be known: see `valid_from_source`"),
         column("valid_to", TIMESTAMP, "When it ended, exclusive; null while it is in force. See `valid_to_source`"),
-        column("kind", _S, "Kubernetes kind, or one of Hindcast's own: " + "PodLabels, CiliumAgents, ClusterVersion"),
+        column("kind", _S, "Kubernetes kind, or one of Hindcast's own: PodLabels, CiliumAgents, ClusterVersion, ManifestFile"),
         column("namespace", _S, "Namespace of the object, of a Namespace its own; null for one of the whole cluster"),
         column("name", _S, "Name of the object"),
         column(
@@ -85,7 +85,7 @@ ROLE_BINDINGS = _versions(
 CLUSTER_SETTINGS = _versions(
     "cluster_settings",
     "Versions of a cluster's own state: ConfigMap kube-system/cilium-config, CiliumAgents (image, version and readiness of Cilium's "
-    "DaemonSet) and ClusterVersion (of Kubernetes).",
+    "DaemonSet), ClusterVersion (of Kubernetes) and, of a cluster read from manifests, ManifestFile (by path: the objects a file holds).",
 )
 VERSION_TABLES = (POLICY_VERSIONS, NAMESPACES, WORKLOADS, SERVICES, ROLE_BINDINGS, CLUSTER_SETTINGS)
 """The tables whose rows are versions, in the order a snapshot writes them."""
@@ -109,7 +109,7 @@ CONFIG_COVERAGE = Table(
         column("source", _S, "How it was looked at: snapshot, watch or manifests"),
         column("objects", pa.int64(), "Objects seen; null where that makes no sense", unit="objects"),
         column("versions_written", pa.int64(), "Versions that began or ended; null where nothing could be read", unit="versions"),
-        column("detail", _S, "A sentence for people"),
+        column("detail", _S, "A sentence for people: why a kind was not observed, or which files of manifests could not be read"),
         column("recorded", TIMESTAMP, "When the row was recorded"),
     ),
     partition_by=("cluster",),

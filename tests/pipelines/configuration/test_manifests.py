@@ -98,18 +98,20 @@ def test_a_second_look_writes_no_version_and_a_removed_file_ends_its_objects(his
     assert [row["name"] for row in history.at(datetime.now(UTC))] == ["web"]
 
 
-def test_while_a_file_cannot_be_read_nothing_is_taken_for_deleted_and_the_ledger_says_partial(history: Any, folder: Path) -> None:
+def test_while_a_file_cannot_be_read_only_what_was_last_seen_in_it_stays_and_the_ledger_names_the_file(history: Any, folder: Path) -> None:
     (folder / "a.yaml").write_text(netpol("web"))
     (folder / "b.yaml").write_text(netpol("other"))
     manifests.take(history.lake, cluster(folder))
     (folder / "b.yaml").write_text("{")
     (folder / "c.yaml").write_text(netpol("new"))
+    (folder / "a.yaml").unlink()
     taken, mistakes = manifests.take(history.lake, cluster(folder))
     assert not taken.is_whole
     assert len(mistakes) == 1
-    assert [row["name"] for row in history.at(datetime.now(UTC))] == ["new", "other", "web"]
-    states = {each.state for each in coverage_at(history.lake, datetime.now(UTC))}
-    assert states == {"partial"}
+    assert [row["name"] for row in history.at(datetime.now(UTC))] == ["new", "other"]
+    covered = coverage_at(history.lake, datetime.now(UTC))
+    assert {each.state for each in covered} == {"observed"}
+    assert all("b.yaml:1: not valid YAML" in (each.detail or "") and "1 objects last seen" in (each.detail or "") for each in covered)
 
 
 def test_an_object_that_stands_twice_keeps_the_version_it_had(history: Any, folder: Path) -> None:
@@ -134,8 +136,8 @@ def test_a_scheduler_is_told_of_what_is_not_covered_after_the_rest_was_recorded(
     (folder / "a.yaml").write_text(netpol("web"))
     assert looking.look_and_insist(history.lake, cluster(folder)) == 1
     (folder / "b.yaml").write_text(netpol("new"))
-    (folder / "c.yaml").write_text("{")
-    with pytest.raises(ClusterError, match=r"not covered whole: .*c.yaml:1"):
+    (folder / "c.yaml").write_text(netpol("cut") + "  ingress: [{")
+    with pytest.raises(ClusterError, match=r"not covered whole: .*c.yaml:5"):
         looking.look_and_insist(history.lake, cluster(folder))
     assert len(history.at(datetime.now(UTC))) == 2
     with pytest.raises(ClusterError, match="there is no folder"):
