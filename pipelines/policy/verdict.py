@@ -8,7 +8,7 @@ from enum import StrEnum
 from pipelines.policy import explain
 from pipelines.policy.labels import LabelSet
 from pipelines.policy.matching import Matched, match_rule
-from pipelines.policy.model import Connection, Direction, Missing, Origin, Rule
+from pipelines.policy.model import Connection, Direction, Missing, Origin, Rule, Tier
 from pipelines.policy.policy_set import Applicable, Level, PolicySet
 
 
@@ -90,6 +90,8 @@ def decide(policies: PolicySet, direction: Direction, connection: Connection) ->
             return Decision(Verdict.ALLOWED, (), explain.no_rules(direction, subject.name))
         missing = f"the labels of {subject.name}"
         return Decision(Verdict.UNCERTAIN, (), explain.uncertain((missing,)), (missing,))
+    if not policies.enforces_at(subject.subject):
+        return Decision(Verdict.ALLOWED, (), f"the agent's settings enforce no policy at {subject.name}")
     applicable = policies.applicable(direction, subject.subject)
     return _Walk(policies, direction, connection, applicable, subject.subject).decide()
 
@@ -121,6 +123,8 @@ class _Walk:
         if index == len(self._applicable.levels):
             return self._default()
         level = self._applicable.levels[index]
+        if level.tier > Tier.NORMAL and self._applicable.isolating and not self._policies.settings.cilium:
+            return self._default()  # by the text, a NetworkPolicy decides for good; Cilium goes on to the Baseline tier
         denied = self._matched(level.deny)
         if any(one.sure for one in denied):
             return [self._denied(level, denied)]
@@ -186,13 +190,13 @@ class _Walk:
     @property
     def _always(self) -> bool:
         """Whether the subject denies by default although no rule isolates it."""
-        return self._policies.settings.enable_policy == "always" or self._subject.has_reserved("init")
+        return self._policies.denies_always(self._subject)
 
     def _default(self) -> list[Decision]:
         """The verdict when no rule decided."""
         subject = self._connection.subject(self._direction).name
         applicable = self._applicable
-        if not applicable.isolating and (not self._always or self._policies.settings.enable_policy == "never"):
+        if not applicable.isolating and not self._always:
             reason = explain.no_rules(self._direction, subject) if applicable.empty else explain.not_isolated(self._direction, subject)
             return [Decision(Verdict.ALLOWED, (), reason)]
         isolating = tuple(dict.fromkeys(rule.origin for rule in applicable.isolating))

@@ -42,6 +42,20 @@ def running() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def policy_comparison() -> ModuleType:
+    """The module that compares policy engines; `program` skips the test when the program is not built."""
+    running = load("running")
+    module = load("policy_comparison")
+
+    def program(name: str) -> Path:
+        require(running, name)
+        return Path(running.program(name))
+
+    module.program = program  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.fixture(scope="session")
 def kubernetes() -> ModuleType:
     """The module that starts etcd and API servers; skips when they are not built."""
     running = load("running")
