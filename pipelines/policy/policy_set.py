@@ -43,6 +43,9 @@ class Applicable:
     isolating: tuple[Rule, ...]
     """The rules because of which the subject denies what nothing allows."""
 
+    rules: tuple[Rule, ...] = ()
+    """All of them."""
+
     @property
     def empty(self) -> bool:
         """Whether no rule selects the subject."""
@@ -88,7 +91,7 @@ class PolicySet:
         selected = [
             rule for rule in self.rules if rule.direction is direction and rule.selects_nodes == is_host and rule.subject.matches(subject)
         ]
-        return Applicable(levels_of(selected), tuple(rule for rule in selected if rule.default_deny))
+        return Applicable(levels_of(selected), tuple(rule for rule in selected if rule.default_deny), tuple(selected))
 
 
 def levels_of(rules: Iterable[Rule]) -> tuple[Level, ...]:

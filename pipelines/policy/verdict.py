@@ -201,7 +201,8 @@ class _Walk:
             return [Decision(Verdict.ALLOWED, (), reason)]
         isolating = tuple(dict.fromkeys(rule.origin for rule in applicable.isolating))
         denied = Decision(Verdict.DENIED, isolating, explain.default_deny(isolating, self._direction, self._connection))
-        if self._host_is_allowed():
+        is_host = self._subject.has_reserved("host")
+        if host_is_allowed(self._policies, self._direction, applicable, is_host=is_host):
             peer = self._connection.peer(self._direction)
             allowed = Decision(Verdict.ALLOWED, (), f"{peer.name} is the node of {subject}, which always reaches it")
             if peer.seen_as is None:
@@ -211,11 +212,12 @@ class _Walk:
                 return [allowed]
         return [denied]
 
-    def _host_is_allowed(self) -> bool:
-        """Whether the subject's own node is allowed where nothing else decides."""
-        settings = self._policies.settings
-        if self._subject.has_reserved("host") or not settings.allow_localhost:
-            return False
-        if self._direction is Direction.EGRESS:
-            return not settings.cilium and all(rule.origin.kind == "NetworkPolicy" for rule in self._applicable.isolating)
-        return not (self._applicable.empty and settings.release.localhost_needs_rules)
+
+def host_is_allowed(policies: PolicySet, direction: Direction, applicable: Applicable, *, is_host: bool) -> bool:
+    """Whether a subject's own node is allowed where nothing else decides."""
+    settings = policies.settings
+    if is_host or not settings.allow_localhost:
+        return False
+    if direction is Direction.EGRESS:
+        return not settings.cilium and all(rule.origin.kind == "NetworkPolicy" for rule in applicable.isolating)
+    return not (applicable.empty and settings.release.localhost_needs_rules)

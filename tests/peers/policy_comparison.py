@@ -266,7 +266,10 @@ def words(value: typing.Any, above: str = "") -> typing.Iterator[str]:
             yield from words(below, above)
 
 
-def shrink(one: Scenario, probe: Probe | None, oracle: Oracle) -> Scenario:
+Comparing = typing.Callable[[Scenario, Oracle, Report], None]
+
+
+def shrink_with(compare: Comparing, one: Scenario, probe: Probe | None, oracle: Oracle) -> Scenario:
     """A smaller scenario on which the engines still differ: parts are left out as long as they do."""
     probes = [probe] if probe else one.probes
     found = dataclasses.replace(one, probes=probes)
@@ -318,7 +321,7 @@ def run(program: pathlib.Path, release: str, probes: int, seed: int, kinds: list
             compare(scenario(seed, release, kinds or KINDS), oracle, report)
             seed += 1
         for one in report.disagreements[:stop_after]:
-            small = shrink(one.scenario, one.probe, oracle)
+            small = shrink_with(compare, one.scenario, one.probe, oracle)
             one.text += f"\n  seed {small.seed} {small.settings}\n  {json.dumps(small.manifests)}"
     return report
 

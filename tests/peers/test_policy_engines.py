@@ -58,3 +58,12 @@ def test_ciliums_own_engine_agrees_on_random_tiers(policy_comparison: ModuleType
         print(f"\nCilium 1.20 with tiers: {report.summary()}")
     assert not report.disagreements, "\n".join(one.text for one in report.disagreements)
     assert {"ClusterNetworkPolicy allowed by rule", "ClusterNetworkPolicy denied by rule", "networks"} <= set(report.constructs)
+
+
+def test_the_engine_of_the_texts_agrees_on_random_probes(policy_text_comparison: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    program = policy_text_comparison.program("kube-network-policies-engine")
+    report = policy_text_comparison.run(program, PROBES, SEED)
+    with capsys.disabled():
+        print(f"\nkube-network-policies: {report.summary()}")
+    assert not report.disagreements, "\n".join(one.text for one in report.disagreements)
+    assert {"ClusterNetworkPolicy allowed by rule", "ClusterNetworkPolicy denied by rule", "ipBlock", "named port"} <= set(report.constructs)

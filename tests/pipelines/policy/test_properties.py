@@ -10,10 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.policy.verdict import Decision, Verdict, decide
+from pipelines.policy.bulk import CODES, BulkJudge, Connections
+from pipelines.policy.model import Connection, Direction
+from pipelines.policy.verdict import Decision, Verdict, decide, judge
 
 PEERS = Path(__file__).resolve().parents[2] / "peers"
 ORDER = {Verdict.DENIED: 0, Verdict.UNCERTAIN: 1, Verdict.ALLOWED: 2}
@@ -128,3 +131,30 @@ def test_what_is_not_known_is_uncertain_and_never_another_verdict(seed: int) -> 
             part = decide(policies, probe.direction, comparison.dataclasses.replace(connection, **ends))
             assert part.verdict in (whole.verdict, Verdict.UNCERTAIN), (hidden, whole.reason, part.reason)
             assert (part.verdict is Verdict.UNCERTAIN) == bool(part.missing)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SEEDS, st.sampled_from(["1.18", "1.19", "1.20"]), st.booleans())
+def test_many_at_once_gives_what_one_at_a_time_gives(seed: int, release: str, hide: bool) -> None:
+    scenario = comparison.scenario(seed, release, ANY_KIND)
+    policies = scenario.compile()
+    sides = [end.side() for end in scenario.ends]
+    if hide:
+        chooser = random.Random(seed)
+        hidden = [{}, {"seen_as": None}, {"address": None}, {"names": None}, {"named_ports": None}, {"subject": None}]
+        sides = [comparison.dataclasses.replace(side, **chooser.choice(hidden)) for side in sides]
+    index = {end.name: place for place, end in enumerate(scenario.ends)}
+    protocols = tuple(comparison.policy_world.PROTOCOLS)
+    rows = []
+    for probe in scenario.probes:
+        ends = (probe.peer, probe.subject) if probe.direction is Direction.INGRESS else (probe.subject, probe.peer)
+        rows.append((index[ends[0].name], index[ends[1].name], protocols.index(probe.protocol), probe.port))
+    source, destination, protocol, number = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    found = BulkJudge(policies, sides).judge(Connections(source, destination, protocol, number, protocols))
+    for place, (first, second, name, port) in enumerate(rows):
+        icmp = protocols[name].startswith("ICMP")
+        connection = Connection(sides[first], sides[second], protocols[name], None if icmp else port, port if icmp else None)
+        one = judge(policies, connection)
+        both = (one.ingress.verdict, one.egress.verdict)
+        assert (CODES[found.ingress[place]], CODES[found.egress[place]]) == both, (one.reason, connection)
+        assert found.layer7_undecided[place] == (one.ingress.layer7_undecided or one.egress.layer7_undecided)
