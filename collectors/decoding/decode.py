@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -45,18 +46,20 @@ class Decoded:
 def decode(
     messages: Sequence[bytes] | pa.BinaryArray,
     *,
-    cluster: str,
+    cluster: str | pa.Array,
     recorded: datetime,
     live: bool = True,
     redact: config.Redact = _USUAL,
 ) -> Decoded:
-    """Decode encoded Flow messages received for `cluster` at `recorded` (UTC).
+    """Decode encoded Flow messages received for `cluster` at `recorded` (UTC); an array names the cluster of each message.
 
     A flow without a time gets the recorded one, with `time_ns` null. Old times are flagged as clock skew only when
     `live`, since a file may well hold last month's flows. What `redact` names is not in the rows.
     """
     raw = messages if isinstance(messages, pa.BinaryArray) else pa.array(messages, pa.binary())
     batch, raw, rejected = _decode_or_split(raw)
+    if isinstance(cluster, pa.Array) and rejected:
+        cluster = cluster.filter(pa.array(np.isin(np.arange(len(cluster)), [one.position for one in rejected], invert=True)))
     flat = columns.flatten(batch)
     encoded = columns.encode(flat)
     flat["rest"] = _rest(raw, encoded)
@@ -98,7 +101,7 @@ def _decode_or_split(raw: pa.BinaryArray) -> tuple[pa.RecordBatch, pa.BinaryArra
         return handler.array_to_record_batch(raw), raw, rejected
 
 
-def _add_ours(flat: dict[str, pa.Array], *, cluster: str, recorded: datetime, live: bool) -> None:
+def _add_ours(flat: dict[str, pa.Array], *, cluster: str | pa.Array, recorded: datetime, live: bool) -> None:
     """The columns that are ours: cluster, date, flow_count, recorded_lag_ms, clock_skew."""
     rows = len(flat["verdict"])
     now = pa.scalar(recorded, schema.TIMESTAMP)
@@ -109,7 +112,7 @@ def _add_ours(flat: dict[str, pa.Array], *, cluster: str, recorded: datetime, li
     if live:
         skewed = pc.or_(skewed, pc.greater(lag, BEHIND // timedelta(microseconds=1)))
     flat["clock_skew"] = pc.if_else(skewed, True, None)
-    flat["cluster"] = pa.repeat(pa.scalar(cluster), rows)
+    flat["cluster"] = cluster if isinstance(cluster, pa.Array) else pa.repeat(pa.scalar(cluster), rows)
     flat["date"] = flat["time"].cast(pa.date32(), safe=False)
     counts = [flat[f"aggregate_{direction}_flow_count"].fill_null(0) for direction in ("ingress", "egress", "unknown")]
     flat["flow_count"] = pc.max_element_wise(pc.add(pc.add(counts[0], counts[1]), counts[2]), 1)

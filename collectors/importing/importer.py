@@ -29,7 +29,7 @@ from collectors.decoding.keys import CONTENT, flow_keys
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.importing import json_lines
-from collectors.streaming.ledger import coverage_row
+from collectors.streaming.coverage_rows import coverage_row
 from warehouse import config, schema
 from warehouse.errors import CommitConflictError, ImportFailedError
 from warehouse.lake.tables import Lake

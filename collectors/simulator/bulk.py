@@ -22,7 +22,7 @@ from collectors.decoding import decode
 from collectors.simulator.fleet import NAMESPACES, build_fleet
 from collectors.simulator.history import EPHEMERAL_PORTS, random_uuids
 from collectors.simulator.traffic import Traffic, daily_factor
-from collectors.streaming.ledger import coverage_row
+from collectors.streaming.coverage_rows import coverage_row
 from warehouse import schema
 from warehouse.lake.dictionaries import CodedRows, encode
 from warehouse.lake.tables import Lake

@@ -20,7 +20,7 @@ from collectors.decoding import decode
 from collectors.simulator.fleet import Fleet
 from collectors.simulator.story import Phase, Story
 from collectors.simulator.traffic import Traffic, daily_factor
-from collectors.streaming.ledger import coverage_row
+from collectors.streaming.coverage_rows import coverage_row
 from warehouse import schema
 from warehouse.lake.tables import Lake
 

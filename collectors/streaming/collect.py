@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pyarrow as pa
 import structlog
 
 from collectors.streaming import metrics
+from collectors.streaming.arrivals import Taken, steps_of
 from collectors.streaming.held import Held
 from collectors.streaming.intake import Intake
 from collectors.streaming.publish import Publisher, Resume, TakenOverError
-from collectors.streaming.spool import Batch, Spool
+from collectors.streaming.spool import Batch, Spool, UnreadableError
 from collectors.streaming.stream import now_us
 from warehouse import config, schema
 from warehouse.errors import ConfigError, LakeError
@@ -29,7 +31,11 @@ TICK_SECONDS = 0.2
 RETRY_SECONDS = 5.0
 FLUSH_BYTES = 32 * 1024**2
 """A batch is stored early when its rows take this much memory."""
+DECODE_BYTES = 32 * 1024**2
+"""Messages of several clusters are decoded together up to this size."""
 STUCK_SECONDS = 120.0
+LEASE_SECONDS = 60.0
+_NO_FLOWS = schema.FLOWS.schema.empty_table()
 
 _log = structlog.get_logger()
 
@@ -54,6 +60,8 @@ class Collector:
         self._held_since_us: int | None = None
         self._last_tick = time.monotonic()
         self.flows_stored = 0
+        self.ticks = 0
+        """How often the inboxes were looked at."""
 
     def healthy(self) -> str | None:
         """What keeps the collector from working at all; None if nothing does."""
@@ -102,13 +110,19 @@ class Collector:
         try:
             if self._lake is None or self._publisher is None:
                 self._lake = Lake.open(self._settings.lake)
-                lease = max(60.0, 3 * self._settings.collect.flush_every.total_seconds())
+                lease = max(LEASE_SECONDS, 6 * self._settings.collect.flush_every.total_seconds())
                 self._publisher = Publisher(self._lake, lease_seconds=lease)
                 self._lake_problem = None
-            for name in list(self._waiting):
-                self._begin(name, self._lake, self._publisher)
         except LakeError as error:
             self._lake_failed(error)
+            return
+        for name in list(self._waiting):
+            try:
+                self._begin(name, self._lake, self._publisher)
+            except TakenOverError as error:
+                self._waiting[name] = str(error)
+            except LakeError as error:
+                self._lake_failed(error)
 
     def _begin(self, name: str, lake: Lake, publisher: Publisher) -> None:
         resume = publisher.begin(name)
@@ -149,23 +163,40 @@ class Collector:
         return read
 
     def _publish_spooled(self, name: str, resume: Resume, publisher: Publisher) -> Resume:
-        """Store what an earlier run left in the spool, but for what got into the lake after all."""
-        until = dict(resume.until_us)
+        """Store what an earlier run left in the spool, except for what got into the lake after all."""
+        until, unbooked = dict(resume.until_us), resume.unbooked
         sequence = resume.sequence
         for path in self._spool.paths(name):
-            batch = self._spool.read(path)
+            sequence += 1
+            try:
+                batch = self._spool.read(path)
+            except UnreadableError as error:
+                row = self._spool.set_aside(path, cluster=name, reason=str(error))
+                lost = Batch(cluster=name, sequence=sequence, rows=_NO_FLOWS, coverage=[row], until_us=until, unbooked=unbooked)
+                publisher.publish([lost])
+                continue
             spooled = Held(lambda c, s, u: self._stored(name, c, s, u), until_us=resume.until_us, floor_us=now_us())
             fresh = spooled.new(batch.rows)
+            flows = int(fresh.sum())
             for node, time_us in batch.until_us.items():
                 until[node] = max(time_us, until.get(node, time_us))
-            sequence += 1
-            coverage = batch.coverage if fresh.any() or not batch.rows.num_rows else []
-            publisher.publish(
-                [Batch(cluster=name, sequence=sequence, rows=batch.rows.filter(pa.array(fresh)), coverage=coverage, until_us=until)]
-            )
-            path.unlink()
-            _log.info("a batch of an earlier run was stored", cluster=name, flows=int(fresh.sum()))
-        return Resume(sequence=sequence, until_us=until, is_empty=resume.is_empty and sequence == resume.sequence)
+            is_ours = flows > 0 or not batch.rows.num_rows  # else another collector stored the same flows, and booked them
+            unbooked = batch.unbooked if is_ours else unbooked
+            coverage = self._new_coverage(batch) if is_ours else []
+            rows = batch.rows.filter(pa.array(fresh))
+            publisher.publish([replace(batch, sequence=sequence, rows=rows, coverage=coverage, until_us=until, unbooked=unbooked)])
+            self._spool.remove(path)
+            _log.info("a batch of an earlier run was stored", cluster=name, flows=flows)
+        return Resume(sequence=sequence, until_us=until, unbooked=unbooked, is_empty=resume.is_empty and sequence == resume.sequence)
+
+    def _new_coverage(self, batch: Batch) -> list[dict[str, Any]]:
+        """The coverage rows of a batch that are not in the lake: an earlier run may have ended between storing a batch and deleting it."""
+        if self._lake is None or not batch.coverage:
+            return batch.coverage
+        first, last = min(row["from"] for row in batch.coverage), max(row["from"] for row in batch.coverage)
+        stored = self._lake.read(schema.COVERAGE, None, [batch.cluster], first, last + timedelta(microseconds=1))
+        known = {tuple(row.values()) for row in stored.to_pylist()}
+        return [row for row in batch.coverage if tuple(row[name] for name in stored.column_names) not in known]
 
     def _stored(self, name: str, columns: Any, since: datetime, until: datetime) -> pa.Table:
         if self._lake is None:
@@ -176,17 +207,29 @@ class Collector:
 
     def _receive(self) -> bool:
         """Work on what the streams brought; false if there was more than a little."""
+        self.ticks += 1
         if self._must_hold():
             return True
-        waiting = sum(stream.waiting for intake in self._intakes.values() for stream in intake.streams)
+        waiting = sum(intake.waiting for intake in self._intakes.values())
+        taken: list[tuple[Intake, str, Taken]] = []
+        for intake in self._intakes.values():
+            taken += [(intake, address, one) for address, one in intake.take()]
+            if sum(one.bytes for _, _, one in taken) > DECODE_BYTES:
+                self._add_steps(taken)
+                taken = []
+        self._add_steps(taken)
         for intake in self._intakes.values():
             try:
-                intake.receive()
+                intake.work()
             except LakeError as error:
                 self._lake_failed(error)
-        for name, intake in self._intakes.items():
-            metrics.streams(name, sum(stream.connected for stream in intake.streams), standing_by=False)
         return waiting < 5_000
+
+    def _add_steps(self, taken: list[tuple[Intake, str, Taken]]) -> None:
+        """Decode what was taken from several streams and hand it to their intakes."""
+        steps = steps_of([one for _, _, one in taken], self._settings.collect.redact)
+        for (intake, address, _), mine in zip(taken, steps, strict=True):
+            intake.add(address, mine)
 
     def _must_hold(self) -> bool:
         """Whether nothing more can be taken: what was taken can be stored neither in the lake nor in the spool."""
@@ -211,7 +254,11 @@ class Collector:
         if self._publisher is None:
             return True
         began = time.monotonic()
-        batches = [batch for intake in self._intakes.values() if (batch := intake.batch(even_empty=released))]
+        batches = [
+            batch
+            for name, intake in self._intakes.items()
+            if (batch := intake.batch(even_empty=self._publisher.is_due(name), last=released))
+        ]
         failed = False
         try:
             self._drain_spool(self._publisher)
@@ -221,9 +268,9 @@ class Collector:
                 self._intakes[batch.cluster].stored()
                 metrics.stored(batch.cluster, batch.rows.num_rows)
                 self.flows_stored += batch.rows.num_rows
-            if self._lake_problem:
+            if self._lake_problem and batches:
                 _log.info("the lake takes batches again")
-            self._lake_problem = None
+                self._lake_problem = None
         except TakenOverError as error:
             for name in error.clusters:
                 self._yield_to_other(name, error)
@@ -237,11 +284,16 @@ class Collector:
         return True
 
     def _drain_spool(self, publisher: Publisher) -> None:
-        for name in self._intakes:
+        """Store the batches that wait in the spool, in order."""
+        for name, intake in self._intakes.items():
             for path in self._spool.paths(name):
-                batch = self._spool.read(path)
+                try:
+                    batch = self._spool.read(path)
+                except UnreadableError as error:
+                    intake.book(self._spool.set_aside(path, cluster=name, reason=str(error)))
+                    continue
                 publisher.publish([batch])
-                path.unlink()
+                self._spool.remove(path)
                 self.flows_stored += batch.rows.num_rows
                 metrics.stored(name, batch.rows.num_rows)
 

@@ -48,6 +48,7 @@ class Held:
         self._look_up = look_up
         self._until = dict(until_us)
         self._floor = _NEVER if floor_us is None else floor_us
+        self._forgotten = _NEVER  # time of the last flow of all nodes that were forgotten
         self._horizon = self._floor  # up to here the lake has to be asked, since the keys of it are not all remembered
         self._memory: deque[_Remembered] = deque()
         self._remembered = 0
@@ -65,7 +66,7 @@ class Held:
         times = rows.column("time").cast(pa.int64()).to_numpy()
         steady = is_steady(rows)
         names, codes = node_codes(rows)
-        until = np.array([max(self._until.get(name, _NEVER), self._floor) for name in names])
+        until = np.array([max(self._until.get(name, self._forgotten), self._floor) for name in names])
         fresh = np.ones(count, bool)
         numbers = keys.dictionary_encode()
         if len(numbers.dictionary) < count:
@@ -81,6 +82,10 @@ class Held:
             if of_node.size:
                 self._until[name] = max(self._until.get(name, _NEVER), int(of_node.max()))
         return fresh
+
+    def forget(self, node: str | None) -> None:
+        """Keep nothing for a node that left. Should it come back, its flows up to then are looked for as any others."""
+        self._forgotten = max(self._forgotten, self._until.pop(node, _NEVER))
 
     def _holds(
         self, keys: pa.Array, times: npt.NDArray[np.int64], steady: npt.NDArray[np.bool_], *, all_have_uuid: bool

@@ -1,51 +1,55 @@
-"""One cluster's intake: what its streams bring -> new rows of `flows` and `coverage`, ready to be stored."""
+"""The intake of one cluster: the steps made of what its streams brought -> new rows of `flows` and `coverage` to be stored."""
 
 from __future__ import annotations
 
 import base64
 import json
 import threading
+from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import structlog
 
 from collectors.decoding import decode, secrets
-from collectors.streaming import metrics, responses
+from collectors.streaming import metrics
+from collectors.streaming.arrivals import Flows, Notice, Step, Taken, Unreadable
 from collectors.streaming.held import Held, LookUp
 from collectors.streaming.ledger import Ledger
-from collectors.streaming.messages import Messages
 from collectors.streaming.publish import Resume
 from collectors.streaming.spool import Batch
-from collectors.streaming.stream import Ended, Item, Opened, Polled, Stream, now_us, stop_all
+from collectors.streaming.stream import Ended, Opened, Polled, Stream, now_us, stop_all
 from warehouse import config, schema
-from warehouse.errors import LakeError
 
 RESUME_MARGIN_US = 5_000_000
-"""A stream resumes this long before the last flow held: flows of one node may be out of order by a little."""
+"""A stream resumes this long before the last flow stored: flows of one node may be slightly out of order."""
 REJECTED_BYTES = 64 * 1024**2
 
 _log = structlog.get_logger()
 
 
 class Intake:
-    """A cluster being collected. Not for use by several threads."""
+    """A cluster that is being collected. Not for use by several threads."""
 
     def __init__(
         self, cluster: config.Cluster, hubble: config.Hubble, resume: Resume, look_up: LookUp, *, rejected: Path, redact: config.Redact
     ) -> None:
-        """`rejected`: file that messages which cannot be read are added to; `redact`: secrets not to be stored."""
+        """`rejected`: the file to which messages that cannot be read are added; `redact`: the secrets to take out of them."""
         at = now_us()
         self.name = cluster.name
         self.sequence = resume.sequence
         self.streams: list[Stream] = []
         self._hubble = hubble
         self._held = Held(look_up, until_us=resume.until_us, floor_us=None if resume.is_empty else at)
-        self._ledger = Ledger(cluster.name, until_us=resume.until_us, addresses=hubble.addresses, at=at)
+        self._ledger = Ledger(cluster.name, until_us=resume.until_us, unbooked=resume.unbooked, addresses=hubble.addresses, at=at)
         self._rejected = rejected
         self._redact = redact
+        self._steps: deque[tuple[str, Step]] = deque()
+        self._booked: list[dict[str, Any]] = []
         self._pending: list[pa.Table] = []
         self._unsent: Batch | None = None
         self.pending_rows = 0
@@ -58,32 +62,55 @@ class Intake:
             stream.start()
 
     def stop(self) -> None:
-        """Break the streams; what they brought can still be received."""
+        """Break the streams. What is in their inboxes can still be taken."""
         stop_all(self.streams)
 
     def _since_ns(self) -> int:
-        """Where streams resume: the last flow held of the node that is furthest behind, else whatever the rings hold."""
+        """Where streams resume: at the last flow of the node that is furthest behind; with the start of the rings if there is none."""
         until = self._ledger.until_us.values()
         return max(0, min(until) - RESUME_MARGIN_US) * 1000 if until else 0
 
-    def receive(self) -> None:
-        """Work on what has come. Raises LakeError if the lake has to be asked and cannot; nothing is lost then."""
-        for stream in self.streams:
-            items = stream.take()
-            done = 0
-            try:
-                for end, part in _parts(items):
-                    self._receive(stream.address, part)
-                    done = end
-            except LakeError:
-                stream.give_back(items[done:])
-                raise
+    # Receiving --------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """The number of messages in the inboxes."""
+        return sum(stream.waiting for stream in self.streams)
+
+    def take(self) -> list[tuple[str, Taken]]:
+        """What is in the inboxes, with the address it came from; nothing while there are steps that could not be worked on yet.
+
+        The inboxes then become full, the streams are no longer read, and Hubble counts what is lost.
+        """
+        return [] if self._steps else [(stream.address, Taken(cluster=self.name, items=stream.take())) for stream in self.streams]
+
+    def add(self, address: str, steps: Iterable[Step]) -> None:
+        """Add steps to work on."""
+        self._steps.extend((address, step) for step in steps)
+
+    def work(self) -> None:
+        """Work on all steps. Raises LakeError if the lake has to be read and cannot; call it again then to go on.
+
+        A step that failed has changed nothing, and is the first one of the next call.
+        """
+        while self._steps:
+            self._work_on(*self._steps[0])
+            self._steps.popleft()
         for address, node in self._ledger.silent(now_us(), self._hubble.silent_after // timedelta(microseconds=1)).items():
             next(stream for stream in self.streams if stream.address == address).reopen(f"node {node} sees flows, but none arrive")
-        metrics.inbox(self.name, sum(stream.waiting for stream in self.streams))
+        metrics.inbox(self.name, self.waiting)
+        metrics.streams(self.name, sum(stream.connected for stream in self.streams), standing_by=False)
 
-    def _receive(self, address: str, part: Item) -> None:
-        match part:
+    def _work_on(self, address: str, step: Step) -> None:
+        match step:
+            case Flows():
+                self._add_flows(address, step)
+            case Unreadable(messages=messages):
+                self._set_aside(messages)
+            case Notice(response=response, at=at) if response.HasField("lost_events"):
+                metrics.flows_lost(self.name, response.lost_events.source, self._ledger.lost(response, at))
+            case Notice(response=response, at=at):
+                self._ledger.node_status(response, at)
             case Opened(at=at):
                 metrics.streams_opened(self.name)
                 self._ledger.opened(address, at)
@@ -91,34 +118,14 @@ class Intake:
                 self._ledger.ended(address, at, reason)
             case Polled(at=at, nodes=nodes):
                 self._ledger.polled(address, nodes, at)
-            case Messages():
-                self._receive_messages(address, part)
 
-    def _receive_messages(self, address: str, messages: Messages) -> None:
-        parts = responses.split(messages)
-        before = 0
-        # Lost events and node states are taken at their place among the flows: each says something of what came before.
-        for position, other in (*parts.others, (len(parts.flows), None)):
-            if position > before:
-                self._receive_flows(address, parts.flows[before:position])
-            before = position
-            if other is None:
-                continue
-            if other.HasField("lost_events"):
-                metrics.flows_lost(self.name, other.lost_events.source, self._ledger.lost(other, now_us()))
-            else:
-                self._ledger.node_status(other, now_us())
-        if parts.rejected:
-            self._set_aside(parts.rejected)
-
-    def _receive_flows(self, address: str, flows: pa.BinaryArray) -> None:
-        recorded = datetime.now(UTC)
-        decoded = decode.decode(flows, cluster=self.name, recorded=recorded, redact=self._redact)
-        rows = decoded.rows
-        fresh = self._held.new(rows)
-        self._ledger.flows(address, rows, fresh, now_us())
-        if decoded.rejected:
-            self._set_aside(decoded.rejected)
+    def _add_flows(self, address: str, flows: Flows) -> None:
+        rows = flows.rows
+        fresh = self._held.new(rows)  # the one thing here that may fail
+        begin = 0
+        for end, at in flows.arrivals:
+            self._ledger.flows(address, rows.slice(begin, end - begin), fresh[begin:end], at)
+            begin = end
         new = int(np.count_nonzero(fresh))
         if new < rows.num_rows:
             rows = rows.filter(pa.array(fresh))
@@ -129,7 +136,7 @@ class Intake:
             self.pending_bytes += rows.nbytes
 
     def _set_aside(self, rejected: tuple[decode.Rejected, ...]) -> None:
-        """Keep what could not be read, without secrets, up to a bound, and count it in the ledger."""
+        """Write messages that could not be read to a file of limited size, without secrets, and book them in the ledger."""
         self._ledger.rejected(len(rejected), now_us())
         metrics.messages_rejected(self.name, len(rejected))
         _log.warning("messages set aside", cluster=self.name, count=len(rejected), reason=rejected[0].reason, file=str(self._rejected))
@@ -148,19 +155,35 @@ class Intake:
     # Storing ----------------------------------------------------------------------------------------------
 
     def held_back(self, since_us: int) -> None:
-        """The streams were not read from then to now."""
+        """Book that the streams were not read since then."""
         self._ledger.held_back(since_us, now_us())
 
-    def batch(self, *, even_empty: bool = False) -> Batch | None:
-        """What has to be stored now; the same again until `stored` is called. None if there is nothing."""
+    def book(self, row: dict[str, Any]) -> None:
+        """Add a row of `coverage` to what has to be stored."""
+        self._booked.append(row)
+
+    def batch(self, *, even_empty: bool = False, last: bool = False) -> Batch | None:
+        """The batch to be stored now, None if there is nothing to store. It stays the same until `stored` is called.
+
+        `last` says that no batch comes after it.
+        """
         if self._unsent is None:
-            coverage = self._ledger.take(now_us())
-            if not self._pending and not coverage and not even_empty:
+            coverage = [*self._booked, *self._ledger.take(now_us(), everything=last)]
+            self._booked.clear()
+            for name in self._ledger.take_left():
+                self._held.forget(name)
+                metrics.node_left(self.name, name)
+            if not self._pending and not coverage and not even_empty and not last:
                 return None
             rows = pa.concat_tables(self._pending) if self._pending else schema.FLOWS.schema.empty_table()
             self._pending, self.pending_rows, self.pending_bytes = [], 0, 0
             self._unsent = Batch(
-                cluster=self.name, sequence=self.sequence + 1, rows=rows, coverage=coverage, until_us=self._ledger.until_us
+                cluster=self.name,
+                sequence=self.sequence + 1,
+                rows=rows,
+                coverage=coverage,
+                until_us=self._ledger.until_us,
+                unbooked=self._ledger.unbooked,
             )
         return self._unsent
 
@@ -172,22 +195,5 @@ class Intake:
 
     @property
     def unsent_rows(self) -> int:
-        """Rows of the batch that could not be stored yet."""
+        """The number of rows in the batch that has not been stored yet."""
         return self._unsent.rows.num_rows if self._unsent else 0
-
-
-def _parts(items: list[Item]) -> list[tuple[int, Item]]:
-    """Runs of messages as one, and what stands between them; each with the number of items up to its end."""
-    parts: list[tuple[int, Item]] = []
-    run: list[Messages] = []
-    for number, item in enumerate(items):
-        if isinstance(item, Messages):
-            run.append(item)
-            continue
-        if run:
-            parts.append((number, Messages.joined(run)))
-            run = []
-        parts.append((number + 1, item))
-    if run:
-        parts.append((len(items), Messages.joined(run)))
-    return parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from collectors.hubble_api.flow import flow_pb2
@@ -58,6 +60,12 @@ def nodes(cluster: str, until_us: dict[str | None, int]) -> None:
     """Show each node's last stored flow."""
     for name, until in until_us.items():
         _LAST_FLOW.labels(cluster, name or "").set(until / 1e6)
+
+
+def node_left(cluster: str, node: str | None) -> None:
+    """Stop showing a node's last stored flow."""
+    with contextlib.suppress(KeyError):  # none of its flows was stored
+        _LAST_FLOW.remove(cluster, node or "")
 
 
 def stored(cluster: str, flows: int) -> None:

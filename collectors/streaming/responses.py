@@ -22,44 +22,50 @@ _MORE = 0x80  # a byte of a varint with this bit is not its last
 
 @dataclass(frozen=True, kw_only=True)
 class Responses:
-    """A batch taken apart. Positions count in the batch given."""
+    """A batch taken apart. Positions are those of messages in the batch."""
 
     flows: pa.BinaryArray
     """Encoded Flow messages in the order received."""
+    positions: Places
+    """The position of the message that holds each flow."""
     others: tuple[tuple[int, observer_pb2.GetFlowsResponse], ...]
-    """Lost events and node states, each with the number of flows that came before it."""
+    """Lost events and node states, each with its position."""
     rejected: tuple[Rejected, ...]
-    """Messages that are no GetFlowsResponse."""
+    """Messages that are not a GetFlowsResponse."""
 
 
 def split(messages: Messages) -> Responses:
-    """Take responses apart; what cannot be read is set aside and stops nothing."""
+    """Take responses apart. Messages that cannot be read are returned as rejected; they do not affect the others."""
     first, last, usual = _flow_spans(np.frombuffer(messages.data, np.uint8), messages.begins, messages.ends)
     cut = _cut(messages, first, last)
     unusual = np.flatnonzero(~usual)
     if not unusual.size:
-        return Responses(flows=cut, others=(), rejected=())
-    flows = cut.filter(pa.array(usual))
+        return Responses(flows=cut, positions=np.arange(len(messages)), others=(), rejected=())
     others: list[tuple[int, observer_pb2.GetFlowsResponse]] = []
     rejected: list[Rejected] = []
-    parsed: list[tuple[int, bytes]] = []
-    before = np.cumsum(usual)
+    parsed: dict[int, bytes] = {}
     for position in unusual.tolist():
         message = messages[position]
         try:
             response = observer_pb2.GetFlowsResponse.FromString(message)
         except DecodeError as error:
-            # The flow itself may be what cannot be read: that is for who decodes flows to say.
-            rejected.append(Rejected(position=position, message=message, reason=f"no GetFlowsResponse: {error}"))
+            # It may be the flow inside that cannot be read; the reason is the same for whoever looks at the rejected messages.
+            rejected.append(Rejected(position=position, message=message, reason=f"not a GetFlowsResponse: {error}"))
             continue
         kind = response.WhichOneof("response_types")
         if kind == "flow":
-            parsed.append((int(before[position]), response.flow.SerializeToString()))
+            parsed[position] = response.flow.SerializeToString()
         elif kind in ("lost_events", "node_status"):
-            others.append((int(before[position]) + len(parsed), response))
+            others.append((position, response))
         else:
             rejected.append(Rejected(position=position, message=message, reason="a GetFlowsResponse without anything this version knows"))
-    return Responses(flows=_with(flows, parsed), others=tuple(others), rejected=tuple(rejected))
+    return Responses(flows=_with(cut, usual, parsed), positions=_positions(usual, parsed), others=tuple(others), rejected=tuple(rejected))
+
+
+def _positions(usual: npt.NDArray[np.bool_], parsed: dict[int, bytes]) -> Places:
+    holds_flow = usual.copy()
+    holds_flow[list(parsed)] = True
+    return np.flatnonzero(holds_flow)
 
 
 def _flow_spans(data: npt.NDArray[np.uint8], begins: Places, ends: Places) -> tuple[Places, Places, npt.NDArray[np.bool_]]:
@@ -101,12 +107,12 @@ def _cut(messages: Messages, first: Places, last: Places) -> pa.BinaryArray:
     return parts.take(pa.array(np.arange(1, 3 * count, 3)))
 
 
-def _with(flows: pa.BinaryArray, more: list[tuple[int, bytes]]) -> pa.BinaryArray:
-    """The flows with some more at their places, each given as the number of those that come before it."""
-    if not more:
-        return flows
+def _with(cut: pa.BinaryArray, usual: npt.NDArray[np.bool_], parsed: dict[int, bytes]) -> pa.BinaryArray:
+    """The flows that were cut out where that is `usual`, and the parsed ones at their positions."""
+    if not parsed:
+        return cut.filter(pa.array(usual))
     parts, done = [], 0
-    for place, flow in more:
-        parts += [flows[done:place], pa.array([flow], pa.binary())]
-        done = place
-    return pa.concat_arrays([*parts, flows[done:]])
+    for position, flow in parsed.items():
+        parts += [cut[done:position].filter(pa.array(usual[done:position])), pa.array([flow], pa.binary())]
+        done = position
+    return pa.concat_arrays([*parts, cut[done:].filter(pa.array(usual[done:]))])

@@ -1,22 +1,30 @@
-"""Batches that the lake could not take, on disk, in order, until it can."""
+"""Batches that the lake could not take: kept on disk, in order, until it can."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import structlog
 
+from collectors.streaming.coverage_rows import coverage_row
 from warehouse import schema
+from warehouse.errors import LakeError
 
 _KEY = b"hindcast.batch"
 _TIMES = ("from", "to", "recorded")
+_UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError)
+"""What a file that is cut off, empty, or not a batch leads to."""
+
+_log = structlog.get_logger()
 
 
 @dataclass(kw_only=True)
@@ -32,33 +40,48 @@ class Batch:
     """Rows of `coverage`."""
     until_us: dict[str | None, int] = field(default_factory=dict)
     """Time of each node's last flow, microseconds since 1970."""
+    unbooked: dict[str | None, tuple[int, int]] = field(default_factory=dict)
+    """As Ledger.unbooked."""
 
     def note(self) -> dict[str, Any]:
-        """All but the flows, as JSON takes it."""
+        """Everything except the flows, as JSON can hold it."""
         rows = [{name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()} for row in self.coverage]
         until = {name or "": time for name, time in self.until_us.items()}
-        return {"cluster": self.cluster, "sequence": self.sequence, "coverage": rows, "until_us": until}
+        unbooked = {name or "": list(one) for name, one in self.unbooked.items()}
+        return {"cluster": self.cluster, "sequence": self.sequence, "coverage": rows, "until_us": until, "unbooked": unbooked}
 
 
-def read_note(note: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str | None, int]]:
-    """The coverage rows and the nodes' last times of a note."""
-    rows = [
+def read_note(note: dict[str, Any], rows: pa.Table | None = None) -> Batch:
+    """The batch that a note describes, with the rows given. Raises KeyError, TypeError, ValueError for anything else."""
+    coverage = [
         row | {name: datetime.fromisoformat(row[name]) for name in _TIMES} | {"date": datetime.fromisoformat(row["from"]).date()}
         for row in note["coverage"]
     ]
-    return rows, {name or None: time for name, time in note["until_us"].items()}
+    return Batch(
+        cluster=note["cluster"],
+        sequence=note["sequence"],
+        rows=schema.FLOWS.schema.empty_table() if rows is None else rows,
+        coverage=coverage,
+        until_us={name or None: time for name, time in note["until_us"].items()},
+        unbooked={name or None: (booked, received) for name, (booked, received) in note.get("unbooked", {}).items()},
+    )
+
+
+class UnreadableError(LakeError):
+    """A file of the spool cannot be read."""
 
 
 class Spool:
-    """A folder of batches, one file each. A batch is there whole or not at all."""
+    """A folder of batches, one file each. After a crash or a power cut a batch is there whole or not at all."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._ignored: set[Path] = set()
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """Bytes on disk, without files that were set aside."""
         return sum(path.stat().st_size for path in self._folder.glob("*/*.parquet"))
 
     @property
@@ -67,35 +90,88 @@ class Spool:
         return self.size >= self._max_bytes
 
     def paths(self, cluster: str) -> list[Path]:
-        """The cluster's batches, oldest first."""
-        return sorted((self._folder / cluster).glob("*.parquet"))
+        """The files of the cluster's batches, oldest first."""
+        return sorted(path for path in (self._folder / cluster).glob("*.parquet") if path not in self._ignored)
 
     def put(self, batch: Batch) -> None:
-        """Keep a batch. Raises OSError if the disk does not take it."""
+        """Write a batch to disk. Raises OSError if the disk does not take it."""
         folder = self._folder / batch.cluster
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"{batch.sequence:020d}.parquet"
         unfinished = path.with_suffix(".unfinished")
         noted = batch.rows.replace_schema_metadata({_KEY: json.dumps(batch.note()).encode()})
         try:
-            pq.write_table(noted, unfinished, compression="zstd")
+            with unfinished.open("wb") as file:
+                pq.write_table(noted, file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
             unfinished.rename(path)
+            _sync_folder(folder)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
 
     def read(self, path: Path) -> Batch:
-        """The batch of a file. Raises OSError, pyarrow.ArrowException if it cannot be read."""
-        stored = pq.read_table(path)
-        note = json.loads(stored.schema.metadata[_KEY])
-        rows = stored.replace_schema_metadata(None).cast(schema.FLOWS.schema)
-        coverage, until = read_note(note)
-        return Batch(cluster=note["cluster"], sequence=note["sequence"], rows=rows, coverage=coverage, until_us=until)
+        """The batch of a file. Raises UnreadableError if it cannot be read."""
+        try:
+            stored = pq.read_table(path)
+            note = json.loads(stored.schema.metadata[_KEY])
+            rows = stored.replace_schema_metadata(None).cast(schema.FLOWS.schema)
+            return read_note(note, rows)
+        except _UNREADABLE as error:
+            raise UnreadableError(f"{path}: the spooled batch cannot be read: {error or type(error).__name__}") from error
+
+    def remove(self, path: Path) -> None:
+        """Delete a batch that is stored. If the disk refuses, it is ignored from then on, and found to be stored by the next run."""
+        try:
+            path.unlink()
+        except OSError as error:
+            self._ignored.add(path)
+            _log.error("a stored batch cannot be deleted from the spool", file=str(path), reason=str(error))
+
+    def set_aside(self, path: Path, *, cluster: str, reason: str) -> dict[str, Any]:
+        """Move a file that cannot be read to the folder `unreadable`; returns the row of `coverage` that says so.
+
+        The row is about the time since the batch before it was written. Which flows the file held is not known.
+        """
+        until = _written(path) or datetime.now(UTC)
+        earlier = [at for other in self.paths(cluster) if other < path and (at := _written(other))]
+        since = min(max(earlier, default=until - timedelta(seconds=1)), until - timedelta(seconds=1))
+        target = self._folder / "unreadable" / f"{cluster}-{path.name}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.rename(target)
+        except OSError as error:
+            self._ignored.add(path)
+            target = path
+            _log.error("an unreadable batch cannot be moved out of the spool", file=str(path), reason=str(error))
+        _log.error("a batch of the spool cannot be read and was set aside", cluster=cluster, file=str(target), reason=reason)
+        detail = f"a batch that waited for the lake could not be read: {target.name}"
+        return coverage_row(cluster, (since, until), None, "gap", "spool_unreadable", None, None, detail, datetime.now(UTC))
 
     def look_up(self, cluster: str, columns: Sequence[str] | None, since: datetime, until: datetime) -> Iterator[pa.Table]:
-        """Rows that wait here with since <= time < until."""
+        """The spooled rows with since <= time < until. Files that cannot be read are passed over."""
         time, type_ = pc.field("time"), schema.TIMESTAMP
         within = (time >= pa.scalar(since, type_)) & (time < pa.scalar(until, type_))
         for path in self.paths(cluster):
-            rows = pq.read_table(path, columns=None if columns is None else list(columns), filters=within)
+            try:
+                rows = pq.read_table(path, columns=None if columns is None else list(columns), filters=within)
+            except _UNREADABLE:
+                continue  # it is set aside when its turn to be stored comes
             yield rows.replace_schema_metadata(None)
+
+
+def _written(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in a folder last over a power cut."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,7 +1,7 @@
-"""One stream of one address, kept up: a thread that reads messages into an inbox, and one that asks for the nodes' states.
+"""The stream of one address: a thread that reads messages into an inbox, and one that asks for the nodes' states.
 
-It reconnects for ever, also after the orderly end that relay gives a stream when it has no node; backs off with
-jitter; and stops reading while the inbox is full, so that Hubble counts what is lost. What messages mean is others' work.
+A stream reconnects for ever, also after the orderly end that relay gives a stream when it has no node; it backs off with
+jitter; and it stops reading while the inbox is full, so that Hubble counts what is lost. Messages are not decoded here.
 """
 
 from __future__ import annotations
@@ -24,24 +24,32 @@ from warehouse import config
 from warehouse.errors import HindcastError, StreamError, StreamRefusedError
 
 INBOX_MESSAGES, INBOX_BYTES = 8_000, 6 * 1024**2
-"""More than this is not read before some of it is taken."""
+"""An inbox that holds more than this is full."""
 BACKOFF_SECONDS = (0.5, 30.0)
 LASTED_SECONDS = 10.0
-"""A stream that lived this long was a good one: the next attempt comes soon."""
+"""After a stream that lasted this long the next attempt comes soon."""
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """Messages came. `at` is microseconds since 1970, by this machine's clock."""
+
+    at: int
+    messages: Messages
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
-    """The first message of a stream comes next. `at` is microseconds since 1970."""
+    """A stream was opened; its first message comes next."""
 
     at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The stream is over, or could not begin."""
+    """The stream ended, or could not be opened."""
 
     at: int
     reason: str
@@ -49,13 +57,13 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What the address says of its nodes."""
+    """The address was asked for its nodes, and these are they."""
 
     at: int
     nodes: tuple[observer_pb2.Node, ...]
 
 
-Item = Messages | Opened | Ended | Polled
+Item = Arrived | Opened | Ended | Polled
 
 
 def now_us() -> int:
@@ -77,7 +85,7 @@ class Stream:
         self._since_ns = since_ns
         self._wake = wake
         self._inbox: deque[Item] = deque()
-        self._put, self._taken = _Count(), _Count()  # each is changed by one thread: the one that reads, the one that takes
+        self._put, self._taken = _Count(), _Count()  # each is changed by one thread: the reading one, and the one that calls `take`
         self._room = threading.Event()
         self._stopping = threading.Event()
         self._call: Call | None = None
@@ -108,17 +116,14 @@ class Stream:
         self._cancel()
 
     def take(self) -> list[Item]:
-        """What has come since, in order."""
+        """Everything in the inbox, in the order received."""
         inbox = self._inbox
         items = [inbox.popleft() for _ in range(len(inbox))]
-        self._taken.add(items, 1)
+        for item in items:
+            if isinstance(item, Arrived):
+                self._taken.add(item.messages)
         self._room.set()
         return items
-
-    def give_back(self, items: list[Item]) -> None:
-        """Put back what cannot be worked on now; it comes first when taken again."""
-        self._inbox.extendleft(reversed(items))
-        self._taken.add(items, -1)
 
     @property
     def waiting(self) -> int:
@@ -180,8 +185,8 @@ class Stream:
                 self._inbox.append(Opened(now_us()))
                 self.connected, self.problem = True, None
                 _log.info("stream opened", cluster=self._cluster, address=self.address)
-            self._put.add([messages], 1)
-            self._inbox.append(messages)
+            self._put.add(messages)
+            self._inbox.append(Arrived(now_us(), messages))
             self._last_message = time.monotonic()
             if self._is_full:
                 self._wait_for_room()
@@ -208,16 +213,14 @@ class Stream:
 
 
 class _Count:
-    """Messages and their bytes."""
+    """A number of messages, and of their bytes."""
 
     def __init__(self) -> None:
         self.messages = self.bytes = 0
 
-    def add(self, items: list[Item], times: int) -> None:
-        for item in items:
-            if isinstance(item, Messages):
-                self.messages += times * len(item)
-                self.bytes += times * len(item.data)
+    def add(self, messages: Messages) -> None:
+        self.messages += len(messages)
+        self.bytes += len(messages.data)
 
 
 def stop_all(streams: list[Stream]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ import altair as alt
 
 from dashboards.frame import clock
 from dashboards.frame.theme import Palette
-from warehouse.records.coverage import Gap
+from warehouse.records.coverage import Gap, Gaps
 
 HEIGHT = 148
 STRIP = 5
@@ -25,7 +25,7 @@ def bars(
     width: timedelta,
     colours: Mapping[str, str],
     names: Mapping[str, str],
-    gaps: Sequence[Gap],
+    gaps: Gaps,
     shades: Palette,
     height: int = HEIGHT,
     brush: bool = False,
@@ -140,9 +140,12 @@ def _heights(stacked: Sequence[Mapping[str, Any]], line: Sequence[Mapping[str, A
     return alt.Scale(domain=[0, max([1, *sums.values(), *(row["flows"] for row in line)])], nice=True)
 
 
-def _strip(gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:
-    """The line above the bars: observed, and where nodes were not."""
-    pieces = [{"begin": milliseconds(since), "end": milliseconds(until), "colour": shades.observed, "what": "observed"}]
+def _strip(gaps: Gaps, since: datetime, until: datetime, shades: Palette) -> Any:
+    """The line above the bars: the time that was observed, and the gaps on top of it. Time that nothing is known of is left empty."""
+    seen = _joined(interval for intervals in gaps.observed.values() for interval in intervals)
+    pieces = [
+        {"begin": milliseconds(begin), "end": milliseconds(end), "colour": shades.observed, "what": "observed"} for begin, end in seen
+    ]
     for begin, end, nodes, cause in _pieces(gaps):
         what = f"{nodes} node{'s' if nodes > 1 else ''} not observed: {cause}"
         pieces.append({"begin": begin, "end": end, "colour": shades.gap, "what": what})
@@ -155,6 +158,17 @@ def _strip(gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palett
         color=alt.Color("colour:N", scale=None),
         tooltip=[alt.Tooltip("what:N", title="coverage")],
     )
+
+
+def _joined(intervals: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """The same time in intervals that do not overlap."""
+    joined: list[tuple[datetime, datetime]] = []
+    for begin, end in sorted(intervals):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((begin, end))
+    return joined
 
 
 def _gap_shades(gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:

@@ -18,7 +18,7 @@ from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.door import Answer
 from warehouse.records import coverage
-from warehouse.records.coverage import Gap
+from warehouse.records.coverage import Gap, Gaps
 
 LIMIT = 1_000
 ROW = 22
@@ -72,13 +72,13 @@ def _cards(answer: Answer, gaps: Sequence[Gap]) -> None:
             st.metric(cluster, theme.percent(share), f"{whole} of {len(nodes)} nodes throughout", delta_color="off", delta_arrow="off")
 
 
-def _nodes(answer: Answer, gaps: Sequence[Gap], since: datetime, until: datetime) -> None:
+def _nodes(answer: Answer, gaps: Gaps, since: datetime, until: datetime) -> None:
     nodes = sorted(answer.coverage, key=lambda node: (node.covered, node.cluster, node.node_name))
     shades = theme.palette()
     first = f" · the first {MOST_NODES}" if len(nodes) > MOST_NODES else ""
     theme.legend(f"Nodes in time, the worst first{first}", [("observed", shades.observed), ("not observed", shades.gap)])
     st.altair_chart(
-        _picture([node.node_name for node in nodes[:MOST_NODES]], gaps, since, until, shades),
+        _picture([(node.cluster, node.node_name) for node in nodes[:MOST_NODES]], gaps, since, until, shades),
         theme=None,
         alt="Coverage of each node in time",
     )
@@ -110,28 +110,24 @@ def _nodes(answer: Answer, gaps: Sequence[Gap], since: datetime, until: datetime
     )
 
 
-def _picture(nodes: Sequence[str], gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:
-    ends = charts.milliseconds(since), charts.milliseconds(until)
-    whole = {"begin": ends[0], "end": ends[1], "colour": shades.observed, "what": "observed"}
-    pieces = [{**whole, "node": node, "from": clock.second(since), "to": clock.second(until)} for node in nodes]
-    pieces += [
-        {
-            "node": gap.node_name,
-            "begin": charts.milliseconds(gap.since),
-            "end": charts.milliseconds(gap.until),
-            "from": clock.second(gap.since),
-            "to": clock.second(gap.until),
-            "colour": shades.gap,
-            "what": gap.cause,
-        }
-        for gap in gaps
-        if gap.node_name in nodes
-    ]
+def _picture(nodes: Sequence[tuple[str, str]], gaps: Gaps, since: datetime, until: datetime, shades: Palette) -> Any:
+    """A line for each node. Time that is neither observed nor a gap is left empty."""
+
+    def piece(node: str, begin: datetime, end: datetime, colour: str, what: str) -> dict[str, Any]:
+        ends = {"begin": charts.milliseconds(begin), "end": charts.milliseconds(end)}
+        return {"node": node, **ends, "from": clock.second(begin), "to": clock.second(end), "colour": colour, "what": what}
+
+    pieces = [piece(key[1], *interval, shades.observed, "observed") for key in nodes for interval in gaps.observed.get(key, ())]
+    pieces += [piece(gap.node_name, gap.since, gap.until, shades.gap, gap.cause) for gap in gaps if (gap.cluster, gap.node_name) in nodes]
     chart: Any = alt.Chart(alt.InlineData(values=pieces)).mark_rect(height=10, cornerRadius=2)
     drawn = chart.encode(
         x=alt.X("begin:T", scale=charts.scale(since, until), axis=charts.axis(since, until, shades)),
         x2="end:T",
-        y=alt.Y("node:N", sort=list(nodes), axis=alt.Axis(title=None, labelColor=shades.muted, domain=False, ticks=False, labelLimit=220)),
+        y=alt.Y(
+            "node:N",
+            sort=[node for _, node in nodes],
+            axis=alt.Axis(title=None, labelColor=shades.muted, domain=False, ticks=False, labelLimit=220),
+        ),
         color=alt.Color("colour:N", scale=None),
         tooltip=[
             alt.Tooltip("node:N"),

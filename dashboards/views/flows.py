@@ -184,11 +184,11 @@ def _before(visit: Visit, wanted: FlowFilter) -> list[dict[str, Any]]:
     return [{"start": moment + length, "flows": counts.get(moment, 0)} for moment in moments]
 
 
-def gaps(visit: Visit) -> list[coverage.Gap]:
-    """What was not observed in the window, for shading."""
+def gaps(visit: Visit) -> coverage.Gaps:
+    """What was observed in the window, and what was not."""
     until = asking.not_future(visit.time.until)
     if visit.time.since >= until:
-        return []
+        return coverage.Gaps([], {})
     window = Window(since=visit.time.since, until=until)
     ledger = visit.ask("ledger", lambda: visit.door.ledger(visit.who, window), window)
     visit.answers.remove(ledger)

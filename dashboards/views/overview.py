@@ -93,7 +93,7 @@ def _owner_line(visit: Visit, pulse: Answer) -> None:
 # Cards --------------------------------------------------------------------------------------------------------
 
 
-def _cards(visit: Visit, window: FlowFilter, pulse: Answer, fresh: list[Edge] | None, gaps: Sequence[coverage.Gap]) -> None:
+def _cards(visit: Visit, window: FlowFilter, pulse: Answer, fresh: list[Edge] | None, gaps: coverage.Gaps) -> None:
     shades = theme.palette()
     starts = _starts(window)
     every, dropped, audited = (_series(pulse, starts, wanted) for wanted in (None, _DROPPED, ("AUDIT",)))
@@ -167,7 +167,7 @@ def _cards(visit: Visit, window: FlowFilter, pulse: Answer, fresh: list[Edge] | 
         nodes = len({gap.node_name for gap in gaps})
         said = f"{len(gaps)} gap{'s' if len(gaps) != 1 else ''} on {nodes} node{'s' if nodes != 1 else ''}" if gaps else "no gap"
         st.metric("Coverage", theme.percent(share), said, delta_color="off", delta_arrow="off", help="Share of node-time that was observed")
-        _spark(charts.spark(_observed(pulse, gaps, starts, _width(window)), shades.other, shades, kind="steps"), "Coverage in the window")
+        _spark(charts.spark(_observed(gaps, starts, _width(window)), shades.other, shades, kind="steps"), "Coverage in the window")
 
 
 def _spark(chart: Any, alt: str) -> None:
@@ -210,18 +210,20 @@ def _arrivals(fresh: Sequence[Edge]) -> list[int]:
     return [sum(first <= place for first in firsts) for place in range(len(fresh[0].buckets) if fresh else 2)]
 
 
-def _observed(pulse: Answer, gaps: Sequence[coverage.Gap], starts: Sequence[datetime], width: timedelta) -> list[float]:
-    """Share of nodes that were observed in each part of the window."""
-    nodes = max(1, len(pulse.coverage))
-    values = []
+def _observed(gaps: coverage.Gaps, starts: Sequence[datetime], width: timedelta) -> list[float]:
+    """The share of node-time that was observed in each part of the window; where nothing is known yet, that of the part before."""
+    seen = [interval for intervals in gaps.observed.values() for interval in intervals]
+    missing = [(gap.since, gap.until) for gap in gaps]
+    values: list[float] = []
     for start in starts:
-        missing = sum(
-            (min(gap.until, start + width) - max(gap.since, start)).total_seconds()
-            for gap in gaps
-            if gap.since < start + width and gap.until > start
-        )
-        values.append(max(0.0, 1 - missing / (nodes * width.total_seconds())))
+        observed, missed = (_within(intervals, start, start + width) for intervals in (seen, missing))
+        values.append(observed / (observed + missed) if observed + missed else values[-1] if values else 0.0)
     return values
+
+
+def _within(intervals: Sequence[tuple[datetime, datetime]], since: datetime, until: datetime) -> float:
+    """Seconds of the intervals that lie in a window."""
+    return sum((min(end, until) - max(begin, since)).total_seconds() for begin, end in intervals if begin < until and end > since)
 
 
 # Below the cards ----------------------------------------------------------------------------------------------
@@ -234,7 +236,7 @@ def _middle(
     talking: Sequence[Edge],
     before: Sequence[Edge],
     fresh: list[Edge] | None,
-    gaps: Sequence[coverage.Gap],
+    gaps: coverage.Gaps,
 ) -> None:
     grid = st.grid(3, gap="small", min_column_width=380)
     with grid.cell(column_span=2), st.container(border=True, height="stretch"):
@@ -243,7 +245,7 @@ def _middle(
         attention.draw(visit, attention.items(visit, talking, before, fresh, gaps))
 
 
-def _drops(window: FlowFilter, pulse: Answer, gaps: Sequence[coverage.Gap]) -> None:
+def _drops(window: FlowFilter, pulse: Answer, gaps: coverage.Gaps) -> None:
     shades = theme.palette()
     counts: dict[str, int] = {}
     for row in pulse.rows.to_pylist():

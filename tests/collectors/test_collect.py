@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,10 +22,13 @@ from typing import Any
 import grpc
 import pytest
 
+from collectors.decoding.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.simulator.node import ServerTLS, SimulatedNode
 from collectors.streaming.collect import Collector
+from collectors.streaming.coverage_rows import coverage_row
+from collectors.streaming.spool import Batch, Spool
 from warehouse import config, schema
 from warehouse.errors import ConfigError
 
@@ -174,6 +178,38 @@ def test_what_a_newer_agent_sends_is_stored_and_can_be_rebuilt(stand: Any, flows
     assert stand.lake.read(schema.FLOWS, ["verdict"])["verdict"].to_pylist() == ["999"]
 
 
+def test_while_the_lake_is_away_and_an_old_flow_has_to_be_looked_up_a_loss_is_booked_once(stand: Any, flows_of: Any, wait: Any) -> None:
+    make, release = flows_of("c1/n1"), threading.Event()
+    begin = dt.datetime.now(UTC) - dt.timedelta(minutes=5)
+    first = make(2, at=begin) + make(1, at=begin + dt.timedelta(seconds=2))
+    old, new = make(1, at=begin + dt.timedelta(seconds=1)), make(2)
+
+    def answer(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        if not stand.uuids():
+            yield from (observer_pb2.GetFlowsResponse(flow=flow).SerializeToString() for flow in first)
+        yield observer_pb2.GetFlowsResponse(flow=new.pop(0)).SerializeToString()
+        release.wait(60)
+        lost = observer_pb2.GetFlowsResponse(lost_events=flow_pb2.LostEvent(source=flow_pb2.PERF_EVENT_RING_BUFFER, num_events_lost=42))
+        yield from (message.SerializeToString() for message in (lost, observer_pb2.GetFlowsResponse(flow=old[0])))
+        time.sleep(60)
+
+    with Server(answer) as server:
+        with stand.collecting(stand.settings(server.address)):
+            stand.wait_for_flows(4)
+        with stand.collecting(stand.settings(server.address)) as collector:
+            stand.wait_for_flows(5)
+            folder = stand.folder / "lake" / "flows"
+            folder.rename(folder.with_name("away"))
+            release.set()
+            wait(lambda: "cannot be read" in (collector.ready() or ""), what="failed look-up")
+            ticks = collector.ticks
+            wait(lambda: collector.ticks > ticks + 5, what="further attempts")
+            folder.with_name("away").rename(folder)
+            stand.wait_for_flows(6)
+    assert sorted(stand.uuids()) == sorted(make.made)
+    assert [row["flows_lost"] for row in stand.coverage("lost")] == [42]
+
+
 def test_flows_from_1970_and_the_future_are_kept_and_flagged_and_do_not_move_the_resume_point(
     stand: Any, flows_of: Any, node: SimulatedNode
 ) -> None:
@@ -217,6 +253,16 @@ def test_a_second_collector_of_a_cluster_stands_by_and_nothing_is_doubled(
             socket.gethostname = name
         assert first.ready() is None
     assert sorted(stand.uuids()) == sorted(make.made[:9])
+
+
+def test_a_collector_without_flows_commits_now_and_then_so_that_it_is_seen_to_be_alive(
+    stand: Any, node: SimulatedNode, wait: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collectors.streaming.collect.LEASE_SECONDS", 0.5)
+    with stand.collecting(stand.settings(node.address)):
+        before = stand.lake.version(schema.FLOWS)
+        wait(lambda: stand.lake.version(schema.FLOWS) >= before + 3, what="commits")
+    assert stand.uuids() == []
 
 
 def test_two_collectors_that_both_take_themselves_for_the_only_one_store_each_flow_once(
@@ -373,6 +419,67 @@ def test_what_waits_in_the_spool_is_stored_by_the_next_run(stand: Any, flows_of:
         assert sorted(stand.wait_for_flows(54)) == sorted(make.made[:54])
     assert list((stand.folder / "spool" / "c1").glob("*.parquet")) == []
     assert sum(row["flows_received"] for row in stand.coverage("connected")) == 54
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut off", "something else"])
+def test_a_damaged_spool_file_of_an_earlier_run_is_set_aside_and_booked_and_the_rest_is_stored(
+    damage: str, stand: Any, flows_of: Any, node: SimulatedNode, wait: Any
+) -> None:
+    make = flows_of("c1/n1")
+    spool = Spool(stand.folder / "spool", 2**30)
+    for sequence in (10, 11, 12):
+        encoded = [flow.SerializeToString() for flow in make(5)]
+        spool.put(Batch(cluster="c1", sequence=sequence, rows=decode(encoded, cluster="c1", recorded=dt.datetime.now(UTC)).rows))
+    damaged = spool.paths("c1")[1]
+    content = damaged.read_bytes()
+    damaged.write_bytes({"empty": b"", "cut off": content[: len(content) // 2], "something else": b"PAR1 no PAR1"}[damage])
+    observe(node, make(3))
+    with stand.collecting(stand.settings(node.address)) as collector:
+        stand.wait_for_flows(12)
+        wait(lambda: collector.ready() is None, what="readiness")
+    assert sorted(stand.uuids()) == sorted(make.made[:5] + make.made[10:17])
+    (row,) = stand.coverage("gap")
+    assert (row["source"], row["node_name"]) == ("spool_unreadable", None)
+    assert [path.name for path in (stand.folder / "spool" / "unreadable").iterdir()] == [f"c1-{damaged.name}"]
+    assert spool.paths("c1") == []
+
+
+def test_a_spool_file_damaged_while_the_lake_is_away_is_set_aside_and_booked_and_collecting_goes_on(
+    stand: Any, flows_of: Any, node: SimulatedNode, wait: Any
+) -> None:
+    make = flows_of("c1/n1")
+    observe(node, make(5))
+    log = stand.folder / "lake" / "flows" / "_delta_log"
+    away = log.with_name("_away")
+    with stand.collecting(stand.settings(node.address)) as collector:
+        stand.wait_for_flows(4)
+        log.rename(away)
+        log.write_text("in the way")
+        observe(node, make(10))
+        (spooled,) = wait(lambda: list((stand.folder / "spool" / "c1").glob("*.parquet")), what="batch in the spool")
+        spooled.write_bytes(b"")
+        log.unlink()
+        away.rename(log)
+        observe(node, make(10))
+        wait(lambda: stand.coverage("gap"), what="booking")
+        stand.wait_for_flows(14)
+        assert collector.healthy() is None
+    assert [row["source"] for row in stand.coverage("gap")] == ["spool_unreadable"]
+    assert sorted(stand.uuids()) == sorted(make.made[:4] + make.made[14:24])
+
+
+def test_a_batch_that_was_stored_but_not_deleted_from_the_spool_is_not_booked_again(
+    stand: Any, flows_of: Any, node: SimulatedNode, wait: Any
+) -> None:
+    now = dt.datetime.now(UTC)
+    lost = coverage_row("c1", (now - dt.timedelta(seconds=9), now), "c1/n1", "lost", "PERF_EVENT_RING_BUFFER", None, 42, None, now)
+    batch = Batch(cluster="c1", sequence=1, rows=schema.FLOWS.schema.empty_table(), coverage=[lost])
+    observe(node, flows_of("c1/n1")(3))
+    for _ in range(2):
+        Spool(stand.folder / "spool", 2**30).put(batch)
+        with stand.collecting(stand.settings(node.address)) as collector:
+            wait(lambda: collector.ready() is None, what="stream")
+    assert [row["flows_lost"] for row in stand.coverage("lost")] == [42]
 
 
 def test_a_full_spool_holds_the_streams_and_says_so_in_the_ledger(stand: Any, flows_of: Any, node: SimulatedNode, wait: Any) -> None:

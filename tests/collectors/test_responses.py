@@ -49,10 +49,11 @@ def test_lost_events_and_node_states_keep_their_place_among_the_flows() -> None:
     lost = observer_pb2.GetFlowsResponse(lost_events=flow_pb2.LostEvent(num_events_lost=3), node_name="n").SerializeToString()
     state = observer_pb2.GetFlowsResponse(node_status={"node_names": ["n"]}).SerializeToString()  # type: ignore[arg-type]
     parts = split(Messages.of([lost, flow, flow, state, flow, lost]))
-    assert [(place, other.WhichOneof("response_types")) for place, other in parts.others] == [
+    assert parts.positions.tolist() == [1, 2, 4]
+    assert [(position, other.WhichOneof("response_types")) for position, other in parts.others] == [
         (0, "lost_events"),
-        (2, "node_status"),
-        (3, "lost_events"),
+        (3, "node_status"),
+        (5, "lost_events"),
     ]
 
 

@@ -17,6 +17,7 @@ from dashboards.flows import flow_rows
 from dashboards.frame import filters, theme, time_control
 from dashboards.frame.time_control import TimeRange
 from warehouse.questions import conditions
+from warehouse.records.coverage import Gaps
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -38,7 +39,7 @@ def parts_of(chart: Any) -> list[Any]:
     return found
 
 
-def bars(rows: list[dict[str, Any]]) -> Any:
+def bars(rows: list[dict[str, Any]], gaps: Gaps | None = None) -> Any:
     return charts.bars(
         rows,
         since=NOON - HOUR,
@@ -46,7 +47,7 @@ def bars(rows: list[dict[str, Any]]) -> Any:
         width=dt.timedelta(minutes=1),
         colours={"FORWARDED": "#6C8EB5"},
         names={"FORWARDED": "Forwarded"},
-        gaps=[],
+        gaps=Gaps([], {}) if gaps is None else gaps,
         shades=theme.LIGHT,
     )
 
@@ -56,6 +57,23 @@ def test_the_axis_of_a_chart_has_numbers_even_when_there_is_nothing_to_draw(rows
     axes = [part["y"]["scale"]["domain"] for part in parts_of(bars(rows)) if isinstance(part.get("y"), dict) and "scale" in part["y"]]
     assert axes
     assert all(low == 0 and high >= 1 for low, high in axes)
+
+
+@pytest.mark.parametrize(
+    ("observed", "painted"),
+    [
+        ({}, []),
+        ({("c1", "n1"): [(NOON - HOUR, NOON - HOUR / 2)]}, [(NOON - HOUR, NOON - HOUR / 2)]),
+        ({("c1", "n1"): [(NOON - HOUR, NOON - HOUR / 2)], ("c1", "n2"): [(NOON - HOUR * 0.75, NOON)]}, [(NOON - HOUR, NOON)]),
+    ],
+    ids=["nothing recorded", "half of the window", "two nodes"],
+)
+def test_only_time_that_the_ledger_calls_observed_is_painted_as_observed(
+    observed: Any, painted: list[tuple[dt.datetime, dt.datetime]]
+) -> None:
+    pieces = [part for part in parts_of(bars([], Gaps([], observed))) if part.get("what") == "observed"]
+    expected = [(charts.milliseconds(begin), charts.milliseconds(end)) for begin, end in painted]
+    assert [(piece["begin"], piece["end"]) for piece in pieces] == expected
 
 
 def test_a_comparison_of_two_quiet_windows_has_numbers_on_its_axis() -> None:

@@ -4,10 +4,11 @@ import datetime as dt
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse.records.coverage import cluster_shares, node_coverage
+from warehouse.records.coverage import cluster_shares, gaps, node_coverage
 from warehouse.schema import COVERAGE
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
@@ -60,6 +61,99 @@ def test_observed_since_is_the_start_of_the_unbroken_end() -> None:
 def test_a_cluster_is_the_mean_of_its_nodes() -> None:
     shares = cluster_shares(node_coverage(table(row(0, 60), row(0, 30, node="n2")), at(0), at(60)))
     assert shares == {"c1": 0.75}
+
+
+def test_a_cluster_weighs_its_nodes_by_the_time_they_existed() -> None:
+    rows = table(row(0, 60), row(0, 10, node="n2"), row(10, 11, "left", node="n2"), row(11, 12, "lost", node="n2"))
+    assert cluster_shares(node_coverage(rows, at(0), at(60))) == {"c1": 1.0}
+
+
+# Nodes that come and go ----------------------------------------------------------------------------------------
+
+
+def test_a_node_that_left_is_not_missed_afterwards_and_is_missed_before() -> None:
+    rows = table(row(0, 30), row(40, 50, "left"))
+    (node,) = node_coverage(rows, at(0), at(100))
+    assert (node.covered, node.expected) == (0.75, dt.timedelta(seconds=40))
+    assert [(gap.since, gap.until) for gap in gaps(rows, at(0), at(100))] == [(at(30), at(40))]
+    assert node_coverage(rows, at(60), at(100)) == []
+    assert gaps(rows, at(60), at(100)) == []
+
+
+def test_a_node_that_comes_back_is_expected_again_from_then_on() -> None:
+    rows = table(row(0, 20), row(20, 30, "left"), row(60, 61, "joined"), row(70, 100))
+    (node,) = node_coverage(rows, at(0), at(100))
+    assert node.expected == dt.timedelta(seconds=50)
+    assert node.covered == 1.0
+
+
+def test_a_node_that_joined_is_not_missed_before() -> None:
+    rows = table(row(60, 61, "joined"), row(65, 100))
+    (node,) = node_coverage(rows, at(0), at(100))
+    assert (node.covered, node.expected) == (35 / 40, dt.timedelta(seconds=40))
+
+
+def test_a_node_of_which_nothing_says_that_it_joined_is_missed_from_the_start_of_the_window() -> None:
+    (node,) = node_coverage(table(row(50, 100)), at(0), at(100))
+    assert node.covered == 0.5
+
+
+# The end of a window that ends now ----------------------------------------------------------------------------
+
+
+def test_what_a_living_collector_has_not_stored_yet_is_neither_a_gap_nor_observed() -> None:
+    rows = table(row(0, 80, source="stream", recorded=at(81)))
+    found = gaps(rows, at(0), at(100), now=at(100))
+    assert found == []
+    assert found.observed == {("c1", "n1"): [(at(0), at(80))]}
+    (node,) = node_coverage(rows, at(0), at(100), now=at(100))
+    assert (node.covered, node.expected) == (1.0, dt.timedelta(seconds=80))
+
+
+def test_the_time_after_the_last_row_of_a_dead_collector_is_a_gap() -> None:
+    rows = table(row(0, 80, source="stream", recorded=at(81)))
+    (gap,) = gaps(rows, at(0), at(400), now=at(400))
+    assert (gap.since, gap.until) == (at(80), at(400))
+    (node,) = node_coverage(rows, at(0), at(400), now=at(400))
+    assert node.covered == 0.2
+
+
+def test_a_file_that_was_imported_just_now_makes_no_collector_alive() -> None:
+    (gap,) = gaps(table(row(0, 80, source="import", recorded=at(99))), at(0), at(100), now=at(100))
+    assert gap.since == at(80)
+
+
+def test_a_silent_node_is_pending_while_its_collector_says_that_it_is_at_work() -> None:
+    rows = table(
+        row(0, 100, source="stream", recorded=at(101)), row(940, 999, "collecting", node=None, source="heartbeat", recorded=at(999))
+    )
+    assert gaps(rows, at(0), at(1000), now=at(1000)) == []
+    (node,) = node_coverage(rows, at(0), at(1000), now=at(1000))
+    assert node.covered == 1.0
+
+
+@pytest.mark.parametrize(("state", "node"), [("node_unavailable", "n1"), ("disconnected", None)])
+def test_a_node_that_was_away_when_the_ledger_spoke_last_is_missed_until_now(state: str, node: str | None) -> None:
+    rows = table(row(0, 80, source="stream"), row(80, 95, state, node=node, source="relay", recorded=at(95), detail="it is away"))
+    (gap,) = gaps(rows, at(0), at(100), now=at(100))
+    assert (gap.since, gap.until, gap.cause) == (at(80), at(100), "it is away")
+
+
+def test_a_window_that_has_ended_has_nothing_pending() -> None:
+    rows = table(row(0, 80, source="stream"), row(0, 300, "collecting", node=None, source="heartbeat", recorded=at(399)))
+    (gap,) = gaps(rows, at(0), at(100), now=at(400))
+    assert gap.since == at(80)
+
+
+def test_a_window_without_any_row_has_nothing_observed() -> None:
+    found = gaps(table(), at(0), at(60), now=at(60))
+    assert (found, found.observed) == ([], {})
+
+
+def test_a_row_about_the_whole_cluster_gives_the_cause_of_its_nodes_gaps() -> None:
+    rows = table(row(0, 50), row(40, 100, "gap", node=None, source="spool_unreadable", detail="a batch could not be read"))
+    (gap,) = gaps(rows, at(0), at(100))
+    assert (gap.since, gap.cause) == (at(50), "a batch could not be read")
 
 
 _INTERVALS = st.lists(st.tuples(st.integers(-20, 80), st.integers(1, 30), st.sampled_from(["connected", "gap", "lost"])), max_size=12)

@@ -30,7 +30,7 @@ class Answer:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Each cluster's share of the window that was observed, 0 to 1."""
+        """Each cluster's share of the time in which its nodes were expected to be observed, 0 to 1."""
         return cluster_shares(list(self.coverage))
 
     @property

@@ -1,8 +1,9 @@
-"""How much of a window was observed: rows of the ledger -> shares of time, and flows known lost. Pure.
+"""How much of a window was observed: rows of the ledger -> shares of time, gaps, and flows known lost. It does no I/O.
 
-A node is covered where a `connected` row says so and no `gap` row denies it. `disconnected` and `node_unavailable` say
-why time is missing; what was caught up with from the rings afterwards has its own `connected` rows. Time that no row
-speaks of is not covered.
+A node is observed where a `connected` row says so and no `gap` row denies it. `disconnected` and `node_unavailable` rows
+say why time is missing; what was read from the rings afterwards has its own `connected` rows. A node is not expected to be
+observed before it joined or after it left. While its collector is alive, the time after the ledger's last row about a node
+is pending: neither observed nor a gap. Any other time that no row is about is a gap.
 """
 
 from __future__ import annotations
@@ -13,10 +14,21 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 TOUCHING_US = 1_000_000
-"""Intervals that are this close are one chain."""
+"""Intervals that are this close count as one."""
+ALIVE = timedelta(minutes=3)
+"""A collector that recorded nothing for this long is not alive."""
+_AWAY = ("disconnected", "node_unavailable")
+_REASONS = ("gap", *_AWAY)
+"""States that say why time is missing."""
+_SIGNS = ("connected", *_REASONS)
+"""States that mean that the node exists."""
+_NOT_LIVE = ("import", "simulated")
+"""Sources of rows that no running collector recorded."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FAR_US = 2**62
 _Intervals = npt.NDArray[np.int64]
 
 
@@ -27,7 +39,9 @@ class NodeCoverage:
     cluster: str
     node_name: str
     covered: float
-    """Share of the window, 0 to 1."""
+    """The share of `expected` that was observed, 0 to 1."""
+    expected: timedelta
+    """The time in the window in which the node existed and that is not pending."""
     flows_lost: int
     """Flows known lost."""
     flows_received: int
@@ -49,44 +63,58 @@ class Gap:
     """A sentence for people, from the rows of the ledger that touch it."""
 
 
-def gaps(rows: pa.Table, since: datetime, until: datetime) -> list[Gap]:
-    """The time of [since, until) in which nodes that `rows` (columns of `coverage`) name were not observed, by node and time."""
-    begin, end = _us(since), _us(until)
-    starts, ends = (rows.column(name).cast(pa.int64()).to_numpy() for name in ("from", "to"))
-    states, details, sources = (rows.column(name).to_pylist() for name in ("state", "detail", "source"))
-    found = []
-    for (cluster, node), mine in _by_node(rows):
-        connected = _clipped(_merged(mine[[states[place] == "connected" for place in mine]], starts, ends), begin, end)
-        missing = _clipped(_merged(mine[[states[place] == "gap" for place in mine]], starts, ends), begin, end)
-        for first, last in _minus(np.array([[begin, end]], np.int64), connected).tolist() + missing.tolist():
-            if last - first <= TOUCHING_US:
-                continue
-            why = [place for place in mine if states[place] not in ("connected", "lost") and starts[place] < last and ends[place] > first]
-            # What says most comes first: a sentence, then the state's own name.
-            said = next((details[place] for place in why if details[place]), None)
-            state = next((f"{states[place]} ({sources[place]})".replace("_", " ") for place in why), "no row of the ledger speaks of it")
-            found.append(Gap(cluster=cluster, node_name=node, since=_moment(first), until=_moment(last), cause=said or state))
-    return sorted(found, key=lambda gap: (gap.cluster, gap.node_name, gap.since))
+class Gaps(list[Gap]):
+    """The gaps of a window, and the time in it that was observed. Time that is in neither was pending, or no node existed."""
+
+    observed: dict[tuple[str, str], list[tuple[datetime, datetime]]]
+    """For each cluster and node the intervals that were observed, in order."""
+
+    def __init__(self, gaps: list[Gap], observed: dict[tuple[str, str], list[tuple[datetime, datetime]]]) -> None:
+        super().__init__(gaps)
+        self.observed = observed
 
 
-def node_coverage(rows: pa.Table, since: datetime, until: datetime) -> list[NodeCoverage]:
-    """The coverage of every node that `rows` (columns of `coverage`) name, in [since, until)."""
-    begin, end = _us(since), _us(until)
-    starts, ends = (rows.column(name).cast(pa.int64()).to_numpy() for name in ("from", "to"))
-    states = np.array(rows.column("state").to_pylist(), dtype=object)
+def gaps(rows: pa.Table, since: datetime, until: datetime, *, now: datetime | None = None) -> Gaps:
+    """The time in [since, until) in which nodes that `rows` (columns of `coverage`) name were not observed, by node and time.
+
+    `now` is the current time; it decides whether collectors are alive.
+    """
+    ledger = _Ledger(rows, since, until, now)
+    found: list[Gap] = []
+    observed = {}
+    for (cluster, node), mine in ledger.nodes:
+        expected = ledger.expected(cluster, mine)
+        seen = ledger.observed(mine, expected)
+        observed[cluster, node] = [(_moment(first), _moment(last)) for first, last in seen.tolist()]
+        reasons = np.concatenate((mine, ledger.of_cluster(cluster)))
+        for first, last in _minus(expected, seen).tolist():
+            if last - first > TOUCHING_US:
+                cause = ledger.cause(reasons, first, last)
+                found.append(Gap(cluster=cluster, node_name=node, since=_moment(first), until=_moment(last), cause=cause))
+    return Gaps(sorted(found, key=lambda gap: (gap.cluster, gap.node_name, gap.since)), observed)
+
+
+def node_coverage(rows: pa.Table, since: datetime, until: datetime, *, now: datetime | None = None) -> list[NodeCoverage]:
+    """The coverage in [since, until) of every node that `rows` (columns of `coverage`) name and that existed then.
+
+    `now` is the current time; it decides whether collectors are alive.
+    """
+    ledger = _Ledger(rows, since, until, now)
     lost, received = (rows.column(name).fill_null(0).to_numpy() for name in ("flows_lost", "flows_received"))
     found = []
-    for (cluster, node), mine in _by_node(rows):
-        inside = mine[(starts[mine] < end) & (ends[mine] > begin)]
-        connected = _merged(mine[states[mine] == "connected"], starts, ends)
-        gaps = _merged(mine[states[mine] == "gap"], starts, ends)
-        observed = _length(_clipped(connected, begin, end)) - _overlap(_clipped(connected, begin, end), _clipped(gaps, begin, end))
-        chain = _chain(connected, gaps)
+    for (cluster, node), mine in ledger.nodes:
+        expected = ledger.expected(cluster, mine)
+        length = _length(expected)
+        if not length:
+            continue
+        inside = mine[(ledger.starts[mine] < ledger.end) & (ledger.ends[mine] > ledger.begin)]
+        chain = _chain(ledger.merged(mine, "connected"), ledger.merged(mine, "gap"))
         found.append(
             NodeCoverage(
                 cluster=cluster,
                 node_name=node,
-                covered=max(0.0, min(1.0, observed / max(1, end - begin))),
+                covered=_length(ledger.observed(mine, expected)) / length,
+                expected=timedelta(microseconds=length),
                 flows_lost=int(lost[inside].sum()),
                 flows_received=int(received[inside].sum()),
                 connected_since=_moment(chain[0]) if chain else None,
@@ -97,15 +125,96 @@ def node_coverage(rows: pa.Table, since: datetime, until: datetime) -> list[Node
 
 
 def cluster_shares(nodes: list[NodeCoverage]) -> dict[str, float]:
-    """Each cluster's share: the mean over its nodes."""
-    shares: dict[str, list[float]] = {}
+    """Each cluster's share: the time observed of all of its nodes, of the time expected of all of them."""
+    expected: dict[str, float] = {}
+    observed: dict[str, float] = {}
     for node in nodes:
-        shares.setdefault(node.cluster, []).append(node.covered)
-    return {cluster: sum(parts) / len(parts) for cluster, parts in shares.items()}
+        seconds = node.expected.total_seconds()
+        expected[node.cluster] = expected.get(node.cluster, 0.0) + seconds
+        observed[node.cluster] = observed.get(node.cluster, 0.0) + seconds * node.covered
+    return {cluster: observed[cluster] / seconds for cluster, seconds in expected.items()}
+
+
+class _Ledger:
+    """Rows of `coverage` in a window. Rows are meant by their positions, times are microseconds since 1970."""
+
+    def __init__(self, rows: pa.Table, since: datetime, until: datetime, now: datetime | None) -> None:
+        self.begin, self.end = _us(since), _us(until)
+        self.starts, self.ends = (rows.column(name).cast(pa.int64()).to_numpy() for name in ("from", "to"))
+        self.nodes = _by_node(rows)
+        self._states = np.array(rows.column("state").to_pylist(), dtype=object)
+        self._details, self._sources = (rows.column(name).to_pylist() for name in ("detail", "source"))
+        self._clusters = _of_clusters(rows)
+        now = datetime.now(UTC) if now is None else now
+        self._is_recent = until >= now - ALIVE
+        self._alive = _alive(rows, now)
+
+    def of_cluster(self, cluster: str) -> npt.NDArray[np.int64]:
+        """The rows about a whole cluster."""
+        return self._clusters.get(cluster, np.empty(0, np.int64))
+
+    def merged(self, mine: npt.NDArray[np.int64], *states: str) -> _Intervals:
+        """The time of the rows in these states."""
+        return _merged(mine[np.isin(self._states[mine], states)], self.starts, self.ends)
+
+    def expected(self, cluster: str, mine: npt.NDArray[np.int64]) -> _Intervals:
+        """The time in the window in which a node existed and that is not pending."""
+        window = np.array([[self.begin, self.end]], np.int64)
+        signs = mine[np.isin(self._states[mine], _SIGNS)]
+        excluded = []
+        for row in mine[self._states[mine] == "left"].tolist():
+            later = self.starts[signs][self.starts[signs] >= self.starts[row]]
+            excluded.append([self.starts[row], later.min() if later.size else _FAR_US])
+        joined = mine[self._states[mine] == "joined"].tolist()
+        excluded += [[-_FAR_US, self.starts[row]] for row in joined if not (self.starts[mine] < self.starts[row]).any()]
+        pending = self._pending_from(cluster, signs)
+        if pending is not None:
+            excluded.append([pending, _FAR_US])
+        away = np.array(excluded, np.int64).reshape(-1, 2)
+        return _minus(window, _merged(np.arange(len(away)), away[:, 0], away[:, 1])) if len(away) else window
+
+    def _pending_from(self, cluster: str, signs: npt.NDArray[np.int64]) -> int | None:
+        """The end of the last row about a node, if the time after it may still be booked as observed."""
+        if not self._is_recent or cluster not in self._alive or not signs.size:
+            return None
+        last = int(self.ends[signs].max())
+        rows = np.concatenate((signs, self.of_cluster(cluster)))
+        away = self.ends[rows[np.isin(self._states[rows], _AWAY)]]
+        connected = self.ends[signs[self._states[signs] == "connected"]]
+        if away.size and (not connected.size or away.max() > connected.max()):
+            return None  # it was away when the ledger spoke of it last, and so it is until the ledger says otherwise
+        return last
+
+    def observed(self, mine: npt.NDArray[np.int64], expected: _Intervals) -> _Intervals:
+        """The part of the expected time in which a node was observed."""
+        return _minus(_common(self.merged(mine, "connected"), expected), self.merged(mine, "gap"))
+
+    def cause(self, rows: npt.NDArray[np.int64], first: int, last: int) -> str:
+        """Why the time was not observed, by these rows."""
+        why = [row for row in rows.tolist() if self._states[row] in _REASONS and self.starts[row] < last and self.ends[row] > first]
+        detail = next((self._details[row] for row in why if self._details[row]), None)  # a sentence says more than the state's name
+        states = (f"{self._states[row]} ({self._sources[row]})".replace("_", " ") for row in why)
+        return detail or next(states, "nothing was recorded about this time")
+
+
+def _alive(rows: pa.Table, now: datetime) -> set[str]:
+    """The clusters whose collector recorded something lately."""
+    live = rows.filter(pc.invert(pc.is_in(rows.column("source"), value_set=pa.array(_NOT_LIVE))))
+    recent = live.filter(pc.greater_equal(live.column("recorded"), pa.scalar(now - ALIVE, live.schema.field("recorded").type)))
+    return set(recent.column("cluster").to_pylist())
+
+
+def _of_clusters(rows: pa.Table) -> dict[str, npt.NDArray[np.int64]]:
+    """The positions of the rows about each whole cluster."""
+    places: dict[str, list[int]] = {}
+    for place, (cluster, node) in enumerate(zip(rows.column("cluster").to_pylist(), rows.column("node_name").to_pylist(), strict=True)):
+        if node is None:
+            places.setdefault(cluster, []).append(place)
+    return {cluster: np.array(listed, np.int64) for cluster, listed in places.items()}
 
 
 def _by_node(rows: pa.Table) -> list[tuple[tuple[str, str], npt.NDArray[np.int64]]]:
-    """The places of each node's rows; those about a whole cluster are left out."""
+    """The positions of each node's rows, without those about a whole cluster."""
     places: dict[tuple[str, str], list[int]] = {}
     for place, (cluster, node) in enumerate(zip(rows.column("cluster").to_pylist(), rows.column("node_name").to_pylist(), strict=True)):
         if node is not None:
@@ -113,16 +222,23 @@ def _by_node(rows: pa.Table) -> list[tuple[tuple[str, str], npt.NDArray[np.int64
     return [(key, np.array(listed)) for key, listed in sorted(places.items())]
 
 
-def _minus(whole: _Intervals, taken: _Intervals) -> _Intervals:
-    """What of one interval is left without others, sorted and apart."""
-    left, start = [], int(whole[0][0])
-    for first, last in taken.tolist():
-        if first > start:
-            left.append([start, first])
-        start = max(start, last)
-    if start < whole[0][1]:
-        left.append([start, int(whole[0][1])])
+def _minus(some: _Intervals, taken: _Intervals) -> _Intervals:
+    """What is left of some intervals without others; both are sorted and without overlap."""
+    left = []
+    for begin, end in some.tolist():
+        start = begin
+        for first, last in taken[(taken[:, 0] < end) & (taken[:, 1] > begin)].tolist():
+            if first > start:
+                left.append([start, first])
+            start = max(start, last)
+        if start < end:
+            left.append([start, end])
     return np.array(left, np.int64).reshape(-1, 2)
+
+
+def _common(some: _Intervals, others: _Intervals) -> _Intervals:
+    """What some intervals share with others; both are sorted and without overlap."""
+    return np.concatenate([np.empty((0, 2), np.int64), *(_clipped(some, begin, end) for begin, end in others.tolist())])
 
 
 def _merged(places: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> _Intervals:
@@ -143,15 +259,6 @@ def _clipped(intervals: _Intervals, begin: int, end: int) -> _Intervals:
 
 def _length(intervals: _Intervals) -> int:
     return int((intervals[:, 1] - intervals[:, 0]).sum())
-
-
-def _overlap(some: _Intervals, others: _Intervals) -> int:
-    """Length of what two sets of intervals share."""
-    if not some.size or not others.size:
-        return 0
-    both = np.concatenate((some, others))
-    union = _merged(np.arange(len(both)), both[:, 0], both[:, 1])
-    return _length(some) + _length(others) - _length(union)
 
 
 def _chain(connected: _Intervals, gaps: _Intervals) -> tuple[int, int] | None:

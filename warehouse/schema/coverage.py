@@ -17,20 +17,22 @@ COVERAGE = Table(
         column(
             "state",
             pa.string(),
-            "connected (observed), lost (a LostEvent), gap (inferred), disconnected (no stream), node_unavailable (relay had no stream to the node)",
+            "connected (observed), lost (a LostEvent), gap (inferred), disconnected (no stream), node_unavailable (relay had no stream to "
+            "the node), joined (the node's agent started), left (the node is gone; it left between `from` and `to`), "
+            "collecting (the collector was at work and had nothing else to record)",
         ),
         column(
             "source",
             pa.string(),
-            "What says so: stream, import, PERF_EVENT_RING_BUFFER, OBSERVER_EVENTS_QUEUE, HUBBLE_RING_BUFFER, ring_overrun, node_restart, silent, decode, ...",
+            "What says so: stream, relay, heartbeat, import, PERF_EVENT_RING_BUFFER, OBSERVER_EVENTS_QUEUE, HUBBLE_RING_BUFFER, ring_overrun, node_restart, spool_full, spool_unreadable, decode, ...",
         ),
         column(
             "flows_received",
             pa.int64(),
-            "Flows stored that were received in the interval; null where the question makes no sense",
+            "Flows stored that were received in the interval; null where that has no meaning",
             unit="flows",
         ),
-        column("flows_lost", pa.int64(), "Flows known lost in the interval; null if there is no telling how many", unit="flows"),
+        column("flows_lost", pa.int64(), "Flows known lost in the interval; null if the number is not known", unit="flows"),
         column("detail", pa.string(), "A sentence for people"),
         column("recorded", TIMESTAMP, "When the row was recorded"),
     ),

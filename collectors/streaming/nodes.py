@@ -1,0 +1,116 @@
+"""What the ledger knows of nodes: one node, an outage, and which nodes there are. Rows are the ledger's."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ABSENT_US = 60_000_000
+"""A node that has been missing from relay's list for this long, and has sent nothing since, has left."""
+FIRST_US, REPEAT_US = 15_000_000, 300_000_000
+"""An outage that goes on is booked after this long, and from then on this often, so that it shows before it ends."""
+
+
+@dataclass(slots=True)
+class Away:
+    """An outage of a node or of an address. Times are microseconds since 1970, by our clock."""
+
+    since: int
+    """Up to here it is booked."""
+    reason: str
+    is_booked: bool = False
+    """Whether some of it is."""
+
+    def is_due(self, at: int) -> bool:
+        """Whether some of it should be booked although it goes on."""
+        return at - self.since > (REPEAT_US if self.is_booked else FIRST_US)
+
+
+@dataclass(slots=True)
+class Node:
+    """What the ledger knows of one node. Times are microseconds since 1970: by the node's clock, or by ours where that is said."""
+
+    address: str = ""
+    until: int | None = None
+    """Time of its last flow that was received."""
+    booked: int | None = None
+    """Where the next `connected` row begins."""
+    received: int = 0
+    """Flows received since then."""
+    doubt: str | None = None
+    """Why its next flow must prove that none is missing: the source of the gap if it does not."""
+    doubted_at: int = 0
+    """By our clock."""
+    arrived_at: int = 0
+    """When its last flow arrived, by our clock."""
+    duplicate_at: int = 0
+    """When a flow of it arrived that had been received before, by our clock."""
+    steps: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=64))
+    """Arrival by our clock, and the longest time between two flows that came then."""
+    awake: int = 0
+    """How long its flows have come, by our clock and without pauses."""
+    ends: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=256))
+    """Its last flow held before each batch that came, and `awake` at that batch."""
+    last_gap: int | None = None
+    started_at: int | None = None
+    seen: int = 0
+    """How many flows it had seen when it was asked first after one had arrived here, ..."""
+    seen_at: int = 0
+    """... when that was by our clock, ..."""
+    reported: int = 0
+    """... and how many when it was asked last."""
+    overrun: list[dict[str, Any]] = field(default_factory=list)
+    """`lost` rows for flows that the ring had dropped before they were read; booked only if the next flow is new."""
+    away: Away | None = None
+    """Set while relay has no stream to it."""
+    listed_at: int | None = None
+    """When it was in its address's list of nodes last, by our clock; None if it never was."""
+    absent_since: int | None = None
+    """When it was first missing from that list, by our clock; None while it is there."""
+
+    def longest_step(self, *, since: int) -> tuple[int, int] | None:
+        """The longest time between two flows that arrived since then, by our clock."""
+        recent = [(last - first, first, last) for arrival, first, last in self.steps if arrival >= since]
+        return max(recent)[1:] if recent else None
+
+
+class Members:
+    """Which nodes the addresses of a cluster list. Times are microseconds since 1970, by our clock."""
+
+    def __init__(self, *, has_one_address: bool) -> None:
+        self._has_one_address = has_one_address
+        self._listed: dict[str, tuple[int, frozenset[str]]] = {}
+        """For each address the time of its last list, and the names in it."""
+
+    def changes(
+        self, nodes: dict[str | None, Node], address: str, uptimes_ns: Mapping[str, int], at: int
+    ) -> tuple[list[tuple[str, int]], list[tuple[str | None, int]]]:
+        """The nodes that joined since the address's last list, with the start of their agents, and those that left, with the time
+        since which they have been missing. Nodes that are new are added to `nodes`.
+
+        A node has left when it has been missing for a while and has sent nothing since. An empty list says nothing: it is that of
+        a node that was asked itself, or of a relay that has just started. Nor does the first list say who joined.
+        """
+        if not uptimes_ns:
+            return [], []
+        before = self._listed.get(address)
+        self._listed[address] = (at, frozenset(uptimes_ns))
+        joined: list[tuple[str, int]] = []
+        for name, uptime_ns in uptimes_ns.items():
+            known = nodes.get(name)
+            if before is not None and name not in before[1] and (known is None or known.listed_at is None):
+                joined.append((name, at - uptime_ns // 1000 if uptime_ns else before[0]))
+            node = nodes.setdefault(name, Node(address=address))
+            node.listed_at, node.absent_since = at, None
+        left: list[tuple[str | None, int]] = []
+        for missing, node in nodes.items():
+            is_of_address = node.address == address or (not node.address and self._has_one_address)
+            if missing in uptimes_ns or not is_of_address:
+                continue
+            if node.absent_since is None or node.arrived_at >= node.absent_since:
+                node.absent_since = at
+            elif at - node.absent_since >= ABSENT_US:
+                left.append((missing, node.absent_since))
+        return joined, left

@@ -1,0 +1,189 @@
+"""Which nodes a ledger knows: they come and go, and one that has left costs nothing."""
+
+import datetime as dt
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from collectors.decoding.decode import decode
+from collectors.hubble_api.flow import flow_pb2
+from collectors.hubble_api.observer import observer_pb2
+from collectors.hubble_api.relay import relay_pb2
+from collectors.streaming.ledger import Ledger
+from collectors.streaming.nodes import ABSENT_US
+from collectors.streaming.spool import Batch
+from warehouse import schema
+
+NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
+NOON_US = int(NOON.timestamp()) * 1_000_000
+SECOND = 1_000_000
+RELAY = "relay:4245"
+
+
+def at(seconds: float) -> int:
+    return NOON_US + int(seconds * SECOND)
+
+
+class Book:
+    """A ledger of one relay, and all rows it gave."""
+
+    def __init__(self, until_us: dict[str | None, int] | None = None) -> None:
+        self.ledger = Ledger("c1", until_us=until_us or {}, addresses=(RELAY,), at=at(0))
+        self.rows: list[dict[str, Any]] = []
+        self.ledger.opened(RELAY, at(0))
+
+    def flow(self, node: str, seconds: float) -> None:
+        flow = flow_pb2.Flow(uuid=f"{node} {seconds}", node_name=node)
+        flow.time.FromMicroseconds(at(seconds))
+        rows = decode([flow.SerializeToString()], cluster="c1", recorded=NOON + dt.timedelta(seconds=seconds)).rows
+        self.ledger.flows(RELAY, rows, np.ones(1, bool), at(seconds))
+
+    def poll(self, seconds: float, *names: str, state: int = relay_pb2.NODE_CONNECTED, uptime: float = 0) -> None:
+        nodes = [observer_pb2.Node(name=name, uptime_ns=int(uptime * 1e9)) for name in names]
+        for node in nodes:
+            node.state = state  # type: ignore[assignment]
+        self.ledger.polled(RELAY, tuple(nodes), at(seconds))
+
+    def take(self, seconds: float) -> None:
+        self.rows += self.ledger.take(at(seconds), everything=True)
+
+    def of(self, *states: str) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["state"] in states]
+
+
+def test_a_node_that_relay_no_longer_lists_is_booked_as_left_once_and_then_costs_nothing() -> None:
+    book = Book()
+    for node in ("n1", "n2"):
+        book.flow(node, 1)
+    book.poll(10, "n1", "n2")
+    book.poll(20, "n1", "n2", state=relay_pb2.NODE_UNAVAILABLE)
+    for seconds in range(30, 1500, 10):
+        book.flow("n1", seconds)
+        book.poll(seconds, "n1")
+        book.take(seconds)
+    (left,) = book.of("left")
+    assert (left["node_name"], left["from"], left["to"]) == (
+        "n2",
+        NOON + dt.timedelta(seconds=20, microseconds=1),
+        NOON + dt.timedelta(seconds=30),
+    )
+    assert [row["to"] for row in book.of("node_unavailable") if row["node_name"] == "n2"] == []
+    assert set(book.ledger.until_us) == {"n1"}
+    assert book.ledger.take_left() == ["n2"]
+    assert {row["node_name"] for row in book.rows if row["from"] > NOON + dt.timedelta(minutes=2)} == {"n1"}
+
+
+def test_a_node_that_relay_calls_gone_has_left_at_once() -> None:
+    book = Book()
+    book.flow("n1", 1)
+    gone = observer_pb2.GetFlowsResponse(node_status={"state_change": relay_pb2.NODE_GONE, "node_names": ["n1", "never seen"]})  # type: ignore[arg-type]
+    book.ledger.node_status(gone, at(5))
+    book.take(6)
+    assert [row["node_name"] for row in book.of("left")] == ["n1"]
+    assert book.ledger.until_us == {}
+
+
+def test_what_a_node_sent_before_it_left_is_booked_as_connected() -> None:
+    book = Book()
+    book.flow("n1", 1)
+    book.flow("n1", 9)
+    book.poll(10, "n1", "n2")
+    for seconds in (20, 100):
+        book.poll(seconds, "n2")
+    book.take(101)
+    (connected,) = book.of("connected")
+    assert (connected["from"], connected["flows_received"]) == (NOON + dt.timedelta(seconds=1), 2)
+
+
+@pytest.mark.parametrize("lists", [[()] * 50, [(), ("n1",)] * 25, [("n2",), ("n1", "n2")] * 25], ids=["empty", "restarts", "flaps"])
+def test_a_list_that_is_empty_or_lacks_a_node_for_a_moment_makes_nobody_leave(lists: list[tuple[str, ...]]) -> None:
+    book = Book()
+    book.flow("n1", 1)
+    for number, names in enumerate(lists):
+        book.poll(10 + 10 * number, *names)
+    book.take(1000)
+    assert book.of("left") == []
+    assert "n1" in book.ledger.until_us
+
+
+def test_a_node_that_goes_on_sending_flows_has_not_left_whatever_the_list_says() -> None:
+    book = Book()
+    for seconds in range(1, 600, 5):
+        book.flow("n1", seconds)
+        book.poll(seconds, "called otherwise")
+    book.take(601)
+    assert book.of("left") == []
+
+
+def test_a_node_that_appears_later_joined_when_its_agent_started_and_those_of_the_first_list_did_not() -> None:
+    book = Book()
+    book.poll(1, "n1")
+    book.poll(100, "n1", "n2", uptime=30)
+    book.poll(110, "n1", "n2", uptime=40)
+    book.take(120)
+    assert [(row["node_name"], row["from"]) for row in book.of("joined")] == [("n2", NOON + dt.timedelta(seconds=70))]
+
+
+def test_a_node_that_left_and_comes_back_is_counted_again() -> None:
+    book = Book()
+    book.flow("n1", 1)
+    for seconds, names in ((10, ("n1", "n2")), (20, ("n2",)), (100, ("n2",)), (200, ("n1", "n2"))):
+        book.poll(seconds, *names)
+    book.flow("n1", 201)
+    book.take(202)
+    assert [row["state"] for row in book.rows if row["node_name"] == "n1"] == ["connected", "left", "joined", "connected"]
+    assert book.ledger.until_us["n1"] == at(201)
+
+
+@pytest.mark.parametrize("past", [0, 1, 6000])
+def test_nodes_that_left_before_add_nothing_to_rows_notes_or_the_time_streams_resume_from(past: int) -> None:
+    book = Book({f"gone-{number}": at(-90_000) for number in range(past)} | {"n1": at(-10)})
+    book.poll(10, "n1")
+    book.poll(11 + ABSENT_US / SECOND, "n1")
+    book.take(80)
+    assert len(book.of("left")) == past
+    book.rows.clear()
+    book.flow("n1", 90)
+    book.take(91)
+    assert len(book.rows) == 2  # `connected`, and the gap before a flow that proves nothing
+    batch = Batch(
+        cluster="c1", sequence=1, rows=schema.FLOWS.schema.empty_table(), until_us=book.ledger.until_us, unbooked=book.ledger.unbooked
+    )
+    assert len(json.dumps(batch.note())) < 200
+    assert set(book.ledger.until_us) == {"n1"}
+
+
+# When rows are booked -----------------------------------------------------------------------------------------
+
+
+def test_connected_time_is_booked_twice_a_minute_and_noted_until_then() -> None:
+    ledger = Ledger("c1", until_us={}, addresses=(RELAY,), at=at(0))
+    book = Book()
+    book.ledger = ledger
+    rows = []
+    for second in range(120):
+        book.flow("n1", second)
+        rows += ledger.take(at(second))
+    assert len([row for row in rows if row["state"] == "connected"]) == 3
+    again = Ledger("c1", until_us=ledger.until_us, unbooked=ledger.unbooked, addresses=(RELAY,), at=at(120))
+    rows += again.take(at(120), everything=True)
+    assert sum(row["flows_received"] for row in rows if row["state"] == "connected") == 120
+    assert max(row["to"] for row in rows) > NOON + dt.timedelta(seconds=119)
+
+
+def test_a_ledger_with_nothing_to_say_books_every_minute_that_the_collector_is_at_work() -> None:
+    ledger = Ledger("c1", until_us={}, addresses=(RELAY,), at=at(0))
+    ledger.opened(RELAY, at(0))
+    rows = [row for second in range(0, 600, 5) for row in ledger.take(at(second))]
+    assert {row["state"] for row in rows} == {"collecting"}
+    assert len(rows) == 9
+
+
+def test_an_outage_that_goes_on_is_booked_before_it_ends_and_its_time_is_booked_once() -> None:
+    ledger = Ledger("c1", until_us={}, addresses=(RELAY,), at=at(0))
+    rows = [row for second in range(0, 700, 5) for row in ledger.take(at(second)) if row["state"] == "disconnected"]
+    assert rows[0]["to"] <= NOON + dt.timedelta(seconds=20)
+    assert [row["from"] for row in rows[1:]] == [row["to"] for row in rows[:-1]]
+    assert len(rows) == 3
