@@ -8,7 +8,7 @@ PROTOS := $(wildcard collectors/hubble_api/*/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-fast bench proto editor peers docs
+.PHONY: help setup demo check test test-fast bench proto editor peers peers-all docs
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ test-fast: setup ## Run the quick tests only: the inner loop, under a minute on 
 	$(BIN)/python -m pytest -q -m "not slow and not peers and not airflow and not browser"
 
 bench: setup ## Run the benchmarks; each prints a ratio against a named peer
-	for name in decode ingest rollup size freshness import_files kill memory config_snapshot drift ownership crash crash_removal demo_airflow; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in decode ingest rollup size freshness import_files kill memory config_snapshot drift ownership crash crash_removal policy_judge demo_airflow; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 proto: setup ## Generate the wire contract's Python modules from its .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOS)
@@ -51,6 +51,9 @@ editor: ## Bundle the SQL page's editor from dashboards/editor (needs Node.js)
 
 peers: ## Build the real Hubble and Kubernetes programs that tests run against (needs Go)
 	$(PYTHON) tests/peers/build.py
+
+peers-all: ## Build also the peers that cost minutes of their own, such as Cilium 1.19's policy engine
+	$(PYTHON) tests/peers/build.py all
 
 # Through a file beside it: a generator that fails must not leave an empty page.
 docs: setup ## Write docs/tables.md and docs/blueprint.schema.json from the code

@@ -11,12 +11,17 @@ import streamlit as st
 
 from dashboards.asking import Visit
 from dashboards.flows import flow_rows
-from dashboards.frame import clock, filters, navigation, theme, time_control, url_state
+from dashboards.frame import clock, filters, navigation, ownership, theme, time_control, url_state
+from dashboards.history import causes, changes, manifests
+from warehouse.engine import Window
 from warehouse.questions import flow_questions
 from warehouse.questions.conditions import Condition
 from warehouse.questions.flow_json import flow_json
 
 AROUND = timedelta(minutes=5)
+INSTANT = timedelta(microseconds=1)
+LOOK_BACK = timedelta(days=1)
+"""How long before a drop a change of policies is still named as what came before it."""
 _ORDER = (
     "time", "verdict", "drop_reason_desc", "source_namespace", "source_workload_name", "source_pod_name", "source_ip", "source_port",
     "destination_namespace", "destination_workload_name", "destination_pod_name", "destination_ip", "destination_port", "l4_protocol",
@@ -37,6 +42,7 @@ def draw(visit: Visit, row: Mapping[str, Any], column: str | None, close: Callab
             st.space("stretch")
             st.caption(clock.dated(row["time"]))
             st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=close)
+        _cause(visit, flow)
         _actions(row, column)
         fields, raw, policies = st.tabs(["Fields", "Raw JSON", f"Policies ({len(named)})"])
         with fields:
@@ -44,7 +50,7 @@ def draw(visit: Visit, row: Mapping[str, Any], column: str | None, close: Callab
         with raw:
             st.code(json.dumps(flow_json(flow), indent=1, ensure_ascii=False), language="json", wrap_lines=True)
         with policies:
-            _policies(flow, named)
+            _policies(visit, flow, named)
 
 
 def _whole(visit: Visit, row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -111,11 +117,8 @@ def _fields(flow: Mapping[str, Any]) -> None:
         st.caption(f"And {len(hidden)} bytes of fields that this version has no column for.")
 
 
-def _policies(flow: Mapping[str, Any], named: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
-    if not named:
-        told = "drops, forwarded first packets (policy verdict events) and L7 decisions"
-        st.write(f"Hubble named no policy for this flow. It does for {told}, from Cilium 1.16 on, and only on the side you own.")
-        return
+def _policies(visit: Visit, flow: Mapping[str, Any], named: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+    """The policies that Hubble named, then those that were in force and select the end that they decide for."""
     for direction, decision, policy in named:
         icon, colour = (":material/block:", "red") if decision == "denied" else (":material/check:", "blue")
         with st.container(horizontal=True, vertical_alignment="center", wrap=True):
@@ -123,3 +126,39 @@ def _policies(flow: Mapping[str, Any], named: Sequence[tuple[str, str, Mapping[s
             st.markdown(f"**{flow_rows.policy_name(policy)}**", width="content")
             revision = f" · revision {policy['revision']}" if policy.get("revision") else ""
             st.caption(f"{policy.get('kind') or 'policy'}{revision}")
+    if not named:
+        st.caption("Hubble named no policy for this flow. It names none for a drop by default deny, and none on a side that is not yours.")
+    if not changes.is_recorded(visit):
+        return
+    at = flow["time"]
+    st.markdown(f"**In force at {clock.second(at)}**")
+    hidden = _not_owned(visit, flow)
+    if hidden:
+        st.caption(f":material/lock: The policies of {hidden} decide too; they are hidden: not yours.")
+    deciding = causes.deciding(flow, changes.versions(visit, Window(since=at, until=at + INSTANT)))
+    for direction, version in sorted(deciding, key=lambda pair: pair[1]["valid_from"], reverse=True):
+        with st.container(gap=None):
+            name = manifests.object_name(version)
+            key = "|".join(version[part] or "" for part in ("cluster", "kind", "namespace", "name"))
+            around = {"from_": time_control.written(at - AROUND), "until": time_control.written(at + AROUND), "last": None}
+            query = url_state.link(find=version["name"], object=key, **around)
+            navigation.link("policies", f"{name} ({direction})", query=query, icon="policy")
+            st.caption(f"{version['kind']}, this version since {clock.second(version['valid_from'])} by {manifests.who(version)}")
+    if not deciding and not hidden:
+        st.caption("No recorded policy selects the end that would decide.")
+
+
+def _not_owned(visit: Visit, flow: Mapping[str, Any]) -> str:
+    """The namespace whose policies may have decided on the flow and are not the principal's to see; empty if there is none."""
+    owns = ownership.owned(visit)
+    ends = [flow.get(f"{causes.SIDES[direction]}_namespace") for direction in causes.directions(flow)]
+    return " and ".join(end for end in ends if end and not owns(end))
+
+
+def _cause(visit: Visit, flow: Mapping[str, Any]) -> None:
+    """Say which change of a policy that decides on this drop was the last before it."""
+    if flow["verdict"] != "DROPPED" or not changes.is_recorded(visit):
+        return
+    listed = changes.between(visit, flow["time"] - LOOK_BACK, flow["time"] + INSTANT) or []
+    if change := causes.last_change(flow, listed):
+        st.markdown(f":material/history: dropped **{changes.sentence(change)}**, the last change to what decides on it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -13,11 +13,14 @@ from dashboards.asking import Visit, not_future
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
 from dashboards.frame import clock, navigation, ownership, theme, url_state
+from dashboards.history import causes, changes
 from warehouse.records.coverage import Gap
 from warehouse.schema import DRIFT
 
 SHOWN = 6
 DENIALS = 3
+LOOK_BACK = timedelta(days=1)
+"""How long before the window a change of policies is still named as what came before a denial."""
 FEWEST_DENIED = 5
 """Fewer drops of an edge are no news."""
 
@@ -35,9 +38,8 @@ class Item:
 
 
 def items(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge], fresh: Sequence[Edge] | None, gaps: Sequence[Gap]) -> list[Item]:
-    """What there is, what weighs most first."""
-    owns = ownership.owned(visit)
-    return [*_drift(visit), *_denials(talking, before, owns), *_new(fresh), *_gaps(gaps)]
+    """What there is to look at, the weightiest first."""
+    return [*_drift(visit), *_denials(visit, talking, before), *_new(fresh), *_gaps(gaps)]
 
 
 def draw(visit: Visit, found: Sequence[Item]) -> None:
@@ -85,7 +87,10 @@ def _drift(visit: Visit) -> list[Item]:
     return found[:DENIALS]
 
 
-def _denials(talking: Sequence[Edge], before: Sequence[Edge], owns: Callable[[str], bool]) -> list[Item]:
+def _denials(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge]) -> list[Item]:
+    """Edges that are denied and were not on the day before, each with the last change of a policy that may be why."""
+    owns = ownership.owned(visit)
+    changed = changes.between(visit, visit.time.since - LOOK_BACK, not_future(visit.time.until)) or []
     then = {edge.key: edge for edge in before}
     found: list[tuple[int, Item]] = []
     for edge in talking:
@@ -101,13 +106,20 @@ def _denials(talking: Sequence[Edge], before: Sequence[Edge], owns: Callable[[st
             icon="block",
             colour="red",
             title=f"{edge.source} → {edge.destination} denied{since}",
-            detail=f"{what}; {then_said}",
+            detail=f"{what}; {then_said}" + _cause(edge, changed),
             page="flows",
             query=query,
         )
         found.append((edge.denied, item))
     found.sort(key=lambda pair: -pair[0])
     return [item for _, item in found[:DENIALS]]
+
+
+def _cause(edge: Edge, changed: Sequence[changes.Change]) -> str:
+    if edge.first_denied is None:
+        return ""
+    change = causes.last_change_at_edge(edge.source.namespace, edge.destination.namespace, edge.clusters, edge.first_denied, changed)
+    return f"; {changes.sentence(change)}" if change else ""
 
 
 def _new(fresh: Sequence[Edge] | None) -> list[Item]:

@@ -47,13 +47,11 @@ class Change:
 
 def between(visit: Visit, since: datetime, until: datetime) -> list[Change] | None:
     """The changes, newest first; None where no configuration history is recorded. Raises LakeError."""
-    if not {table.name for table in _TABLES} & visit.recorded():
+    if not is_recorded(visit):
         return None
     window = Window(since=since, until=until)
-    answer = visit.ask("configuration", lambda: visit.door.configuration(visit.who, window, tables=_TABLES), window, "changes")
-    visit.answers.remove(answer)
     objects: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in answer.rows.to_pylist():
+    for row in versions(visit, window):
         objects.setdefault((row["cluster"], row["kind"], row["namespace"], row["name"]), []).append(row)
     found: list[Change] = []
     for listed in objects.values():
@@ -64,6 +62,28 @@ def between(visit: Visit, since: datetime, until: datetime) -> list[Change] | No
             if row["ended_how"] == "deleted" and row["valid_to"] < until:
                 found.append(Change(at=row["valid_to"], after=None, before=row))
     return _joined(sorted(found, key=lambda change: change.at, reverse=True))
+
+
+def versions(visit: Visit, window: Window) -> list[Mapping[str, Any]]:
+    """Versions of policies and of Cilium's settings that were in force in a window with both bounds. Raises LakeError."""
+    answer = visit.ask("configuration", lambda: visit.door.configuration(visit.who, window, tables=_TABLES), window, "changes")
+    visit.answers.remove(answer)
+    found: list[Mapping[str, Any]] = answer.rows.to_pylist()
+    return found
+
+
+def is_recorded(visit: Visit) -> bool:
+    """Whether the lake holds any configuration history."""
+    return bool({table.name for table in _TABLES} & visit.recorded())
+
+
+def sentence(change: Change) -> str:
+    """`after cart/cart-ingress was changed by mallory@… at 29 Nov 01:10`, as Markdown."""
+    return f"after {manifests.object_name(change.version)} was {change.what} by {_by(change)} at {clock.minute(change.at)}"
+
+
+def _by(change: Change) -> str:
+    return manifests.who(change.version) if change.after else theme.no_link(change.version["ended_by"] or "somebody unknown")
 
 
 def _joined(found: Sequence[Change]) -> list[Change]:
@@ -111,11 +131,10 @@ def draw(listed: Sequence[Change], differences: Sequence[Difference]) -> None:
         by_weight = sorted(listed, key=lambda change: -len(explained(change, flips)))  # the newest first among equals
         for change in by_weight[:SHOWN]:
             version = change.version
-            by = manifests.who(version) if change.after else theme.no_link(version["ended_by"] or "unknown")
             with st.container(gap=None):
                 st.markdown(f"**{manifests.object_name(version)}**")
                 st.caption(f"{clock.second(change.at)} · {', '.join(change.clusters)}")
-                st.caption(f"{version['kind']} {change.what} · by {by}")
+                st.caption(f"{version['kind']} {change.what} · by {_by(change)}")
             found = explained(change, flips)
             with st.container(horizontal=True, vertical_alignment="center", wrap=True):
                 if found:

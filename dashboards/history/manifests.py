@@ -29,7 +29,7 @@ def object_name(version: Mapping[str, Any]) -> str:
 
 def who(version: Mapping[str, Any]) -> str:
     """Who made a version, as Markdown in which an address is no link."""
-    return theme.no_link(version["changed_by"] or "unknown (neither the audit log nor the object tells)")
+    return theme.no_link(version["changed_by"] or "somebody unknown")
 
 
 def draw_difference(before: str, after: str) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboards.asking import Visit, not_future
 from dashboards.frame import clock, head, navigation, summary, url_state
-from dashboards.history import manifests
+from dashboards.history import causes, manifests
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.door import Answer
@@ -172,7 +172,8 @@ def _panel(visit: Visit, listed: Sequence[Version], is_in_force: bool) -> None:
         with st.container(horizontal=True, wrap=True):
             policy = [f"policy={manifests.object_name(last)}"]
             navigation.link("flows", "Flows it decided", query=url_state.link(f=policy), icon="bar_chart")
-            navigation.link("flows", "What it denied", query=url_state.link(f=policy, verdict="DROPPED"), icon="block")
+            navigation.link("flows", "What its rules denied", query=url_state.link(f=policy, verdict="DROPPED"), icon="block")
+            _denied_by_default(last)
             text = manifests.as_yaml(last)
             name = f"{last['cluster']}-{last['name']}.yaml"
             st.download_button(
@@ -186,6 +187,19 @@ def _panel(visit: Visit, listed: Sequence[Version], is_in_force: bool) -> None:
                 st.code(last["status"], language="json", wrap_lines=True)
         with history:
             _history(listed)
+
+
+def _denied_by_default(version: Version) -> None:
+    """Links to the drops of the pods that the policy selects: Hubble names no policy for a drop by default deny."""
+    found = [(reach.direction, reach.conditions()) for reach in causes.reaches(version)]
+    for number, (direction, wanted) in enumerate(found):
+        more = f", rule set {number + 1}" if sum(other == direction for other, _ in found) > 1 else ""
+        if wanted is None:
+            st.caption(f"What it denied by default ({direction}{more}) cannot be filtered: its selector has no form as filters.")
+            continue
+        query = url_state.link(f=[*map(str, wanted), "reason=POLICY_DENIED,POLICY_DENY"], verdict="DROPPED", match=None, both=None)
+        hint = "Drops of the pods it selects. All policies that select a pod deny together what none of them allows."
+        navigation.link("flows", f"What it denied by default ({direction}{more})", query=query, icon="block", help_text=hint)
 
 
 def _history(listed: Sequence[Version]) -> None:

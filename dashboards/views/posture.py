@@ -41,15 +41,36 @@ def page(visit: Visit) -> None:
         f"As of **{clock.dated(at)}**{when} · **{len(open_drift)}** open drift · **{len(results)}** results of controls · "
         f"{max(drift.seconds, controls.seconds):.2f} s"
     )
-    _drift(visit, open_drift)
+    missing = _not_evaluated(visit, results)
+    _drift(visit, open_drift, missing, evaluated)
     _controls(results)
     _by_day(visit, at, sorted({row["cluster"] for row in [*open_drift, *results]}))
 
 
-def _drift(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> None:
+def _not_evaluated(visit: Visit, results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The clusters that the principal sees whole and of which no evaluation falls into the window."""
+    at, scope = not_future(visit.time.until), visit.door.scope(visit.who)
+    seen = {row["cluster"] for row in results if row["time"] >= visit.time.since}
+    known = {cluster.name for cluster in visit.settings.clusters} | {row["cluster"] for row in results}
+    return sorted(cluster for cluster in known - seen if scope.sees_whole(cluster, at))
+
+
+def _drift(visit: Visit, rows: Sequence[Mapping[str, Any]], missing: Sequence[str], evaluated: datetime | None) -> None:
+    """Draw the open drift. Where nothing was evaluated in the window, that is said, and nothing is called as wanted."""
     st.subheader("Drift", anchor=False)
+    scope = visit.door.scope(visit.who)
+    if missing:
+        last = f"the last evaluation that you may see was at {clock.second(evaluated)}" if evaluated else "nothing was evaluated before"
+        st.warning(f"Not evaluated in this window: {', '.join(missing)}; {last}.", icon=":material/help:")
     if not rows:
-        st.caption("None: every cluster that you may see stands as its blueprints want, as far as it was looked at.")
+        if not any(grant.namespace is None for grant in scope.grants):
+            st.caption(
+                "No open drift is recorded in your namespaces. When clusters were evaluated is shown only to those who see them whole."
+            )
+        elif evaluated and not missing:
+            st.caption("None: every cluster that you may see stood as its blueprints want when it was last evaluated.")
+        else:
+            st.caption("No open drift is recorded.")
         return
     order = sorted(rows, key=lambda row: (_SEVERITIES.index(row["severity"]) if row["severity"] in _SEVERITIES else 9, row["since"]))
     grid = st.grid(3, gap="small", min_column_width=390)

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 from pipelines.policy.labels import KUBERNETES, NAMESPACE_LABELS, POD_NAMESPACE, RESERVED, LabelSet
 from pipelines.policy.model import Direction
 from pipelines.policy.names import LONGEST_NAME, NAME_FORM, PATTERN_FORM, name_pattern
-from pipelines.policy.peers import CidrPeer, LabelPeer, NamePeer, Network, Peer, UnknownPeer, entity_peers
+from pipelines.policy.peers import LabelPeer, NamePeer, Network, Peer, UnknownPeer, cidr_peer, entity_peers
 from pipelines.policy.reading import CidrGroup, Reading, Service
 from pipelines.policy.refusals import AGENT, API_SERVER, Fields, Refused, check_selector
 from pipelines.policy.selectors import Selector, SelectorDraft
@@ -88,13 +88,7 @@ def bind_to_namespace(reading: Reading, draft: SelectorDraft, selects_init: bool
 
 def _cidrs(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
     for text, path in item.texts(key) or []:
-        yield cidr_peer(reading, _network(reading, text, path))
-
-
-def cidr_peer(reading: Reading, network: Network, exceptions: tuple[Network, ...] = ()) -> CidrPeer:
-    """A range of addresses that matches what the agent's policy-cidr-match-mode says."""
-    modes = reading.settings.policy_cidr_match_mode
-    return CidrPeer(network, exceptions, matches_pods="pods" in modes, matches_nodes="nodes" in modes)
+        yield cidr_peer(_network(reading, text, path), (), reading.settings.policy_cidr_match_mode)
 
 
 def _network(reading: Reading, text: str, path: str, *, bare: bool = True) -> Network:
@@ -120,7 +114,7 @@ def _cidr_set(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
             network = _network(reading, entry.text("cidr"), f"{entry.path}.cidr", bare=False)
             for index, one in enumerate(exceptions):
                 _check_exception(reading, network, one, f"{entry.path}.except[{index}]")
-            yield cidr_peer(reading, network, exceptions)
+            yield cidr_peer(network, exceptions, reading.settings.policy_cidr_match_mode)
         else:
             yield from _groups_of_addresses(reading, entry, exceptions)
 
@@ -145,7 +139,7 @@ def _groups_of_addresses(reading: Reading, entry: Fields, exceptions: tuple[Netw
         found = [group for group in groups.values() if _group_matches(draft.build(), group)]
     for group in found:
         for network in group.networks:
-            yield cidr_peer(reading, network, exceptions)
+            yield cidr_peer(network, exceptions, reading.settings.policy_cidr_match_mode)
 
 
 def _group_matches(selector: Selector, group: CidrGroup) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.policy.labels import KUBERNETES, NAMESPACE_LABELS, POD_NAMESPACE
 from pipelines.policy.model import Action, Direction, Rule
-from pipelines.policy.peers import CidrPeer, LabelPeer, Network, Peer
+from pipelines.policy.peers import CidrPeer, LabelPeer, Network, Peer, cidr_peer
 from pipelines.policy.ports import TRANSPORTS, PortMatch, is_service_name
 from pipelines.policy.reading import Reading
 from pipelines.policy.refusals import API_SERVER, Fields, Refused, check_selector
@@ -122,12 +122,8 @@ def ip_block(block: Fields, settings: AgentSettings) -> CidrPeer:
         if one.version != network.version or not one.subnet_of(network) or one == network:  # type: ignore[arg-type]
             raise Refused(path, f"{text} must lie within {block.text('cidr')} and be smaller", API_SERVER)
         exceptions.append(one)
-    return CidrPeer(
-        network,
-        tuple(exceptions),
-        matches_pods=not settings.cilium or "pods" in settings.policy_cidr_match_mode,
-        matches_nodes=not settings.cilium or "nodes" in settings.policy_cidr_match_mode,
-    )
+    modes = settings.policy_cidr_match_mode if settings.cilium else frozenset({"pods", "nodes"})
+    return cidr_peer(network, tuple(exceptions), modes)
 
 
 def _network(text: str, path: str) -> Network:

@@ -72,6 +72,15 @@ class CidrPeer:
         return Missing(f"the address of {side.name}")
 
 
+def cidr_peer(network: Network, exceptions: tuple[Network, ...], modes: frozenset[str]) -> CidrPeer:
+    """A range that matches what the agent's policy-cidr-match-mode says.
+
+    A range of every address stands for the world, so that nodes match it only where pods do, too.
+    """
+    nodes = "nodes" in modes and (network.prefixlen > 0 or "pods" in modes)
+    return CidrPeer(network, exceptions, matches_pods="pods" in modes, matches_nodes=nodes)
+
+
 @dataclass(frozen=True)
 class NamePeer:
     """Addresses outside of the cluster for which a DNS name was learned that fits."""

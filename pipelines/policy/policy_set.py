@@ -43,6 +43,9 @@ class Applicable:
     isolating: tuple[Rule, ...]
     """The rules because of which the subject denies what nothing allows."""
 
+    rules: tuple[Rule, ...] = ()
+    """All of them."""
+
     @property
     def empty(self) -> bool:
         """Whether no rule selects the subject."""
@@ -73,14 +76,22 @@ class PolicySet:
             found = self._applicable[key] = self._select(direction, subject)
         return found
 
+    def enforces_at(self, subject: LabelSet) -> bool:
+        """Whether the agent enforces any policy at this subject."""
+        if self.settings.enable_policy == "never":
+            return False
+        return self.settings.enable_host_firewall or not subject.has_reserved("host")
+
+    def denies_always(self, subject: LabelSet) -> bool:
+        """Whether the subject denies what no rule allows although no rule may select it."""
+        return self.settings.enable_policy == "always" or subject.has_reserved("init")
+
     def _select(self, direction: Direction, subject: LabelSet) -> Applicable:
         is_host = subject.has_reserved("host")
-        if self.settings.enable_policy == "never" or (is_host and not self.settings.enable_host_firewall):
-            return Applicable((), ())
         selected = [
             rule for rule in self.rules if rule.direction is direction and rule.selects_nodes == is_host and rule.subject.matches(subject)
         ]
-        return Applicable(levels_of(selected), tuple(rule for rule in selected if rule.default_deny))
+        return Applicable(levels_of(selected), tuple(rule for rule in selected if rule.default_deny), tuple(selected))
 
 
 def levels_of(rules: Iterable[Rule]) -> tuple[Level, ...]:

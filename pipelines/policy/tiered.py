@@ -10,7 +10,7 @@ from pipelines.policy.labels import CLUSTER, KUBERNETES, RESERVED
 from pipelines.policy.model import Action, Direction, Rule, Tier
 from pipelines.policy.names import name_pattern
 from pipelines.policy.network_policy import namespaces
-from pipelines.policy.peers import CidrPeer, LabelPeer, NamePeer, Peer
+from pipelines.policy.peers import LabelPeer, NamePeer, Peer, cidr_peer
 from pipelines.policy.ports import PortMatch
 from pipelines.policy.reading import Reading
 from pipelines.policy.refusals import API_SERVER, Fields, Refused, check_selector
@@ -143,9 +143,9 @@ def _network(reading: Reading, text: str, path: str) -> Peer:
         network = None
     if network is None:
         raise Refused(path, f"{text!r} is not a range of addresses such as 10.0.0.0/8 or 2001:db8::/32", API_SERVER)
-    modes = reading.settings.policy_cidr_match_mode
-    everything = not reading.settings.cilium  # the API says that traffic within the cluster is checked, too
-    return CidrPeer(network, (), matches_pods=everything or "pods" in modes, matches_nodes=everything or "nodes" in modes)
+    # The API says that traffic within the cluster is checked, too; Cilium does not.
+    modes = reading.settings.policy_cidr_match_mode if reading.settings.cilium else frozenset({"pods", "nodes"})
+    return cidr_peer(network, (), modes)
 
 
 def _dns() -> tuple[tuple[Peer, ...], tuple[PortMatch, ...]]:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pipelines.policy import explain
 from pipelines.policy.labels import LabelSet
 from pipelines.policy.matching import Matched, match_rule
-from pipelines.policy.model import Connection, Direction, Missing, Origin, Rule
+from pipelines.policy.model import Connection, Direction, Missing, Origin, Rule, Tier
 from pipelines.policy.policy_set import Applicable, Level, PolicySet
 
 
@@ -90,6 +90,8 @@ def decide(policies: PolicySet, direction: Direction, connection: Connection) ->
             return Decision(Verdict.ALLOWED, (), explain.no_rules(direction, subject.name))
         missing = f"the labels of {subject.name}"
         return Decision(Verdict.UNCERTAIN, (), explain.uncertain((missing,)), (missing,))
+    if not policies.enforces_at(subject.subject):
+        return Decision(Verdict.ALLOWED, (), f"the agent's settings enforce no policy at {subject.name}")
     applicable = policies.applicable(direction, subject.subject)
     return _Walk(policies, direction, connection, applicable, subject.subject).decide()
 
@@ -121,6 +123,8 @@ class _Walk:
         if index == len(self._applicable.levels):
             return self._default()
         level = self._applicable.levels[index]
+        if level.tier > Tier.NORMAL and self._applicable.isolating and not self._policies.settings.cilium:
+            return self._default()  # by the text, a NetworkPolicy decides for good; Cilium goes on to the Baseline tier
         denied = self._matched(level.deny)
         if any(one.sure for one in denied):
             return [self._denied(level, denied)]
@@ -186,18 +190,19 @@ class _Walk:
     @property
     def _always(self) -> bool:
         """Whether the subject denies by default although no rule isolates it."""
-        return self._policies.settings.enable_policy == "always" or self._subject.has_reserved("init")
+        return self._policies.denies_always(self._subject)
 
     def _default(self) -> list[Decision]:
         """The verdict when no rule decided."""
         subject = self._connection.subject(self._direction).name
         applicable = self._applicable
-        if not applicable.isolating and (not self._always or self._policies.settings.enable_policy == "never"):
+        if not applicable.isolating and not self._always:
             reason = explain.no_rules(self._direction, subject) if applicable.empty else explain.not_isolated(self._direction, subject)
             return [Decision(Verdict.ALLOWED, (), reason)]
         isolating = tuple(dict.fromkeys(rule.origin for rule in applicable.isolating))
         denied = Decision(Verdict.DENIED, isolating, explain.default_deny(isolating, self._direction, self._connection))
-        if self._host_is_allowed():
+        is_host = self._subject.has_reserved("host")
+        if host_is_allowed(self._policies, self._direction, applicable, is_host=is_host):
             peer = self._connection.peer(self._direction)
             allowed = Decision(Verdict.ALLOWED, (), f"{peer.name} is the node of {subject}, which always reaches it")
             if peer.seen_as is None:
@@ -207,11 +212,12 @@ class _Walk:
                 return [allowed]
         return [denied]
 
-    def _host_is_allowed(self) -> bool:
-        """Whether the subject's own node is allowed where nothing else decides."""
-        settings = self._policies.settings
-        if self._subject.has_reserved("host") or not settings.allow_localhost:
-            return False
-        if self._direction is Direction.EGRESS:
-            return not settings.cilium and all(rule.origin.kind == "NetworkPolicy" for rule in self._applicable.isolating)
-        return not (self._applicable.empty and settings.release.localhost_needs_rules)
+
+def host_is_allowed(policies: PolicySet, direction: Direction, applicable: Applicable, *, is_host: bool) -> bool:
+    """Whether a subject's own node is allowed where nothing else decides."""
+    settings = policies.settings
+    if is_host or not settings.allow_localhost:
+        return False
+    if direction is Direction.EGRESS:
+        return not settings.cilium and all(rule.origin.kind == "NetworkPolicy" for rule in applicable.isolating)
+    return not (applicable.empty and settings.release.localhost_needs_rules)

@@ -35,7 +35,7 @@ GRANTS = [
     {"subject": "nina", "role": "namespace-owner", "namespaces": ["nowhere"]},
     {"subject": "paula", "role": "namespace-owner", "namespaces": ["payments"]},
     {"subject": "group:checkout", "role": "namespace-owner", "namespaces": ["cart", "checkout"]},
-    {"subject": "zoe", "role": "namespace-owner"},
+    {"subject": "zoe", "namespaces": ["payments"], "deny": True},
 ]
 
 
@@ -55,7 +55,7 @@ def configure_fixture() -> Callable[..., None]:
 
 def configure(folder: Path, **more: Any) -> None:
     """Write the configuration, with more sections."""
-    (folder / "hindcast.yaml").write_text(json.dumps({"ownership": {"grants": GRANTS}, **more}))
+    (folder / "hindcast.yaml").write_text(json.dumps({"ownership": {"grants": GRANTS}} | more))
 
 
 @pytest.fixture

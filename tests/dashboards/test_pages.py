@@ -208,7 +208,7 @@ def test_a_grant_that_is_taken_away_is_gone_at_the_next_question(filled: Path, l
     app = look("flows", user="paula")
     assert app.dataframe
     settings = json.loads((filled / "hindcast.yaml").read_text())
-    settings["ownership"]["grants"][2]["namespaces"] = []
+    settings["ownership"]["grants"][2] = {"subject": "paula", "namespaces": ["payments"], "deny": True}
     (filled / "hindcast.yaml").write_text(json.dumps(settings))
     app.session_state["answers"] = {}  # what is kept of answers, for less than a minute
     app.run()

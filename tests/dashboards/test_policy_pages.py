@@ -71,8 +71,21 @@ def test_a_time_that_nobody_looked_at_is_called_unknown(story: Story, look: Look
 def test_drift_is_told_as_of_the_time(story: Story, look: Look, said: Said) -> None:
     assert "enable-policy" in look("posture", user="ada", last="1d").dataframe[0].value.to_string()
     before = story.deployment
-    window = {"from_": f"{before - dt.timedelta(hours=1):%Y-%m-%dT%H:%MZ}", "until": f"{before:%Y-%m-%dT%H:%MZ}"}
+    window = {"from_": f"{before - dt.timedelta(hours=8):%Y-%m-%dT%H:%MZ}", "until": f"{before:%Y-%m-%dT%H:%MZ}"}
     assert "None: every cluster" in said(look("posture", user="ada", **window))
+
+
+def test_a_time_in_which_nothing_was_evaluated_is_not_called_as_wanted(story: Story, look: Look, said: Said) -> None:
+    text = said(look("posture", user="ada", from_="2020-01-01T00:00Z", until="2020-01-02T00:00Z"))
+    assert "None: every cluster" not in text
+    assert "No open drift is recorded" in text
+    minutes = {
+        "from_": f"{story.deployment + dt.timedelta(minutes=7):%Y-%m-%dT%H:%MZ}",
+        "until": f"{story.deployment + dt.timedelta(minutes=9):%Y-%m-%dT%H:%MZ}",
+    }
+    text = said(look("posture", user="ada", **minutes))
+    assert "Not evaluated in this window: c1; the last evaluation that you may see was at" in text
+    assert "None: every cluster" not in text
 
 
 def test_controls_say_what_they_ask_and_what_they_found(story: Story, look: Look, said: Said) -> None:
@@ -96,4 +109,6 @@ def test_a_day_that_nobody_looked_at_counts_no_drift(story: Story, look: Look) -
 
 
 def test_an_owner_sees_no_drift_of_the_whole_cluster(story: Story, look: Look, said: Said) -> None:
-    assert "None: every cluster" in said(look("posture", user="paula", last="1d"))
+    text = said(look("posture", user="paula", last="1d"))
+    assert "No open drift is recorded in your namespaces" in text
+    assert "None: every cluster" not in text

@@ -1,6 +1,6 @@
 """Builds the real peers of the tests from released Go modules into a cache of the user.
 
-    python3 tests/peers/build.py [all | FOLDER ...]
+    python3 tests/peers/build.py [all | PEER ...]
 
 Each peer is a folder beside this file with a Go module: one with `tool` lines has those programs
 built, any other is a program itself. A build is kept under the checksum of the folder's go.mod,
@@ -47,6 +47,9 @@ class Peer:
     flags: tuple[str, ...] = ()
     """Further flags of `go build`, such as another go.mod."""
 
+    extra: bool = False
+    """Whether only `make peers-all` builds it: what shares little with the others costs minutes of its own."""
+
     ldflags: str = "-s -w"
     """Flags of Go's linker. The default leaves debugging tables out: a fifth less to keep."""
 
@@ -68,7 +71,9 @@ PEERS = {
         programs=("cilium-policy-1.19",),
         folder="cilium-policy",
         flags=("-modfile=go-1.19.mod", "-tags=cilium119"),
+        extra=True,
     ),
+    "kube-network-policies": Peer(programs=("kube-network-policies-engine",)),
 }
 """The peers by folder, in the order they are built."""
 
@@ -89,9 +94,7 @@ def go_version() -> str | None:
     go = shutil.which("go")
     if go is None:
         return None
-    answer = subprocess.run(
-        [go, "env", "GOVERSION"], cwd=HERE, capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run([go, "env", "GOVERSION"], cwd=HERE, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None
 
 
@@ -191,8 +194,10 @@ def say(line: str) -> None:
 def main(arguments: list[str]) -> int:
     """Build the wanted peers and print where they are; 0 also without Go, 1 when one fails."""
     parser = argparse.ArgumentParser(description="Build the real peers of the tests.")
-    parser.add_argument("peers", nargs="*", help=f"all (the default), {', '.join(PEERS)}")
-    wanted = set(parser.parse_args(arguments).peers) or {"all"}
+    usual = {name for name, peer in PEERS.items() if not peer.extra}
+    known = ", ".join(PEERS)
+    parser.add_argument("peers", nargs="*", help=f"all, {known}; by default without the extra ones")
+    wanted = set(parser.parse_args(arguments).peers) or usual
     if unknown := wanted - {"all", *PEERS}:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}")
     if go_version() is None:

@@ -41,6 +41,31 @@ def running() -> ModuleType:
     return module
 
 
+def with_programs(name: str) -> ModuleType:
+    """A module that compares policy engines; its `program` skips the test when a program is not built."""
+    running = load("running")
+    module = load(name)
+
+    def program(needed: str) -> Path:
+        require(running, needed)
+        return Path(running.program(needed))
+
+    module.program = program  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.fixture(scope="session")
+def policy_comparison() -> ModuleType:
+    """The comparison with Cilium's engines."""
+    return with_programs("policy_comparison")
+
+
+@pytest.fixture(scope="session")
+def policy_text_comparison() -> ModuleType:
+    """The comparison with the engine that reads policies by their texts."""
+    return with_programs("policy_text_comparison")
+
+
 @pytest.fixture(scope="session")
 def kubernetes() -> ModuleType:
     """The module that starts etcd and API servers; skips when they are not built."""

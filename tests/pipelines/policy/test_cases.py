@@ -137,3 +137,22 @@ def test_the_schema_names_every_field_of_the_example() -> None:
         assert set(case) <= set(schema["$defs"]["case"]["properties"])
         for probe in case["probes"]:
             assert set(probe) <= set(schema["$defs"]["probes"]["items"]["properties"]) | set(schema["$defs"]["expectation"]["properties"])
+
+
+@pytest.mark.parametrize("semantics", ["cilium", "kubernetes"])
+def test_every_conformance_case_is_judged_as_expected(semantics: str) -> None:
+    """114 cases with answers written by hand from the texts, and compared with three engines."""
+    cases = ROOT / "tests" / "data" / "netpol_cases.json"
+    ran = CliRunner().invoke(policy, ["test", str(cases), "--semantics", semantics, "--output", "json"])
+    rows = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+    assert [row for row in rows if not row["pass"]] == []
+    assert (len(rows), ran.exit_code) == (959, 0)
+
+
+def test_every_conformance_case_refuses_exactly_the_policies_that_the_agent_refuses() -> None:
+    (value, lines), *_ = read_values((ROOT / "tests" / "data" / "netpol_cases.json").read_text(encoding="utf-8"), "netpol_cases.json")
+    assert [
+        case.unexpected_refusals
+        for case in run_file(CaseFile(value, lines, "netpol_cases.json"), AgentSettings())
+        if case.unexpected_refusals
+    ] == []

@@ -1,0 +1,160 @@
+"""What must hold for every set of policies, tried on random ones."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import random
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.policy.bulk import CODES, BulkJudge, Connections
+from pipelines.policy.model import Connection, Direction
+from pipelines.policy.verdict import Decision, Verdict, decide, judge
+
+PEERS = Path(__file__).resolve().parents[2] / "peers"
+ORDER = {Verdict.DENIED: 0, Verdict.UNCERTAIN: 1, Verdict.ALLOWED: 2}
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"policy_properties_{name}", PEERS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+comparison = load("policy_comparison")
+KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"]
+ANY_KIND = [*KINDS, "ClusterNetworkPolicy"]
+SEEDS = st.integers(min_value=0, max_value=2**31)
+
+
+def verdicts(scenario: Any, manifests: list[dict[str, Any]]) -> list[Decision]:
+    policies = comparison.dataclasses.replace(scenario, manifests=manifests).compile()
+    return [decide(policies, probe.direction, probe.connection()) for probe in scenario.probes]
+
+
+def specs_with(manifests: list[dict[str, Any]], key: str) -> list[list[Any]]:
+    """The lists of rules of this name that hold at least one rule, so that their subjects are isolated already."""
+    specs = [spec for manifest in manifests for spec in [manifest.get("spec"), *(manifest.get("specs") or [])]]
+    return [spec[key] for spec in specs if spec and spec.get(key)]
+
+
+def is_cilium(rule: dict[str, Any]) -> bool:
+    """Whether a rule is written as Cilium's policies write it."""
+    return not {"from", "to", "ports"} & set(rule) and bool(rule)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.sampled_from(["ingress", "egress"]))
+def test_one_more_allow_rule_never_denies_more(seed: int, key: str) -> None:
+    scenario = comparison.scenario(seed, "1.20", KINDS)
+    more = copy.deepcopy(scenario.manifests)
+    rules = specs_with(more, key)
+    if not rules:
+        return
+    donor = specs_with(comparison.scenario(seed + 1, "1.20", KINDS).manifests, key)
+    target = random.Random(seed).choice(rules)
+    target.extend(rule for found in donor for rule in found if is_cilium(rule) == is_cilium(target[0]))
+    refused = [len(comparison.dataclasses.replace(scenario, manifests=one).compile().refusals) for one in (scenario.manifests, more)]
+    if refused[0] != refused[1]:
+        return  # the rule that was added is refused, and its policy with it
+    for old, new_one in zip(verdicts(scenario, scenario.manifests), verdicts(scenario, more), strict=True):
+        assert ORDER[new_one.verdict] >= ORDER[old.verdict] or new_one.verdict is Verdict.UNCERTAIN, (old.reason, new_one.reason)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.sampled_from(["ingressDeny", "egressDeny"]))
+def test_one_more_deny_rule_never_allows_more(seed: int, key: str) -> None:
+    scenario = comparison.scenario(seed, "1.20", ANY_KIND)
+    maker = comparison.policy_generator.Generator(seed, release=(1, 20), dual_stack=False, node_selectors=False)
+    rule = maker.cilium_rule("from" if key == "ingressDeny" else "to", allows=False, nodes=False)
+    spec = {"endpointSelector": {}, key: [rule], "enableDefaultDeny": {"ingress": False, "egress": False}}
+    denying = {"apiVersion": "cilium.io/v2", "kind": "CiliumClusterwideNetworkPolicy", "metadata": {"name": "more"}, "spec": spec}
+    for old, new in zip(verdicts(scenario, scenario.manifests), verdicts(scenario, [*scenario.manifests, denying]), strict=True):
+        if "always reaches it" in new.reason:
+            continue  # since Cilium 1.20 the own node is allowed only where a rule selects the endpoint, of whatever kind
+        assert ORDER[new.verdict] <= ORDER[old.verdict], (old.reason, new.reason, rule)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_the_order_of_policies_and_of_their_rules_never_matters(seed: int) -> None:
+    scenario = comparison.scenario(seed, "1.20", KINDS)
+    other = copy.deepcopy(scenario.manifests)
+    random.Random(seed).shuffle(other)
+    for manifest in other:
+        for spec in [manifest.get("spec"), *(manifest.get("specs") or [])]:
+            for rules in (spec or {}).values():
+                if isinstance(rules, list):
+                    rules.reverse()
+    before = [(one.verdict, {(rule.kind, rule.name) for rule in one.rules}) for one in verdicts(scenario, scenario.manifests)]
+    assert [(one.verdict, {(rule.kind, rule.name) for rule in one.rules}) for one in verdicts(scenario, other)] == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_a_policy_that_selects_nothing_changes_nothing(seed: int) -> None:
+    scenario = comparison.scenario(seed, "1.20", ANY_KIND)
+    maker = comparison.policy_generator.Generator(seed + 7, release=(1, 20), dual_stack=False, node_selectors=False)
+    nobody = {"matchLabels": {"no-such-label": "x"}}
+    added = maker.policies(KINDS)
+    for index, manifest in enumerate(added):
+        manifest["metadata"]["name"] = f"nothing-{index}"
+        for spec in [manifest.get("spec"), *(manifest.get("specs") or [])]:
+            if spec:
+                key = next(one for one in ("podSelector", "endpointSelector", "nodeSelector") if one in spec)
+                spec[key] = nobody
+    assert verdicts(scenario, [*scenario.manifests, *added]) == verdicts(scenario, scenario.manifests)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+def test_what_is_not_known_is_uncertain_and_never_another_verdict(seed: int) -> None:
+    """Without labels, addresses, names and named ports of the peer, a verdict is the full one or uncertain."""
+    scenario = comparison.scenario(seed, "1.20", ANY_KIND)
+    policies = scenario.compile()
+    for probe in scenario.probes:
+        whole = decide(policies, probe.direction, probe.connection())
+        connection = probe.connection()
+        for hidden in ({"seen_as": None}, {"address": None}, {"names": None}, {"named_ports": None}):
+            ends = {key: comparison.dataclasses.replace(getattr(connection, key), **hidden) for key in ("source", "destination")}
+            part = decide(policies, probe.direction, comparison.dataclasses.replace(connection, **ends))
+            assert part.verdict in (whole.verdict, Verdict.UNCERTAIN), (hidden, whole.reason, part.reason)
+            assert (part.verdict is Verdict.UNCERTAIN) == bool(part.missing)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SEEDS, st.sampled_from(["1.18", "1.19", "1.20"]), st.booleans())
+def test_many_at_once_gives_what_one_at_a_time_gives(seed: int, release: str, hide: bool) -> None:
+    scenario = comparison.scenario(seed, release, ANY_KIND)
+    policies = scenario.compile()
+    sides = [end.side() for end in scenario.ends]
+    if hide:
+        chooser = random.Random(seed)
+        hidden = [{}, {"seen_as": None}, {"address": None}, {"names": None}, {"named_ports": None}, {"subject": None}]
+        sides = [comparison.dataclasses.replace(side, **chooser.choice(hidden)) for side in sides]
+    index = {end.name: place for place, end in enumerate(scenario.ends)}
+    protocols = tuple(comparison.policy_world.PROTOCOLS)
+    rows = []
+    for probe in scenario.probes:
+        ends = (probe.peer, probe.subject) if probe.direction is Direction.INGRESS else (probe.subject, probe.peer)
+        rows.append((index[ends[0].name], index[ends[1].name], protocols.index(probe.protocol), probe.port))
+    source, destination, protocol, number = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    found = BulkJudge(policies, sides).judge(Connections(source, destination, protocol, number, protocols))
+    for place, (first, second, name, port) in enumerate(rows):
+        icmp = protocols[name].startswith("ICMP")
+        connection = Connection(sides[first], sides[second], protocols[name], None if icmp else port, port if icmp else None)
+        one = judge(policies, connection)
+        both = (one.ingress.verdict, one.egress.verdict)
+        assert (CODES[found.ingress[place]], CODES[found.egress[place]]) == both, (one.reason, connection)
+        assert found.layer7_undecided[place] == (one.ingress.layer7_undecided or one.egress.layer7_undecided)
