@@ -41,7 +41,9 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions import count_questions
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
 from warehouse.schema import FLOWS
 
 PAINT_SECONDS, MEMORY_BYTES, ANSWER_SECONDS = 2.0, 1.5e9, 3.0
@@ -88,7 +90,9 @@ def serving(lake_folder: Path, folder: Path) -> Iterator[tuple[str, psutil.Proce
         sys.exit(f"{lake_folder} holds no flow")
     until = newest.replace(second=0, microsecond=0) + dt.timedelta(minutes=1)
     last = FlowFilter(since=until - dt.timedelta(hours=1), until=until)
-    found = Door(lake, config.Ownership()).values(OPERATOR, "destination_namespace", last, limits=Limits(rows=NAMESPACES))
+    found = Door(lake, config.Ownership()).answer(
+        OPERATOR, count_questions.values("destination_namespace", last, limits=Limits(rows=NAMESPACES))
+    )
     namespaces = [name for name in found.rows["value"].to_pylist() if name]
     grants = [{"subject": "ada", "role": "platform-admin"}]
     grants += [{"subject": f"owner-{name}", "role": "namespace-owner", "namespaces": [name]} for name in namespaces]  # type: ignore[dict-item]

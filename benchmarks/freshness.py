@@ -21,7 +21,9 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions import flow_questions
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
 
 RATE = 5_000
 LIMIT_SECONDS = 15.0
@@ -42,7 +44,7 @@ def main() -> None:
             while time.monotonic() - began < seconds:
                 time.sleep(0.5)
                 window = FlowFilter(since=newest - timedelta(seconds=30), until=datetime.now(UTC) + timedelta(hours=1))
-                rows = door.flows(OPERATOR, window, columns=["time", "uuid"], limits=Limits(rows=1_000_000)).rows
+                rows = door.answer(OPERATOR, flow_questions.newest(window, columns=["time", "uuid"], limits=Limits(rows=1_000_000))).rows
                 seen_at = time.time()
                 times = rows["time"].cast(pa.int64()).to_numpy() / 1e6
                 fresh = times[times > newest.timestamp()]

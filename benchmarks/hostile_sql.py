@@ -30,6 +30,7 @@ from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
+from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import COVERAGE, FLOWS
 from warehouse.sql.workers import WORKERS
 
@@ -72,7 +73,7 @@ def attack(folder: Path, minutes: float, seed: int) -> None:
     while time.monotonic() < deadline:
         text = writer.statement()
         try:
-            told = str(door.sql(WHO, text, window=window, limits=QUICK).rows.to_pylist())
+            told = str(door.answer(WHO, OwnSql(text=text, window=window, limits=QUICK)).rows.to_pylist())
             became["answered"] += 1
         except QueryError as error:
             told = str(error)
@@ -83,7 +84,9 @@ def attack(folder: Path, minutes: float, seed: int) -> None:
         if sum(became.values()) % 20 == 0:
             try:
                 count = (
-                    door.sql(WHO, "SELECT count(*) AS n FROM flows", window=window, limits=replace(QUICK, seconds=30)).rows["n"][0].as_py()
+                    door.answer(WHO, OwnSql(text="SELECT count(*) AS n FROM flows", window=window, limits=replace(QUICK, seconds=30)))
+                    .rows["n"][0]
+                    .as_py()
                 )
                 unanswered += count != ROWS // 2
             except QueryError:

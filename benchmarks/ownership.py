@@ -27,7 +27,10 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions import count_questions, edge_questions, flow_questions
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import FLOWS
 from warehouse.sql.workers import WORKERS
 
@@ -67,8 +70,8 @@ def main() -> None:
 
 def _namespaces(lake: Lake, last: dt.datetime) -> list[str]:
     """All namespaces, busiest first."""
-    answer = Door(lake, config.Ownership()).values(
-        OPERATOR, "source_namespace", FlowFilter(since=last - DAY, until=last), limits=Limits(rows=1000)
+    answer = Door(lake, config.Ownership()).answer(
+        OPERATOR, count_questions.values("source_namespace", FlowFilter(since=last - DAY, until=last), limits=Limits(rows=1000))
     )
     found: list[str] = answer.rows["value"].to_pylist()
     print(f"{len(found)} namespaces")
@@ -87,17 +90,26 @@ def _questions(lake: Lake, names: list[str], last: dt.datetime) -> None:
     end = last.replace(minute=0, second=0, microsecond=0) + DAY / 24
     hour, day, week = (FlowFilter(since=end - back, until=end) for back in (DAY / 24, DAY, 7 * DAY))
     newest = Limits(rows=200)
-    pod, address = (door.values(Principal(user="owner-5"), f"source_{name}", hour).rows["value"][0].as_py() for name in ("pod_name", "ip"))
+    pod, address = (
+        door.answer(Principal(user="owner-5"), count_questions.values(f"source_{name}", hour)).rows["value"][0].as_py()
+        for name in ("pod_name", "ip")
+    )
     asked: dict[str, Callable[[Principal], object]] = {
-        "q1 drops of an hour": lambda who: door.flows(who, replace(hour, verdicts=("DROPPED",)), columns=COLUMNS, limits=newest),
-        "q2 timeline of a day": lambda who: door.timeline(who, day, buckets=1440),
-        "q3 talkers of a week": lambda who: door.talkers(who, week),
-        "q4 own pods of a week": lambda who: door.flows(who, replace(week, pods=(pod[:-6],)), columns=COLUMNS, limits=newest),
-        "q4 an address of a week": lambda who: door.flows(who, replace(week, ips=(address,)), columns=COLUMNS, limits=newest),
-        "q5 drop reasons of a week": lambda who: door.drop_reasons(who, week),
-        "a port's timeline of a day": lambda who: door.timeline(who, replace(day, ports=(5432,))),
-        "pods that talk, a day": lambda who: door.values(who, "source_pod_name", day),
-        "drop reasons of a week, a port": lambda who: door.drop_reasons(who, replace(week, ports=(443,))),
+        "q1 drops of an hour": lambda who: door.answer(
+            who, flow_questions.newest(replace(hour, verdicts=("DROPPED",)), columns=COLUMNS, limits=newest)
+        ),
+        "q2 timeline of a day": lambda who: door.answer(who, count_questions.timeline(day, buckets=1440)),
+        "q3 talkers of a week": lambda who: door.answer(who, edge_questions.talkers(week)),
+        "q4 own pods of a week": lambda who: door.answer(
+            who, flow_questions.newest(replace(week, pods=(pod[:-6],)), columns=COLUMNS, limits=newest)
+        ),
+        "q4 an address of a week": lambda who: door.answer(
+            who, flow_questions.newest(replace(week, ips=(address,)), columns=COLUMNS, limits=newest)
+        ),
+        "q5 drop reasons of a week": lambda who: door.answer(who, count_questions.drop_reasons(week)),
+        "a port's timeline of a day": lambda who: door.answer(who, count_questions.timeline(replace(day, ports=(5432,)))),
+        "pods that talk, a day": lambda who: door.answer(who, count_questions.values("source_pod_name", day)),
+        "drop reasons of a week, a port": lambda who: door.answer(who, count_questions.drop_reasons(replace(week, ports=(443,)))),
     }
     for name, question in asked.items():
         scoped, whole = (_cpu(functools.partial(question, who)) for who in (Principal(user="owner-5"), OPERATOR))
@@ -118,18 +130,18 @@ def _people(lake: Lake, names: list[str], last: dt.datetime, count: int) -> None
     grants = [_owner(number, names) for number in range(count)]
     door = Door(lake, config.Ownership.model_validate({"grants": grants}))
     window = Window(since=last - DAY, until=last)
-    door.sql(Principal(user="owner-0"), "SELECT 1 AS one", window=window)  # starts the parent of all
+    door.answer(Principal(user="owner-0"), OwnSql(text="SELECT 1 AS one", window=window))  # starts the parent of all
     began = time.monotonic()
-    door.sql(Principal(user="owner-1"), "SELECT 1 AS one", window=window)
+    door.answer(Principal(user="owner-1"), OwnSql(text="SELECT 1 AS one", window=window))
     start = (time.monotonic() - began) * 1e3
     began = time.monotonic()
-    door.sql(Principal(user="owner-1"), SQL[0], window=window)
+    door.answer(Principal(user="owner-1"), OwnSql(text=SQL[0], window=window))
     load = (time.monotonic() - began) * 1e3
     warm = []
     for _ in range(RUNS):
         for text in SQL:
             began = time.monotonic()
-            door.sql(Principal(user="owner-1"), text, window=window)
+            door.answer(Principal(user="owner-1"), OwnSql(text=text, window=window))
             warm.append((time.monotonic() - began) * 1e3)
     print(f"a worker: start {start:.0f} ms: ratio to {START_MS:.0f} ms {start / START_MS:.2f}; rows of a day read in {load:.0f} ms")
     print(f"a warm answer: median {statistics.median(warm):.0f} ms: ratio to {WARM_MS:.0f} ms {statistics.median(warm) / WARM_MS:.2f}")
@@ -138,7 +150,7 @@ def _people(lake: Lake, names: list[str], last: dt.datetime, count: int) -> None
     def ask(number: int) -> None:
         try:
             for text in SQL:
-                door.sql(Principal(user=f"owner-{number}"), text, window=window, limits=Limits(seconds=300))
+                door.answer(Principal(user=f"owner-{number}"), OwnSql(text=text, window=window, limits=Limits(seconds=300)))
         except BaseException as error:
             failures.append(error)
 

@@ -31,7 +31,9 @@ from warehouse import config, engine
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions import count_questions, edge_questions, flow_questions
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
 from warehouse.schema import FLOWS, ROLLUPS
 
 RUNS, THREADS = 3, 2
@@ -154,7 +156,7 @@ def _questions(until: dt.datetime) -> list[Question]:
     address = f"source_ip = '{ADDRESS}' OR destination_ip = '{ADDRESS}'"
 
     def newest(door: Door, wanted: FlowFilter) -> Any:
-        return door.flows(OPERATOR, wanted, columns=COLUMNS, limits=NEWEST)
+        return door.answer(OPERATOR, flow_questions.newest(wanted, columns=COLUMNS, limits=NEWEST))
 
     def asked(name: str, door: Callable[[Door, FlowFilter], Any], clickhouse: Callable[[str], str], **more: Any) -> Question:
         window = {"since": more.pop("since"), "until": more.pop("until")}
@@ -171,14 +173,14 @@ def _questions(until: dt.datetime) -> list[Question]:
         ),
         asked(
             "q2 timeline",
-            lambda door, wanted: door.timeline(OPERATOR, wanted, buckets=1440),
+            lambda door, wanted: door.answer(OPERATOR, count_questions.timeline(wanted, buckets=1440)),
             lambda flows: f"SELECT date_trunc('minute', time), verdict, sum(flow_count) FROM {flows} GROUP BY 1, 2",
             since=midnight - DAY,
             until=midnight,
         ),
         asked(
             "q3 talkers",
-            lambda door, wanted: door.talkers(OPERATOR, wanted),
+            lambda door, wanted: door.answer(OPERATOR, edge_questions.talkers(wanted)),
             lambda flows: f"SELECT {ends}, sum(flow_count) AS n FROM {flows} GROUP BY {ends} ORDER BY n DESC LIMIT 50",
             **week,
         ),
@@ -186,7 +188,7 @@ def _questions(until: dt.datetime) -> list[Question]:
         asked("q4 address", newest, lambda flows: f"SELECT {picked} FROM {flows} WHERE {address} {last}", **week, ips=(ADDRESS,)),
         asked(
             "q5 drop reasons",
-            lambda door, wanted: door.drop_reasons(OPERATOR, wanted),
+            lambda door, wanted: door.answer(OPERATOR, count_questions.drop_reasons(wanted)),
             lambda flows: f"SELECT cluster, drop_reason_desc, sum(flow_count) FROM {flows} WHERE verdict = 'DROPPED' GROUP BY 1, 2",
             **week,
         ),
@@ -196,7 +198,12 @@ def _questions(until: dt.datetime) -> list[Question]:
 def _namespaces(lake: Lake, until: dt.datetime, verdicts: tuple[str, ...]) -> dict[str, str]:
     """A big, a middle and a small one."""
     wanted = FlowFilter(since=until - DAY, until=until, verdicts=verdicts)
-    names = Door(lake, config.Ownership()).values(OPERATOR, "source_namespace", wanted, limits=Limits(rows=1000)).rows["value"].to_pylist()
+    names = (
+        Door(lake, config.Ownership())
+        .answer(OPERATOR, count_questions.values("source_namespace", wanted, limits=Limits(rows=1000)))
+        .rows["value"]
+        .to_pylist()
+    )
     return {"big": names[0], "middle": names[len(names) // 2], "small": names[-1 - len(names) // 50]}
 
 

@@ -23,7 +23,11 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Answer, Door, FlowFilter
+from warehouse.questions import count_questions, edge_questions
+from warehouse.questions.answers import Answer
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import FLOWS, ROLLUPS
 
 FLOWS_WANTED = 1_000_000
@@ -70,23 +74,23 @@ def _print_questions(door: Door, since: dt.datetime, until: dt.datetime) -> None
     minutes = int((until - since) / dt.timedelta(minutes=1))
     questions: dict[str, tuple[Callable[[], Answer], str]] = {
         "q2 timeline": (
-            lambda: door.timeline(OPERATOR, mine, buckets=minutes),
+            lambda: door.answer(OPERATOR, count_questions.timeline(mine, buckets=minutes)),
             f"SELECT date_trunc('minute', time) AS start, verdict, sum(flow_count) FROM flows WHERE {either} GROUP BY ALL",
         ),
         "q3 talkers": (
-            lambda: door.talkers(OPERATOR, mine, limits=EVERYTHING),
+            lambda: door.answer(OPERATOR, edge_questions.talkers(mine, limits=EVERYTHING)),
             f"""SELECT source_namespace, source_workload_name, destination_namespace, destination_workload_name, sum(flow_count) AS flows
                 FROM flows WHERE {either} GROUP BY ALL ORDER BY flows DESC""",
         ),
         "q5 drop reasons": (
-            lambda: door.drop_reasons(OPERATOR, wanted),
+            lambda: door.answer(OPERATOR, count_questions.drop_reasons(wanted)),
             "SELECT cluster, drop_reason_desc, sum(flow_count) FROM flows WHERE verdict = 'DROPPED' GROUP BY ALL",
         ),
     }
     for name, (ask, text) in questions.items():
         assert "flows" not in ask().source
         rolled = _median_ms(ask)
-        plain = _median_ms(lambda text=text: door.sql(OPERATOR, text, window=window, limits=EVERYTHING))  # type: ignore[misc]
+        plain = _median_ms(lambda text=text: door.answer(OPERATOR, OwnSql(text=text, window=window, limits=EVERYTHING)))  # type: ignore[misc]
         print(
             f"{name:16} rollup {rolled[0]:7.0f} ms ({rolled[1]:.0f} CPU)   flows {plain[0]:7.0f} ms ({plain[1]:.0f} CPU)"
             f"   {plain[1] / rolled[1]:.1f} x less CPU"
@@ -98,9 +102,9 @@ def _print_open_hour(lake: Lake, until: dt.datetime) -> None:
     edges = next(table for table in ROLLUPS if table.name == "edges_1h")
     lake.replace(edges, lake.contents(edges), [], guard="benchmark", data_change=True)
     door, wanted = Door(lake, config.Ownership()), FlowFilter(since=until - HOUR, until=until)
-    answer = door.edges(OPERATOR, wanted)
+    answer = door.answer(OPERATOR, edge_questions.edges(wanted))
     flows = sum(answer.rows["flows"].to_pylist())
-    rolled = _median_ms(lambda: door.edges(OPERATOR, wanted))
+    rolled = _median_ms(lambda: door.answer(OPERATOR, edge_questions.edges(wanted)))
     print(f"an open hour of {flows:,} flows: its edges in {rolled[0]:.0f} ms, {rolled[1] * 1000 / flows:.2f} us CPU a flow")
 
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import asking
 from dashboards.access import identity
-from dashboards.asking import Visit
 from dashboards.frame import navigation, summary, theme, time_control, url_state
 from dashboards.sql_page import running
 from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, sql
+from dashboards.visit import Visit, recorded
 from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
 from warehouse.lake.tables import Lake
@@ -52,7 +51,7 @@ def main() -> None:
     tables: frozenset[str] = frozenset()
     try:
         settings = load_config()
-        tables = asking.recorded(Door(open_lake(settings.lake), settings.ownership))
+        tables = recorded(Door(open_lake(settings.lake), settings.ownership))
     except HindcastError as error:
         problem = error
     # All pages before the question who looks, so that the address is known whatever the answer.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hindcast.asking import AsOption, GroupOption, moment, open_door, principal
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
+from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,11 +114,12 @@ def log(
 ) -> None:
     """Print who asked what, newest first: all of it for operators and auditors, who looked at theirs for owners."""
     from warehouse.engine import Limits, Window
+    from warehouse.questions.record_questions import AccessLog
 
     now = datetime.now(UTC)
     window = Window(since=moment(since, "--since", now=now), until=moment(until, "--until", now=now) if until else None)
     door = open_door(config_path, lake_url, "access log")
-    answer = door.access_log(principal(user, groups), window, limits=Limits(rows=limit))
+    answer = door.answer(principal(user, groups), AccessLog(window=window, limits=Limits(rows=limit)))
     write_rows(answer.rows.drop_columns(["date"]), output, file)
     messages.print(f"{answer.rows.num_rows:,} rows" + (", cut there: there are more" if answer.cut else ""), style="dim")
 

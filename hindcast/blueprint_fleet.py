@@ -13,11 +13,11 @@ import pyarrow as pa
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from hindcast.asking import AsOption, GroupOption, moment, open_door, principal
 from hindcast.blueprint import blueprint as blueprint
 from hindcast.blueprint import load_files
 from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
+from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
 from warehouse import config
 from warehouse.errors import AccessDeniedError, ConfigError, LakeError, QueryError
 from warehouse.schema import DRIFT
@@ -57,6 +57,7 @@ def drift(
     With --at: what was recorded as open then. With --as: what is recorded, of one's own namespaces. Exit code 1 if there is drift.
     """
     from pipelines.blueprints import evaluation, notifying
+    from warehouse.questions.record_questions import Drift
 
     now = datetime.now(UTC)
     settings = config.load_config(config_path)
@@ -77,7 +78,7 @@ def drift(
         messages.print(f"{kept.rows} rows of drift recorded", style="dim")
         for failure in notifying.tell_opened(settings, lake, kept.opened, now=now, source="hindcast blueprint drift"):
             messages.print(failure, markup=False, style="yellow")
-    _print_drift(door.drift(who, at=instant, clusters=[one.name for one in clusters]).rows, output, file)
+    _print_drift(door.answer(who, Drift(at=instant, clusters=tuple(one.name for one in clusters))).rows, output, file)
 
 
 def _print_drift(rows: pa.Table, output: Format, file: Path | None) -> None:
@@ -104,11 +105,12 @@ def matrix(
 ) -> None:
     """The fleet's controls, a row a cluster: as last recorded by `hindcast blueprint drift`, or as recorded at a time."""
     from pipelines.blueprints.controls import CONTROLS
+    from warehouse.questions.record_questions import Controls
 
     names = [one.name for one in _clusters(config.load_config(config_path), cluster)]
     instant = moment(at, "--at", now=datetime.now(UTC)) if at else None
     door = open_door(config_path, lake_url, "blueprint matrix")
-    rows = door.controls(principal(user, groups), at=instant, clusters=names).rows
+    rows = door.answer(principal(user, groups), Controls(at=instant, clusters=tuple(names))).rows
     if output is not Format.TABLE or file is not None:
         write_rows(rows, output, file)
         return

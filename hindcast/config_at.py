@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hindcast.asking import AsOption, GroupOption, moment, open_door, principal
 from hindcast.config_history import KindsOption, NamespacesOption, RecordedOption, some
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption
+from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
 from warehouse.errors import AccessDeniedError, ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def at(
     """
     from pipelines.configuration import kinds, manifest_yaml
     from warehouse.engine import Window
+    from warehouse.questions.record_questions import Configuration, ConfigurationCoverage
 
     now = datetime.now(UTC)
     door, who = open_door(config_path, lake_url, "config at"), principal(user, group)
@@ -47,18 +48,18 @@ def at(
     as_known = moment(recorded, "--recorded", now=now) if recorded else None
     wanted = [kinds.named(each) for each in kind or ()] or None
     name = cluster or _only_cluster(door, who)
-    rows = door.configuration(
-        who,
-        Window(since=instant, until=instant + timedelta.resolution),
-        tables=kinds.tables_of(wanted or manifest_yaml.APPLICABLE),
-        clusters=[name],
-        kinds=wanted or (),
-        namespaces=namespace or (),
+    question = Configuration(
+        window=Window(since=instant, until=instant + timedelta.resolution),
+        tables=tuple(kinds.tables_of(wanted or manifest_yaml.APPLICABLE)),
+        clusters=(name,),
+        kinds=tuple(wanted or ()),
+        namespaces=tuple(namespace or ()),
         recorded=as_known,
-    ).rows.to_pylist()
+    )
+    rows = door.answer(who, question).rows.to_pylist()
     if not door.scope(who).sees_cluster(name):
         raise AccessDeniedError(f"{user} may see nothing of cluster {name}")
-    known = door.configuration_coverage(who, instant, clusters=[name], recorded=as_known)
+    known = door.answer(who, ConfigurationCoverage(at=instant, clusters=(name,), recorded=as_known))
     covered = [each for each in known if wanted is None or each.kind in wanted]
     notes = coverage_notes(name, instant, [each for each in covered if each.kind in manifest_yaml.APPLICABLE])
     partial = sorted({row["kind"] for row in rows if manifest_yaml.is_partial(row["kind"])})

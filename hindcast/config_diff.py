@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pyarrow as pa
 import typer
 
-from hindcast.asking import AsOption, GroupOption, moment, open_door, principal
 from hindcast.config_at import coverage_notes
 from hindcast.config_history import ClustersOption, KindsOption, NamespacesOption
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
+from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
 
 if TYPE_CHECKING:
     from pipelines.configuration.differences import ObjectChange
@@ -59,25 +59,28 @@ def diff(
     from pipelines.configuration import kinds
     from pipelines.configuration.differences import compare_states
     from warehouse.engine import Window
+    from warehouse.questions.record_questions import Configuration, ConfigurationCoverage
 
     now = datetime.now(UTC)
     door, who = open_door(config_path, lake_url, "config diff"), principal(user, group)
     times = [moment(text, option, now=now) for text, option in ((time1, "T1"), (time2, "T2"))]
     wanted = [kinds.named(each) for each in kind or ()] or None
     states = [
-        door.configuration(
+        door.answer(
             who,
-            Window(since=instant, until=instant + timedelta.resolution),
-            tables=kinds.tables_of(wanted or kinds.TABLE_OF),
-            clusters=cluster or (),
-            kinds=wanted or (),
-            namespaces=namespace or (),
+            Configuration(
+                window=Window(since=instant, until=instant + timedelta.resolution),
+                tables=tuple(kinds.tables_of(wanted or kinds.TABLE_OF)),
+                clusters=tuple(cluster or ()),
+                kinds=tuple(wanted or ()),
+                namespaces=tuple(namespace or ()),
+            ),
         ).rows.to_pylist()
         for instant in times
     ]
     changes = compare_states(*states)
     for instant in times:
-        known = door.configuration_coverage(who, instant, clusters=cluster or ())
+        known = door.answer(who, ConfigurationCoverage(at=instant, clusters=tuple(cluster or ())))
         for name in sorted({each.cluster for each in known}):
             covered = [each for each in known if each.cluster == name and (wanted is None or each.kind in wanted)]
             for line in coverage_notes(name, instant, covered):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import pyarrow as pa
 import typer
 
-from hindcast.asking import AsOption, GroupOption, moment, open_door, principal
 from hindcast.config_history import ClustersOption, RecordedOption
 from hindcast.console import ConfigOption, LakeOption
 from hindcast.output import FileOption, Format, OutputOption, write_rows
+from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
 from warehouse.errors import HindcastError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def history(
     from pipelines.configuration import kinds
     from pipelines.configuration.differences import compare_manifests
     from warehouse.engine import Window
+    from warehouse.questions.record_questions import Configuration
     from warehouse.schema import CONFIG_COVERAGE
 
     now = datetime.now(UTC)
@@ -65,16 +66,16 @@ def history(
     kind_name = kinds.named(kind)
     namespace, _, short = name.rpartition("/") if kind_name != "Namespace" else (name, "", name)
     begin = moment(since, "--since", now=now) if since else _LONG_AGO
-    found = door.configuration(
-        who,
-        Window(since=begin, until=now + timedelta(days=1)),
-        tables=[kinds.TABLE_OF[kind_name]],
-        clusters=cluster or (),
-        kinds=[kind_name],
-        namespaces=[namespace] if namespace else (),
-        names=[short],
+    question = Configuration(
+        window=Window(since=begin, until=now + timedelta(days=1)),
+        tables=(kinds.TABLE_OF[kind_name],),
+        clusters=tuple(cluster or ()),
+        kinds=(kind_name,),
+        namespaces=(namespace,) if namespace else (),
+        names=(short,),
         recorded=moment(recorded, "--recorded", now=now) if recorded else None,
     )
+    found = door.answer(who, question)
     rows: list[Row] = [row for row in found.rows.to_pylist() if (row["namespace"] or "") == namespace]
     if not rows:
         hint = "" if door.clusters(who, of=CONFIG_COVERAGE) else ": no cluster was looked at yet, run hindcast config snapshot"

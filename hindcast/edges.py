@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from hindcast.asking import AsOption, GroupOption, footer, moment, open_door, principal
 from hindcast.console import ConfigOption, LakeOption
 from hindcast.output import FileOption, Format, OutputOption, write_rows
+from hindcast.query_options import AsOption, GroupOption, footer, moment, open_door, principal
 from warehouse.errors import ConfigError
-from warehouse.questions.rollup_questions import EdgeScope
+from warehouse.questions.edge_questions import EdgeScope
 
 if TYPE_CHECKING:
-    from warehouse.questions.door import Answer
+    from warehouse.questions.answers import Answer
 
 Names = list[str] | None
 TABLE_COLUMNS = ("cluster", "source", "destination", "ports", "forwarded", "dropped", "audited", "drop_reasons", "observers", "last_seen")
@@ -47,7 +47,8 @@ def edges(
 ) -> None:
     """Print who talks to whom, busiest first. Each connection counts once, whoever reported it; docs/counting.md has the rules."""
     from warehouse.engine import Limits, Window
-    from warehouse.questions.door import FlowFilter
+    from warehouse.questions import edge_questions
+    from warehouse.questions.flow_filter import FlowFilter
 
     now = datetime.now(UTC)
     begin, end = moment(since, "--since", now=now), moment(until, "--until", now=now) if until else now
@@ -67,11 +68,12 @@ def edges(
         ports=tuple(port or ()),
     )
     limits = Limits(rows=last)
-    answer = (
-        door.edges(who, wanted, scope=scope, limits=limits)
+    question = (
+        edge_questions.edges(wanted, scope=scope, limits=limits)
         if cut is None
-        else door.new_edges(who, wanted, Window(since=begin, until=cut), scope=scope, limits=limits)
+        else edge_questions.new_edges(wanted, Window(since=begin, until=cut), scope=scope, limits=limits)
     )
+    answer = door.answer(who, question)
     write_rows(_for_people(answer) if output is Format.TABLE and file is None else answer.rows, output, file)
     footer(answer)
 

@@ -13,14 +13,15 @@ import pyarrow as pa
 import typer
 
 from hindcast import compact
-from hindcast.asking import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal
 from hindcast.console import ConfigOption, LakeOption
 from hindcast.output import Format, write_rows
+from hindcast.query_options import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal
 from warehouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from warehouse.access.principals import Principal
-    from warehouse.questions.door import Door, FlowFilter
+    from warehouse.questions.door import Door
+    from warehouse.questions.flow_filter import FlowFilter
 
 POLL_SECONDS = 1.0
 LATE = timedelta(minutes=2)
@@ -64,7 +65,7 @@ def flows(
     groups: GroupOption = None,
 ) -> None:
     """Print recorded flows, oldest first. All conditions hold, each by any of its values."""
-    from warehouse.questions.door import FlowFilter
+    from warehouse.questions.flow_filter import FlowFilter
 
     now = datetime.now(UTC)
     if follow and as_of:
@@ -94,9 +95,10 @@ def flows(
 def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, output: FlowFormat, *, say: bool) -> dict[str, datetime]:
     """Print the newest flows; gives those printed that are recent enough to come again when asked anew."""
     from warehouse.engine import Limits
+    from warehouse.questions import flow_questions
 
     columns = compact.COLUMNS if output is FlowFormat.COMPACT else None
-    answer = door.flows(who, wanted, columns=columns, limits=Limits(rows=last))
+    answer = door.answer(who, flow_questions.newest(wanted, columns=columns, limits=Limits(rows=last)))
     rows = answer.rows.take(pa.array(range(answer.rows.num_rows - 1, -1, -1), pa.int64()))
     _print(rows, output)
     if say:
@@ -107,11 +109,12 @@ def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, outpu
 def _print_new(door: Door, who: Principal, wanted: FlowFilter, output: FlowFormat, printed: dict[str, datetime]) -> dict[str, datetime]:
     """Print what arrived since; a flow is printed once, also when it arrives late."""
     from warehouse.engine import Limits
+    from warehouse.questions import flow_questions
 
     newest = max(printed.values(), default=wanted.since)
     again = replace(wanted, since=max(wanted.since, newest - LATE), until=datetime.now(UTC) + timedelta(hours=1))
     columns = compact.COLUMNS if output is FlowFormat.COMPACT else None
-    rows = door.flows(who, again, columns=columns, limits=Limits(rows=100_000)).rows
+    rows = door.answer(who, flow_questions.newest(again, columns=columns, limits=Limits(rows=100_000))).rows
     keys = [row["uuid"] or str(row) for row in rows.select(["uuid", "time"]).to_pylist()]
     fresh = [number for number in range(rows.num_rows - 1, -1, -1) if keys[number] not in printed]
     _print(rows.take(pa.array(fresh, pa.int64())), output)

@@ -9,9 +9,9 @@ import pyarrow as pa
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from hindcast.asking import moment
 from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from hindcast.output import Format, OutputOption, write_rows
+from hindcast.query_options import moment
 from warehouse import config
 from warehouse.errors import ConfigError, HindcastError
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hindcast.asking import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
+from hindcast.query_options import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal
 from warehouse.errors import ConfigError, HindcastError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def sql(
 ) -> None:
     """Ask the lake in SQL (DuckDB's). The views are `flows` and `coverage`; docs/tables.md lists their columns."""
     from warehouse.engine import Limits, Window
+    from warehouse.questions.sql_question import OwnSql
 
     door, who = open_door(config_path, lake_url, "sql"), principal(user, groups)
     limits = Limits(rows=limit, seconds=timeout)
@@ -50,7 +51,7 @@ def sql(
             until=moment(until, "--until", now=now) if until else None,
             as_of=known_at(door, who, "sql", as_of, now=now),
         )
-        found = door.sql(who, text, window=window, limits=limits)
+        found = door.answer(who, OwnSql(text=text, window=window, limits=limits))
         write_rows(found.rows, output, file)
         footer(found)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import typer
 
-from hindcast.asking import AsOption, GroupOption, open_door, principal
 from hindcast.console import ConfigOption, LakeOption
 from hindcast.output import Format, OutputOption, write_rows
+from hindcast.query_options import AsOption, GroupOption, open_door, principal
 
 if TYPE_CHECKING:
     from warehouse.questions.door import Door
@@ -30,7 +30,9 @@ def status(
     rows = _nodes(door, who, now)
     write_rows(rows, output)
     if output is Format.TABLE:
-        lake = door.lake_summary(who)
+        from warehouse.questions.record_questions import SizeOfLake
+
+        lake = door.answer(who, SizeOfLake())
         span = f"flows from {_short(lake.oldest)} to {_short(lake.newest)}" if lake.newest else "no flow yet"
         size = "" if lake.bytes is None else f"lake: {lake.bytes / 1e6:,.1f} MB in {lake.files:,} files · "
         typer.echo(f"\n{size}{span}")
@@ -38,10 +40,11 @@ def status(
 
 def _nodes(door: Door, who: Any, now: datetime) -> pa.Table:
     from warehouse.engine import Window
+    from warehouse.questions.record_questions import Ledger
 
     hours = {}
     for name, span in (("1h", timedelta(hours=1)), ("24h", timedelta(days=1)), ("rate", timedelta(minutes=RATE_MINUTES))):
-        answer = door.ledger(who, Window(since=now - span, until=now))
+        answer = door.answer(who, Ledger(window=Window(since=now - span, until=now)))
         hours[name] = {(node.cluster, node.node_name): node for node in answer.coverage}
     rows = []
     for key, node in hours["24h"].items():

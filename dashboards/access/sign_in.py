@@ -74,7 +74,7 @@ class OwnMedia:
         await self._app(scope, receive, send)
 
     def _may_have(self, scope: Scope, file: str) -> bool:
-        who = asking(scope, self._settings)
+        who = sender_of(scope, self._settings)
         return who is not None and who in _makers(file.partition(".")[0], self._settings)
 
 
@@ -92,7 +92,7 @@ class KeepLink:
             await self._app(scope, receive, _on_start(send, lambda message: _send_on(message, scope)))
         elif not path.startswith(_OURS) and b"text/html" in b",".join(_values(scope, "accept")):
             wanted = path + (f"?{scope['query_string'].decode('latin-1')}" if scope.get("query_string") else "")
-            if asking(scope, self._settings) is None and 1 < len(wanted) <= LONGEST_LINK:
+            if sender_of(scope, self._settings) is None and 1 < len(wanted) <= LONGEST_LINK:
                 await self._app(scope, receive, _on_start(send, lambda message: _set_cookie(message, quote(wanted, safe=""), LINK_SECONDS)))
             else:
                 await self._app(scope, receive, send)
@@ -100,7 +100,7 @@ class KeepLink:
             await self._app(scope, receive, send)
 
 
-def asking(scope: Scope, settings: config.DashboardAuth) -> Principal | None:
+def sender_of(scope: Scope, settings: config.DashboardAuth) -> Principal | None:
     """Who sends a request; None for a stranger, or a session that is over."""
     if settings.mode == "local":
         return LOCAL

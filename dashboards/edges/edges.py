@@ -1,4 +1,4 @@
-"""Edges of the answer to `flow_questions.edges` as people meet them: names, what they are for, the filter that finds their flows. Pure."""
+"""Edges of the answer to `edges_in_time` as people meet them: names, what they are for, the filter that finds their flows. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from warehouse.questions.answers import Answer
 from warehouse.questions.conditions import Condition
-from warehouse.questions.door import Answer
-from warehouse.questions.flow_questions import BUCKETS
+from warehouse.questions.edges_in_time import BUCKETS
 
 Counts = npt.NDArray[np.int64]
 OUTSIDE = "outside"

@@ -9,10 +9,10 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.asking import Visit
 from dashboards.flows import flow_rows
 from dashboards.frame import clock, filters, navigation, ownership, theme, time_control, url_state
 from dashboards.history import causes, changes, manifests
+from dashboards.visit import Visit
 from warehouse.engine import Window
 from warehouse.questions import flow_questions
 from warehouse.questions.conditions import Condition
@@ -58,12 +58,7 @@ def _whole(visit: Visit, row: Mapping[str, Any]) -> Mapping[str, Any]:
     if not row["uuid"]:
         return row
     at, until = row["time"], row["time"] + timedelta(microseconds=1)
-    answer = visit.ask(
-        "one flow",
-        lambda: flow_questions.one_flow(visit.door, visit.who, cluster=row["cluster"], uuid=row["uuid"], at=at, until=until),
-        row["cluster"],
-        row["uuid"],
-    )
+    answer = visit.answer(flow_questions.one_flow(cluster=row["cluster"], uuid=row["uuid"], at=at, until=until))
     visit.answers.remove(answer)
     found: list[Mapping[str, Any]] = answer.rows.to_pylist()
     return found[0] if found else row

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from warehouse.engine import literal
-from warehouse.questions.door import FlowFilter, flow_conditions
+from warehouse.questions.flow_filter import FlowFilter, flow_conditions
 
 
 def flows(wanted: FlowFilter) -> str:

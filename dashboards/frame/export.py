@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import streamlit as st
 
 from dashboards.access import made_files
-from dashboards.asking import Visit
 from dashboards.flows import flow_rows, open_as_sql
 from dashboards.frame import navigation, url_state
+from dashboards.visit import Visit
 from warehouse.engine import Limits
-from warehouse.questions.door import FlowFilter
+from warehouse.questions import flow_questions
+from warehouse.questions.flow_filter import FlowFilter
 
 ROWS = 100_000
 PICTURES = {"SVG": ("svg", "image/svg+xml")}
@@ -82,7 +83,8 @@ def encode(rows: pa.Table, form: str, *, is_cut: bool = False) -> bytes:
 
 
 def _flows(visit: Visit, wanted: FlowFilter, columns: Sequence[str] | None, form: str) -> bytes:
-    answer = visit.door.flows(visit.who, wanted, columns=columns, limits=Limits(rows=ROWS, seconds=120))
+    limits = Limits(rows=ROWS, seconds=120)
+    answer = visit.door.answer(visit.who, flow_questions.newest(wanted, columns=columns, limits=limits))
     return encode(answer.rows, form, is_cut=answer.cut)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.asking import Visit
 from dashboards.frame import url_state
+from dashboards.visit import Visit
 from warehouse.errors import HindcastError, QueryError
 from warehouse.questions import conditions, flow_questions
 from warehouse.questions.conditions import FIELDS, Condition
-from warehouse.questions.door import FlowFilter
+from warehouse.questions.flow_filter import FlowFilter
 
 COMPLETED_FROM = timedelta(minutes=20)
 """Values are offered from this much of the window's end: enough to know the names, and cheap."""
@@ -236,7 +236,7 @@ def _offered(visit: Visit) -> list[str]:
     """`field=value` for the commonest values of the window's last minutes, and `field=` for every field."""
     window = FlowFilter(since=max(visit.time.since, visit.time.until - COMPLETED_FROM), until=visit.time.until)
     try:
-        found = visit.ask("completions", lambda: flow_questions.completions(visit.door, visit.who, window), window)
+        found = visit.answer(flow_questions.completions(window))
         visit.answers.pop()  # they are no part of what the page shows
     except HindcastError:
         return [f"{field}=" for field in FIELDS]

@@ -8,10 +8,9 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboards import asking
 from dashboards.access import identity
-from dashboards.asking import Visit
 from dashboards.frame import clock, saved, time_control, url_state
+from dashboards.visit import Visit, forget
 
 _SIGN_IN = {"oidc": "signed in", "proxy": "signed in by the proxy", "local": "local mode: no sign-in"}
 
@@ -97,4 +96,4 @@ def reasons(visit: Visit) -> list[str]:
 
 def _look_as() -> None:
     url_state.put("user", st.session_state["look as"])
-    asking.forget()
+    forget()

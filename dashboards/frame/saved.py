@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 
-from dashboards.asking import Visit
 from dashboards.frame import navigation, theme, url_state
+from dashboards.visit import Visit
 from warehouse.errors import HindcastError
 from warehouse.records import saved_views
 from warehouse.records.saved_views import EVERYONE, Kind, SavedView

@@ -10,9 +10,12 @@ from functools import partial
 import streamlit as st
 
 from dashboards.access import identity
-from dashboards.asking import Visit
 from dashboards.frame import clock, filters, navigation, ownership, theme, time_control, url_state
-from warehouse.questions.door import Answer, FlowFilter
+from dashboards.visit import Visit
+from warehouse.questions import count_questions
+from warehouse.questions.answers import Answer
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.record_questions import SizeOfLake
 
 SLOW_SECONDS = 3.0
 """A question that took longer is given advice."""
@@ -73,7 +76,7 @@ def cut(answer: Answer, what: str) -> str:
 
 def nothing(visit: Visit, wanted: FlowFilter, answer: Answer) -> None:
     """Say why there is no flow to show, with a button that helps."""
-    if visit.door.lake_summary(visit.who).newest is None:
+    if visit.door.answer(visit.who, SizeOfLake()).newest is None:
         empty(
             "No flow yet",
             "The lake is empty. Start `hindcast collect`, or `hindcast import` files of the agents' exporters.",
@@ -81,7 +84,7 @@ def nothing(visit: Visit, wanted: FlowFilter, answer: Answer) -> None:
         )
         return
     plain = FlowFilter(since=wanted.since, until=wanted.until)
-    unfiltered = visit.ask("timeline", lambda: visit.door.timeline(visit.who, plain), plain)
+    unfiltered = visit.answer(count_questions.timeline(plain))
     total = sum(unfiltered.rows["flows"].to_pylist())
     if total:
         _too_narrow(visit, wanted, total)
@@ -150,7 +153,7 @@ def _too_narrow(visit: Visit, wanted: FlowFilter, total: int) -> None:
     cure: tuple[str, Callable[[], None]] = ("Clear the filters", _clear)
     for condition in wanted.conditions if not wanted.match_any else ():
         rest = replace(wanted, conditions=tuple(other for other in wanted.conditions if other != condition))
-        found = visit.ask("timeline", partial(visit.door.timeline, visit.who, rest), rest)
+        found = visit.answer(count_questions.timeline(rest))
         if without := sum(found.rows["flows"].to_pylist()):
             text = f"Without **{condition}** there would be {theme.compact(without)} flows; the window holds {theme.compact(total)}."
             cure = (f"Remove {condition}", partial(_remove, condition))
@@ -168,7 +171,7 @@ def _remove(condition: object) -> None:
 
 
 def _go_to_newest(visit: Visit) -> None:
-    newest = visit.door.lake_summary(visit.who).newest
+    newest = visit.door.answer(visit.who, SizeOfLake()).newest
     if newest is not None:
         time_control.set_range(newest - visit.time.length, newest + (newest.resolution * 1_000_000))
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.asking import Visit, not_future
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
 from dashboards.frame import clock, navigation, ownership, theme, url_state
 from dashboards.history import causes, changes
+from dashboards.visit import Visit, not_future
+from warehouse.questions.record_questions import Drift
 from warehouse.records.coverage import Gap
 from warehouse.schema import DRIFT
 
@@ -66,7 +67,7 @@ def open_drift(visit: Visit) -> list[dict[str, Any]] | None:
     if DRIFT.name not in visit.recorded():
         return None
     at = not_future(visit.time.until)
-    answer = visit.ask("drift", lambda: visit.door.drift(visit.who, at=at), at)
+    answer = visit.answer(Drift(at=at))
     visit.answers.remove(answer)
     rows: list[dict[str, Any]] = answer.rows.to_pylist()
     return rows

@@ -9,10 +9,10 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.asking import Visit
 from dashboards.edges.comparison import Difference
 from dashboards.frame import clock, navigation, theme, url_state
 from dashboards.history import manifests
+from dashboards.visit import Visit
 from warehouse.engine import Window
 from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS
 

@@ -7,10 +7,11 @@ from functools import partial
 import streamlit as st
 
 from dashboards.access import identity
-from dashboards.asking import Visit
 from dashboards.frame import clock, export, head, summary
+from dashboards.visit import Visit
 from warehouse.access.principals import Grant
 from warehouse.engine import Limits, Window
+from warehouse.questions.record_questions import AccessLog
 
 LIMIT = 1_000
 
@@ -58,7 +59,7 @@ def page(visit: Visit) -> None:
 def _looks(visit: Visit) -> None:
     """Who looked at what is the principal's, as the access log tells."""
     window = Window(since=visit.time.since, until=visit.time.until)
-    answer = visit.door.access_log(visit.who, window, limits=Limits(rows=LIMIT))
+    answer = visit.door.answer(visit.who, AccessLog(window=window, limits=Limits(rows=LIMIT)))
     rows = answer.rows.to_pylist()
     st.subheader("Who asked what" if visit.door.scope(visit.who).everything else "Who looked at yours", anchor=False)
     span = clock.span(visit.time.since, visit.time.until)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from dashboards.asking import Visit, not_future
 from dashboards.charting import charts
 from dashboards.edges import comparison, edges
 from dashboards.edges.comparison import KINDS, Difference
 from dashboards.edges.edges import Edge
 from dashboards.frame import clock, export, head, navigation, ownership, summary, theme, time_control, url_state
 from dashboards.history import changes
+from dashboards.visit import Visit, not_future
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
-from warehouse.questions import flow_questions
-from warehouse.questions.door import Answer, FlowFilter, bucket_width
+from warehouse.questions import count_questions
+from warehouse.questions.answers import Answer
+from warehouse.questions.edges_in_time import edges_in_time
+from warehouse.questions.flow_filter import FlowFilter, bucket_width
+from warehouse.questions.record_questions import Ledger
 from warehouse.records import coverage
 
 SHOWN = 500
@@ -38,10 +40,7 @@ def page(visit: Visit) -> None:
     after = FlowFilter(since=visit.time.since, until=visit.time.until)
     before = _windows(after)
     try:
-        answers = [
-            visit.ask("edges", partial(flow_questions.edges, visit.door, visit.who, window, level=level), window, level)
-            for window in (before, after)
-        ]
+        answers = [visit.answer(edges_in_time(window, level=level)) for window in (before, after)]
     except AccessDeniedError:
         summary.denied(visit)
         return
@@ -177,7 +176,7 @@ def _all_kinds() -> None:
 def _overlay(visit: Visit, before: FlowFilter, after: FlowFilter) -> None:
     series = []
     for window in (before, after):
-        answer = visit.ask("timeline", partial(visit.door.timeline, visit.who, window), window)
+        answer = visit.answer(count_questions.timeline(window))
         counts: dict[datetime, int] = {}
         for row in answer.rows.to_pylist():
             counts[row["start"]] = counts.get(row["start"], 0) + row["flows"]
@@ -203,7 +202,7 @@ def _table(visit: Visit, shown: Sequence[Difference], before: FlowFilter, after:
     gaps: list[coverage.Gap] = []
     if after.since < until:
         window = Window(since=after.since, until=until)
-        ledger = visit.ask("ledger", lambda: visit.door.ledger(visit.who, window), window)
+        ledger = visit.answer(Ledger(window=window))
         gaps = coverage.gaps(ledger.rows, after.since, until)
     rows = [_row(difference, gaps, until - after.since) for difference in shown]
     most = max((max(row["Volume A, B"]) for row in rows), default=1)

@@ -10,13 +10,14 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from dashboards.asking import Visit, not_future
 from dashboards.charting import charts
 from dashboards.frame import clock, export, head, summary, theme
 from dashboards.frame.theme import Palette
+from dashboards.visit import Visit, not_future
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
-from warehouse.questions.door import Answer
+from warehouse.questions.answers import Answer
+from warehouse.questions.record_questions import Ledger
 from warehouse.records import coverage
 from warehouse.records.coverage import Gap, Gaps
 
@@ -35,7 +36,7 @@ def page(visit: Visit) -> None:
         return
     window = Window(since=visit.time.since, until=until)
     try:
-        answer = visit.ask("ledger", lambda: visit.door.ledger(visit.who, window), window)
+        answer = visit.answer(Ledger(window=window))
     except AccessDeniedError:
         summary.denied(visit)
         return

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards.asking import Visit
 from dashboards.frame import head, url_state
+from dashboards.visit import Visit
 
 _INSTALLED = Path(__file__).parents[1] / "docs"
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "docs"

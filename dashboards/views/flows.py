@@ -9,15 +9,17 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import asking
-from dashboards.asking import Visit
 from dashboards.charting import charts, series
 from dashboards.flows import flow_panel, flow_rows
 from dashboards.frame import clock, export, filters, head, summary, theme, time_control, url_state
 from dashboards.frame.time_control import TimeRange
+from dashboards.visit import Visit, not_future
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
-from warehouse.questions.door import Answer, FlowFilter, bucket_width
+from warehouse.questions import count_questions, flow_questions
+from warehouse.questions.answers import Answer
+from warehouse.questions.flow_filter import FlowFilter, bucket_width
+from warehouse.questions.record_questions import Ledger
 from warehouse.records import coverage
 
 LIMIT = 400
@@ -33,7 +35,7 @@ def page(visit: Visit) -> None:
         filters.bar(visit)
         summary.foreign(visit)
         every = filters.applied(visit)
-        timeline = visit.ask("timeline", lambda: visit.door.timeline(visit.who, every), every)
+        timeline = visit.answer(count_questions.timeline(every))
     except AccessDeniedError:
         summary.denied(visit)
         return
@@ -43,7 +45,7 @@ def page(visit: Visit) -> None:
     brushed = _histogram(visit, wanted, timeline)
     shown = replace(wanted, since=brushed[0], until=brushed[1]) if brushed else wanted
     columns = flow_rows.needed(flow_rows.chosen())
-    answer = visit.ask("flows", lambda: visit.door.flows(visit.who, shown, columns=columns, limits=Limits(rows=LIMIT)), shown, columns)
+    answer = visit.answer(flow_questions.newest(shown, columns=columns, limits=Limits(rows=LIMIT)))
     total = _total(timeline, wanted, brushed)
     _line(visit, answer, total, brushed)
     if answer.rows.num_rows:
@@ -166,7 +168,7 @@ def _legend(wanted: FlowFilter, rows: Sequence[Mapping[str, Any]], colours: dict
             on_change=lambda: url_state.put("previous", "1" if st.session_state["previous"] else None),
             help="Draws the flows of the window right before this one as a line, on the same clock",
         )
-        moments = series.starts(wanted.since, asking.not_future(wanted.until), width)
+        moments = series.starts(wanted.since, not_future(wanted.until), width)
         series.popover(series.numbers(rows, moments, names), unit, key="numbers")
 
 
@@ -174,7 +176,7 @@ def _before(visit: Visit, wanted: FlowFilter) -> list[dict[str, Any]]:
     """Flows of the window right before, moved onto this one."""
     length = wanted.until - wanted.since
     earlier = replace(wanted, since=wanted.since - length, until=wanted.since)
-    answer = visit.ask("timeline", lambda: visit.door.timeline(visit.who, earlier), earlier)
+    answer = visit.answer(count_questions.timeline(earlier))
     visit.answers.remove(answer)
     counts: dict[datetime, int] = {}
     for row in answer.rows.to_pylist():
@@ -186,11 +188,11 @@ def _before(visit: Visit, wanted: FlowFilter) -> list[dict[str, Any]]:
 
 def gaps(visit: Visit) -> coverage.Gaps:
     """What was observed in the window, and what was not."""
-    until = asking.not_future(visit.time.until)
+    until = not_future(visit.time.until)
     if visit.time.since >= until:
         return coverage.Gaps([], {})
     window = Window(since=visit.time.since, until=until)
-    ledger = visit.ask("ledger", lambda: visit.door.ledger(visit.who, window), window)
+    ledger = visit.answer(Ledger(window=window))
     visit.answers.remove(ledger)
     return coverage.gaps(ledger.rows, visit.time.since, until)
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.asking import Visit
 from dashboards.edges import edges, map_chart, map_layout, map_svg
 from dashboards.edges.edges import Edge, End
 from dashboards.frame import clock, export, filters, head, navigation, ownership, summary, theme, url_state
+from dashboards.visit import Visit
 from warehouse.engine import Limits
 from warehouse.errors import AccessDeniedError
-from warehouse.questions import flow_questions
-from warehouse.questions.door import Answer, FlowFilter
+from warehouse.questions.answers import Answer
+from warehouse.questions.edges_in_time import edges_in_time
+from warehouse.questions.flow_filter import FlowFilter
 
 DRAWN = 400
 """Edges drawn at first; more on demand, up to MOST."""
@@ -35,12 +36,7 @@ def page(visit: Visit) -> None:
         summary.foreign(visit)
         wanted = filters.applied(visit)
         limits = Limits(rows=5 * MOST)
-        answer = visit.ask(
-            "edges",
-            lambda: flow_questions.edges(visit.door, visit.who, wanted, level=level, limits=limits),
-            wanted,
-            level,
-        )
+        answer = visit.answer(edges_in_time(wanted, level=level, limits=limits))
     except AccessDeniedError:
         summary.denied(visit)
         return
@@ -243,7 +239,7 @@ def _export(visit: Visit) -> None:
     wanted = filters.applied(visit)
 
     def ask() -> Answer:
-        return flow_questions.edges(visit.door, visit.who, wanted, level=level, limits=Limits(rows=export.ROWS, seconds=120))
+        return visit.door.answer(visit.who, edges_in_time(wanted, level=level, limits=Limits(rows=export.ROWS, seconds=120)))
 
     def make(form: str) -> bytes:
         answer = ask()

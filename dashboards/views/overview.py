@@ -8,16 +8,18 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.asking import Visit, not_future
 from dashboards.charting import charts, series
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
 from dashboards.frame import clock, head, navigation, summary, theme, url_state
 from dashboards.history import attention, changes
 from dashboards.views import flows as flows_page
+from dashboards.visit import Visit, not_future
 from warehouse.errors import AccessDeniedError
-from warehouse.questions import flow_questions
-from warehouse.questions.door import Answer, FlowFilter, bucket_width
+from warehouse.questions import count_questions
+from warehouse.questions.answers import Answer
+from warehouse.questions.edges_in_time import edges_in_time
+from warehouse.questions.flow_filter import FlowFilter, bucket_width
 from warehouse.records import coverage
 
 BUCKETS = 24
@@ -34,7 +36,7 @@ def page(visit: Visit) -> None:
     head.draw(visit, "Overview")
     window = FlowFilter(since=visit.time.since, until=visit.time.until)
     try:
-        pulse = visit.ask("pulse", lambda: visit.door.pulse(visit.who, window), window)
+        pulse = visit.answer(count_questions.pulse(window))
     except AccessDeniedError:
         summary.denied(visit)
         return
@@ -61,7 +63,7 @@ def new_edges(now: Sequence[Edge], before: Sequence[Edge], *, was_observed: bool
 
 
 def _edges(visit: Visit, window: FlowFilter) -> list[Edge]:
-    answer = visit.ask("edges", lambda: flow_questions.edges(visit.door, visit.who, window), window, "workload")
+    answer = visit.answer(edges_in_time(window))
     return edges.edges_of(answer, since=window.since, until=window.until)
 
 
@@ -100,7 +102,7 @@ def _cards(visit: Visit, window: FlowFilter, pulse: Answer, fresh: list[Edge] | 
     total, drops, audits = sum(every), sum(dropped), sum(audited)
     shift = DAY if visit.time.length <= DAY else visit.time.length
     earlier = FlowFilter(since=window.since - shift, until=window.until - shift)
-    then = visit.ask("timeline", lambda: visit.door.timeline(visit.who, earlier), earlier)
+    then = visit.answer(count_questions.timeline(earlier))
     was = _by_verdict(then)
     word = "the day before" if shift == DAY else "the window before"
     changed = changes.between(visit, window.since, not_future(window.until))
@@ -307,7 +309,7 @@ def _bottom(visit: Visit, window: FlowFilter, talking: Sequence[Edge], fresh: li
 
 
 def _namespaces(visit: Visit, window: FlowFilter, talking: Sequence[Edge], fresh: list[Edge] | None) -> None:
-    answer = visit.ask("namespaces", lambda: visit.door.namespaces(visit.who, window, buckets=BUCKETS), window, BUCKETS)
+    answer = visit.answer(count_questions.namespaces(window, buckets=BUCKETS))
     scope = visit.door.scope(visit.who)
     now = datetime.now(UTC)
     width = (window.until - window.since) / BUCKETS

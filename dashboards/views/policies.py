@@ -8,12 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.asking import Visit, not_future
 from dashboards.frame import clock, head, navigation, summary, url_state
 from dashboards.history import causes, manifests
+from dashboards.visit import Visit, not_future
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
-from warehouse.questions.door import Answer
+from warehouse.questions.answers import Answer
+from warehouse.questions.record_questions import Configuration, ConfigurationCoverage
 from warehouse.schema import POLICY_VERSIONS
 
 Version = Mapping[str, Any]
@@ -27,9 +28,7 @@ def page(visit: Visit) -> None:
     at = not_future(visit.time.until)
     window = Window(since=visit.time.since, until=max(at, visit.time.since + INSTANT))
     try:
-        answer = visit.ask(
-            "configuration", lambda: visit.door.configuration(visit.who, window, tables=[POLICY_VERSIONS]), window, "policies"
-        )
+        answer = visit.answer(Configuration(window=window, tables=(POLICY_VERSIONS,)))
     except AccessDeniedError:
         summary.denied(visit)
         return
@@ -92,7 +91,7 @@ def _line(visit: Visit, answer: Answer, in_force: Mapping[Key, Any], changed: se
 
 def _not_known(visit: Visit, at: datetime) -> None:
     """Say of which clusters and kinds the configuration of that time is not known."""
-    coverage = visit.ask("configuration coverage", lambda: visit.door.configuration_coverage(visit.who, at), at)
+    coverage = visit.answer(ConfigurationCoverage(at=at))
     unknown: dict[str, list[str]] = {}
     for kind in coverage:
         if not kind.is_known and "Polic" in kind.kind:

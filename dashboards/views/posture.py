@@ -6,15 +6,15 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from dashboards.asking import Visit, not_future
 from dashboards.frame import clock, head, navigation, summary, theme, time_control, url_state
 from dashboards.history import manifests
+from dashboards.visit import Visit, not_future
 from warehouse.errors import AccessDeniedError
+from warehouse.questions.record_questions import ConfigurationCoverage, Controls, Drift
 from warehouse.records import posture
 
 STATES = {"pass": "✓ Pass", "fail": "▲ Fail", "unknown": "? Unknown", "not_evaluated": "◇ Not evaluated"}
@@ -28,8 +28,8 @@ def page(visit: Visit) -> None:
     head.draw(visit, "Posture")
     at = not_future(visit.time.until)
     try:
-        drift = visit.ask("drift", lambda: visit.door.drift(visit.who, at=at), at)
-        controls = visit.ask("controls", lambda: visit.door.controls(visit.who, at=at), at)
+        drift = visit.answer(Drift(at=at))
+        controls = visit.answer(Controls(at=at))
     except AccessDeniedError:
         summary.denied(visit)
         return
@@ -237,9 +237,9 @@ def _by_day(visit: Visit, at: datetime, clusters: Sequence[str]) -> None:
     days = [min(at, (at - timedelta(days=back)).replace(hour=23, minute=59, second=59, microsecond=0)) for back in range(DAYS - 1, -1, -1)]
     counts: dict[tuple[str, datetime], int | None] = {}
     for day in days:
-        known = visit.ask("configuration coverage", partial(visit.door.configuration_coverage, visit.who, day), day)
+        known = visit.answer(ConfigurationCoverage(at=day))
         seen = {kind.cluster for kind in known if kind.is_known}
-        answer = visit.ask("drift", partial(visit.door.drift, visit.who, at=day), day)
+        answer = visit.answer(Drift(at=day))
         found = answer.rows["cluster"].to_pylist()
         counts |= {(cluster, day): found.count(cluster) if cluster in seen or cluster in found else None for cluster in clusters}
     shades = theme.palette()

@@ -7,12 +7,13 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards.asking import Visit
 from dashboards.frame import clock, export, head, saved, summary, url_state
 from dashboards.sql_page import running, sql_editor
+from dashboards.visit import Visit
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
-from warehouse.questions.door import Answer
+from warehouse.questions.answers import Answer
+from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import TABLES
 from warehouse.sql.workers import CancelledError
 
@@ -142,7 +143,7 @@ def _run(visit: Visit, text: str) -> None:
     limits = Limits(rows=ROWS, seconds=SECONDS)
 
     def work(cancelled: threading.Event) -> Answer:
-        return visit.door.sql(visit.who, text, window=window, limits=limits, cancelled=cancelled)
+        return visit.door.answer(visit.who, OwnSql(text=text, window=window, limits=limits), cancelled=cancelled)
 
     # With the scope in its key, rows are kept until the next run, but no longer than what they were read under holds.
     key = (visit.who, visit.door.scope(visit.who), text, window, st.session_state.get(_RUN, 0))

@@ -22,7 +22,8 @@ from warehouse import config
 from warehouse.access import access_log
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
 from warehouse.schema import COVERAGE, DRIFT, FINDINGS, FLOWS, POSTURE, TABLES, Table
 
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)

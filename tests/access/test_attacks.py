@@ -17,6 +17,7 @@ from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.questions.door import Door
+from warehouse.questions.sql_question import OwnSql
 from warehouse.sql.workers import WORKERS, CancelledError
 
 CANARY = "hunter2-canary"
@@ -422,12 +423,12 @@ class Target:
         for name, value in (("secret", self.secret), ("folder", self.folder), ("lake", self.lake), ("file", self.file)):
             text = text.replace("{" + name + "}", str(value))
         try:
-            return str(self.door.sql(who, text, window=self.window, limits=QUICK).rows.to_pylist())
+            return str(self.door.answer(who, OwnSql(text=text, window=self.window, limits=QUICK)).rows.to_pylist())
         except QueryError as error:
             return str(error).replace(text, "")
 
     def is_alive(self, who: Principal) -> int:
-        rows = self.door.sql(who, "SELECT count(*) AS n FROM flows", window=self.window, limits=QUICK).rows
+        rows = self.door.answer(who, OwnSql(text="SELECT count(*) AS n FROM flows", window=self.window, limits=QUICK)).rows
         number: int = rows["n"][0].as_py()
         return number
 
@@ -512,11 +513,13 @@ def test_a_query_can_be_cancelled_and_the_next_is_answered(target: Target, tenan
     threading.Timer(0.5, cancelled.set).start()
     began = time.monotonic()
     with pytest.raises(CancelledError):
-        target.door.sql(
+        target.door.answer(
             tenant,
-            "SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE a.range + b.range = -1",
-            window=target.window,
-            limits=Limits(seconds=600),
+            OwnSql(
+                text="SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE a.range + b.range = -1",
+                window=target.window,
+                limits=Limits(seconds=600),
+            ),
             cancelled=cancelled,
         )
     assert time.monotonic() - began < 300

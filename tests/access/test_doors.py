@@ -20,6 +20,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+import warehouse.questions
 from hindcast.cli import app
 from hindcast.lazy import Deferred
 from warehouse.access import access_log
@@ -27,9 +28,15 @@ from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.time_travel import AsOf
-from warehouse.questions import conditions, flow_questions
-from warehouse.questions.door import Answer, Door, FlowFilter
-from warehouse.questions.rollup_questions import EdgeScope
+from warehouse.questions import conditions, count_questions, edge_questions, flow_questions
+from warehouse.questions.answers import Answer
+from warehouse.questions.door import Door
+from warehouse.questions.edge_questions import EdgeScope
+from warehouse.questions.edges_in_time import edges_in_time
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.question import Question
+from warehouse.questions.record_questions import AccessLog, Configuration, ConfigurationCoverage, Controls, Drift, Ledger, SizeOfLake
+from warehouse.questions.sql_question import OwnSql
 from warehouse.records import versions
 from warehouse.schema import DRIFT, POSTURE, TABLES
 
@@ -104,14 +111,14 @@ def keyed(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def flows(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.flows(who, FlowFilter(since=START, until=START + 6 * DAY), limits=ALL)
+    answer = door.answer(who, flow_questions.newest(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
     assert keyed(answer.rows.to_pylist()) == keyed(seen.flows)
     assert answer.rows.num_rows == len(seen.flows)
     return answer
 
 
 def timeline(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.timeline(who, FlowFilter(since=START, until=START + 6 * DAY))
+    answer = door.answer(who, count_questions.timeline(FlowFilter(since=START, until=START + 6 * DAY)))
     expected = Counter((row["time"].timestamp() // 10800 * 10800, row["verdict"]) for row in seen.flows)
     assert Counter({(row["start"].timestamp(), row["verdict"]): row["flows"] for row in answer.rows.to_pylist()}) == expected
     return answer
@@ -120,7 +127,7 @@ def timeline(door: Door, who: Principal, seen: Seen) -> Answer:
 def values(door: Door, who: Principal, seen: Seen) -> Answer:
     wanted = FlowFilter(since=START, until=START + 6 * DAY)
     for column in ("source_namespace", "destination_namespace", "destination_pod_name", "l7_http_url", "verdict", "source_ip"):
-        answer = door.values(who, column, wanted, limits=ALL)
+        answer = door.answer(who, count_questions.values(column, wanted, limits=ALL))
         expected = Counter(row[column] for row in seen.flows if row[column] is not None)
         assert Counter(dict(zip(answer.rows["value"].to_pylist(), answer.rows["flows"].to_pylist(), strict=True))) == expected
     return answer
@@ -128,18 +135,18 @@ def values(door: Door, who: Principal, seen: Seen) -> Answer:
 
 def edges(door: Door, who: Principal, seen: Seen) -> Answer:
     wanted = FlowFilter(since=START, until=START + 6 * DAY)
-    by_name = door.edges(who, wanted, scope=EdgeScope.NAMESPACE, limits=ALL)
+    by_name = door.answer(who, edge_questions.edges(wanted, scope=EdgeScope.NAMESPACE, limits=ALL))
     found: Counter[tuple[str, str | None, str | None]] = Counter()
     for row in by_name.rows.to_pylist():
         found[row["cluster"], row["source_namespace"], row["destination_namespace"]] += row["flows"]
     assert found == Counter((row["cluster"], row["source_namespace"], row["destination_namespace"]) for row in seen.flows)
-    answer = door.edges(who, wanted, limits=ALL)
+    answer = door.answer(who, edge_questions.edges(wanted, limits=ALL))
     assert sum(answer.rows["flows"].to_pylist()) == len(seen.flows)
     return answer
 
 
 def new_edges(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.new_edges(who, REST, FIRST, scope=EdgeScope.NAMESPACE, limits=ALL)
+    answer = door.answer(who, edge_questions.new_edges(REST, FIRST, scope=EdgeScope.NAMESPACE, limits=ALL))
     pairs = {(row["cluster"], row["source_namespace"], row["destination_namespace"]) for row in answer.rows.to_pylist()}
     now, before = (
         {(row["cluster"], row["source_namespace"], row["destination_namespace"]) for row in seen.within(window)} for window in (REST, FIRST)
@@ -150,43 +157,45 @@ def new_edges(door: Door, who: Principal, seen: Seen) -> Answer:
 
 
 def talkers(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.talkers(who, FlowFilter(since=START, until=START + 6 * DAY), scope=EdgeScope.NAMESPACE, limits=ALL)
+    answer = door.answer(who, edge_questions.talkers(FlowFilter(since=START, until=START + 6 * DAY), scope=EdgeScope.NAMESPACE, limits=ALL))
     ends = {(row["cluster"], row[f"{side}_namespace"]) for row in seen.flows for side in ("source", "destination")}
     assert {(row["cluster"], row["namespace"]) for row in answer.rows.to_pylist()} == ends
     return answer
 
 
 def drop_reasons(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.drop_reasons(who, FlowFilter(since=START, until=START + 6 * DAY), limits=ALL)
+    answer = door.answer(who, count_questions.drop_reasons(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
     expected = Counter(row["cluster"] for row in seen.flows if row["verdict"] == "DROPPED")
     assert Counter({row["cluster"]: row["flows"] for row in answer.rows.to_pylist()}) == expected
     return answer
 
 
 def names(door: Door, who: Principal, seen: Seen) -> Answer:
-    return door.names(who, FlowFilter(since=START, until=START + 6 * DAY), limits=ALL)
+    return door.answer(who, edge_questions.names(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
 
 
 def sql(door: Door, who: Principal, seen: Seen) -> Answer:
-    counted = door.sql(who, "SELECT count(*) AS n, count(destination_pod_name) AS pods FROM flows", window=WHOLE).rows.to_pylist()
+    counted = door.answer(
+        who, OwnSql(text="SELECT count(*) AS n, count(destination_pod_name) AS pods FROM flows", window=WHOLE)
+    ).rows.to_pylist()
     assert counted == [{"n": len(seen.flows), "pods": sum(row["destination_pod_name"] is not None for row in seen.flows)}]
-    found = door.sql(who, "SELECT summary FROM findings", window=WHOLE, limits=ALL).rows["summary"].to_pylist()
+    found = door.answer(who, OwnSql(text="SELECT summary FROM findings", window=WHOLE, limits=ALL)).rows["summary"].to_pylist()
     assert sorted(found) == sorted(row["summary"] for row in seen.findings)
-    clusters = door.sql(who, "SELECT DISTINCT cluster FROM coverage", window=WHOLE).rows["cluster"].to_pylist()
+    clusters = door.answer(who, OwnSql(text="SELECT DISTINCT cluster FROM coverage", window=WHOLE)).rows["cluster"].to_pylist()
     assert set(clusters) == seen.clusters
-    answer = door.sql(who, "SELECT * FROM flows ORDER BY destination_pod_name, summary", window=WHOLE, limits=ALL)
+    answer = door.answer(who, OwnSql(text="SELECT * FROM flows ORDER BY destination_pod_name, summary", window=WHOLE, limits=ALL))
     assert keyed(answer.rows.to_pylist()) == keyed(seen.flows)
     return answer
 
 
 def ledger(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.ledger(who, WHOLE)
+    answer = door.answer(who, Ledger(window=WHOLE))
     assert set(answer.rows["cluster"].to_pylist()) == seen.clusters == {node.cluster for node in answer.coverage}
     return answer
 
 
 def lake_summary(door: Door, who: Principal, seen: Seen) -> None:
-    summary = door.lake_summary(who)
+    summary = door.answer(who, SizeOfLake())
     assert (summary.bytes is None) == (who.user not in ("operator", "ada"))
     assert (summary.newest is None) == (not seen.clusters)
 
@@ -196,7 +205,7 @@ def clusters(door: Door, who: Principal, seen: Seen) -> None:
 
 
 def pulse(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.pulse(who, FlowFilter(since=START, until=START + 6 * DAY))
+    answer = door.answer(who, count_questions.pulse(FlowFilter(since=START, until=START + 6 * DAY)))
     found: Counter[str] = Counter()
     for row in answer.rows.to_pylist():
         found[row["verdict"]] += row["flows"]
@@ -205,7 +214,7 @@ def pulse(door: Door, who: Principal, seen: Seen) -> Answer:
 
 
 def namespaces(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.namespaces(who, FlowFilter(since=START, until=START + 6 * DAY))
+    answer = door.answer(who, count_questions.namespaces(FlowFilter(since=START, until=START + 6 * DAY)))
     found: Counter[tuple[str, str]] = Counter()
     for row in answer.rows.to_pylist():
         found[row["cluster"], row["namespace"]] += row["flows"]
@@ -215,24 +224,24 @@ def namespaces(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
-def edges_in_time(door: Door, who: Principal, seen: Seen) -> Answer:
-    return door.edges_in_time(who, FlowFilter(since=START, until=START + 6 * DAY), limits=ALL)
+def edges_over_time(door: Door, who: Principal, seen: Seen) -> Answer:
+    return door.answer(who, edges_in_time(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
 
 
 def drift(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.drift(who)
+    answer = door.answer(who, Drift())
     assert set(answer.rows["summary"].to_pylist()) == seen.drift
     return answer
 
 
 def controls(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.controls(who)
+    answer = door.answer(who, Controls())
     assert set(answer.rows["control"].to_pylist()) == seen.controls
     return answer
 
 
 def completions(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = flow_questions.completions(door, who, FlowFilter(since=START, until=START + 6 * DAY), each=100_000, limits=ALL)
+    answer = door.answer(who, flow_questions.completions(FlowFilter(since=START, until=START + 6 * DAY), each=100_000, limits=ALL))
     pods = {row["value"] for row in answer.rows.to_pylist() if "pod" in row["field"]}
     own = {row[f"{side}_pod_name"] for row in seen.flows for side in ("source", "destination")}
     assert {pod.rpartition("/")[2] for pod in pods} <= own
@@ -240,22 +249,22 @@ def completions(door: Door, who: Principal, seen: Seen) -> Answer:
 
 
 def edges_of_pods(door: Door, who: Principal, seen: Seen) -> Answer:
-    return flow_questions.edges(door, who, FlowFilter(since=START, until=START + 6 * DAY), level="pod", limits=ALL)
+    return door.answer(who, edges_in_time(FlowFilter(since=START, until=START + 6 * DAY), level="pod", limits=ALL))
 
 
 def one_flow(door: Door, who: Principal, seen: Seen) -> Answer:
     whole = {"at": START, "until": START + 6 * DAY}
     absent = next((row for row in seen.everything if row["uuid"] not in keyed(seen.flows)), None)
     if absent is not None:
-        assert not flow_questions.one_flow(door, who, cluster=absent["cluster"], uuid=absent["uuid"], **whole).rows.num_rows
+        assert not door.answer(who, flow_questions.one_flow(cluster=absent["cluster"], uuid=absent["uuid"], **whole)).rows.num_rows
     asked = seen.flows[0] if seen.flows else seen.everything[0]
-    answer = flow_questions.one_flow(door, who, cluster=asked["cluster"], uuid=asked["uuid"], **whole)
+    answer = door.answer(who, flow_questions.one_flow(cluster=asked["cluster"], uuid=asked["uuid"], **whole))
     assert answer.rows.to_pylist() == seen.flows[:1]
     return answer
 
 
 def log_of_access(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.access_log(who, Window(), limits=ALL)
+    answer = door.answer(who, AccessLog(window=Window(), limits=ALL))
     if who.user not in ("operator", "ada"):
         for row in answer.rows.to_pylist():
             assert row["principal"] == who.user or (row["text"], row["rows"], row["groups"], row["detail"]) == (None, None, None, None)
@@ -263,15 +272,15 @@ def log_of_access(door: Door, who: Principal, seen: Seen) -> Answer:
 
 
 def configuration(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.configuration(who, WHOLE)
+    answer = door.answer(who, Configuration(window=WHOLE))
     assert {version_key(row) for row in answer.rows.to_pylist()} == seen.versions
-    of_namespaces = door.configuration(who, WHOLE, tables=[TABLES["namespaces"]])
+    of_namespaces = door.answer(who, Configuration(window=WHOLE, tables=(TABLES["namespaces"],)))
     assert tokens(of_namespaces.rows["manifest"].to_pylist()) == seen.manifests
     return answer
 
 
 def configuration_coverage(door: Door, who: Principal, seen: Seen) -> None:
-    assert {kind.cluster for kind in door.configuration_coverage(who, START + DAY)} <= seen.clusters
+    assert {kind.cluster for kind in door.answer(who, ConfigurationCoverage(at=START + DAY))} <= seen.clusters
 
 
 def version_key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -280,43 +289,41 @@ def version_key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
-    "flows": flows,
-    "timeline": timeline,
-    "values": values,
-    "edges": edges,
-    "new_edges": new_edges,
-    "talkers": talkers,
-    "drop_reasons": drop_reasons,
-    "names": names,
-    "sql": sql,
-    "ledger": ledger,
-    "lake_summary": lake_summary,
-    "clusters": clusters,
-    "access_log": log_of_access,
-    "pulse": pulse,
-    "namespaces": namespaces,
-    "edges_in_time": edges_in_time,
-    "drift": drift,
-    "controls": controls,
-    "configuration": configuration,
-    "configuration_coverage": configuration_coverage,
+    "flow_questions.newest": flows,
+    "flow_questions.one_flow": one_flow,
+    "flow_questions.completions": completions,
+    "count_questions.timeline": timeline,
+    "count_questions.pulse": pulse,
+    "count_questions.namespaces": namespaces,
+    "count_questions.drop_reasons": drop_reasons,
+    "count_questions.values": values,
+    "edge_questions.edges": edges,
+    "edge_questions.new_edges": new_edges,
+    "edge_questions.talkers": talkers,
+    "edge_questions.names": names,
+    "edges_in_time.edges_in_time": edges_over_time,
+    "record_questions.Ledger": ledger,
+    "record_questions.Drift": drift,
+    "record_questions.Controls": controls,
+    "record_questions.Configuration": configuration,
+    "record_questions.ConfigurationCoverage": configuration_coverage,
+    "record_questions.AccessLog": log_of_access,
+    "record_questions.SizeOfLake": lake_summary,
+    "sql_question.OwnSql": sql,
 }
-MORE_DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
-    "warehouse.questions.flow_questions.completions": completions,
-    "warehouse.questions.flow_questions.edges": edges_of_pods,
-    "warehouse.questions.flow_questions.one_flow": one_flow,
-}
-"""Questions that other modules ask by `Door.ask`."""
-EVERY_DOOR = DOORS | MORE_DOORS
-NOT_DOORS = {
+"""Every question there is, by the module and the name of what makes it."""
+EVERY_DOOR = DOORS | {"clusters": clusters, "edges_in_time.edges_in_time of pods": edges_of_pods}
+NOT_QUESTIONS = {
+    "answer": "is how each of DOORS is asked",
+    "clusters": "has a test in EVERY_DOOR",
     "scope": "says what one may see, and shows nothing of it",
     "grants": "for who administers ownership; commands that print it run on the lake's own files",
     "peer_detail": "a setting",
     "recorded": "names of our own tables that hold rows, and nothing of the rows",
     "as_of": "gives a moment, and shows nothing",
-    "ask": "is what MORE_DOORS are made of",
     "refusals": "notes what is refused, and shows nothing",
 }
+"""What the door has besides."""
 
 
 @pytest.fixture(scope="module")
@@ -346,19 +353,35 @@ def person(world: Any) -> Callable[[str], Principal]:
     return of
 
 
+def questions_made() -> set[str]:
+    """Whatever in warehouse.questions makes a question that can be asked."""
+
+    def makes(made: Any) -> bool:
+        if inspect.isclass(made):
+            return issubclass(made, Question) and not inspect.isabstract(made)
+        return inspect.isfunction(made) and bool(re.search(r"Question\b", str(inspect.signature(made).return_annotation)))
+
+    found = set()
+    for module in pkgutil.iter_modules(warehouse.questions.__path__):
+        loaded = importlib.import_module(f"warehouse.questions.{module.name}")
+        for name, made in inspect.getmembers(loaded):
+            if not name.startswith("_") and getattr(made, "__module__", None) == loaded.__name__ and makes(made):
+                found.add(f"{module.name}.{name}")
+    return found - {"flow_table.FlowQuestion", "rollup_table.RollupQuestion"}  # which the functions return
+
+
 def test_every_question_is_listed() -> None:
-    public = {name for name, _ in inspect.getmembers(Door) if not name.startswith("_")}
-    assert public == DOORS.keys() | NOT_DOORS.keys(), "a door without a test: add it to DOORS"
+    assert questions_made() == DOORS.keys(), "a question without a test: add it to DOORS"
+    assert {name for name, _ in inspect.getmembers(Door) if not name.startswith("_")} == NOT_QUESTIONS.keys()
 
 
 def test_nothing_else_answers_a_principal() -> None:
     """Whatever takes a principal and is not the door is known, and asks the door."""
-    known = MORE_DOORS.keys() | {
+    known = {
         "warehouse.access.principals.scope_of",
         "warehouse.access.access_log.noted",
         "warehouse.access.access_log.visible",
-        "warehouse.sql.execution.run",  # what `Door.sql` is made of, under the scope it is given
-        "hindcast.asking.known_at",  # names a moment
+        "hindcast.query_options.known_at",  # names a moment
         "warehouse.records.saved_views.change",
         "warehouse.records.saved_views.listed",
         "warehouse.records.saved_views.owner_of",
@@ -396,7 +419,7 @@ def test_what_a_door_tells_is_what_the_oracle_says(
     question: str, who: str, door: Door, seen: Callable[[str], Seen], person: Callable[[str], Principal]
 ) -> None:
     answer = EVERY_DOOR[question](door, person(who), seen(who))
-    if answer is not None and question != "access_log":  # there one reads again what one has asked
+    if answer is not None and question != "record_questions.AccessLog":  # there one reads again what one has asked
         assert not tokens([answer.rows.to_pylist(), answer.coverage]) - seen(who).tokens
 
 
@@ -428,7 +451,7 @@ def test_each_level_of_redaction_holds_at_every_door(
     person: Callable[[str], Principal],
 ) -> None:
     answer = EVERY_DOOR[question](door_of(level), person(who), seen(who, level))
-    if answer is not None and question != "access_log":
+    if answer is not None and question != "record_questions.AccessLog":
         assert not tokens([answer.rows.to_pylist(), answer.coverage]) - seen(who, level).tokens
 
 
@@ -460,9 +483,9 @@ def test_no_condition_finds_what_one_may_not_see(
     assert len(pods) > 10
     for condition in ({"pods": tuple(pods[::-1][:12])}, {"ips": tuple(row["destination_ip"] for row in sought)}):
         wanted = FlowFilter(since=world.everything.since, until=world.everything.until, **condition)
-        assert door.flows(person(who), wanted).rows.num_rows == 0
-        assert door.timeline(person(who), wanted).rows.num_rows == 0
-        assert door.flows(person("operator"), wanted).rows.num_rows
+        assert door.answer(person(who), flow_questions.newest(wanted)).rows.num_rows == 0
+        assert door.answer(person(who), count_questions.timeline(wanted)).rows.num_rows == 0
+        assert door.answer(person("operator"), flow_questions.newest(wanted)).rows.num_rows
 
 
 # Commands -------------------------------------------------------------------------------------------------------
@@ -609,9 +632,9 @@ def test_a_file_that_is_exported_holds_no_more(
 def test_auditors_read_everything_but_no_labels_in_sql(world: Any) -> None:
     audrey = Principal(user="audrey")
     door = world.door()
-    assert door.flows(audrey, world.everything, limits=ALL).rows.num_rows == len(world.flows)
-    (row,) = door.sql(
-        audrey, "SELECT count(*) AS n, count(source_labels) AS labels, count(source_ip) AS ips FROM flows", window=WHOLE
+    assert door.answer(audrey, flow_questions.newest(world.everything, limits=ALL)).rows.num_rows == len(world.flows)
+    (row,) = door.answer(
+        audrey, OwnSql(text="SELECT count(*) AS n, count(source_labels) AS labels, count(source_ip) AS ips FROM flows", window=WHOLE)
     ).rows.to_pylist()
     assert row == {"n": len(world.flows), "labels": 0, "ips": len(world.flows)}
 
@@ -622,14 +645,18 @@ def test_auditors_read_everything_but_no_labels_in_sql(world: Any) -> None:
 def test_each_question_is_noted_denied_or_not(world: Any, person: Callable[[str], Principal]) -> None:
     door = Door(world.lake, world.ownership(), purpose="a test of notes")
     with pytest.raises(AccessDeniedError):
-        door.flows(person("eve"), FlowFilter(since=START, until=START + DAY, namespaces=("payments",)))
-    door.flows(person("payments"), FlowFilter(since=START, until=START + DAY, clusters=("c1",)), limits=Limits(rows=3))
-    door.sql(person("payments"), "SELECT 1 AS one", window=WHOLE)
+        door.answer(person("eve"), flow_questions.newest(FlowFilter(since=START, until=START + DAY, namespaces=("payments",))))
+    door.answer(
+        person("payments"), flow_questions.newest(FlowFilter(since=START, until=START + DAY, clusters=("c1",)), limits=Limits(rows=3))
+    )
+    door.answer(person("payments"), OwnSql(text="SELECT 1 AS one", window=WHOLE))
     with pytest.raises(Exception, match="nope"):
-        door.sql(person("payments"), "SELECT nope", window=WHOLE)
+        door.answer(person("payments"), OwnSql(text="SELECT nope", window=WHOLE))
     access_log.flush()
     noted = [
-        row for row in door.access_log(person("operator"), Window(), limits=ALL).rows.to_pylist() if row["purpose"] == "a test of notes"
+        row
+        for row in door.answer(person("operator"), AccessLog(window=Window(), limits=ALL)).rows.to_pylist()
+        if row["purpose"] == "a test of notes"
     ]
     told = [(row["principal"], row["question"], row["outcome"], row["rows"]) for row in reversed(noted)]
     assert told[:4] == [
@@ -645,17 +672,16 @@ def test_each_question_is_noted_denied_or_not(world: Any, person: Callable[[str]
 
 
 REFUSED: dict[str, Callable[[Door, Principal, FlowFilter], Any]] = {
-    "flows": lambda door, who, wanted: door.flows(who, wanted, columns=["uuid", "no_such_column"]),
-    "values": lambda door, who, wanted: door.values(who, "source_namespac", wanted),
-    "edges": lambda door, who, wanted: door.edges(who, replace(wanted, pods=("web",))),
-    "new_edges": lambda door, who, wanted: door.new_edges(who, replace(wanted, ips=("10.0.0.1",)), WHOLE),
-    "talkers": lambda door, who, wanted: door.talkers(who, replace(wanted, nodes=("n1",))),
-    "edges_in_time": lambda door, who, wanted: door.edges_in_time(who, replace(wanted, pods=("web",))),
-    "pulse": lambda door, who, wanted: door.pulse(who, replace(wanted, ips=("10.0.0.1",))),
-    "namespaces": lambda door, who, wanted: door.namespaces(who, replace(wanted, ports=(80,))),
-    "names": lambda door, who, wanted: door.names(who, replace(wanted, as_of=AsOf(instant=START))),
-    "configuration": lambda door, who, wanted: door.configuration(who, Window(since=wanted.since)),
-    "sql": lambda door, who, wanted: door.sql(who, "INSERT INTO flows SELECT * FROM flows", window=WHOLE),
+    "flows": lambda door, who, wanted: door.answer(who, flow_questions.newest(wanted, columns=["uuid", "no_such_column"])),
+    "values": lambda door, who, wanted: door.answer(who, count_questions.values("source_namespac", wanted)),
+    "edges": lambda door, who, wanted: door.answer(who, edge_questions.edges(replace(wanted, pods=("web",)))),
+    "new_edges": lambda door, who, wanted: door.answer(who, edge_questions.new_edges(replace(wanted, ips=("10.0.0.1",)), WHOLE)),
+    "talkers": lambda door, who, wanted: door.answer(who, edge_questions.talkers(replace(wanted, nodes=("n1",)))),
+    "pulse": lambda door, who, wanted: door.answer(who, count_questions.pulse(replace(wanted, ips=("10.0.0.1",)))),
+    "namespaces": lambda door, who, wanted: door.answer(who, count_questions.namespaces(replace(wanted, ports=(80,)))),
+    "names": lambda door, who, wanted: door.answer(who, edge_questions.names(replace(wanted, as_of=AsOf(instant=START)))),
+    "configuration": lambda door, who, wanted: door.answer(who, Configuration(window=Window(since=wanted.since))),
+    "sql": lambda door, who, wanted: door.answer(who, OwnSql(text="INSERT INTO flows SELECT * FROM flows", window=WHOLE)),
     "filter": lambda door, who, wanted: _put_together(door, who),
 }
 """A question that is refused of each kind that checks what it is asked for, before anything is read."""
@@ -673,7 +699,7 @@ def test_a_question_that_is_refused_is_noted_as_refused(world: Any, person: Call
     for ask in REFUSED.values():
         with pytest.raises(AccessDeniedError if who == "eve" else QueryError):
             ask(door, person(who), wanted)
-    rows = door.access_log(person("ada"), Window(), limits=ALL).rows.to_pylist()
+    rows = door.answer(person("ada"), AccessLog(window=Window(), limits=ALL)).rows.to_pylist()
     noted = {row["question"]: row for row in rows if row["purpose"] == purpose}
     assert noted.keys() >= REFUSED.keys()
     assert {row["outcome"] for row in noted.values()} == {"denied" if who == "eve" else "refused"}
@@ -684,12 +710,16 @@ def test_a_question_that_is_refused_is_noted_as_refused(world: Any, person: Call
 def test_an_owner_sees_who_looked_at_hers_and_no_more(world: Any, person: Callable[[str], Principal]) -> None:
     door = Door(world.lake, world.ownership(), purpose="who looked")
     window = FlowFilter(since=START + 3.5 * DAY, until=START + 4 * DAY)
-    door.flows(person("ada"), window)  # everything, and so shop of c1
-    door.flows(person("otto"), window)  # orders and or-test, nothing of hers
-    door.flows(person("olga"), FlowFilter(since=START, until=START + DAY))  # shop of c1, when it was not hers
-    door.flows(person("olga"), window)
-    door.flows(person("nora"), window)
-    rows = [row for row in door.access_log(person("nora"), Window(), limits=ALL).rows.to_pylist() if row["purpose"] == "who looked"]
+    door.answer(person("ada"), flow_questions.newest(window))  # everything, and so shop of c1
+    door.answer(person("otto"), flow_questions.newest(window))  # orders and or-test, nothing of hers
+    door.answer(person("olga"), flow_questions.newest(FlowFilter(since=START, until=START + DAY)))  # shop of c1, when it was not hers
+    door.answer(person("olga"), flow_questions.newest(window))
+    door.answer(person("nora"), flow_questions.newest(window))
+    rows = [
+        row
+        for row in door.answer(person("nora"), AccessLog(window=Window(), limits=ALL)).rows.to_pylist()
+        if row["purpose"] == "who looked"
+    ]
     found = [(row["principal"], row["since"]) for row in rows if row["question"] == "flows"]
     assert sorted(found, key=str) == sorted([("ada", window.since), ("olga", window.since), ("nora", window.since)], key=str)
     assert {tuple(row["namespaces"]) for row in rows} == {("c1/shop",)}

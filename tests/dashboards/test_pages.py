@@ -14,6 +14,7 @@ from warehouse.access.principals import OPERATOR
 from warehouse.engine import Window
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
+from warehouse.questions.record_questions import AccessLog
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -140,7 +141,7 @@ def test_a_filter_that_cannot_be_understood_is_told_and_noted(filled: Path, look
     assert "nosuch" in said(app)
     window = Window(since=dt.datetime.now(dt.UTC) - dt.timedelta(minutes=5), until=dt.datetime.now(dt.UTC))
     door = Door(Lake.open(config.Lake(url=str(filled / "lake"))), config.Ownership())
-    noted = door.access_log(OPERATOR, window).rows.to_pylist()
+    noted = door.answer(OPERATOR, AccessLog(window=window)).rows.to_pylist()
     told = [tuple(row[name] for name in ("principal", "question", "text", "outcome")) for row in noted]
     assert ("ada", "filter", "nosuch=shop", "refused") in told
 

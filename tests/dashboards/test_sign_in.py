@@ -21,7 +21,9 @@ from dashboards.access import identity
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions import flow_questions
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
 
 pytestmark = pytest.mark.browser
 GRANTS = [
@@ -123,7 +125,7 @@ def test_a_file_of_a_session_is_for_nobody_else_and_holds_what_sql_answers(
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     settings = config.Ownership(grants=tuple(config.Grant(**grant) for grant in GRANTS))  # type: ignore[arg-type]
     who = Principal(user="paula@example.com", groups=frozenset(["payments", "staff"]))
-    answer = Door(lake, settings).flows(who, FlowFilter(since=since, until=now))
+    answer = Door(lake, settings).answer(who, flow_questions.newest(FlowFilter(since=since, until=now)))
     assert [row["uuid"] for row in rows] == answer.rows["uuid"].to_pylist()
     assert rows
 

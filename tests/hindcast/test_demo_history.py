@@ -12,7 +12,10 @@ from hindcast.simulate import CLUSTERS
 from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions import flow_questions
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.record_questions import Controls, Drift
 from warehouse.schema import DRIFT, EDGES_1H, POSTURE
 
 NOW = dt.datetime(2026, 3, 2, 14, 30, tzinfo=dt.UTC)
@@ -34,10 +37,10 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, config.Config]
 def test_what_drifted_is_found_when_it_did_and_what_was_mended_is_closed(past: tuple[Lake, config.Config]) -> None:
     lake, _ = past
     door, story = Door(lake, config.Ownership()), Story.before(NOW)
-    assert door.drift(OPERATOR, at=story.deployment).rows.num_rows == 0
-    during = door.drift(OPERATOR, at=story.deployment + dt.timedelta(hours=4)).rows.to_pylist()
+    assert door.answer(OPERATOR, Drift(at=story.deployment)).rows.num_rows == 0
+    during = door.answer(OPERATOR, Drift(at=story.deployment + dt.timedelta(hours=4))).rows.to_pylist()
     assert [(row["drift"], row["namespace"]) for row in during] == [("missing", configuration.REMOVED)]
-    rows = door.drift(OPERATOR, at=NOW).rows.to_pylist()
+    rows = door.answer(OPERATOR, Drift(at=NOW)).rows.to_pylist()
     assert {(row["cluster"], row["drift"], row["namespace"], row["changed_by"]) for row in rows} == {
         ("us-east", "setting", None, configuration.SOMEBODY),
         ("us-east", "modified", configuration.OPENED, configuration.SOMEBODY),
@@ -46,7 +49,7 @@ def test_what_drifted_is_found_when_it_did_and_what_was_mended_is_closed(past: t
 
 
 def test_the_other_clusters_stand_as_the_blueprint_wants(past: tuple[Lake, config.Config]) -> None:
-    rows = Door(past[0], config.Ownership()).controls(OPERATOR, at=NOW).rows.to_pylist()
+    rows = Door(past[0], config.Ownership()).answer(OPERATOR, Controls(at=NOW)).rows.to_pylist()
     status = {(row["cluster"], row["control"]): row["status"] for row in rows}
     assert {status[cluster, "BP-OBJ"] for cluster in CLUSTERS[:2]} == {"pass"}
     assert status["us-east", "BP-OBJ"] == status["us-east", "BP-CILIUM"] == "fail"
@@ -55,7 +58,7 @@ def test_the_other_clusters_stand_as_the_blueprint_wants(past: tuple[Lake, confi
 def test_drops_of_the_incident_and_edges_of_the_deployment_are_there(past: tuple[Lake, config.Config]) -> None:
     door, story = Door(past[0], config.Ownership()), Story.before(NOW)
     inside = FlowFilter(since=story.incident[0], until=story.incident[1], namespaces=("cart",), verdicts=("DROPPED",))
-    assert door.flows(OPERATOR, inside).rows.num_rows > 0
+    assert door.answer(OPERATOR, flow_questions.newest(inside)).rows.num_rows > 0
     assert past[0].rows(EDGES_1H) > 0, "closed hours are rolled up"
 
 

@@ -27,9 +27,11 @@ from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.tables import Lake
-from warehouse.questions import rollup_notes
-from warehouse.questions.door import Door, FlowFilter
-from warehouse.questions.rollup_questions import EdgeScope
+from warehouse.questions import count_questions, edge_questions, rollup_notes
+from warehouse.questions.door import Door
+from warehouse.questions.edge_questions import EdgeScope
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, ROLLUPS, TIMELINE_1M
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
@@ -111,7 +113,7 @@ def test_flows_that_come_while_an_hour_is_rolled_up_reopen_it(lake: Lake, monkey
     (task,) = plan(lake, now=LATER)
     append(lake, flows(NOON + MINUTE, 10, seed=9))  # planned without them
     assert roll_up(lake, task, SETTINGS) is not None
-    answer = door(lake).timeline(OPERATOR, DAY)
+    answer = door(lake).answer(OPERATOR, count_questions.timeline(DAY))
     assert (answer.source, sum(answer.rows["flows"].to_pylist())) == ("flows", 310)
     assert len(plan(lake, now=LATER)) == 1
 
@@ -221,7 +223,7 @@ def test_compaction_changes_no_sum_and_the_hour_is_done_again(lake: Lake) -> Non
     roll_up_closed_hours(lake, SETTINGS, now=LATER)
     assert total(lake) == 110
     compact_closed_hours(lake, now=LATER)
-    assert sum(door(lake).timeline(OPERATOR, DAY).rows["flows"].to_pylist()) == 100
+    assert sum(door(lake).answer(OPERATOR, count_questions.timeline(DAY)).rows["flows"].to_pylist()) == 100
     roll_up_closed_hours(lake, SETTINGS, now=LATER)
     assert total(lake) == 100
 
@@ -243,10 +245,10 @@ def test_what_is_rolled_up_outlives_its_flows(lake: Lake) -> None:
     append(lake, flows(NOON, 200))
     roll_up_closed_hours(lake, SETTINGS, now=LATER)
     cut = FlowFilter(since=NOON + 90 * dt.timedelta(seconds=1), until=NOON + HOUR)
-    exact = door(lake).edges(OPERATOR, cut)
+    exact = door(lake).answer(OPERATOR, edge_questions.edges(cut))
     lake.replace(FLOWS, lake.contents(FLOWS), [], guard="test", data_change=True)
     assert plan(lake, now=LATER) == []
-    answer = door(lake).edges(OPERATOR, cut)
+    answer = door(lake).answer(OPERATOR, edge_questions.edges(cut))
     assert sum(answer.rows["flows"].to_pylist()) == 200 > sum(exact.rows["flows"].to_pylist())
     assert answer.window == Window(since=NOON, until=NOON + HOUR)  # the hour cannot be cut any more, and the answer says so
 
@@ -258,7 +260,7 @@ def test_a_sealed_day_stands_when_part_of_its_flows_goes(lake: Lake) -> None:
     seal(lake, "c1", NOON.replace(hour=0))
     lake.replace(FLOWS, lake.contents(FLOWS)[:1], [], guard="test", data_change=True)
     assert plan(lake, now=LATER) == []
-    answer = door(lake).timeline(OPERATOR, DAY)
+    answer = door(lake).answer(OPERATOR, count_questions.timeline(DAY))
     assert (answer.source, sum(answer.rows["flows"].to_pylist())) == ("timeline_1m", 150)
 
 
@@ -295,7 +297,7 @@ def test_a_connection_seen_at_both_ends_is_one_edge_with_two_observers(lake: Lak
     pair = [seen_by(node, NOON + number * dt.timedelta(seconds=1)) for number in range(3) for node in ("a", "b")]
     append(lake, [*pair, seen_by("b", NOON, reply=True)])
     for _ in range(2):
-        (edge,) = door(lake).edges(OPERATOR, DAY).rows.to_pylist()
+        (edge,) = door(lake).answer(OPERATOR, edge_questions.edges(DAY)).rows.to_pylist()
         assert (edge["source_workload_name"], edge["destination_workload_name"]) == ("web", "ledger")
         assert (edge["destination_workload_kind"], edge["ports"]) == ("StatefulSet", ["5432/TCP"])
         assert (edge["flows"], edge["flows_at_source"], edge["flows_at_destination"], edge["flows_once"]) == (7, 3, 4, 4)
@@ -318,13 +320,16 @@ def test_a_policy_drop_that_arrives_as_two_events_counts_once(lake: Lake) -> Non
     refused[-1].event_type.type, refused[-1].l4.TCP.source_port = 1, 50_001
     append(lake, refused)
     for _ in range(2):
-        reasons = {row["drop_reason_desc"]: (row["drops"], row["flows"]) for row in door(lake).drop_reasons(OPERATOR, DAY).rows.to_pylist()}
+        reasons = {
+            row["drop_reason_desc"]: (row["drops"], row["flows"])
+            for row in door(lake).answer(OPERATOR, count_questions.drop_reasons(DAY)).rows.to_pylist()
+        }
         assert reasons == {"POLICY_DENIED": (3, 6), None: (1, 1)}
-        (edge,) = door(lake).edges(OPERATOR, DAY).rows.to_pylist()
+        (edge,) = door(lake).answer(OPERATOR, edge_questions.edges(DAY)).rows.to_pylist()
         assert (edge["dropped"], edge["flows"], edge["drop_reasons"]) == (4, 7, ["POLICY_DENIED"])
-        assert door(lake).timeline(OPERATOR, DAY).rows.to_pylist()[0]["repeats"] == 3
+        assert door(lake).answer(OPERATOR, count_questions.timeline(DAY)).rows.to_pylist()[0]["repeats"] == 3
         by_port = FlowFilter(since=NOON, until=LATER, nodes=("c1/b",))  # answered from flows, by the same rule
-        assert door(lake).drop_reasons(OPERATOR, by_port).rows["drops"].to_pylist() == [3, 1]
+        assert door(lake).answer(OPERATOR, count_questions.drop_reasons(by_port)).rows["drops"].to_pylist() == [3, 1]
         roll_up_closed_hours(lake, SETTINGS, now=LATER)
 
 
@@ -336,9 +341,9 @@ def test_real_flows_become_edges_from_who_asked_to_who_answered(lake: Lake) -> N
     append(lake, some)
     begin = min(flow.time.ToDatetime(dt.UTC) for flow in some).replace(minute=0, second=0, microsecond=0)
     wanted = FlowFilter(since=begin, until=begin + 365 * 24 * HOUR)
-    before = door(lake).edges(OPERATOR, wanted).rows
+    before = door(lake).answer(OPERATOR, edge_questions.edges(wanted)).rows
     roll_up_closed_hours(lake, SETTINGS, now=LATER)
-    answer = door(lake).edges(OPERATOR, wanted)
+    answer = door(lake).answer(OPERATOR, edge_questions.edges(wanted))
     assert answer.source == "edges_1h"
     assert sorted(map(str, answer.rows.to_pylist())) == sorted(map(str, before.to_pylist()))
     assert sum(answer.rows["flows"].to_pylist()) == len(some)
@@ -348,7 +353,7 @@ def test_real_flows_become_edges_from_who_asked_to_who_answered(lake: Lake) -> N
         "coredns"
     }  # told by newer agents, inferred from pods like coredns-66bff467f8-l9g4x of older
     assert not [edge for edge in answer.rows.to_pylist() if edge["destination_workload_name"] and edge["destination_cidr"]]
-    assert door(lake).names(OPERATOR, wanted).rows.num_rows > 0
+    assert door(lake).answer(OPERATOR, edge_questions.names(wanted)).rows.num_rows > 0
 
 
 # What is remembered -------------------------------------------------------------------------------------------
@@ -367,13 +372,15 @@ def outside(at: dt.datetime, address: str, *names: str, namespace: str = "shop")
 def test_a_name_that_was_seen_names_an_outside_peer_later_and_is_marked_inferred(lake: Lake) -> None:
     append(lake, [outside(NOON, "198.51.100.7", "api.example."), outside(NOON + 5 * HOUR, "198.51.100.7")])
     later = FlowFilter(since=NOON + 5 * HOUR, until=LATER)
-    assert door(lake).edges(OPERATOR, later).rows["destination_names_inferred"].to_pylist() == [None]  # what is remembered is rolled up
-    before = door(lake).names(OPERATOR, DAY).rows
+    assert door(lake).answer(OPERATOR, edge_questions.edges(later)).rows["destination_names_inferred"].to_pylist() == [
+        None
+    ]  # what is remembered is rolled up
+    before = door(lake).answer(OPERATOR, edge_questions.names(DAY)).rows
     roll_up_closed_hours(lake, SETTINGS, now=LATER)
-    (edge,) = door(lake).edges(OPERATOR, later).rows.to_pylist()
+    (edge,) = door(lake).answer(OPERATOR, edge_questions.edges(later)).rows.to_pylist()
     assert (edge["destination_dns_name"], edge["destination_cidr"]) == (None, "198.51.100.0/24")
     assert edge["destination_names_inferred"] == ["api.example"]
-    (name,) = door(lake).names(OPERATOR, DAY).rows.to_pylist()
+    (name,) = door(lake).answer(OPERATOR, edge_questions.names(DAY)).rows.to_pylist()
     assert (name["ip"], name["name"], name["inferred"], name["learned_from"]) == ("198.51.100.7", "api.example", True, ["names"])
     assert [name] == before.to_pylist()
 
@@ -382,7 +389,7 @@ def test_sightings_far_apart_are_intervals_of_their_own(lake: Lake) -> None:
     for day in (0, 0.5, 3):
         append(lake, [outside(NOON + day * 24 * HOUR, "198.51.100.7", "api.example")])
     wanted = FlowFilter(since=NOON, until=NOON + 96 * HOUR, ips=("198.51.100.7",))
-    rows = door(lake).names(OPERATOR, wanted).rows.to_pylist()
+    rows = door(lake).answer(OPERATOR, edge_questions.names(wanted)).rows.to_pylist()
     assert [(row["first_seen"], row["last_seen"]) for row in rows] == [(NOON, NOON + 12 * HOUR), (NOON + 72 * HOUR, NOON + 72 * HOUR)]
 
 
@@ -391,7 +398,7 @@ def test_new_edges_are_those_of_the_window_that_were_not_there_before(lake: Lake
     append(lake, [outside(NOON + 2 * HOUR, "203.0.113.9", "b.example")])
     for _ in range(2):
         now = FlowFilter(since=NOON + HOUR, until=LATER)
-        new = door(lake).new_edges(OPERATOR, now, Window(since=NOON, until=NOON + HOUR)).rows
+        new = door(lake).answer(OPERATOR, edge_questions.new_edges(now, Window(since=NOON, until=NOON + HOUR))).rows
         assert new["destination_dns_name"].to_pylist() == ["b.example"]
         roll_up_closed_hours(lake, SETTINGS, now=LATER)
 
@@ -426,7 +433,7 @@ def test_label_sets_name_the_labels_of_edges(lake: Lake) -> None:
     roll_up_closed_hours(lake, SETTINGS, now=LATER)
     text = """SELECT count(*) AS edges, count(labels) AS labelled, count(DISTINCT id) AS sets FROM edges_1h
         LEFT JOIN label_sets ON edges_1h.cluster = label_sets.cluster AND edges_1h.hour = label_sets.hour AND id = source_labels_id"""
-    (found,) = door(lake).sql(OPERATOR, text).rows.to_pylist()
+    (found,) = door(lake).answer(OPERATOR, OwnSql(text=text)).rows.to_pylist()
     assert found["edges"] == lake.read(EDGES_1H).num_rows == found["labelled"]
     assert found["sets"] > 5
     sets = lake.read(LABEL_SETS)

@@ -16,6 +16,7 @@ from warehouse.access.principals import OPERATOR
 from warehouse.errors import LakeError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
+from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import FLOWS, TABLES, Table, model
 
 FIRST = Path(__file__).parents[1] / "data" / "lake_v1"
@@ -87,7 +88,7 @@ def test_a_table_with_other_partitions_is_refused(url: str, monkeypatch: pytest.
 def test_the_first_lake_opens_and_is_read(url: str) -> None:
     lake = open_lake(url)
     assert lake.read(FLOWS).num_rows == 80
-    found = Door(lake, config.Ownership()).sql(OPERATOR, "SELECT count(*) AS n, count(DISTINCT uuid) AS u FROM flows")
+    found = Door(lake, config.Ownership()).answer(OPERATOR, OwnSql(text="SELECT count(*) AS n, count(DISTINCT uuid) AS u FROM flows"))
     assert found.rows.to_pylist() == [{"n": 80, "u": 80}]
     assert {name: lake.rows(table) for name, table in TABLES.items() if name in ("flows", "coverage", "findings")} == {
         "flows": 80,

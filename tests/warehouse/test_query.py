@@ -20,7 +20,11 @@ from warehouse.access.principals import OPERATOR, Principal, scope_of
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError, QueryLimitError
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions import count_questions, flow_questions
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.record_questions import Ledger, SizeOfLake
+from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import COVERAGE, FLOWS
 
 START = dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)
@@ -95,11 +99,11 @@ def sides_owned(who: str, row: dict[str, Any]) -> tuple[bool, bool]:
 def test_who_has_no_grant_is_told_so_and_shown_nothing(door: Door) -> None:
     stranger = Principal(user="eve", groups=frozenset({"payment", "PAYMENTS"}))
     for ask in (
-        lambda: door.flows(stranger, ALL),
-        lambda: door.timeline(stranger, ALL),
-        lambda: door.values(stranger, "verdict", ALL),
-        lambda: door.sql(stranger, "SELECT 1"),
-        lambda: door.ledger(stranger, Window(since=START, until=START + HOUR)),
+        lambda: door.answer(stranger, flow_questions.newest(ALL)),
+        lambda: door.answer(stranger, count_questions.timeline(ALL)),
+        lambda: door.answer(stranger, count_questions.values("verdict", ALL)),
+        lambda: door.answer(stranger, OwnSql(text="SELECT 1")),
+        lambda: door.answer(stranger, Ledger(window=Window(since=START, until=START + HOUR))),
     ):
         with pytest.raises(AccessDeniedError, match="eve"):
             ask()
@@ -115,10 +119,10 @@ def test_a_name_like_a_group_gives_nothing() -> None:
 def test_an_empty_lake_answers_with_no_rows_and_says_that_nothing_was_observed(tmp_path: Path) -> None:
     door = Door(Lake.open(config.Lake(url=str(tmp_path))), GRANTS)
     for who in (OPERATOR, PAULA):
-        assert door.flows(who, ALL).rows.num_rows == 0
-        assert door.sql(who, "SELECT count(*) AS n FROM flows", window=Window(since=START)).rows.to_pylist() == [{"n": 0}]
-        assert door.flows(who, ALL).shares == {}
-    assert door.lake_summary(OPERATOR).newest is None
+        assert door.answer(who, flow_questions.newest(ALL)).rows.num_rows == 0
+        assert door.answer(who, OwnSql(text="SELECT count(*) AS n FROM flows", window=Window(since=START))).rows.to_pylist() == [{"n": 0}]
+        assert door.answer(who, flow_questions.newest(ALL)).shares == {}
+    assert door.answer(OPERATOR, SizeOfLake()).newest is None
 
 
 def test_brackets_in_a_grant_are_no_pattern() -> None:
@@ -139,19 +143,21 @@ def test_each_sees_the_flows_of_the_rule_through_every_question(who: str, door: 
     assert expected
     everyone = Limits(rows=1_000_000)
     person = PEOPLE[who]
-    assert set(door.flows(person, ALL, limits=everyone).rows["uuid"].to_pylist()) == expected
-    assert len(door.flows(person, ALL, limits=everyone).rows) == len(expected)
-    assert sum(door.timeline(person, ALL).rows["flows"].to_pylist()) == len(expected)
-    assert sum(door.values(person, "verdict", ALL).rows["flows"].to_pylist()) == len(expected)
+    assert set(door.answer(person, flow_questions.newest(ALL, limits=everyone)).rows["uuid"].to_pylist()) == expected
+    assert len(door.answer(person, flow_questions.newest(ALL, limits=everyone)).rows) == len(expected)
+    assert sum(door.answer(person, count_questions.timeline(ALL)).rows["flows"].to_pylist()) == len(expected)
+    assert sum(door.answer(person, count_questions.values("verdict", ALL)).rows["flows"].to_pylist()) == len(expected)
     window = Window(since=ALL.since, until=ALL.until)
-    assert door.sql(person, "SELECT count(*) AS n FROM flows", window=window).rows.to_pylist() == [{"n": len(expected)}]
+    assert door.answer(person, OwnSql(text="SELECT count(*) AS n FROM flows", window=window)).rows.to_pylist() == [{"n": len(expected)}]
 
 
 @pytest.mark.parametrize("level", redaction.LEVELS)
 @pytest.mark.parametrize("who", ["payments", "otto"])
 def test_columns_of_a_foreign_side_are_empty_before_any_filter(who: str, level: str, lake: Lake, everything: list[dict[str, Any]]) -> None:
     door = Door(lake, GRANTS.model_copy(update={"peer_detail": level}))
-    rows = {row["uuid"]: row for row in door.flows(PEOPLE[who], ALL, limits=Limits(rows=1_000_000)).rows.to_pylist()}
+    rows = {
+        row["uuid"]: row for row in door.answer(PEOPLE[who], flow_questions.newest(ALL, limits=Limits(rows=1_000_000))).rows.to_pylist()
+    }
     hidden_at_all = 0
     for original in everything:
         if original["uuid"] not in rows:
@@ -172,41 +178,44 @@ def test_a_filter_on_a_hidden_value_finds_nothing(door: Door, everything: list[d
     )
     window = Window(since=ALL.since, until=ALL.until)
     for wanted in ({"pods": (foreign["destination_pod_name"],)}, {"ips": (foreign["destination_ip"],)}):
-        assert door.flows(PAULA, FlowFilter(since=ALL.since, until=ALL.until, **wanted)).rows.num_rows == 0  # type: ignore[arg-type]
+        assert door.answer(PAULA, flow_questions.newest(FlowFilter(since=ALL.since, until=ALL.until, **wanted))).rows.num_rows == 0  # type: ignore[arg-type]
     text = f"SELECT count(*) AS n FROM flows WHERE destination_pod_name = '{foreign['destination_pod_name']}'"
-    assert door.sql(PAULA, text, window=window).rows.to_pylist() == [{"n": 0}]
-    assert door.values(PAULA, "destination_pod_name", ALL).rows["value"].to_pylist() != []
+    assert door.answer(PAULA, OwnSql(text=text, window=window)).rows.to_pylist() == [{"n": 0}]
+    assert door.answer(PAULA, count_questions.values("destination_pod_name", ALL)).rows["value"].to_pylist() != []
 
 
 def test_an_owner_sees_the_ledger_of_her_clusters_only(door: Door) -> None:
-    nodes = {node.cluster for node in door.ledger(PAULA, Window(since=START, until=START + HOUR)).coverage}
+    nodes = {node.cluster for node in door.answer(PAULA, Ledger(window=Window(since=START, until=START + HOUR))).coverage}
     assert nodes == {"eu-central"}
     text = "SELECT DISTINCT cluster FROM coverage"
-    assert door.sql(PAULA, text, window=Window(since=START)).rows["cluster"].to_pylist() == ["eu-central"]
+    assert door.answer(PAULA, OwnSql(text=text, window=Window(since=START))).rows["cluster"].to_pylist() == ["eu-central"]
 
 
 # Answers ----------------------------------------------------------------------------------------------------
 
 
 def test_a_cut_answer_says_so_and_holds_the_newest(door: Door, everything: list[dict[str, Any]]) -> None:
-    answer = door.flows(OPERATOR, ALL, limits=Limits(rows=10))
+    answer = door.answer(OPERATOR, flow_questions.newest(ALL, limits=Limits(rows=10)))
     assert (answer.cut, answer.rows.num_rows) == (True, 10)
     newest = sorted((row["time"] for row in everything), reverse=True)[:10]
     assert answer.rows["time"].to_pylist() == newest
-    assert not door.flows(OPERATOR, ALL, limits=Limits(rows=1_000_000)).cut
+    assert not door.answer(OPERATOR, flow_questions.newest(ALL, limits=Limits(rows=1_000_000))).cut
 
 
 def test_every_answer_carries_its_coverage(door: Door) -> None:
     asked = FlowFilter(since=START, until=START + 8 * HOUR, clusters=("eu-central",))
-    assert door.flows(OPERATOR, asked).shares == {"eu-central": 0.5}
-    assert set(door.flows(OPERATOR, ALL).shares) == set(CLUSTERS)
+    assert door.answer(OPERATOR, flow_questions.newest(asked)).shares == {"eu-central": 0.5}
+    assert set(door.answer(OPERATOR, flow_questions.newest(ALL)).shares) == set(CLUSTERS)
 
 
 def test_a_question_about_an_hour_touches_only_its_files(door: Door) -> None:
-    assert door.flows(OPERATOR, FlowFilter(since=START + HOUR, until=START + HOUR + dt.timedelta(minutes=5))).files == 2
+    assert (
+        door.answer(OPERATOR, flow_questions.newest(FlowFilter(since=START + HOUR, until=START + HOUR + dt.timedelta(minutes=5)))).files
+        == 2
+    )
     text = "SELECT count(*) FROM flows WHERE time >= '2026-03-02 12:00Z' AND time < '2026-03-02 12:05Z'"
-    assert door.sql(OPERATOR, text).files == 2
-    assert door.sql(OPERATOR, "SELECT count(*) FROM flows").files == 8
+    assert door.answer(OPERATOR, OwnSql(text=text)).files == 2
+    assert door.answer(OPERATOR, OwnSql(text="SELECT count(*) FROM flows")).files == 8
 
 
 _BOUNDS = st.lists(
@@ -233,7 +242,7 @@ def test_leaving_out_files_never_changes_an_answer(lake: Lake, bounds: list[str]
         with engine.connect(Limits()) as connection:
             engine.add_view(connection, lake, FLOWS, Window())
             expected = connection.sql(text).to_arrow_table().to_pylist()
-        assert Door(lake, GRANTS).sql(OPERATOR, text).rows.to_pylist() == expected
+        assert Door(lake, GRANTS).answer(OPERATOR, OwnSql(text=text)).rows.to_pylist() == expected
 
 
 # SQL of someone else ----------------------------------------------------------------------------------------
@@ -275,7 +284,7 @@ HOSTILE = [
 def test_a_way_out_of_the_principals_own_rows_is_shut(statement: str, door: Door, lake: Lake, secret: Path) -> None:
     text = statement.format(secret=secret, folder=secret.parent, lake=Path(lake.address(FLOWS)).parent)
     with pytest.raises(QueryError):
-        door.sql(PAULA, text, window=Window(since=START))
+        door.answer(PAULA, OwnSql(text=text, window=Window(since=START)))
     assert [path.name for path in secret.parent.iterdir()] == ["secret.csv"]
     assert secret.read_text() == "password\nhunter2\n"
 
@@ -290,7 +299,7 @@ def test_neither_paths_nor_the_environment_are_to_be_had(door: Door, lake: Lake)
         "SELECT getenv('PATH') AS path",
     ):
         try:
-            told = str(door.sql(PAULA, text, window=Window(since=START)).rows.to_pylist())
+            told = str(door.answer(PAULA, OwnSql(text=text, window=Window(since=START))).rows.to_pylist())
         except QueryError as error:
             told = str(error)
         assert str(folder) not in told
@@ -301,19 +310,19 @@ def test_a_query_that_does_not_end_is_stopped(door: Door) -> None:
     endless = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b"
     for who in (PAULA, OPERATOR):
         with pytest.raises(QueryLimitError):
-            door.sql(who, endless, window=Window(since=START), limits=Limits(seconds=1.0))
+            door.answer(who, OwnSql(text=endless, window=Window(since=START), limits=Limits(seconds=1.0)))
 
 
 def test_a_query_that_wants_all_memory_is_stopped(door: Door) -> None:
     greedy = "SELECT list_sum(range(2000000000))"
     with pytest.raises(QueryError):
-        door.sql(PAULA, greedy, window=Window(since=START), limits=Limits(seconds=20.0, memory_bytes=256 * 1024**2))
+        door.answer(PAULA, OwnSql(text=greedy, window=Window(since=START), limits=Limits(seconds=20.0, memory_bytes=256 * 1024**2)))
 
 
 def test_an_operator_cannot_damage_the_lake_by_mistake(door: Door, lake: Lake) -> None:
     for text in ("COPY (SELECT 1) TO '/tmp/x.csv'", "DROP VIEW flows", "CREATE TABLE t AS SELECT 1", "ATTACH 'x.db'"):
         with pytest.raises(QueryError, match="only queries"):
-            door.sql(OPERATOR, text)
+            door.answer(OPERATOR, OwnSql(text=text))
 
 
 @pytest.mark.parametrize(
@@ -337,7 +346,7 @@ def test_an_operator_cannot_damage_the_lake_by_mistake(door: Door, lake: Lake) -
 def test_an_operators_query_that_writes_is_refused_and_writes_nothing(door: Door, lake: Lake, tmp_path: Path, text: str) -> None:
     before = lake.rows(FLOWS)
     with pytest.raises(QueryError):
-        door.sql(OPERATOR, text.format(file=tmp_path / "written.json"))
+        door.answer(OPERATOR, OwnSql(text=text.format(file=tmp_path / "written.json")))
     assert not (tmp_path / "written.json").exists()
     assert lake.rows(FLOWS) == before
 
@@ -351,4 +360,4 @@ def test_an_operators_query_that_writes_is_refused_and_writes_nothing(door: Door
     ],
 )  # fmt: skip
 def test_an_operators_query_that_reads_is_answered(door: Door, text: str) -> None:
-    assert door.sql(OPERATOR, text).rows.num_rows
+    assert door.answer(OPERATOR, OwnSql(text=text)).rows.num_rows

@@ -18,9 +18,10 @@ from warehouse.access import access_log, redaction
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
-from warehouse.questions import rollup_sql
-from warehouse.questions.door import Door, FlowFilter
-from warehouse.questions.rollup_questions import EdgeScope
+from warehouse.questions import count_questions, edge_questions, flow_questions, rollup_sql
+from warehouse.questions.door import Door
+from warehouse.questions.edge_questions import EdgeScope
+from warehouse.questions.flow_filter import FlowFilter
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M
 
 START = dt.datetime(2026, 3, 2, 22, tzinfo=dt.UTC)  # so that hours lie on both sides of midnight
@@ -241,13 +242,13 @@ def answers(door: Door, who: Principal, wanted: FlowFilter, scope: EdgeScope) ->
     """What rollups answer, in an order of its own."""
     cut = wanted.since + (wanted.until - wanted.since) / 3
     asked = {
-        "timeline": door.timeline(who, wanted, limits=EVERYONE),
-        "edges": door.edges(who, wanted, scope=scope, limits=EVERYONE),
-        "talkers": door.talkers(who, wanted, scope=scope, limits=EVERYONE),
-        "drops": door.drop_reasons(who, wanted, limits=EVERYONE),
-        "namespaces": door.values(who, "destination_namespace", wanted, limits=EVERYONE),
-        "names": door.names(who, wanted, limits=EVERYONE),
-        "new": door.new_edges(who, wanted, Window(since=START, until=cut), scope=scope, limits=EVERYONE),
+        "timeline": door.answer(who, count_questions.timeline(wanted, limits=EVERYONE)),
+        "edges": door.answer(who, edge_questions.edges(wanted, scope=scope, limits=EVERYONE)),
+        "talkers": door.answer(who, edge_questions.talkers(wanted, scope=scope, limits=EVERYONE)),
+        "drops": door.answer(who, count_questions.drop_reasons(wanted, limits=EVERYONE)),
+        "namespaces": door.answer(who, count_questions.values("destination_namespace", wanted, limits=EVERYONE)),
+        "names": door.answer(who, edge_questions.names(wanted, limits=EVERYONE)),
+        "new": door.answer(who, edge_questions.new_edges(wanted, Window(since=START, until=cut), scope=scope, limits=EVERYONE)),
     }
     hints = {"source_names_inferred", "destination_names_inferred"}  # these are remembered, not summed up
     rows = {name: answer.rows.drop_columns(list(hints & set(answer.rows.column_names))) for name, answer in asked.items()}
@@ -299,7 +300,7 @@ def test_an_answer_is_the_same_whatever_is_rolled_up(
         scope = list(EdgeScope)[len(every) % 3]
         expected = answers(Door(plain, ownership), who, wanted, scope)
         assert answers(Door(rolled, ownership), who, wanted, scope) == expected
-        seen = sum(Door(plain, ownership).flows(who, wanted, limits=EVERYONE).rows["flow_count"].to_pylist())
+        seen = sum(Door(plain, ownership).answer(who, flow_questions.newest(wanted, limits=EVERYONE)).rows["flow_count"].to_pylist())
         access_log.flush()  # while the folder is there
     assert sum(row["flows"] for row in expected["timeline"]) == seen
     if "destination_namespaces" not in conditions:  # which end is the destination, edges see otherwise

@@ -21,7 +21,10 @@ from warehouse.engine import Window
 from warehouse.errors import LakeError, QueryError
 from warehouse.lake.tables import Lake
 from warehouse.lake.time_travel import AsOf
-from warehouse.questions.door import Door, FlowFilter
+from warehouse.questions import count_questions, edge_questions, flow_questions
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import COVERAGE, FINDINGS, FLOWS, NAMESPACES, TABLES, Table
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
@@ -55,10 +58,10 @@ def store(lake: Lake, uuid: str, *, at: dt.datetime = NOON, recorded: dt.datetim
 
 def uuids(door: Door, as_of: AsOf | None, who: Principal = OPERATOR) -> list[str]:
     wanted = FlowFilter(since=NOON - dt.timedelta(days=1), until=NOON + dt.timedelta(days=1), as_of=as_of)
-    by_filter = sorted(door.flows(who, wanted, columns=["uuid", "time"]).rows["uuid"].to_pylist())
+    by_filter = sorted(door.answer(who, flow_questions.newest(wanted, columns=["uuid", "time"])).rows["uuid"].to_pylist())
     window = Window(since=wanted.since, until=wanted.until, as_of=as_of)
     if who.is_operator:  # anyone else's takes a process each
-        by_sql = sorted(door.sql(who, "SELECT uuid FROM flows", window=window).rows["uuid"].to_pylist())
+        by_sql = sorted(door.answer(who, OwnSql(text="SELECT uuid FROM flows", window=window)).rows["uuid"].to_pylist())
         assert by_filter == by_sql
     return by_filter
 
@@ -111,7 +114,7 @@ def test_compaction_and_vacuum_change_no_answer_about_an_instant(door: Door, lak
     vacuum_now(lake, tmp_path)
     assert [uuids(door, door.as_of(instant), who) for instant in instants] == before
     window = Window(since=NOON, as_of=door.as_of(NOON + 10 * MINUTE))
-    assert door.sql(who, COUNT, window=window).rows.to_pylist() == [{"n": len(before[3])}]
+    assert door.answer(who, OwnSql(text=COUNT, window=window)).rows.to_pylist() == [{"n": len(before[3])}]
 
 
 def test_a_lake_that_is_read_through_pyarrow_answers_the_same(door: Door, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,17 +157,17 @@ def test_the_ledger_and_the_coverage_of_an_answer_are_of_that_moment_too(door: D
         row = {"cluster": "c1", "date": NOON.date(), "from": begin, "to": begin + 30 * MINUTE, "node_name": "n", "state": "connected"}
         commit(lake, [row | {"recorded": recorded}], COVERAGE)
     hour = FlowFilter(since=NOON, until=NOON + 60 * MINUTE)
-    assert door.flows(OPERATOR, hour).shares == {"c1": 1.0}
+    assert door.answer(OPERATOR, flow_questions.newest(hour)).shares == {"c1": 1.0}
     then = replace(hour, as_of=door.as_of(NOON + 60 * MINUTE))
-    assert door.flows(OPERATOR, then).shares == {"c1": 0.5}
+    assert door.answer(OPERATOR, flow_questions.newest(then)).shares == {"c1": 0.5}
     window = Window(as_of=door.as_of(NOON + 60 * MINUTE))
-    assert door.sql(OPERATOR, "SELECT count(*) AS n FROM coverage", window=window).rows.to_pylist() == [{"n": 1}]
+    assert door.answer(OPERATOR, OwnSql(text="SELECT count(*) AS n FROM coverage", window=window)).rows.to_pylist() == [{"n": 1}]
 
 
 def test_findings_are_those_of_that_moment(door: Door, lake: Lake) -> None:
     row = {"cluster": "c1", "date": NOON.date(), "kind": "x", "severity": "low", "source": "t"}
     commit(lake, [row | {"time": NOON}, row | {"time": NOON + MINUTE}], FINDINGS)
-    found = door.sql(OPERATOR, "SELECT count(*) AS n FROM findings", window=Window(as_of=door.as_of(NOON)))
+    found = door.answer(OPERATOR, OwnSql(text="SELECT count(*) AS n FROM findings", window=Window(as_of=door.as_of(NOON))))
     assert found.rows.to_pylist() == [{"n": 1}]
 
 
@@ -194,7 +197,9 @@ def test_a_version_of_what_was_configured_has_no_end_before_the_lake_learned_of_
     text = "SELECT valid_to, ended_how FROM namespaces"
 
     def known_at(minutes: int) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = door.sql(OPERATOR, text, window=Window(as_of=door.as_of(NOON + minutes * MINUTE))).rows.to_pylist()
+        rows: list[dict[str, Any]] = door.answer(
+            OPERATOR, OwnSql(text=text, window=Window(as_of=door.as_of(NOON + minutes * MINUTE)))
+        ).rows.to_pylist()
         return rows
 
     assert known_at(0) == []
@@ -206,11 +211,11 @@ def test_questions_that_rollups_answer_are_asked_of_flows_or_refused(door: Door,
     store(lake, "late", recorded=NOON + 90 * MINUTE)
     store(lake, "prompt", recorded=NOON)
     day = FlowFilter(since=NOON - 60 * MINUTE, until=NOON + 60 * MINUTE, as_of=door.as_of(NOON))
-    assert door.timeline(OPERATOR, day).rows["flows"].to_pylist() == [1]
-    assert door.values(OPERATOR, "verdict", day).rows["flows"].to_pylist() == [1]
-    assert door.drop_reasons(OPERATOR, day).rows["drops"].to_pylist() == [1]
+    assert door.answer(OPERATOR, count_questions.timeline(day)).rows["flows"].to_pylist() == [1]
+    assert door.answer(OPERATOR, count_questions.values("verdict", day)).rows["flows"].to_pylist() == [1]
+    assert door.answer(OPERATOR, count_questions.drop_reasons(day)).rows["drops"].to_pylist() == [1]
     with pytest.raises(QueryError, match="edges_1h does not say when the lake learned of a flow"):
-        door.edges(OPERATOR, day)
+        door.answer(OPERATOR, edge_questions.edges(day))
 
 
 def test_the_commands_take_versions_and_times(

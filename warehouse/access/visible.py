@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 
 from warehouse import engine
 from warehouse.access import scoping
-from warehouse.access.principals import Scope
+from warehouse.access.sight import Sight
 from warehouse.engine import Window
-from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, TIMESTAMP, Table
 
 LAID_OUT = "day-"
@@ -36,30 +35,18 @@ class Visible:
     """How many it may read."""
 
 
-def relations(
-    connection: Any,
-    lake: Lake,
-    scope: Scope,
-    table: Table,
-    window: Window,
-    clusters: Sequence[str] = (),
-    *,
-    peer_detail: str,
-    columns: Collection[str] | None = None,
-) -> Visible:
-    """What a scope shows of a table in the window and, where any are named, of the clusters.
-
-    `columns` are those it is to have, all for None. Every question is to be asked of such relations alone. Raises LakeError.
-    """
+def relations(connection: Any, sight: Sight, table: Table) -> Visible:
+    """What a principal sees of a table. Every question is to be asked of such relations alone. Raises LakeError."""
+    lake, scope, window = sight.lake, sight.scope, sight.window
     seen = scoping.clusters_seen(scope, lake.clusters(table))
-    seen = [cluster for cluster in seen if not clusters or cluster in clusters]
-    files = engine.files_of(lake, table, window, None if scope.everything and not clusters else seen)
+    seen = [cluster for cluster in seen if not sight.clusters or cluster in sight.clusters]
+    files = engine.files_of(lake, table, window, None if scope.everything and not sight.clusters else seen)
     found: list[str] = []
     parts: dict[str, bool] = {}
     for name, some, apart in _parts(table, files):
         found.append(engine.relation(name, engine.query_of(connection, lake, table, some, name, as_of=window.as_of)))
         here = replace(table, name=name)
-        shown = scoping.visible(scope, here, window, seen, peer_detail=peer_detail, columns=columns, ends_apart=apart)
+        shown = scoping.visible(scope, here, window, seen, peer_detail=sight.peer_detail, columns=sight.columns, ends_apart=apart)
         found.append(engine.relation(f"visible_{name}", shown))
         parts[name] = apart
     if len(parts) > 1:
@@ -76,13 +63,13 @@ def _parts(table: Table, files: Sequence[str]) -> list[tuple[str, list[str], boo
     return [(f"{table.name}_laid_out", laid_out, True), (f"{table.name}_as_they_came", others, False)]
 
 
-def ledger(lake: Lake, scope: Scope, window: Window, clusters: Sequence[str] = ()) -> pa.Table:
-    """The rows of `coverage` that touch a window, of clusters that the scope knows of. Raises LakeError."""
-    margin = with_margin(window)
-    rows = lake.read_kept(COVERAGE, clusters or None, margin.since, margin.until)
-    if window.as_of is not None:
-        rows = rows.filter(pc.field("recorded").is_null() | (pc.field("recorded") <= pa.scalar(window.as_of.instant, TIMESTAMP)))
-    seen = {cluster: scope.sees_cluster(cluster) for cluster in rows.column("cluster").unique().to_pylist()}
+def ledger(sight: Sight) -> pa.Table:
+    """The rows of `coverage` that touch the window, of clusters that the principal knows of. Raises LakeError."""
+    margin = with_margin(sight.window)
+    rows = sight.lake.read_kept(COVERAGE, sight.clusters or None, margin.since, margin.until)
+    if sight.window.as_of is not None:
+        rows = rows.filter(pc.field("recorded").is_null() | (pc.field("recorded") <= pa.scalar(sight.window.as_of.instant, TIMESTAMP)))
+    seen = {cluster: sight.scope.sees_cluster(cluster) for cluster in rows.column("cluster").unique().to_pylist()}
     return rows.filter(pa.array([seen[cluster] for cluster in rows.column("cluster").to_pylist()], pa.bool_()))
 
 

@@ -1,14 +1,16 @@
-"""What a question is answered with: rows, and what has to be known to trust them. Asking is warehouse.questions.door's."""
+"""What a question is answered with: rows, and what has to be known to trust them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from warehouse.access import visible
+from warehouse.access.sight import Sight
 from warehouse.engine import Window
-from warehouse.records.coverage import NodeCoverage, cluster_shares
+from warehouse.records.coverage import NodeCoverage, cluster_shares, node_coverage
 from warehouse.schema import FLOWS
 
 
@@ -17,14 +19,16 @@ class Answer:
     """Rows, and what has to be known to trust them."""
 
     rows: pa.Table
-    cut: bool
+    cut: bool = False
     """True if there were more rows than the limit."""
     window: Window
     """The span of time that was looked at."""
-    coverage: tuple[NodeCoverage, ...]
+    coverage: tuple[NodeCoverage, ...] = ()
     """Of the nodes of the clusters asked for, in the window; empty where the window has no bounds."""
-    files: int
-    seconds: float
+    files: int = 0
+    """How many files of the lake the answer could read."""
+    seconds: float = 0.0
+    """How long the answer took."""
     source: str = FLOWS.name
     """The tables that the rows come from: a rollup is named where it stands in for flows."""
 
@@ -41,11 +45,25 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class LakeSummary:
-    """The lake from outside."""
+    """The size of a lake and the span of its flows."""
 
     bytes: int | None
     files: int | None
-    """Of all tables; None for who does not see everything."""
+    """Of all tables; None for a principal who does not see everything."""
     oldest: datetime | None
     """Time of the oldest flow."""
     newest: datetime | None
+
+
+def coverage_of(sight: Sight, rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:
+    """The coverage of each node in a sight's window; empty if the window has no beginning.
+
+    `rows` are the ledger's rows of that sight, where they have been read already. Raises LakeError.
+    """
+    window, now = sight.window, datetime.now(UTC)
+    if window.since is None:
+        return ()
+    until = min(window.until or now, now)
+    if until <= window.since:
+        return ()
+    return tuple(node_coverage(visible.ledger(sight) if rows is None else rows, window.since, until))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,10 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from warehouse.lake.time_travel import AsOf
-from warehouse.questions import conditions, rollup_questions
-
-BUCKETS = 60
-"""Parts of a timeline, unless another number is asked for."""
+from warehouse.questions import conditions, time_buckets
+from warehouse.schema import FLOWS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +42,26 @@ class FlowFilter:
     """Also what matches `conditions` with source and destination exchanged."""
 
 
-def bucket_width(wanted: FlowFilter, buckets: int = BUCKETS) -> timedelta:
+def bucket_width(wanted: FlowFilter, buckets: int = time_buckets.BUCKETS) -> timedelta:
     """How long each part of a timeline is: a round time, at least a second."""
-    return rollup_questions.bucket_width(wanted.since, wanted.until, buckets)
+    return time_buckets.width_of(wanted.since, wanted.until, buckets)
+
+
+def column_refusal(names: Sequence[str]) -> str | None:
+    """Why columns cannot be asked for, if one of them is no column of `flows`; None if all are."""
+    for name in names:
+        if name not in FLOWS.schema.names:
+            close = difflib.get_close_matches(name, FLOWS.schema.names, n=1)
+            return f"flows has no column {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+    return None
 
 
 def as_text(wanted: FlowFilter) -> str | None:
     """The conditions as JSON, for the access log; None without any."""
-    told = {name: value for name, value in asdict(wanted).items() if value and name not in ("since", "until", "conditions")}
+    named = {name: value for name, value in asdict(wanted).items() if value and name not in ("since", "until", "conditions")}
     if wanted.conditions:
-        told["conditions"] = [str(condition) for condition in wanted.conditions]
-    return json.dumps(told, default=str) if told else None
+        named["conditions"] = [str(condition) for condition in wanted.conditions]
+    return json.dumps(named, default=str) if named else None
 
 
 _PLAIN: dict[tuple[str, str], str] = {

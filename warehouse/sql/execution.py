@@ -18,7 +18,8 @@ import pyarrow as pa
 from warehouse import engine
 from warehouse.access import access_log as log
 from warehouse.access import scoping, visible
-from warehouse.access.principals import Principal, Scope
+from warehouse.access.principals import Scope
+from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, STRINGS, TABLES, Table
@@ -42,25 +43,15 @@ class Ran:
     files: int
 
 
-def run(
-    lake: Lake,
-    principal: Principal,
-    scope: Scope,
-    text: str,
-    window: Window,
-    limits: Limits,
-    cancelled: threading.Event | None,
-    *,
-    peer_detail: str,
-) -> Ran:
+def run(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
     """Run one statement where this principal's may run. Raises QueryError, LakeError."""
-    if principal.is_operator:
-        return _over_lake(lake, text, window, limits)
-    if _reads_files(lake, scope):
+    if sight.principal.is_operator:
+        return _over_lake(sight.lake, text, sight.window, limits)
+    if _reads_files(sight.lake, sight.scope):
         limits = replace(limits, memory_bytes=min(limits.memory_bytes, 4 * MOST_MEMORY_BYTES))
-        return _over_files(lake, principal, text, window, limits, cancelled)
+        return _over_files(sight, text, limits, cancelled)
     limits = replace(limits, memory_bytes=min(limits.memory_bytes, MOST_MEMORY_BYTES))
-    return _over_rows(lake, principal, scope, text, window, limits, cancelled, peer_detail)
+    return _over_rows(sight, text, limits, cancelled)
 
 
 def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Ran:
@@ -84,7 +75,8 @@ def _reads_files(lake: Lake, scope: Scope) -> bool:
     return scope.everything and not scope.is_auditors and lake.is_local and confinement.is_possible()
 
 
-def _over_files(lake: Lake, principal: Principal, text: str, window: Window, limits: Limits, cancelled: threading.Event | None) -> Ran:
+def _over_files(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
+    lake, window = sight.lake, sight.window
     read, within = 0, window
 
     def query(table: Table, span: Window) -> str:
@@ -101,49 +93,40 @@ def _over_files(lake: Lake, principal: Principal, text: str, window: Window, lim
 
     views = {table.name: query(table, window) for table in TABLES.values()}
     folder = Path(lake.address(FLOWS)).parent
-    owner = (str(folder), principal)
+    owner = (str(folder), sight.principal)
     ran = WORKERS.run_over_files(owner, text, views, (FLOWS.name, asked), folder, limits, cancelled=cancelled)
     return Ran(rows=ran.rows, cut=ran.cut, window=within, files=read)
 
 
-def _over_rows(
-    lake: Lake,
-    principal: Principal,
-    scope: Scope,
-    text: str,
-    window: Window,
-    limits: Limits,
-    cancelled: threading.Event | None,
-    peer_detail: str,
-) -> Ran:
-    since = window.since or datetime.now(UTC) - timedelta(days=1)
-    window = replace(window, since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
-    offered = [table for table in TABLES.values() if scope.everything or scoping.is_shared(table) or table is ACCESS_LOG]
+def _over_rows(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
+    since = sight.window.since or datetime.now(UTC) - timedelta(days=1)
+    window = replace(sight.window, since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
+    sight = sight.within(window)
+    offered = [table for table in TABLES.values() if sight.scope.everything or scoping.is_shared(table) or table is ACCESS_LOG]
     named = [table for table in offered if re.search(rf"\b{table.name}\b", text, re.IGNORECASE)]
     with ExitStack() as opened:
-        sources = {table.name: _source(opened, lake, principal, scope, table, window, limits, peer_detail) for table in named}
-        key = (scope, peer_detail, window)
-        ran = WORKERS.run((lake.address(FLOWS), principal), key, text, sources, limits, cancelled=cancelled)
+        sources = {table.name: _source(opened, sight, table) for table in named}
+        key = (sight.scope, sight.peer_detail, window)
+        ran = WORKERS.run((sight.lake.address(FLOWS), sight.principal), key, text, sources, limits, cancelled=cancelled)
     files = sum(isinstance(source.stamp, tuple) and len(source.stamp) for source in sources.values())
     return Ran(rows=ran.rows, cut=ran.cut, window=replace(window, until=window.until or ran.read_at), files=files)
 
 
-def _source(
-    opened: ExitStack, lake: Lake, principal: Principal, scope: Scope, table: Table, window: Window, limits: Limits, peer_detail: str
-) -> workers.Source:
+def _source(opened: ExitStack, sight: Sight, table: Table) -> workers.Source:
     """A table's rows for someone's own SQL, read when they are first asked for."""
-    within = visible.with_margin(window) if table is COVERAGE else window
+    lake = sight.lake
+    within = visible.with_margin(sight.window) if table is COVERAGE else sight.window
 
     def read() -> pa.RecordBatchReader:
         if table is ACCESS_LOG:
             log.flush()
-            return log.visible(lake.read(table, since=within.since, until=within.until), scope, principal).to_reader()
+            return log.visible(lake.read(table, since=within.since, until=within.until), sight.scope, sight.principal).to_reader()
         connection = opened.enter_context(engine.connect_warm())
-        shown = visible.relations(connection, lake, scope, table, within, peer_detail=peer_detail)
+        shown = visible.relations(connection, sight.within(within), table)
         emptied = [
             name
             for name in table.schema.names
-            if scope.is_auditors and name.endswith("labels") and table.schema.field(name).type == STRINGS
+            if sight.scope.is_auditors and name.endswith("labels") and table.schema.field(name).type == STRINGS
         ]
         nothing = f"REPLACE ({', '.join(f'NULL::VARCHAR[] AS {name}' for name in emptied)})" if emptied else ""
         return connection.sql(f"WITH {', '.join(shown.relations)} SELECT * {nothing} FROM visible_{table.name}").to_arrow_reader(

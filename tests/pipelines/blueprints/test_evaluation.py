@@ -16,6 +16,7 @@ from warehouse.access.principals import Principal
 from warehouse.errors import AccessDeniedError, CommitConflictError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
+from warehouse.questions.record_questions import Controls, Drift
 from warehouse.records import posture
 from warehouse.schema import DRIFT, FINDINGS, POSTURE
 
@@ -168,14 +169,14 @@ def test_owners_see_the_drift_of_their_namespaces_and_no_cluster(fleet: Fleet) -
     door = Door(fleet.lake, config.Ownership(grants=grants))
 
     def seen(user: str) -> list[tuple[str, str]]:
-        return [(row["drift"], row["namespace"]) for row in door.drift(Principal(user=user)).rows.to_pylist()]
+        return [(row["drift"], row["namespace"]) for row in door.answer(Principal(user=user), Drift()).rows.to_pylist()]
 
     assert seen("ada") == [("missing", "pay")]
     assert sorted(seen("eve"), key=str) == [("missing", "pay"), ("missing", "shop"), ("not_reporting", None)]
-    assert door.controls(Principal(user="ada")).rows.num_rows == 0
-    assert door.controls(Principal(user="eve")).rows.num_rows == 16
+    assert door.answer(Principal(user="ada"), Controls()).rows.num_rows == 0
+    assert door.answer(Principal(user="eve"), Controls()).rows.num_rows == 16
     with pytest.raises(AccessDeniedError):
-        door.drift(Principal(user="nobody"))
+        door.answer(Principal(user="nobody"), Drift())
 
 
 def test_drift_that_is_new_is_told_once(fleet: Fleet) -> None:

@@ -7,7 +7,7 @@ are others' work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -16,6 +16,7 @@ from typing import Any
 from warehouse import config, engine
 from warehouse.access import scoping
 from warehouse.access.principals import Grant, Scope, is_plain
+from warehouse.access.sight import Sight
 from warehouse.engine import Window, literal
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
@@ -41,12 +42,18 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What lets fewer flows be read. It changes no row of the relation that has both conditions."""
+class RollupRelation:
+    """A rollup as a relation of a question."""
 
-    clusters: tuple[str, ...] = ()
+    table: Table
+    name: str
+    """Tells what is made on the connection for it apart from what is made for other relations."""
     namespaces: tuple[str, ...] = ()
-    """Of either side."""
+    """Rows of these namespaces, on either side, are all that the question will read. It changes no such row."""
+    stored_only: bool = False
+    """True to leave out hours that are not rolled up."""
+    by_hour: bool = False
+    """True if timeline_1m may show all of an hour at its beginning: taken from edges_1h, which has far fewer rows."""
 
 
 @dataclass(kw_only=True)
@@ -57,6 +64,11 @@ class Sources:
     """Of edges_1h where minutes were asked for."""
     rollup_files: int = 0
     flows_files: int = 0
+
+    @property
+    def files(self) -> int:
+        """How many files they are."""
+        return self.hourly_files + self.rollup_files + self.flows_files
 
 
 @dataclass(kw_only=True)
@@ -73,48 +85,34 @@ class _Parts:
     """The whole hours that `flows` touches."""
 
 
-def query(
-    connection: Any,
-    lake: Lake,
-    table: Table,
-    window: Window,
-    scope: Scope,
-    wanted: Wanted,
-    settings: config.Rollups,
-    *,
-    peer_detail: str,
-    name: str,
-    stored_only: bool = False,
-    by_hour: bool = False,
-) -> tuple[str, Sources]:
-    """The query for what a scope shows of a rollup in the window, with the table's columns. Raises LakeError.
+def query(connection: Any, sight: Sight, relation: RollupRelation, settings: config.Rollups) -> tuple[str, Sources]:
+    """The query for what a principal sees of a rollup, with the table's columns, and where its rows come from. Raises LakeError.
 
-    `name` tells what is made on the connection for it apart from others. With `stored_only` hours that are not rolled up are
-    left out. With `by_hour` timeline_1m may have all of an hour at its beginning: from edges_1h, which has far fewer rows.
     Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window has them.
     """
+    lake, table = sight.lake, relation.table
     sources, seen = Sources(), []
     columns = ", ".join(table.schema.names)
-    for number, piece in enumerate(pieces(scope, window)):
-        parts = _parts(lake, table, piece, wanted.clusters, by_hour=by_hour)
-        stored = engine.query_of(connection, lake, table, sorted(parts.rollup_files), f"{name}_stored_{number}")
+    for number, piece in enumerate(pieces(sight.scope, sight.window)):
+        parts = _parts(sight, relation, piece)
+        stored = engine.query_of(connection, lake, table, sorted(parts.rollup_files), f"{relation.name}_stored_{number}")
         either = [f"SELECT {columns} FROM ({stored}) WHERE {_within(table.time_column, parts.rollup)}"]
         if parts.hourly_files:
-            hours = engine.query_of(connection, lake, EDGES_1H, sorted(parts.hourly_files), f"{name}_hourly_{number}")
+            hours = engine.query_of(connection, lake, EDGES_1H, sorted(parts.hourly_files), f"{relation.name}_hourly_{number}")
             of_hour = columns.replace(TIMELINE_1M.time_column, f"{EDGES_1H.time_column} AS {TIMELINE_1M.time_column}")
             either.append(f"SELECT {of_hour} FROM ({hours}) WHERE {_within(EDGES_1H.time_column, parts.hourly)}")
-        if parts.flows_files and not stored_only:
-            fresh = f"{name}_fresh_{number}"
-            _sum_up(connection, lake, table, parts, piece, wanted, settings, fresh)
+        if parts.flows_files and not relation.stored_only:
+            fresh = f"{relation.name}_fresh_{number}"
+            _sum_up(connection, lake, replace(relation, name=fresh), parts, piece.scope, settings)
             either.append(f"SELECT {columns} FROM {fresh}")
-        whole = f"{name}_whole_{number}"
+        whole = f"{relation.name}_whole_{number}"
         # A row that stands for flows of the piece alone may begin before it: the window is in the rows already.
         seen_of = {*parts.hourly, *parts.rollup, *parts.flows}
-        shown = scoping.visible(piece.scope, replace(table, name=whole), Window(), seen_of, peer_detail=peer_detail, ends_apart=False)
+        shown = scoping.visible(piece.scope, replace(table, name=whole), Window(), seen_of, peer_detail=sight.peer_detail, ends_apart=False)
         seen.append(f"(WITH {engine.relation(whole, ' UNION ALL '.join(either))} {shown})")
         sources.hourly_files += len(parts.hourly_files)
         sources.rollup_files += len(parts.rollup_files)
-        sources.flows_files += 0 if stored_only else len(parts.flows_files)
+        sources.flows_files += 0 if relation.stored_only else len(parts.flows_files)
     return " UNION ALL ".join(seen), sources
 
 
@@ -149,11 +147,12 @@ def source_text(table: Table, sources: Sequence[Sources]) -> str:
     return " and ".join([EDGES_1H.name] * hourly + [table.name] * (rollup or not (hourly or flows)) + [FLOWS.name] * flows)
 
 
-def widened(lake: Lake, table: Table, window: Window, clusters: Sequence[str]) -> Window:
+def widened(sight: Sight, table: Table) -> Window:
     """The window, or a wider one where it cuts an hour (or minute) of which only the rollup is left. Raises LakeError."""
+    window = sight.window
     if window.since is None or window.until is None:
         return window
-    grain, notes, flows = GRAIN[table.name], _notes(lake, table, window, clusters), _flows(lake, window, clusters)
+    grain, notes, flows = GRAIN[table.name], _notes(sight, table, window), _flows(sight, window)
     left = {hour for (cluster, hour), (_, note) in notes.items() if note == SEALED or (cluster, hour) not in flows}
     since, until = window.since, window.until
     if _floor(since, HOUR) in left:
@@ -163,15 +162,15 @@ def widened(lake: Lake, table: Table, window: Window, clusters: Sequence[str]) -
     return replace(window, since=since, until=until)
 
 
-def _sum_up(
-    connection: Any, lake: Lake, table: Table, parts: _Parts, piece: Piece, wanted: Wanted, settings: config.Rollups, name: str
-) -> None:
-    """A table of the rollup's rows of those flows that are not rolled up."""
+def _sum_up(connection: Any, lake: Lake, relation: RollupRelation, parts: _Parts, scope: Scope, settings: config.Rollups) -> None:
+    """Make a table, named as the relation, of the rollup's rows of those flows that are not rolled up."""
+    table, name = relation.table, relation.name
     files, hours = f"{name}_files", f"{name}_hours"
     engine.add_view_of_files(connection, lake, FLOWS, sorted(parts.flows_files), files)
     connection.execute(f"CREATE TEMP VIEW {hours} AS SELECT * FROM {files} WHERE {_within('time', parts.hours)}")
     flows = f"{name}_flows"
-    connection.execute(f"CREATE TEMP VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), _names(piece.scope, wanted))}")
+    names = _names(scope, relation.namespaces)
+    connection.execute(f"CREATE TEMP VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), names)}")
     if table is EDGES_1H:
         query = rollup_sql.edges(connection, flows, hours, settings, labels=False)
     else:
@@ -179,10 +178,10 @@ def _sum_up(
     connection.execute(f"CREATE TEMP TABLE {name} AS SELECT *, {table.time_column}::DATE AS date FROM ({query})")
 
 
-def _names(scope: Scope, wanted: Wanted) -> frozenset[str] | None:
+def _names(scope: Scope, namespaces: Sequence[str]) -> frozenset[str] | None:
     """Namespaces of which one has to be on either side of a flow, for it to matter; None if there is no telling."""
-    if wanted.namespaces:
-        return frozenset(wanted.namespaces)
+    if namespaces:
+        return frozenset(namespaces)
     given = [grant.namespace for grant in scope.grants]
     return None if any(name is None or not is_plain(name) for name in given) else frozenset(name for name in given if name)
 
@@ -198,11 +197,11 @@ def _two_scans(relation: str, within: str, names: frozenset[str] | None) -> str:
         SELECT * FROM {relation} WHERE {within} AND {second} AND NOT {first}"""
 
 
-def _parts(lake: Lake, table: Table, piece: Piece, clusters: Sequence[str], *, by_hour: bool) -> _Parts:
+def _parts(sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
     """Hour by hour: the rollup where it stands for the flows there are, else the flows."""
-    window = piece.window
-    notes, flows = _notes(lake, table, window, clusters), _flows(lake, window, clusters)
-    hourly = _notes(lake, EDGES_1H, window, clusters) if by_hour else {}
+    lake, table, window = sight.lake, relation.table, piece.window
+    notes, flows = _notes(sight, table, window), _flows(sight, window)
+    hourly = _notes(sight, EDGES_1H, window) if relation.by_hour else {}
     parts, grain = _Parts(), GRAIN[table.name]
     for cluster, hour in sorted({*notes, *flows}):
         first, last = max(window.since or hour, hour), min(window.until or hour + HOUR, hour + HOUR)
@@ -235,17 +234,17 @@ def _stands(written: str, files: list[StoredFile] | None) -> bool:
     return files is None or written in (SEALED, rollup_notes.note(files))
 
 
-def _notes(lake: Lake, table: Table, window: Window, clusters: Collection[str]) -> dict[ClusterHour, tuple[str, str]]:
+def _notes(sight: Sight, table: Table, window: Window) -> dict[ClusterHour, tuple[str, str]]:
     """Path and note of each stored hour."""
     return {
         (file.partition["cluster"], hour): (file.path, written)
-        for file in rollup_notes.within(lake.contents(table), window, clusters)
+        for file in rollup_notes.within(sight.lake.contents(table), window, sight.clusters)
         for hour, written in rollup_notes.notes(file).items()
     }
 
 
-def _flows(lake: Lake, window: Window, clusters: Collection[str]) -> dict[ClusterHour, list[StoredFile]]:
-    return rollup_notes.by_hour(rollup_notes.within(lake.contents(FLOWS), window, clusters))
+def _flows(sight: Sight, window: Window) -> dict[ClusterHour, list[StoredFile]]:
+    return rollup_notes.by_hour(rollup_notes.within(sight.lake.contents(FLOWS), window, sight.clusters))
 
 
 def _add(spans: Spans, cluster: str, span: Span) -> None:

@@ -1,7 +1,7 @@
-"""Asking the door for one page of one person: who asks, what is asked, and answers kept for as long as the session needs them.
+"""One visit to a page: who looks, at which window, and the answers to what the page asked.
 
-Answers are kept in the session, never in a cache that sessions share, and under the principal's name: nobody meets
-another's rows. Every answer that is not kept is asked anew, and with it what the principal may see.
+Answers stay in the session, never in a cache that sessions share, under the principal's name: nobody is shown another's rows.
+An answer that is no longer there is asked for again, and what the principal may see is decided again with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from dashboards.frame.time_control import TimeRange
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
-from warehouse.questions.door import Answer, Door
+from warehouse.questions.answers import Answer
+from warehouse.questions.door import Door
+from warehouse.questions.question import Question
 
 KEPT_ANSWERS = 24
 KEPT_SECONDS = 45.0
@@ -41,8 +43,15 @@ class Visit:
     answers: list[Answer] = field(default_factory=list)
     """Those this run was given, for the summary line."""
 
+    def answer(self, question: Question[T]) -> T:
+        """The door's answer to a question, or the one it gave this session less than KEPT_SECONDS ago. Raises as `Door.answer`."""
+        return self.ask(question.name, lambda: self.door.answer(self.who, question), question)
+
     def ask(self, name: str, question: Callable[[], T], *given: Hashable) -> T:
-        """The answer to `question`, whose name and `given` say all that it depends on but for the principal."""
+        """What `question` gives, or gave this session less than KEPT_SECONDS ago.
+
+        Its name and `given` have to say all that it depends on, except for the principal.
+        """
         key = (name, self.who, given)
         kept: dict[Hashable, tuple[float, T]] = st.session_state.setdefault(_ANSWERS, {})
         found = kept.get(key)

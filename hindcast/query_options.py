@@ -16,7 +16,8 @@ from warehouse.errors import ConfigError
 if TYPE_CHECKING:
     from warehouse.access.principals import Principal
     from warehouse.lake.time_travel import AsOf
-    from warehouse.questions.door import Answer, Door
+    from warehouse.questions.answers import Answer
+    from warehouse.questions.door import Door
 
 AsOption = Annotated[str | None, typer.Option("--as", help="Ask as this user of ownership.grants, and see only what she may.")]
 GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A group of that user; may be given again.")]

@@ -1,0 +1,120 @@
+"""Questions that count flows: over time, by namespace, by reason of drops, by the values of a column.
+
+They are answered from timeline_1m where it keeps what is asked for, else from the flows themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from warehouse.engine import Limits
+from warehouse.questions import rollup_filter, rollup_sql, time_buckets
+from warehouse.questions.flow_filter import FlowFilter, bucket_width, column_refusal, plain
+from warehouse.questions.flow_table import MATCHING, FilteredQuestion, FlowQuestion
+from warehouse.questions.question import FEW, USUAL
+from warehouse.questions.rollup_filter import TIMELINE, is_by_hour, is_on_timeline
+from warehouse.questions.rollup_table import RollupQuestion
+from warehouse.questions.time_buckets import BUCKETS, MINUTE
+from warehouse.schema import TIMELINE_1M
+
+DENIED = "verdict IN ('DROPPED', 'ERROR')"
+"""The condition on a row of flows that were denied."""
+_MOST_PARTS = 1_000_000
+_KEPT = frozenset({"cluster", "source_namespace", "destination_namespace", "verdict", "drop_reason_desc"})
+"""Columns of `flows` that timeline_1m has as well."""
+
+
+def timeline(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> FilteredQuestion:
+    """Flows by verdict in parts of the window: columns `start` (UTC), `verdict`, `flows`, `repeats` (docs/counting.md).
+
+    Parts are `bucket_width` long and begin at round times; the first and the last may reach over the window's ends.
+    """
+    wanted = plain(wanted)
+    width, limits = bucket_width(wanted, buckets), replace(limits, rows=_MOST_PARTS)
+    sums = "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats"
+    if is_on_timeline(wanted) and width >= MINUTE:
+        rows, values = rollup_filter.rows(TIMELINE, wanted)
+        sql = f"SELECT time_bucket(?, minute) AS start, verdict, {sums} FROM ({rows}) GROUP BY ALL ORDER BY ALL"
+        return _of_minutes("timeline", wanted, sql, [width, *values], limits, width)
+    flows = rollup_sql.counted(MATCHING, ("time", "verdict"))
+    sql = f"""SELECT time_bucket(?, "time") AS start, verdict, {sums} FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
+    return FlowQuestion(name="timeline", wanted=wanted, sql=sql, values=(width,), limits=limits)
+
+
+def pulse(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> RollupQuestion:
+    """Flows by verdict and drop reason in parts of the window, of a minute at least: `start`, `verdict`, `reason`, `flows`, `repeats`."""
+    wanted = plain(wanted)
+    width = max(MINUTE, bucket_width(wanted, buckets))
+    rows, values = rollup_filter.rows(TIMELINE, wanted)
+    sql = f"""SELECT time_bucket(?, minute) AS start, verdict, drop_reason_desc AS reason, sum(flows)::BIGINT AS flows,
+            sum(repeats)::BIGINT AS repeats
+        FROM ({rows}) GROUP BY ALL ORDER BY ALL"""
+    return _of_minutes("pulse", wanted, sql, [width, *values], replace(limits, rows=_MOST_PARTS), width)
+
+
+def namespaces(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> RollupQuestion:
+    """Flows from or to each namespace in parts of the window, of a minute at least; a flow within a namespace counts once.
+
+    Columns: `cluster`, `namespace`, `start`, `flows`, `denied`.
+    """
+    wanted = plain(wanted)
+    width = max(MINUTE, bucket_width(wanted, buckets))
+    rows, values = rollup_filter.rows(TIMELINE, wanted)
+    sql = f"""WITH parts AS (
+            SELECT cluster, source_namespace, destination_namespace, time_bucket(?, minute) AS start, sum(flows) AS flows,
+                coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied
+            FROM ({rows}) GROUP BY ALL
+        ), ends AS (
+            SELECT cluster, source_namespace AS namespace, start, flows, denied FROM parts
+            UNION ALL
+            SELECT cluster, destination_namespace, start, flows, denied FROM parts
+                WHERE destination_namespace IS DISTINCT FROM source_namespace
+        )
+        SELECT cluster, namespace, start, sum(flows)::BIGINT AS flows, sum(denied)::BIGINT AS denied
+        FROM ends WHERE namespace IS NOT NULL GROUP BY ALL ORDER BY ALL"""
+    return _of_minutes("namespaces", wanted, sql, [width, *values], replace(limits, rows=_MOST_PARTS), width)
+
+
+def drop_reasons(wanted: FlowFilter, *, limits: Limits = FEW) -> FilteredQuestion:
+    """Drops by cluster and reason, each drop once, most first: `cluster`, `drop_reason_desc` (null for drops at L7), `drops`, `flows`."""
+    wanted = plain(wanted)
+    sums = "sum(flows - repeats)::BIGINT AS drops, sum(flows)::BIGINT AS flows"
+    order = "GROUP BY ALL ORDER BY drops DESC, cluster, drop_reason_desc"
+    if is_on_timeline(wanted):
+        rows, values = rollup_filter.rows(TIMELINE, wanted)
+        sql = f"SELECT cluster, drop_reason_desc, {sums} FROM ({rows}) WHERE verdict = 'DROPPED' {order}"
+        return _of_minutes("drop_reasons", wanted, sql, values, limits)
+    flows = rollup_sql.counted(f"(SELECT * FROM {MATCHING} WHERE verdict = 'DROPPED')", ("cluster", "drop_reason_desc"))
+    sql = f"SELECT cluster, drop_reason_desc, {sums} FROM ({flows}) {order}"
+    return FlowQuestion(name="drop_reasons", wanted=wanted, sql=sql, limits=limits)
+
+
+def values(column: str, wanted: FlowFilter, *, limits: Limits = FEW) -> FilteredQuestion:
+    """The values of a column in the flows that match, most frequent first: columns `value`, `flows`."""
+    wanted = plain(wanted)
+    if column in _KEPT and is_on_timeline(wanted):
+        rows, given = rollup_filter.rows(TIMELINE, wanted)
+        sql = f"""SELECT {column} AS value, sum(flows)::BIGINT AS flows
+            FROM ({rows}) WHERE {column} IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
+        width = MINUTE if column.endswith("_namespace") else time_buckets.HOUR
+        return _of_minutes("values", wanted, sql, given, limits, width)
+    sql = f"""SELECT "{column}" AS value, sum(flow_count)::BIGINT AS flows
+        FROM {MATCHING} WHERE "{column}" IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""
+    return FlowQuestion(name="values", wanted=wanted, sql=sql, limits=limits, refusal=column_refusal([column]))
+
+
+def _of_minutes(
+    name: str, wanted: FlowFilter, sql: str, given: list[Any], limits: Limits, width: timedelta = time_buckets.HOUR
+) -> RollupQuestion:
+    return RollupQuestion(
+        name=name,
+        source=TIMELINE_1M,
+        wanted=wanted,
+        sql=sql,
+        values=tuple(given),
+        limits=limits,
+        refusal=rollup_filter.timeline_refusal(wanted),
+        by_hour=is_by_hour(wanted, width),
+    )

@@ -1,0 +1,206 @@
+"""Questions about what the lake records beside flows: coverage, configuration, drift, posture, the access log, the lake's size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from warehouse.access import access_log as log
+from warehouse.access import visible
+from warehouse.access.principals import Scope
+from warehouse.engine import Window
+from warehouse.errors import QueryError
+from warehouse.questions.answers import Answer, LakeSummary, coverage_of
+from warehouse.questions.question import ALL_TIME, Question, Request, Subject
+from warehouse.records import posture, versions
+from warehouse.records.configuration_coverage import KindCoverage, coverage_at
+from warehouse.schema import ACCESS_LOG, FLOWS, TABLES, VERSION_TABLES, Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger(Question[Answer]):
+    """The coverage of every node of the clusters that the principal knows of; rows of `coverage`, newest first."""
+
+    name: str = "ledger"
+    window: Window
+    """With both bounds."""
+
+    @property
+    def subject(self) -> Subject:
+        """The window."""
+        return Subject(window=self.window)
+
+    def answer(self, request: Request) -> Answer:
+        """The ledger's rows that touch the window."""
+        rows = visible.ledger(request.sight).sort_by([("from", "descending")])
+        return Answer(rows=rows, window=self.window, coverage=coverage_of(request.sight, rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Posture(Question[Answer]):
+    at: datetime | None = None
+    """The time that is asked about; now for None."""
+    clusters: tuple[str, ...] = ()
+    """All of them when empty."""
+
+    @property
+    def subject(self) -> Subject:
+        """The time and the clusters."""
+        return Subject(window=Window(since=self.at, until=self.at), clusters=self.clusters)
+
+    def _seen(self, request: Request, read: Callable[..., pa.Table]) -> Answer:
+        rows = read(request.sight.lake, at=self.at, clusters=self.clusters or None)
+        return Answer(rows=_owned(rows, request.sight.scope, self.at or datetime.now(UTC)), window=self.subject.window)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift(_Posture):
+    """Drift from blueprints that is open, or was at a time, in what the principal owned then; rows of `drift`."""
+
+    name: str = "drift"
+
+    def answer(self, request: Request) -> Answer:
+        """The rows of open drift, by cluster and object."""
+        return self._seen(request, posture.open_drift)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls(_Posture):
+    """The newest results of audit controls in clusters that the principal sees whole, of now or of a time; rows of `posture`."""
+
+    name: str = "controls"
+
+    def answer(self, request: Request) -> Answer:
+        """The newest row of each cluster and control."""
+        return self._seen(request, posture.controls)
+
+
+def _owned(rows: pa.Table, scope: Scope, at: datetime) -> pa.Table:
+    """The rows whose namespace is owned at a time; of those without a namespace, the ones whose cluster is seen whole."""
+    namespaces = rows["namespace"].to_pylist() if "namespace" in rows.column_names else [None] * rows.num_rows
+    seen = [
+        scope.sees_whole(cluster, at) if namespace is None else scope.owns(cluster, namespace, at)
+        for cluster, namespace in zip(rows["cluster"].to_pylist(), namespaces, strict=True)
+    ]
+    return rows.filter(pa.array(seen, pa.bool_()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration(Question[Answer]):
+    """Versions of configuration objects that were in force in a window, of what the principal owned meanwhile.
+
+    Objects of a whole cluster are for principals who see it whole. Columns of a version table.
+    """
+
+    name: str = "configuration"
+    window: Window
+    """With both bounds."""
+    tables: tuple[Table, ...] = VERSION_TABLES
+    clusters: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """Of objects; all of them when empty, as with clusters, kinds and namespaces."""
+    recorded: datetime | None = None
+    """Only what the lake knew at this time."""
+
+    @property
+    def subject(self) -> Subject:
+        """The window, clusters and namespaces."""
+        return Subject(window=self.window, clusters=self.clusters, namespaces=self.namespaces)
+
+    def answer(self, request: Request) -> Answer:
+        """The versions, by table and object. Raises QueryError for a window without both bounds."""
+        since, until = self.window.since, self.window.until
+        if since is None or until is None:
+            raise QueryError("configuration is asked for in a window with both bounds")
+        rows = versions.between(
+            request.sight.lake,
+            since,
+            until,
+            tables=self.tables,
+            clusters=self.clusters or None,
+            kinds=self.kinds or None,
+            namespaces=self.namespaces or None,
+            names=self.names or None,
+            recorded=self.recorded,
+        )
+        described: list[dict[str, Any]] = rows.select(["cluster", "kind", "namespace", "name", "valid_from", "valid_to"]).to_pylist()
+        shown = [versions.is_shown(row, request.sight.scope, since, until) for row in described]
+        return Answer(rows=rows.filter(pa.array(shown, pa.bool_())), window=self.window, source="configuration history")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationCoverage(Question[list[KindCoverage]]):
+    """What of each cluster's configuration was known at a time, by kind."""
+
+    name: str = "configuration_coverage"
+    at: datetime
+    clusters: tuple[str, ...] = ()
+    recorded: datetime | None = None
+    """Only what the lake knew at this time."""
+
+    @property
+    def subject(self) -> Subject:
+        """The time and the clusters."""
+        return Subject(window=Window(since=self.at, until=self.at), clusters=self.clusters)
+
+    def answer(self, request: Request) -> list[KindCoverage]:
+        """The coverage of each kind in the clusters that the principal knows of.
+
+        The detail names files and objects of any namespace, so it is empty for a principal who does not see the cluster whole.
+        """
+        scope = request.sight.scope
+        found = coverage_at(request.sight.lake, self.at, clusters=self.clusters or None, recorded=self.recorded)
+        shown = [kind for kind in found if scope.sees_cluster(kind.cluster)]
+        return [kind if scope.sees_whole(kind.cluster, self.at) else replace(kind, detail=None) for kind in shown]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessLog(Question[Answer]):
+    """Who asked what, newest first: all of it for who sees everything, else one's own and who looked at one's namespaces."""
+
+    name: str = "access_log"
+    window: Window = ALL_TIME
+
+    @property
+    def subject(self) -> Subject:
+        """The window."""
+        return Subject(window=self.window)
+
+    def answer(self, request: Request) -> Answer:
+        """The entries of the window, at most `limits.rows`."""
+        log.flush()
+        rows = request.sight.lake.read(ACCESS_LOG, since=self.window.since, until=self.window.until)
+        rows = log.visible(rows, request.sight.scope, request.sight.principal).sort_by([("time", "descending")])
+        return Answer(rows=rows.slice(0, self.limits.rows), cut=rows.num_rows > self.limits.rows, window=self.window)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeOfLake(Question[LakeSummary]):
+    """Size and span of all flows in clusters that the principal knows of, from the log of the tables alone."""
+
+    name: str = "lake_summary"
+
+    @property
+    def subject(self) -> Subject:
+        """All times and clusters."""
+        return Subject()
+
+    def answer(self, request: Request) -> LakeSummary:
+        """The summary; without sizes for a principal who does not see everything."""
+        lake, scope = request.sight.lake, request.sight.scope
+        size = files = None
+        if scope.everything:
+            size, files = (sum(part) for part in zip(*(lake.size(table) for table in TABLES.values()), strict=True))
+        stored = [file for file in lake.contents(FLOWS) if scope.sees_cluster(file.partition["cluster"])]
+        return LakeSummary(
+            bytes=size,
+            files=files,
+            oldest=min((file.first for file in stored if file.first), default=None),
+            newest=max((file.last for file in stored if file.last), default=None),
+        )

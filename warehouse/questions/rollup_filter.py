@@ -1,0 +1,77 @@
+"""The conditions of a filter that rollups can apply, as SQL over their rows. Pure; the time is in the relation already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.time_buckets import HOUR
+from warehouse.schema import EDGES_1H, TIMELINE_1M
+
+TIMELINE, EDGES = f"visible_{TIMELINE_1M.name}", f"visible_{EDGES_1H.name}"
+"""The relations that questions of these rollups read."""
+_SIDES = ("source", "destination")
+
+
+def is_on_timeline(wanted: FlowFilter) -> bool:
+    """Whether timeline_1m has every column that the filter asks about."""
+    return not (wanted.pods or wanted.ips or wanted.ports or wanted.nodes or wanted.conditions or wanted.as_of)
+
+
+def is_by_hour(wanted: FlowFilter, width: timedelta = HOUR) -> bool:
+    """Whether whole hours of edges_1h can answer in parts of this width.
+
+    The source of an edge is who opened the connection, not who sent the flow: a filter by one side has to ask the minutes.
+    """
+    return width >= HOUR and not (wanted.source_namespaces or wanted.destination_namespaces)
+
+
+def timeline_refusal(wanted: FlowFilter) -> str | None:
+    """Why timeline_1m alone cannot answer for the filter; None if it can."""
+    if is_on_timeline(wanted):
+        return None
+    return "minutes are kept by cluster, namespace, verdict and drop reason alone: leave other filters out"
+
+
+def edges_refusal(wanted: FlowFilter) -> str | None:
+    """Why edges_1h alone cannot answer for the filter; None if it can."""
+    lacking = {"pods": wanted.pods, "ips": wanted.ips, "nodes": wanted.nodes}
+    asked = [name for name, listed in lacking.items() if listed] + [str(condition) for condition in wanted.conditions]
+    return f"edges are not kept by {' or '.join(asked)}: leave that out, or ask for flows" if asked else None
+
+
+def rows(relation: str, wanted: FlowFilter) -> tuple[str, list[Any]]:
+    """The query for a rollup's rows that the filter lets through, with placeholders, and their values.
+
+    A condition on either end is asked of one end after the other, as `flow_filter.matching` does.
+    """
+    where, values = among(
+        [
+            (["cluster"], wanted.clusters),
+            (["source_namespace"], wanted.source_namespaces),
+            (["destination_namespace"], wanted.destination_namespaces),
+            (["verdict"], wanted.verdicts),
+            (["drop_reason_desc"], wanted.drop_reasons),
+            (["destination_port"], wanted.ports),
+        ]
+    )
+    if not wanted.namespaces:
+        return f"SELECT * FROM {relation} WHERE {where}", values
+    marks = ", ".join("?" * len(wanted.namespaces))
+    first, second = (f"{side}_namespace IN ({marks})" for side in _SIDES)
+    scans = [f"SELECT * FROM {relation} WHERE {where} AND {part}" for part in (first, f"{second} AND NOT coalesce({first}, false)")]
+    return " UNION ALL ".join(scans), [*values, *wanted.namespaces, *values, *wanted.namespaces, *wanted.namespaces]
+
+
+def among(conditions: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> tuple[str, list[Any]]:
+    """The condition that, for each pair, any of its columns has any of its values; a pair without values is left out."""
+    parts: list[str] = ["true"]
+    placed: list[Any] = []
+    for columns, listed in conditions:
+        if listed:
+            marks = ", ".join("?" * len(listed))
+            parts.append("(" + " OR ".join(f"{column} IN ({marks})" for column in columns) + ")")
+            placed.extend([*listed] * len(columns))
+    return " AND ".join(parts), placed

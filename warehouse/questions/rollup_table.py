@@ -1,0 +1,62 @@
+"""Questions in SQL of ours over a rollup: what a principal may see of its rows, for hours that are stored and hours that are not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from warehouse import engine
+from warehouse.engine import Window
+from warehouse.errors import QueryError
+from warehouse.questions import inferred_names, rollup_relations
+from warehouse.questions.answers import Answer, coverage_of
+from warehouse.questions.flow_table import FilteredQuestion
+from warehouse.questions.question import Request
+from warehouse.questions.rollup_relations import RollupRelation
+
+BEFORE = "rows_before"
+"""The relation that holds a rollup's rows of the window `before`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollupQuestion(FilteredQuestion):
+    """A question over the relation `visible_<rollup>`, which holds all that the principal may see of the filter's window.
+
+    The SQL applies the filter's conditions itself: see rollup_filter.
+    """
+
+    before: Window | None = None
+    """A second window, with both bounds, whose rows the SQL finds in the relation BEFORE."""
+    by_hour: bool = False
+    """True if the question does not tell minutes of one hour apart, so that it may be answered from whole hours."""
+    infers_names: bool = False
+    """True if addresses outside are to be given the DNS names that the lake remembers of them."""
+
+    def answer(self, request: Request) -> Answer:
+        """The rows of the SQL, with the coverage of the window, which is widened where only a rollup is left of a cut hour."""
+        wanted, table = self.wanted, self.source
+        if wanted.as_of is not None:
+            raise QueryError(f"{table.name} does not say when the lake learned of a flow, so cannot answer as of a moment: ask flows")
+        sight = request.sight.within(rollup_relations.widened(request.sight, table))
+        seen = {f"visible_{table.name}": sight}
+        if self.before is not None:
+            earlier = request.sight.within(self.before)
+            seen[BEFORE] = earlier.within(rollup_relations.widened(earlier, table))
+        made, sources = [], []
+        with engine.connect_warm() as connection:
+            for name, one in seen.items():
+                relation = RollupRelation(table=table, name=name, namespaces=wanted.namespaces, by_hour=self.by_hour)
+                with engine.within(connection, self.limits):
+                    query, source = rollup_relations.query(connection, one, relation, request.rollups)
+                made.append(engine.relation(name, query))
+                sources.append(source)
+            rows, cut = engine.ask(connection, made, self.sql, self.values, self.limits)
+        if self.infers_names:
+            rows = inferred_names.added(rows, request, self.limits)
+        return Answer(
+            rows=rows,
+            cut=cut,
+            window=sight.window,
+            coverage=coverage_of(sight),
+            files=sum(source.files for source in sources),
+            source=rollup_relations.source_text(table, sources),
+        )
