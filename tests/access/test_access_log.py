@@ -17,6 +17,8 @@ from warehouse.engine import Window
 from warehouse.errors import LakeError, QueryError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
+from warehouse.questions.record_questions import AccessLog
+from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import ACCESS_LOG
 
 
@@ -53,10 +55,10 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.mark.parametrize("text", ["SELECT '\ud800' AS x", "SELECT 1 -- \udfff", "SELECT 'a\x00b'", "\ud83d"])
 def test_text_that_utf_8_cannot_hold_is_noted_with_escapes_and_drops_no_other_entry(text: str, lake: Lake, door: Door) -> None:
-    door.sql(OPERATOR, "SELECT 1 AS before")
+    door.answer(OPERATOR, OwnSql(text="SELECT 1 AS before"))
     with contextlib.suppress(QueryError):
-        door.sql(OPERATOR, text)
-    door.sql(OPERATOR, "SELECT 1 AS after")
+        door.answer(OPERATOR, OwnSql(text=text))
+    door.answer(OPERATOR, OwnSql(text="SELECT 1 AS after"))
     noted = [row["text"] for row in stored(lake)]
     assert noted == ["SELECT 1 AS before", text.encode("utf-8", "backslashreplace").decode(), "SELECT 1 AS after"]
 
@@ -76,7 +78,7 @@ def test_an_entry_that_no_column_can_hold_is_noted_without_its_window(lake: Lake
 
 def test_the_first_answer_of_a_process_is_withheld_when_it_cannot_be_noted(lake: Lake, door: Door, broken: pytest.MonkeyPatch) -> None:
     with pytest.raises(LakeError, match=r"cannot be noted in the access log, so it is not answered: disk full"):
-        door.sql(OPERATOR, "SELECT 1 AS one")
+        door.answer(OPERATOR, OwnSql(text="SELECT 1 AS one"))
     broken.undo()
     (row,) = stored(lake)
     assert (row["text"], row["outcome"], row["rows"]) == ("SELECT 1 AS one", "failed", 0)
@@ -87,22 +89,22 @@ def test_answers_of_before_a_failure_are_stored_when_the_lake_takes_entries_agai
     lake: Lake, door: Door, broken: pytest.MonkeyPatch
 ) -> None:
     broken.undo()
-    door.sql(OPERATOR, "SELECT 1 AS one")
+    door.answer(OPERATOR, OwnSql(text="SELECT 1 AS one"))
     broken.setattr(Lake, "commit", lambda *_, **__: (_ for _ in ()).throw(LakeError("away")))
-    assert door.sql(OPERATOR, "SELECT 2 AS two").rows.num_rows == 1  # not known yet to fail
+    assert door.answer(OPERATOR, OwnSql(text="SELECT 2 AS two")).rows.num_rows == 1  # not known yet to fail
     access_log.flush()
     with pytest.raises(LakeError, match="not answered"):
-        door.sql(OPERATOR, "SELECT 3 AS three")
+        door.answer(OPERATOR, OwnSql(text="SELECT 3 AS three"))
     broken.undo()
     access_log.flush()
-    assert door.sql(OPERATOR, "SELECT 4 AS four").rows.num_rows == 1
+    assert door.answer(OPERATOR, OwnSql(text="SELECT 4 AS four")).rows.num_rows == 1
     outcomes = [(row["text"][7], row["outcome"]) for row in stored(lake)]
     assert outcomes == [("1", "answered"), ("2", "answered"), ("3", "failed"), ("4", "answered")]
 
 
 def test_a_question_that_fails_keeps_its_own_error_while_nothing_can_be_noted(lake: Lake, door: Door, broken: pytest.MonkeyPatch) -> None:
     with pytest.raises(QueryError, match="nope"):
-        door.sql(OPERATOR, "SELECT nope")
+        door.answer(OPERATOR, OwnSql(text="SELECT nope"))
     broken.undo()
     assert [row["outcome"] for row in stored(lake)] == ["refused"]
 
@@ -139,5 +141,5 @@ def test_entries_of_answers_are_never_dropped_and_others_are_bounded(lake: Lake,
 
 
 def test_the_log_is_asked_for_what_was_just_asked(lake: Lake, door: Door) -> None:
-    door.sql(OPERATOR, "SELECT 1 AS one")
-    assert [row["text"] for row in door.access_log(OPERATOR, Window()).rows.to_pylist()] == ["SELECT 1 AS one"]
+    door.answer(OPERATOR, OwnSql(text="SELECT 1 AS one"))
+    assert [row["text"] for row in door.answer(OPERATOR, AccessLog(window=Window())).rows.to_pylist()] == ["SELECT 1 AS one"]
