@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from dashboards.asking import Visit
+from dashboards.visit import Visit
 
 
 def owned(visit: Visit) -> Callable[[str], bool]:
