@@ -14,6 +14,7 @@ from dashboards.frame import clock, navigation, theme, url_state
 from dashboards.history import manifests
 from dashboards.visit import Visit
 from warehouse.engine import Window
+from warehouse.questions.record_questions import Configuration
 from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS
 
 SHOWN = 5
@@ -66,7 +67,7 @@ def between(visit: Visit, since: datetime, until: datetime) -> list[Change] | No
 
 def versions(visit: Visit, window: Window) -> list[Mapping[str, Any]]:
     """Versions of policies and of Cilium's settings that were in force in a window with both bounds. Raises LakeError."""
-    answer = visit.ask("configuration", lambda: visit.door.configuration(visit.who, window, tables=_TABLES), window, "changes")
+    answer = visit.answer(Configuration(window=window, tables=_TABLES))
     visit.answers.remove(answer)
     found: list[Mapping[str, Any]] = answer.rows.to_pylist()
     return found
