@@ -16,9 +16,10 @@ DOC = """
 ### Drift, every hour
 
 Holds what configuration history knows of each cluster against the blueprints of the configuration, evaluates the audit
-controls, and records both (`hindcast blueprint drift` does the same by hand). Drift that is new becomes a finding `drift`,
-and the webhook of the configuration's `alerts` is told. Then what drifted from blueprints with `drift: revert` is put back,
-within their limits (`hindcast blueprint revert`).
+controls, and records both (`hindcast blueprint drift` does the same by hand). Drift that is new becomes a finding
+`drift`, and the webhook of the configuration's `alerts` is told; while the webhook is away the run fails, and the next
+one tells it. Then what drifted from blueprints with `drift: revert` is put back, within their limits (`hindcast
+blueprint revert`).
 
 **Safe to run again**, at any time: a repeated run finds nothing new; one that is missed costs an hour of the record.
 
@@ -62,8 +63,9 @@ def drift() -> None:
         settings, now = load_config(), datetime.now(UTC)
         lake = Lake.open(settings.lake)
         found = evaluation.evaluate_fleet(lake, model.load(settings.blueprints), settings.clusters, at=now)
-        kept = evaluation.keep(lake, found, now=now)
-        if failures := notifying.tell_opened(settings, lake, kept.opened, now=now, source="dag drift"):
+        kept = evaluation.keep(lake, found, now=now, configured={cluster.name for cluster in settings.clusters})
+        # What a run before could not tell is told now; so a retry after a failure does not lose the message.
+        if failures := notifying.tell_opened(settings, lake, now=now, source="dag drift"):
             raise HindcastError("; ".join(failures))
         return kept.rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +57,7 @@ def drift(
     With --at: what was recorded as open then. With --as: what is recorded, of one's own namespaces. Exit code 1 if there is drift.
     """
     from pipelines.blueprints import evaluation, notifying
-    from warehouse.questions.record_questions import Drift
+    from warehouse.questions.record_questions import Drift, Evaluations
 
     now = datetime.now(UTC)
     settings = config.load_config(config_path)
@@ -72,23 +72,32 @@ def drift(
             found = evaluation.evaluate_fleet(lake, files, clusters, at=instant or now, progress=lambda _name: advance())
         if instant is not None or dry_run:
             rows = pa.Table.from_pylist(evaluation.changes(found, [], now=instant or now), schema=DRIFT.schema)
-            _print_drift(rows, output, file)
+            _print_drift(rows, output, file, never=[])
             return
-        kept = evaluation.keep(lake, found, now=now)
+        kept = evaluation.keep(lake, found, now=now, configured={one.name for one in settings.clusters})
         messages.print(f"{kept.rows} rows of drift recorded", style="dim")
-        for failure in notifying.tell_opened(settings, lake, kept.opened, now=now, source="hindcast blueprint drift"):
+        for failure in notifying.tell_opened(settings, lake, now=now, source="hindcast blueprint drift"):
             messages.print(failure, markup=False, style="yellow")
-    _print_drift(door.answer(who, Drift(at=instant, clusters=tuple(one.name for one in clusters))).rows, output, file)
+    names = tuple(one.name for one in clusters)
+    evaluated = {row["cluster"]: row["evaluated"] for row in door.answer(who, Evaluations(at=instant, clusters=names)).rows.to_pylist()}
+    never = [name for name in names if name not in evaluated and door.scope(who).sees_cluster(name)]
+    _print_drift(door.answer(who, Drift(at=instant, clusters=names)).rows, output, file, never=never)
+    if instant is not None and evaluated:
+        oldest = min(evaluated, key=lambda name: evaluated[name])
+        messages.print(f"as evaluated until then, the longest ago {oldest}, at {evaluated[oldest]:%Y-%m-%dT%H:%M:%SZ}", style="dim")
 
 
-def _print_drift(rows: pa.Table, output: Format, file: Path | None) -> None:
+def _print_drift(rows: pa.Table, output: Format, file: Path | None, *, never: Sequence[str]) -> None:
+    """Print drift; without any, an all-clear is given for clusters that were evaluated, and `never` names the others."""
     shown = rows
     if output is Format.TABLE and file is None:
         shown = rows.select(["severity", "cluster", "drift", "namespace", "kind", "name", "since", "changed_by", "paths", "summary"])
     write_rows(shown, output, file)
     clusters = len(set(rows["cluster"].to_pylist()))
-    messages.print(f"{rows.num_rows} open in {clusters} clusters" if clusters else "no drift", style="dim")
-    if clusters:
+    messages.print(f"{rows.num_rows} open in {clusters} clusters" if clusters else "" if never else "no drift", style="dim")
+    if never:
+        messages.print(f"never evaluated until then, so nothing is known of: {', '.join(never)}", markup=False, style="yellow")
+    if clusters or never:
         raise typer.Exit(1)
 
 

@@ -22,13 +22,17 @@ from hindcast.children import Child, stop_all
 from hindcast.console import messages
 from hindcast.simulate import GRANTS
 from warehouse import config
-from warehouse.errors import ConfigError, HindcastError
+from warehouse.errors import ConfigError, HindcastError, LakeError
 
 READY_SECONDS = 180.0
 
 
 class DemoFailedError(HindcastError):
     """A part of the demo did not start or did not stay up."""
+
+
+LOOK_EVERY_SECONDS = 600.0
+"""How often it is noted that the simulated configuration was looked at; without that it would soon not be judged any more."""
 
 
 def demo(
@@ -55,7 +59,7 @@ def demo(
     stored_before = None
     try:
         stored_before = _start(folder, config_path, rate, children, headless=headless)
-        _watch(children, seconds)
+        _watch(children, seconds, _looks(folder) if config_path is None else lambda: None)
     except KeyboardInterrupt:
         messages.print("\nstopping …", style="dim")
     finally:
@@ -150,12 +154,34 @@ def _backfill(settings: config.Config) -> None:
         demo_history.fill(lake, settings, now=datetime.now(UTC), progress=tell)
 
 
-def _watch(children: list[Child], seconds: float | None) -> None:
+def _looks(folder: Path) -> Callable[[], None]:
+    """Notes, at each call, that the simulated clusters' configuration was watched since the call before."""
+    from collectors.simulator.configuration import look_again
+    from warehouse.lake.tables import Lake
+
+    settings = config.load_config(folder / "hindcast.yaml")
+    lake, clusters, since = Lake.open(settings.lake), [cluster.name for cluster in settings.clusters], [datetime.now(UTC)]
+
+    def look() -> None:
+        now = datetime.now(UTC)
+        try:
+            look_again(lake, clusters, since=since[0], until=now)
+        except LakeError as error:
+            messages.print(f"the configuration's ledger was not written: {error}", markup=False, style="yellow")
+        since[0] = now
+
+    return look
+
+
+def _watch(children: list[Child], seconds: float | None, look_again: Callable[[], None]) -> None:
     """Until the time is over; a part that ends is an error."""
-    began = time.monotonic()
+    began = looked = time.monotonic()
     while seconds is None or time.monotonic() - began < seconds:
         for child in children:
             _check(child)
+        if time.monotonic() - looked > LOOK_EVERY_SECONDS:
+            look_again()
+            looked = time.monotonic()
         time.sleep(0.5)
 
 

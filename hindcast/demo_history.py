@@ -14,7 +14,7 @@ from collectors.simulator.fleet import build_fleet
 from collectors.simulator.history import backfill
 from collectors.simulator.story import Story
 from hindcast.simulate import CLUSTERS, SEED
-from pipelines.blueprints import evaluation, model
+from pipelines.blueprints import evaluation, model, notifying
 from pipelines.maintenance import rollup
 from warehouse import config
 from warehouse.lake.tables import Lake
@@ -88,3 +88,4 @@ def judge(lake: Lake, settings: config.Config, story: Story, *, since: datetime,
         if moment.timestamp() * 1_000_000 > last:
             found = evaluation.evaluate_fleet(lake, files, settings.clusters, at=moment)
             evaluation.keep(lake, found, now=moment)
+    notifying.mark_as_told(lake)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -60,6 +61,13 @@ def backfill(lake: Lake, fleet: Fleet, story: Story, *, since: dt.datetime, unti
     ):
         written = lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema))
         lake.commit(table, written, transactions={APP_ID: 1}, metadata={})
+
+
+def look_again(lake: Lake, clusters: Sequence[str], *, since: dt.datetime, until: dt.datetime) -> None:
+    """Note that the simulated clusters' configuration was watched and did not change: nothing of it does. Raises LakeError."""
+    rows = [_observed(cluster, since, until) for cluster in clusters]
+    table = schema.CONFIG_COVERAGE
+    lake.commit(table, lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema)), transactions={}, metadata={})
 
 
 def _policies(cluster: str, namespace: str, story: Story, since: dt.datetime, until: dt.datetime) -> list[dict[str, Any]]:

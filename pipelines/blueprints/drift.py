@@ -24,6 +24,8 @@ STALE_AFTER = timedelta(hours=2)
 """A cluster not seen for this long does not report: what it stands like now is not known."""
 CRITICAL_SETTINGS = frozenset({"enable-policy", "policy-audit-mode", "enable-non-default-deny-policies"})
 """Settings with which policies are not enforced at all, or not as they are written."""
+WHOLE_CLUSTER_DRIFTS = frozenset({"not_reporting", "configuration_stale"})
+"""Drifts that say how much of a cluster is known, not how it stands. They are judged at every evaluation."""
 _OURS = frozenset({f'metadata.labels["{MANAGED_BY}"]', f'metadata.labels["{BLUEPRINT_LABEL}"]', "metadata.labels"})
 _NAMESPACED = ("NetworkPolicy", "CiliumNetworkPolicy")
 
@@ -87,14 +89,22 @@ def _not_reporting(wanted: Wanted, state: ClusterState, stale_after: timedelta) 
     if "Namespace" in away or len(away) == len(kinds):
         last = max((one.observed for one in seen.values() if one.observed), default=None)
         told = f"last seen {_stamp(last)}" if last else "never seen"
-        summary = f"{state.cluster} does not report: {told}" + _because({one.state for one in seen.values()})
-        yield _whole(state, None, since=last or state.at, summary=summary)
+        because = _because({one.state for one in seen.values()})
+        if state.flows_until is None:
+            summary = f"{state.cluster} does not report: {told}{because}"
+            yield _whole(state, "not_reporting", None, since=last or state.at, summary=summary)
+        else:
+            summary = (
+                f"the configuration of {state.cluster} was {told}{because}, so it is not judged; its flows arrive "
+                f"(until {_stamp(state.flows_until)}): run hindcast config snapshot, or look at the DAG config_history"
+            )
+            yield _whole(state, "configuration_stale", None, since=last or state.at, summary=summary)
         return
     for kind in away:
         one = seen[kind]
         told = f"last seen {_stamp(one.observed)}" if one.observed else "never seen"
         summary = f"{kind} objects of {state.cluster} cannot be judged: {told}" + _because({one.state})
-        yield _whole(state, kind, since=one.observed or state.at, summary=summary)
+        yield _whole(state, "not_reporting", kind, since=one.observed or state.at, summary=summary)
 
 
 def _because(states: set[str]) -> str:
@@ -106,10 +116,10 @@ def _stamp(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment else "never"
 
 
-def _whole(state: ClusterState, kind: str | None, *, since: datetime, summary: str) -> Drift:
+def _whole(state: ClusterState, drift: str, kind: str | None, *, since: datetime, summary: str) -> Drift:
     return Drift(
         cluster=state.cluster,
-        drift="not_reporting",
+        drift=drift,
         blueprint=None,
         blueprint_version=None,
         control=None,

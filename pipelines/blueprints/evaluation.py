@@ -7,9 +7,9 @@ record shows that somebody looked. Running twice for one time is refused by the 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.blueprints.controls import EXAMPLES, Result, evaluate
-from pipelines.blueprints.drift import STALE_AFTER, Drift, find_drift, judged_kinds
+from pipelines.blueprints.drift import STALE_AFTER, WHOLE_CLUSTER_DRIFTS, Drift, find_drift, judged_kinds
 from pipelines.blueprints.model import BlueprintFile
 from pipelines.blueprints.render import Key, render
 from pipelines.blueprints.state import POLICY_KINDS, ClusterState, Ended, build_state, coverage_of
@@ -28,6 +28,7 @@ from warehouse.records import posture, versions
 from warehouse.schema import (
     CLUSTER_SETTINGS,
     CONFIG_COVERAGE,
+    COVERAGE,
     DRIFT,
     NAMESPACES,
     POLICY_VERSIONS,
@@ -37,10 +38,13 @@ from warehouse.schema import (
 
 APP_ID = "drift"
 """Evaluations commit under this name, with their time as version: of two at once, one is refused."""
+BEGINNING = "drift-told-from"
+"""App id in the log of `drift`: the evaluation after which people are told of drift that opens."""
 DANGLING_AFTER = timedelta(days=1)
 """A policy dangles that has selected no pod for this long."""
 _KEPT = (NAMESPACES, POLICY_VERSIONS, WORKLOADS, CLUSTER_SETTINGS)
 _COLUMNS = ["cluster", "kind", "namespace", "name", "valid_from", "changed_by", "manifest", "status"]
+_MICROSECOND = timedelta(microseconds=1)
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,16 +58,29 @@ class Evaluation:
     judged: frozenset[str]
     """Kinds that were seen lately enough; drift of others stays as it was."""
     observed: datetime | None
+    blueprints: tuple[str, ...] = ()
+    """Name and version of each blueprint that is for the cluster, e.g. `baseline 1.4.0`."""
 
 
 def read_states(lake: Lake, clusters: Sequence[str], at: datetime) -> Iterator[ClusterState]:
     """The clusters as configuration history knows them at a time, one after the other. Raises LakeError."""
     coverage = coverage_of(lake.read(CONFIG_COVERAGE, clusters=clusters).to_pylist(), at)
+    flows = _flows_until(lake, clusters, at)
     rows = versions.in_force(lake, at, tables=_KEPT, clusters=clusters).select(_COLUMNS)
     recent = versions.between(lake, at - DANGLING_AFTER, at, tables=[WORKLOADS], clusters=clusters, kinds=["PodLabels"]).select(_COLUMNS)
     for name in clusters:  # a state is objects by the ten thousand: one at a time is held
         now, before = (table.filter(pc.equal(table["cluster"], name)).to_pylist() for table in (rows, recent))
-        yield build_state(name, now, at=at, coverage=coverage.get(name, {}), recent_rows=before)
+        state = build_state(name, now, at=at, coverage=coverage.get(name, {}), recent_rows=before)
+        yield replace(state, flows_until=flows.get(name))
+
+
+def _flows_until(lake: Lake, clusters: Sequence[str], at: datetime) -> dict[str, datetime]:
+    """Until when each cluster's flows were lately received, by the collectors' ledger."""
+    rows = lake.read(COVERAGE, ["cluster", "from", "to", "state"], clusters=clusters, since=at - STALE_AFTER, until=at + _MICROSECOND)
+    until: dict[str, datetime] = {}
+    for row in rows.filter(pc.equal(rows["state"], "connected")).to_pylist():
+        until[row["cluster"]] = max(min(row["to"], at), until.get(row["cluster"], row["from"]))
+    return until
 
 
 def evaluate_fleet(
@@ -110,7 +127,7 @@ def evaluate_cluster(
     wanted = render(files, cluster=cluster.name, labels=cluster.labels, namespaces=state.namespaces, now=state.at)
     absent = [key for key in wanted.objects if key not in state.policies]
     if absent:
-        state = ClusterState(**{**_fields(state), "ended": endings(absent)})
+        state = replace(state, ended=endings(absent))
     blueprints = {file.blueprint.name: file.blueprint.version for file in files}
     drifts = find_drift(wanted, state, versions=blueprints, stale_after=stale_after)
     results = evaluate(state, wanted, drifts, stale_after=stale_after)
@@ -120,11 +137,14 @@ def evaluate_cluster(
         results=tuple(results),
         judged=judged_kinds(state, stale_after),
         observed=state.observed("Namespace", *(kind for kind in POLICY_KINDS if kind in state.coverage)),
+        blueprints=tuple(
+            sorted(
+                f"{file.blueprint.name} {file.blueprint.version}"
+                for file in files
+                if file.blueprint.clusters.selects(cluster.name, cluster.labels)
+            )
+        ),
     )
-
-
-def _fields(state: ClusterState) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in state.__dataclass_fields__}
 
 
 def _endings(lake: Lake, cluster: str, at: datetime, keys: Sequence[Key]) -> dict[Key, Ended]:
@@ -144,7 +164,7 @@ def changes(evaluations: Sequence[Evaluation], before: Sequence[Mapping[str, Any
 
     A drift that stays open keeps its `since`. What could not be judged this time stays as it was.
     """
-    opened = {tuple(row[name] for name in posture.DRIFT_KEY): row for row in before}
+    opened = {posture.drift_key(row): row for row in before}
     rows: list[dict[str, Any]] = []
     for evaluation in evaluations:
         found = {drift.id: drift for drift in evaluation.drifts}
@@ -155,12 +175,16 @@ def changes(evaluations: Sequence[Evaluation], before: Sequence[Mapping[str, Any
                 rows.append(row)
         for key, known in opened.items():
             if known["cluster"] == evaluation.cluster and key not in found and _is_judged(known, evaluation):
-                rows.append({**known, "time": now, "date": now.date(), "state": "closed"})
+                rows.append(_closed(known, now))
     return rows
 
 
+def _closed(row: Mapping[str, Any], now: datetime, *, why: str = "") -> dict[str, Any]:
+    return {**row, "time": now, "date": now.date(), "state": "closed", "summary": row["summary"] + why}
+
+
 def _is_judged(row: Mapping[str, Any], evaluation: Evaluation) -> bool:
-    if row["drift"] == "not_reporting":
+    if row["drift"] in WHOLE_CLUSTER_DRIFTS:
         return True
     kind = {"cilium-config": "ConfigMap"}.get(row["kind"], row["kind"])
     return kind in evaluation.judged and "Namespace" in evaluation.judged
@@ -176,28 +200,30 @@ class Kept:
     """What an evaluation added to the record of drift."""
 
     rows: int
-    opened: tuple[dict[str, Any], ...]
-    """Rows of drift that was not open before."""
 
 
-def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime) -> Kept:
-    """Write what was found.
+def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime, configured: Collection[str] | None = None) -> Kept:
+    """Write what was found. `configured` names every cluster of the configuration: drift of all others is closed, since nobody
+    judges them any more; None leaves them as they are.
 
     Raises CommitConflictError if an evaluation of this time or a later one was kept already, LakeError for anything else.
     """
     clusters = [evaluation.cluster for evaluation in evaluations]
-    before = posture.open_drift(lake, clusters=clusters).to_pylist()
+    before = posture.open_drift(lake, clusters=None if configured is not None else clusters).to_pylist()
     rows = changes(evaluations, before, now=now)
-    version = {APP_ID: int(now.timestamp() * 1_000_000)}
+    if configured is not None:
+        why = "; closed because the cluster is not in the configuration any more"
+        rows += [_closed(row, now, why=why) for row in before if row["cluster"] not in configured]
+    last, version = lake.transaction_version(DRIFT, APP_ID), {APP_ID: int(now.timestamp() * 1_000_000)}
+    if lake.transaction_version(DRIFT, BEGINNING) is None:
+        version[BEGINNING] = last or 0
     table = pa.Table.from_pylist(rows, schema=DRIFT.schema)
     lake.commit(DRIFT, lake.write_files(DRIFT, table) if rows else [], transactions=version, metadata={})
     results = pa.Table.from_pylist(
         [_result(evaluation, result, now) for evaluation in evaluations for result in evaluation.results], schema=POSTURE.schema
     )
-    lake.commit(POSTURE, lake.write_files(POSTURE, results), transactions=version, metadata={})
-    known = {tuple(row[name] for name in posture.DRIFT_KEY) for row in before}
-    opened = [row for row in rows if row["state"] == "open" and tuple(row[name] for name in posture.DRIFT_KEY) not in known]
-    return Kept(rows=len(rows), opened=tuple(opened))
+    lake.commit(POSTURE, lake.write_files(POSTURE, results), transactions={APP_ID: version[APP_ID]}, metadata={})
+    return Kept(rows=len(rows))
 
 
 def _result(evaluation: Evaluation, result: Result, now: datetime) -> dict[str, Any]:
@@ -212,4 +238,5 @@ def _result(evaluation: Evaluation, result: Result, now: datetime) -> dict[str, 
         "failing": list(result.failing[:EXAMPLES]),
         "detail": result.detail,
         "observed": evaluation.observed,
+        "blueprints": list(evaluation.blueprints),
     }

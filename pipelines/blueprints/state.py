@@ -117,6 +117,8 @@ class ClusterState:
     agents: Agents | None = None
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
     """By kind."""
+    flows_until: datetime | None = None
+    """Until when the cluster's flows were received; None if none were lately."""
 
     @property
     def cilium_config(self) -> dict[str, str]:

@@ -79,8 +79,9 @@ class Composer:
 
     def line_after(self) -> int | None:
         """Where another document begins; None if nothing follows."""
-        event: Any = self._loader.get_event()
-        return int(event.start_mark.line) if isinstance(event, yaml.DocumentStartEvent) else None
+        if not self._loader.check_event(yaml.DocumentStartEvent):
+            return None
+        return int(self._loader.get_event().start_mark.line)
 
     def _node(self, depth: int) -> Node:
         event: Any = self._loader.get_event()

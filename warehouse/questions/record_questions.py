@@ -79,6 +79,22 @@ class Controls(_Posture):
         return self._seen(request, posture.controls)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluations(_Posture):
+    """When each cluster of which the principal sees anything was last evaluated, and held against each blueprint.
+
+    Columns as `posture.evaluations`. A cluster without a row was never evaluated until then: no all-clear may be given for it.
+    """
+
+    name: str = "evaluations"
+
+    def answer(self, request: Request) -> Answer:
+        """The newest evaluation of each cluster and blueprint."""
+        rows = posture.evaluations(request.sight.lake, at=self.at, clusters=self.clusters or None)
+        shown = [request.sight.scope.sees_cluster(cluster) for cluster in rows["cluster"].to_pylist()]
+        return Answer(rows=rows.filter(pa.array(shown, pa.bool_())), window=self.subject.window)
+
+
 def _owned(rows: pa.Table, scope: Scope, at: datetime) -> pa.Table:
     """The rows whose namespace is owned at a time; of those without a namespace, the ones whose cluster is seen whole."""
     namespaces = rows["namespace"].to_pylist() if "namespace" in rows.column_names else [None] * rows.num_rows

@@ -12,10 +12,19 @@ from typing import Any
 import pyarrow as pa
 
 from warehouse.lake.tables import Lake
-from warehouse.schema import DRIFT, POSTURE, Table
+from warehouse.schema import DRIFT, POSTURE, TIMESTAMP, Table
 
 DRIFT_KEY = ("cluster", "drift", "blueprint", "kind", "namespace", "name")
 """What names a drift as long as it is open."""
+_EVALUATIONS = pa.schema(
+    [
+        ("cluster", pa.string()),
+        ("blueprint", pa.string()),
+        ("blueprint_version", pa.string()),
+        ("evaluated", TIMESTAMP),
+        ("observed", TIMESTAMP),
+    ]
+)
 CONTROL_KEY = ("cluster", "control")
 ASKS = {
     "C-0206": "each namespace has a policy of its own, or is closed by a cluster-wide one",
@@ -38,6 +47,11 @@ ASKS = {
 """What each control asks of a cluster, by its id."""
 
 
+def drift_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What names the drift of a row."""
+    return tuple(row[name] for name in DRIFT_KEY)
+
+
 def open_drift(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> pa.Table:
     """Rows of the drift that is open, or was at a time, by cluster and object. Raises LakeError."""
     rows = [row for row in _newest(lake, DRIFT, DRIFT_KEY, at, clusters) if row["state"] == "open"]
@@ -49,6 +63,41 @@ def controls(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] 
     """The newest row of each cluster and control, of now or of a time. Raises LakeError."""
     rows = sorted(_newest(lake, POSTURE, CONTROL_KEY, at, clusters), key=lambda row: (row["cluster"], row["control"]))
     return pa.Table.from_pylist(rows, schema=POSTURE.schema)
+
+
+def evaluations(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> pa.Table:
+    """When each cluster was last evaluated, and held against each blueprint, now or at a time, by cluster and blueprint.
+
+    Columns: `cluster`; `blueprint` (its name, null for the cluster's last evaluation as such); `blueprint_version`;
+    `evaluated`, the time of the evaluation; `observed`, when the cluster had last been seen whole then, null for never.
+    A cluster without a row was never evaluated: nothing may be said of how it stands. Raises LakeError.
+    """
+    until = None if at is None else at + timedelta(microseconds=1)
+    names = ("cluster", "time", "observed", "blueprints")
+    newest: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for row in _one_an_evaluation(lake.read(POSTURE, names, clusters=clusters, until=until)):
+        for named in (None, *(row["blueprints"] or ())):
+            name, _, version = (named or "").partition(" ")
+            key = (row["cluster"], name or None)
+            if key not in newest or newest[key]["evaluated"] < row["time"]:
+                newest[key] = {
+                    "cluster": row["cluster"],
+                    "blueprint": name or None,
+                    "blueprint_version": version or None,
+                    "evaluated": row["time"],
+                    "observed": row["observed"],
+                }
+    ordered = sorted(newest.values(), key=lambda row: (row["cluster"], row["blueprint"] or ""))
+    return pa.Table.from_pylist(ordered, schema=_EVALUATIONS)
+
+
+def _one_an_evaluation(rows: pa.Table) -> Iterable[dict[str, Any]]:
+    """One of the rows, one a control, that each evaluation of a cluster has."""
+    places: dict[tuple[str, datetime], int] = {}
+    for place, key in enumerate(zip(rows["cluster"].to_pylist(), rows["time"].to_pylist(), strict=True)):
+        places.setdefault(key, place)
+    chosen: list[dict[str, Any]] = rows.take(pa.array(places.values(), pa.int64())).to_pylist()
+    return chosen
 
 
 def _newest(

@@ -19,12 +19,13 @@ DRIFT = Table(
             "drift",
             _S,
             "missing, modified, extra (a policy that no blueprint wants, in a locked namespace or left over), ownership_lost (it no longer "
-            "carries the blueprint's labels), rejected (the agent does not take the policy), version, setting, not_reporting",
+            "carries the blueprint's labels), rejected (the agent does not take the policy), version, setting, not_reporting (neither configuration "
+            "nor flows arrive, or a kind cannot be read), configuration_stale (flows arrive, but the configuration was not read lately)",
         ),
         column("state", _S, "open, or closed: it is gone since `time`"),
         column("blueprint", _S, "Blueprint it is a drift from; null where the cluster does not report"),
         column("blueprint_version", _S, "Version of that blueprint"),
-        column("control", _S, "Published id of the control that it fails, e.g. BP-OBJ; null for not_reporting"),
+        column("control", _S, "Published id of the control that it fails, e.g. BP-OBJ; null for not_reporting and configuration_stale"),
         column("kind", _S, "Kind of the object; cilium-config for a setting, whose key is `name`; null for the whole cluster"),
         column("namespace", _S, "Namespace of the object; null for one of the whole cluster"),
         column("name", _S, "Name of the object"),
@@ -54,6 +55,11 @@ POSTURE = Table(
         column("failing", STRINGS, "The first of those that fail, sorted"),
         column("detail", _S, "A sentence for people; null for none"),
         column("observed", TIMESTAMP, "When the cluster was last seen whole; null for never"),
+        column(
+            "blueprints",
+            STRINGS,
+            "Name and version of each blueprint the cluster was held against; empty for none, null before this was kept",
+        ),
     ),
     partition_by=("cluster", "date"),
     recorded='"time"',

@@ -29,7 +29,7 @@ def giving_way(held: Mapping[_Worker, int], idle: Sequence[_Worker], most_bytes:
     Of the idle ones those that were not used for longest come first; `idle` is in that order. If they do not suffice, the
     greediest of the busy ones comes last, alone: how much is missing then is seen when it has ended.
     """
-    total, ends = sum(held.values()), []
+    total, ends = sum(held.values()), list[_Worker]()
     for worker in idle:
         if total <= most_bytes:
             return ends

@@ -5,6 +5,7 @@ Which workers there are, and when each starts and ends, is warehouse.sql.workers
 
 from __future__ import annotations
 
+import builtins
 import json
 import select
 import socket
@@ -161,7 +162,7 @@ class Worker:
             raise wrong
         return told
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> builtins.bytes:
         try:
             return receive(self.source)
         except (EOFError, OSError, ValueError) as error:

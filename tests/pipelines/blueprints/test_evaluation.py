@@ -182,8 +182,8 @@ def test_owners_see_the_drift_of_their_namespaces_and_no_cluster(fleet: Fleet) -
 def test_drift_that_is_new_is_told_once(fleet: Fleet) -> None:
     fleet.look(NOW)
     for at in (NOW, NOW + HOUR / 2):
-        kept = evaluation.keep(fleet.lake, fleet.evaluate(at), now=at)
-        assert not notifying.tell_opened(config.Config(), fleet.lake, kept.opened, now=at, source="test")
+        evaluation.keep(fleet.lake, fleet.evaluate(at), now=at)
+        assert not notifying.tell_opened(config.Config(), fleet.lake, now=at, source="test")
     (finding,) = fleet.lake.read(FINDINGS).to_pylist()
     assert (finding["kind"], finding["severity"], finding["namespace"]) == ("drift", "high", "shop")
     assert finding["subject"] == f"NetworkPolicy/{DENY}"
@@ -196,16 +196,16 @@ def test_a_message_names_the_worst_and_counts_the_rest_and_a_webhook_that_is_awa
     for number in range(7):
         fleet.put(f"n{number}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"n{number}"}})
     fleet.look(NOW)
-    kept = evaluation.keep(fleet.lake, fleet.evaluate(NOW), now=NOW)
+    evaluation.keep(fleet.lake, fleet.evaluate(NOW), now=NOW)
     (tmp_path / "hook").write_text("http://127.0.0.1:1/secret")
     settings = config.Config(alerts=config.Alerts(webhook_file=tmp_path / "hook"))
-    (failure,) = notifying.tell_opened(settings, fleet.lake, kept.opened, now=NOW, source="test")
+    (failure,) = notifying.tell_opened(settings, fleet.lake, now=NOW, source="test")
     assert failure.startswith("the webhook was not told: 127.0.0.1 cannot be reached")
     assert "secret" not in failure
     assert fleet.lake.read(FINDINGS).num_rows == 8
     posted: list[Any] = []
     monkeypatch.setattr(alerts, "post", lambda _url, message, _settings: posted.append(message))
-    notifying.tell_opened(settings, fleet.lake, kept.opened, now=NOW, source="test")
+    assert notifying.tell_opened(settings, fleet.lake, now=NOW, source="test") == []
     assert posted[0]["text"].splitlines()[0] == "Hindcast: 8 new drifts in c1"
     assert posted[0]["text"].splitlines()[-1] == "and 3 more"
     assert posted[0]["severity"] == "high"
