@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -66,6 +67,9 @@ def test(
     for case in cases:
         for refusal in case.unexpected_refusals:
             messages.print(f"{case.name}: {refusal}", markup=False, style="yellow")
+    ignored = Counter(kind or "without a kind" for case in cases for kind in case.policies.ignored)
+    for kind, count in sorted(ignored.items()):
+        messages.print(f"{count} documents that are not policies were passed over: {kind}", markup=False, style="dim")
     results = [result for case in cases for result in case.results]
     failed = sum(not result.passed for result in results)
     messages.print(f"{len(results)} probes in {len(cases)} cases: {len(results) - failed} as expected, {failed} not")
@@ -97,12 +101,35 @@ class _Loader:
 def read_policies(path: Path) -> list[Document]:
     """The manifests of a file, or of all YAML and JSON files below a folder.
 
+    In a folder, templates of Helm and files that hold no manifests are passed over; a message counts them.
+
     Raises:
         ConfigError: nothing can be read there, or a file is neither YAML nor JSON.
     """
     from pipelines.policy.documents import read_documents
 
-    return [document for file in _files_of(path) for document in read_documents(_text_of(file), str(file))]
+    if not path.is_dir():
+        return read_documents(_text_of(path), str(path))
+    found: list[Document] = []
+    passed_over: Counter[str] = Counter()
+    for file in _files_of(path):
+        text = _text_of(file)
+        try:
+            found.extend(read_documents(text, str(file)))
+        except ConfigError:
+            if "{{" in text:
+                passed_over["templates of Helm, which must be rendered first"] += 1
+            elif not _mentions_a_kind(text):
+                passed_over["files without manifests"] += 1
+            else:
+                raise
+    for what, count in passed_over.items():
+        messages.print(f"{path}: passed over {count} {what}", markup=False, style="yellow")
+    return found
+
+
+def _mentions_a_kind(text: str) -> bool:
+    return any(line.startswith(("kind:", '"kind"', "{")) for line in text.splitlines())
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from pipelines.policy.model import Direction
 from pipelines.policy.names import LONGEST_NAME, NAME_FORM, PATTERN_FORM, name_pattern
 from pipelines.policy.peers import LabelPeer, NamePeer, Network, Peer, UnknownPeer, cidr_peer, entity_peers
 from pipelines.policy.reading import CidrGroup, Reading, Service
-from pipelines.policy.refusals import AGENT, API_SERVER, Fields, Refused, check_selector
+from pipelines.policy.refusals import AGENT, API_SERVER, Fields, Refused, check_selector, is_dns_name
 from pipelines.policy.selectors import Selector, SelectorDraft
 
 
@@ -87,21 +87,20 @@ def bind_to_namespace(reading: Reading, draft: SelectorDraft, selects_init: bool
 
 
 def _cidrs(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
-    for text, path in item.texts(key) or []:
-        yield cidr_peer(_network(reading, text, path), (), reading.settings.policy_cidr_match_mode)
+    for text, path in item.items(key) or []:
+        if not isinstance(text, str):  # the CRD's schema lets other types through
+            raise Refused(path, f"must be a text, not {text!r}")
+        yield cidr_peer(_network(text, path), (), reading.settings.policy_cidr_match_mode)
 
 
-def _network(reading: Reading, text: str, path: str, *, bare: bool = True) -> Network:
-    by = API_SERVER
+def _network(text: str, path: str) -> Network:
     try:
         if "/" in text:
             return ip_network(text, strict=False)
         address = ip_network(ip_address(text))
     except ValueError:
-        raise Refused(path, f"{text!r} is not a range of addresses such as 10.0.0.0/8 or 2001:db8::/32", by) from None
-    if not bare or not reading.settings.release.bare_addresses:
-        raise Refused(path, f"{text!r} needs a prefix length, such as {address}", AGENT)
-    return address
+        raise Refused(path, f"{text!r} is not a range of addresses such as 10.0.0.0/8 or 2001:db8::/32", API_SERVER) from None
+    raise Refused(path, f"{text!r} needs a prefix length, such as {address}", API_SERVER)
 
 
 def _cidr_set(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
@@ -109,9 +108,9 @@ def _cidr_set(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
         kinds = [name for name in ("cidr", "cidrGroupRef", "cidrGroupSelector") if entry.has(name)]
         if len(kinds) != 1:
             raise Refused(entry.path, "must have exactly one of cidr, cidrGroupRef, cidrGroupSelector", API_SERVER)
-        exceptions = tuple(_network(reading, text, path, bare=False) for text, path in entry.texts("except") or [])
+        exceptions = tuple(_network(text, path) for text, path in entry.texts("except") or [])
         if kinds == ["cidr"]:
-            network = _network(reading, entry.text("cidr"), f"{entry.path}.cidr", bare=False)
+            network = _network(entry.text("cidr"), f"{entry.path}.cidr")
             for index, one in enumerate(exceptions):
                 _check_exception(reading, network, one, f"{entry.path}.except[{index}]")
             yield cidr_peer(network, exceptions, reading.settings.policy_cidr_match_mode)
@@ -128,12 +127,14 @@ def _check_exception(reading: Reading, network: Network, one: Network, path: str
 
 
 def _groups_of_addresses(reading: Reading, entry: Fields, exceptions: tuple[Network, ...]) -> Iterable[Peer]:
-    groups = reading.surroundings.cidr_groups
+    groups, name = reading.surroundings.cidr_groups, entry.text("cidrGroupRef")
+    if entry.has("cidrGroupRef") and not is_dns_name(name):
+        raise Refused(f"{entry.path}.cidrGroupRef", f"{name!r} is not the name of a CiliumCIDRGroup", API_SERVER)
     if groups is None:
         yield UnknownPeer("the CiliumCIDRGroups of the cluster")
         return
     if entry.has("cidrGroupRef"):
-        found = [groups[entry.text("cidrGroupRef")]] if entry.text("cidrGroupRef") in groups else []
+        found = [groups[name]] if name in groups else []
     else:
         draft = SelectorDraft.read(check_selector(entry.mapping("cidrGroupSelector"), AGENT, with_source=True), "cidrgroup")
         found = [group for group in groups.values() if _group_matches(draft.build(), group)]

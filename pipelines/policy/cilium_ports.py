@@ -71,7 +71,7 @@ def read_ports(reading: Reading, item: Fields, direction: Direction, selects_nod
 
 def _read_port(reading: Reading, port: Fields, rules: Fields, layer7: Layer7 | None) -> list[PortMatch]:
     protocol = port.text("protocol").upper() or "ANY"
-    if protocol not in reading.settings.release.protocols:
+    if protocol not in reading.settings.release.protocols or port.value.get("protocol") == "":
         known = ", ".join(sorted(reading.settings.release.protocols))
         raise Refused(f"{port.path}.protocol", f"{port.text('protocol')!r} is not one of {known}", API_SERVER)
     text, end = port.text("port"), port.integer("endPort") or 0

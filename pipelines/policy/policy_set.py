@@ -111,8 +111,8 @@ def compile_policies(
     """Compile policies.
 
     Args:
-        documents: policies, in any order, and the CiliumCIDRGroups and Services that they refer to. Other kinds are
-            passed over and listed in `ignored`.
+        documents: policies, and the CiliumCIDRGroups and Services that they refer to. Of two policies with the same kind,
+            namespace and name the later one counts. Other kinds are passed over and listed in `ignored`.
         settings: the agent's, by default those of the newest release known.
         surroundings: what the cluster is known to hold besides the documents; nothing unless given.
     """
@@ -120,14 +120,9 @@ def compile_policies(
     surroundings = gather(documents, surroundings or Surroundings())
     rules: list[Rule] = []
     refusals: list[Refusal] = []
-    ignored: list[str] = []
-    for document in documents:
-        reader = READERS.get(document.kind)
-        if reader is None:
-            if document.kind not in CONTEXT_KINDS:
-                ignored.append(document.kind)
-            continue
-        read, namespaced = reader
+    ignored = [document.kind for document in documents if document.kind not in READERS and document.kind not in CONTEXT_KINDS]
+    for document in _latest(documents):
+        read, namespaced = READERS[document.kind]
         try:
             rules.extend(read(begin(document, settings, surroundings, namespaced=namespaced)))
         except Refused as refused:
@@ -135,13 +130,22 @@ def compile_policies(
     return PolicySet(settings, tuple(rules), tuple(refusals), tuple(ignored), surroundings)
 
 
+def _latest(documents: Sequence[Document]) -> list[Document]:
+    """The policies among the documents; a later one replaces an earlier one of the same kind, namespace and name."""
+    found: dict[tuple[str, str, str] | int, Document] = {}
+    for place, document in enumerate(documents):
+        if document.kind in READERS:
+            name = document.identity
+            found[name if name[2] else place] = document
+    return list(found.values())
+
+
 def _refusal(document: Document, refused: Refused, *, namespaced: bool) -> Refusal:
-    metadata = document.manifest.get("metadata")
-    names = metadata if isinstance(metadata, dict) else {}
+    kind, namespace, name = document.identity
     return Refusal(
-        kind=document.kind,
-        namespace=str(names.get("namespace") or "default") if namespaced else "",
-        name=str(names.get("name") or ""),
+        kind=kind,
+        namespace=(namespace or "default") if namespaced else "",
+        name=name,
         path=refused.path.removeprefix("."),
         reason=refused.reason,
         by=refused.by or API_SERVER,

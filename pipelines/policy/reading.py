@@ -30,6 +30,13 @@ class Document:
         """The manifest's kind; empty without one."""
         return str(self.manifest.get("kind") or "")
 
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Kind, namespace and name, as far as they are written."""
+        metadata = self.manifest.get("metadata")
+        names = metadata if isinstance(metadata, Mapping) else {}
+        return self.kind, str(names.get("namespace") or ""), str(names.get("name") or "")
+
     def line(self, path: str) -> int | None:
         """The line of a path, or of the nearest path above it that is written."""
         while path:

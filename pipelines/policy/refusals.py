@@ -130,6 +130,11 @@ _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z
 _SOURCE = re.compile(r"[A-Za-z0-9]+")
 
 
+def is_dns_name(text: str) -> bool:
+    """Whether this is a DNS name in lower case, as Kubernetes names objects."""
+    return len(text) <= 253 and _DNS_NAME.fullmatch(text) is not None
+
+
 def check_label_key(key: str, path: str, by: str, *, with_source: bool = False) -> None:
     """Refuse a label's key that is not `[prefix/]name`, with a source before it where that is allowed."""
     text = key
@@ -138,7 +143,7 @@ def check_label_key(key: str, path: str, by: str, *, with_source: bool = False) 
         if not _SOURCE.fullmatch(source) or ":" in text:
             raise Refused(path, f"label key {key!r}: what stands before the colon must be a source of letters and digits", by)
     prefix, slash, name = text.rpartition("/")
-    if slash and (not _DNS_NAME.fullmatch(prefix) or len(prefix) > 253):
+    if slash and not is_dns_name(prefix):
         raise Refused(path, f"label key {key!r}: {prefix!r} is not a DNS name in lower case", by)
     if not _NAME.fullmatch(name) or len(name) > 63:
         raise Refused(path, f"label key {key!r}: a name has 1 to 63 letters, digits, '-', '_' or '.', letters or digits at both ends", by)

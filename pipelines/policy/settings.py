@@ -47,8 +47,6 @@ class Release:
     """The implicit allow for the local host lies below all rules, and is absent where no rule selects the endpoint."""
     http_and_dns_only: bool
     """Kafka and generic `l7proto` rules are refused."""
-    bare_addresses: bool
-    """fromCIDR and toCIDR take addresses without a prefix length."""
     except_must_be_narrower: bool
     """An except that is wider than its CIDR is refused."""
     cluster_network_policy: bool
@@ -65,7 +63,6 @@ _R1_18 = Release(
     named_ports_per_peer=False,
     localhost_needs_rules=False,
     http_and_dns_only=False,
-    bare_addresses=True,
     except_must_be_narrower=False,
     cluster_network_policy=False,
 )
@@ -81,8 +78,7 @@ _R1_20 = dataclasses.replace(
     except_must_be_narrower=True,
     cluster_network_policy=True,
 )
-_R1_21 = dataclasses.replace(_R1_20, version=(1, 21), bare_addresses=False)
-RELEASES = (_R1_18, _R1_19, _R1_20, _R1_21)
+RELEASES = (_R1_18, _R1_19, _R1_20)
 """Releases from which something changed, oldest first."""
 
 

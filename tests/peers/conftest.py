@@ -61,6 +61,12 @@ def policy_comparison() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def policy_mutations() -> ModuleType:
+    """What makes policies a little wrong."""
+    return load("policy_mutations")
+
+
+@pytest.fixture(scope="session")
 def policy_text_comparison() -> ModuleType:
     """The comparison with the engine that reads policies by their texts."""
     return with_programs("policy_text_comparison")

@@ -77,9 +77,10 @@ func configure(settings *Settings) {
 	}
 	policy.SetPolicyEnabled(mode)
 	option.Config.PolicyCIDRMatchMode = settings.CIDRMatchMode
-	option.Config.UnsafeDaemonConfigOption.AllowLocalhost = option.AllowLocalhostPolicy
 	if settings.AllowLocalhost {
-		option.Config.UnsafeDaemonConfigOption.AllowLocalhost = option.AllowLocalhostAlways
+		allowLocalhost(option.AllowLocalhostAlways)
+	} else {
+		allowLocalhost(option.AllowLocalhostPolicy)
 	}
 	option.Config.EnableHostFirewall = settings.HostFirewall
 	option.Config.EnableNodeSelectorLabels = settings.NodeSelectors

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"github.com/cilium/cilium/pkg/identity"
+	"github.com/cilium/cilium/pkg/option"
 	"github.com/cilium/cilium/pkg/policy"
 	"github.com/cilium/cilium/pkg/policy/api"
 	"github.com/cilium/cilium/pkg/policy/types"
@@ -24,6 +25,8 @@ type metrics struct{}
 
 func (metrics) AddRule(types.PolicyEntry) {}
 func (metrics) DelRule(types.PolicyEntry) {}
+
+func allowLocalhost(mode string) { option.Config.AllowLocalhost = mode }
 
 func noMetrics() types.PolicyMetrics { return metrics{} }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/cilium/pkg/identity"
 	"github.com/cilium/cilium/pkg/k8s"
+	"github.com/cilium/cilium/pkg/option"
 	"github.com/cilium/cilium/pkg/policy"
 	"github.com/cilium/cilium/pkg/policy/api"
 	"github.com/cilium/cilium/pkg/policy/types"
@@ -16,6 +17,10 @@ import (
 	"github.com/cilium/cilium/pkg/u8proto"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
+
+func allowLocalhost(mode string) {
+	option.Config.UnsafeDaemonConfigOption.AllowLocalhost = mode
+}
 
 func noMetrics() types.PolicyMetrics { return nil }
 

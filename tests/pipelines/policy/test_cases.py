@@ -124,6 +124,29 @@ def test_policies_are_read_from_the_files_that_a_case_names(tmp_path: Path) -> N
     assert (row["pass"], row["rules"][0]["line"]) == (True, 3)
 
 
+def test_a_folder_with_templates_of_helm_and_other_files_is_read_and_they_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "deny.yaml").write_text("kind: NetworkPolicy\nmetadata: {name: deny, namespace: shop}\nspec: {}\n", encoding="utf-8")
+    (folder / "template.yaml").write_text("{{- if .Values.deny }}\nkind: NetworkPolicy\n{{- end }}\n", encoding="utf-8")
+    (folder / "values.yaml").write_text("- one\n- two\n", encoding="utf-8")
+    (folder / "config.yaml").write_text("kind: ConfigMap\nmetadata: {name: x}\n", encoding="utf-8")
+    cases = tmp_path / "cases.yaml"
+    cases.write_text(TOPOLOGY + "probes:\n  - {src: {pod: shop/web}, dst: {pod: shop/db}, port: 80, expected: denied}\n", encoding="utf-8")
+    ran = CliRunner().invoke(policy, ["test", str(cases), "--policies", str(folder)])
+    assert ran.exit_code == 0, ran.output
+    for text in ("1 templates of Helm", "1 files without manifests", "passed over: ConfigMap"):
+        assert text in " ".join(ran.output.split())
+
+
+def test_a_later_policy_of_the_same_name_replaces_the_earlier_one() -> None:
+    allow = "{kind: NetworkPolicy, metadata: {name: deny, namespace: shop}, spec: {podSelector: {}, ingress: [{}]}}"
+    (case,) = run(
+        TOPOLOGY + DENY + f"  - {allow}\nprobes:\n  - {{src: {{pod: shop/web}}, dst: {{pod: shop/db}}, port: 80, expected: allowed}}\n"
+    )
+    assert case.results[0].passed
+
+
 def test_the_example_of_the_documentation_passes() -> None:
     ran = CliRunner().invoke(policy, ["test", str(EXAMPLE)])
     assert ran.exit_code == 0, ran.output
