@@ -1,7 +1,8 @@
 """The policy engine: what a set of network policies allows and denies, by which rule, and why.
 
-Pure: no input or output, and nothing of ours but `warehouse.errors`, so that commands, pipelines and the dashboard can
-all import it. Reading files belongs in `hindcast.policy`; reading recorded history belongs in the pipelines around it.
+Pure: no input or output, and nothing of ours but `warehouse.errors` and the reader of YAML in `pipelines.objects`, so
+that commands, pipelines and the dashboard can all import it. Reading files belongs in `hindcast.policy`; reading recorded
+history belongs in the pipelines around it.
 
 The path of a policy through the modules:
 
@@ -10,6 +11,7 @@ The path of a policy through the modules:
   or refuse the policy as the API server or the agent would (`refusals`).
 - `selectors`, `peers`, `ports` and `layer7` hold the parts of a rule that match.
 - `policy_set` compiles policies into an index; `verdict` walks it for one connection.
+- `bulk` gives the same verdicts for many connections at once, from what `side_vectors` works out once for each distinct end.
 - `cases` reads the test cases of `hindcast policy test`; `topology` works out the labels of pods, nodes and addresses.
 - `settings` holds the agent's options, and everything in which releases of Cilium differ, as data.
 """

@@ -20,13 +20,14 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parent))
 
 import policy_generator
 import policy_world
+from policy_constructs import note_constructs
 
-from pipelines.policy.model import Connection, Direction, Rule
+from pipelines.policy.model import Connection, Direction
 from pipelines.policy.policy_set import PolicySet, compile_policies
 from pipelines.policy.reading import CidrGroup, Document, Surroundings
 from pipelines.policy.refusals import AGENT
 from pipelines.policy.settings import AgentSettings, release_of
-from pipelines.policy.verdict import Decision, Verdict, decide
+from pipelines.policy.verdict import Verdict, decide
 
 GROUPS = [{"name": "partners", "labels": {"kind": "vpn"}, "cidrs": ["203.0.113.0/25", "198.51.100.0/28"]}]
 PROBES_A_SCENARIO = 60
@@ -200,14 +201,13 @@ def compare(one: Scenario, oracle: Oracle, report: Report) -> None:
             ours = str(refused[name]) if name in refused else "taken"
             report.disagreements.append(Disagreement(one, None, f"policy {name}: ours: {ours}; theirs: {theirs or 'taken'}"))
             return
-    rules = {rule.origin: rule for rule in policies.rules}
     for probe, theirs in zip(one.probes, answer["verdicts"], strict=True):
         if theirs.get("error"):
             report.disagreements.append(Disagreement(one, probe, f"oracle: {theirs['error']}"))
             return
         ours = decide(policies, probe.direction, probe.connection())
         report.probes += 1
-        note_constructs(report.constructs, ours, rules, one, policies)
+        note_constructs(report.constructs, ours, one.manifests, policies)
         if ours.verdict is Verdict.UNCERTAIN:
             report.uncertain += 1
         elif (ours.verdict is Verdict.ALLOWED) != theirs["allowed"]:
@@ -215,55 +215,6 @@ def compare(one: Scenario, oracle: Oracle, report: Report) -> None:
             text = f"{probe.subject.name} {probe.direction.value} with {probe.peer.name} {probe.protocol} {probe.port}: "
             text += f"ours {ours.verdict.value} ({ours.reason}); theirs {said} by {theirs['rules']!r} matched={theirs['matched']}"
             report.disagreements.append(Disagreement(one, probe, text))
-
-
-def note_constructs(
-    counts: collections.Counter[str], ours: Decision, rules: dict[typing.Any, Rule], one: Scenario, policies: PolicySet
-) -> None:
-    """Count what the deciding rules are made of."""
-    if not ours.rules:
-        counts["no rule decided"] += 1
-    for origin in ours.rules:
-        (manifest,) = [manifest for manifest in one.manifests if manifest["metadata"]["name"] == origin.name]
-        counts[
-            f"{origin.kind} {ours.verdict.value} {'by default' if not rules.get(origin) or ours.reason.find('isolated') > 0 else 'by rule'}"
-        ] += 1
-        for word in sorted(set(words(at(manifest, origin.path)))):
-            counts[word] += 1
-    for key, value in (("enable-policy", policies.settings.enable_policy), ("local cluster", str(policies.settings.local_cluster))):
-        counts[f"{key} {value}"] += 1
-
-
-def at(manifest: dict[str, typing.Any], path: str) -> typing.Any:
-    """The part of a manifest at a path."""
-    value: typing.Any = manifest
-    for part in path.replace("[", ".").replace("]", "").split("."):
-        value = value[int(part)] if isinstance(value, list) else value.get(part, {})
-    return value
-
-
-def words(value: typing.Any, above: str = "") -> typing.Iterator[str]:
-    """The names of constructs in a rule."""
-    if isinstance(value, dict):
-        if not value:
-            yield f"{above}: {{}}"
-        for key, below in value.items():
-            if above in ("matchLabels",):
-                yield "matchLabels"
-                continue
-            yield key
-            if key in ("operator", "action", "mode"):
-                yield f"{key} {below}"
-            if key == "port" and not str(below).isdecimal():
-                yield "named port"
-            yield from words(below, key)
-    elif isinstance(value, list):
-        if not value:
-            yield f"{above}: []"
-        for below in value:
-            if above.endswith("Entities"):
-                yield f"entity {below}"
-            yield from words(below, above)
 
 
 Comparing = typing.Callable[[Scenario, Oracle, Report], None]
@@ -314,11 +265,18 @@ def smaller_values(value: typing.Any) -> typing.Iterator[typing.Any]:
 
 
 def run(program: pathlib.Path, release: str, probes: int, seed: int, kinds: list[str] | None = None, stop_after: int = 10) -> Report:
-    """Compare until so many probes were asked, or so many disagreements were found."""
+    """Compare with one of Cilium's engines until so many probes were asked, or so many disagreements were found."""
+    return run_with(compare, lambda number: scenario(number, release, kinds or KINDS), program, probes, seed, stop_after)
+
+
+def run_with(
+    compare: Comparing, make: typing.Callable[[int], Scenario], program: pathlib.Path, probes: int, seed: int, stop_after: int
+) -> Report:
+    """Compare scenarios of one seed after the other; disagreements are made small."""
     report = Report()
     with Oracle(program) as oracle:
         while report.probes < probes and len(report.disagreements) < stop_after:
-            compare(scenario(seed, release, kinds or KINDS), oracle, report)
+            compare(make(seed), oracle, report)
             seed += 1
         for one in report.disagreements[:stop_after]:
             small = shrink_with(compare, one.scenario, one.probe, oracle)

@@ -6,7 +6,6 @@ Tests load this file by its path.
 """
 
 import argparse
-import json
 import pathlib
 import random
 import sys
@@ -16,7 +15,8 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parent))
 
 import policy_generator
 import policy_world
-from policy_comparison import Disagreement, Oracle, Probe, Report, Scenario, note_constructs, shrink_with
+from policy_comparison import Disagreement, Oracle, Probe, Report, Scenario, run_with
+from policy_constructs import note_constructs
 
 from pipelines.policy.model import Direction
 from pipelines.policy.settings import AgentSettings, Semantics
@@ -108,11 +108,10 @@ def compare(one: Scenario, oracle: Oracle, report: Report) -> None:
         report.disagreements.append(Disagreement(one, None, f"refused: {policies.refusals[0]}"))
         return
     answer = oracle.ask(question(one))
-    rules = {rule.origin: rule for rule in policies.rules}
     for probe, allowed in zip(one.probes, answer["allowed"], strict=True):
         ours = decide(policies, probe.direction, probe.connection())
         report.probes += 1
-        note_constructs(report.constructs, ours, rules, one, policies)
+        note_constructs(report.constructs, ours, one.manifests, policies)
         if (ours.verdict is Verdict.ALLOWED) == allowed:
             continue
         if is_known(one, probe):
@@ -125,15 +124,7 @@ def compare(one: Scenario, oracle: Oracle, report: Report) -> None:
 
 def run(program: pathlib.Path, probes: int, seed: int, stop_after: int = 5) -> Report:
     """Compare until so many probes were asked, or so many disagreements were found."""
-    report = Report()
-    with Oracle(program) as oracle:
-        while report.probes < probes and len(report.disagreements) < stop_after:
-            compare(scenario(seed), oracle, report)
-            seed += 1
-        for one in report.disagreements[:stop_after]:
-            small = shrink_with(compare, one.scenario, one.probe, oracle)
-            one.text += f"\n  seed {small.seed}\n  {json.dumps(small.manifests)}"
-    return report
+    return run_with(compare, scenario, program, probes, seed, stop_after)
 
 
 def main(arguments: list[str]) -> int:

@@ -51,7 +51,7 @@ def test_a_file_without_cases_is_refused() -> None:
 
 
 def test_a_key_written_twice_is_refused_with_its_line() -> None:
-    with pytest.raises(ConfigError, match=r"cases.yaml:2: the key 'probes' is written twice"):
+    with pytest.raises(ConfigError, match=r"cases.yaml:2: the key probes is given twice"):
         run("probes: []\nprobes: []\n")
 
 
