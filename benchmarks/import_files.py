@@ -17,7 +17,7 @@ from google.protobuf import json_format
 
 from benchmarks import stand
 from collectors.hubble_api.observer import observer_pb2
-from collectors.importing.importer import import_file
+from collectors.importing.importer import Target, import_file
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
 from warehouse import config
@@ -48,7 +48,7 @@ def main() -> None:
         ours = []
         for run in range(stand.RUNS):
             lake = Lake.open(config.Lake(url=f"{name}/lake-{run}"))
-            ours.append(lines_a_second(lambda lake=lake: import_file(lake, file, cluster="c1", recorded=now)))  # type: ignore[misc]
+            ours.append(lines_a_second(lambda lake=lake: import_file(Target(lake=lake, cluster="c1", recorded=now), file)))  # type: ignore[misc]
         plain = [lines_a_second(lambda: [json.loads(line) for line in lines]) for _ in range(stand.RUNS)]
         parsed = [
             lines_a_second(lambda: [json_format.Parse(line, observer_pb2.ExportEvent()) for line in lines]) for _ in range(stand.RUNS)

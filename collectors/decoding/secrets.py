@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collectors.decoding import secrets_in_text
+from collectors.decoding.secrets_in_text import MARK
 from collectors.hubble_api.flow import flow_pb2
 from warehouse import config
 from warehouse.schema import HEADERS
-
-MARK = "REDACTED"
 
 
 def take_out(columns: MutableMapping[str, pa.Array], settings: config.Redact) -> None:
@@ -34,17 +34,20 @@ def take_out(columns: MutableMapping[str, pa.Array], settings: config.Redact) ->
 
 
 def out_of_text(text: str, settings: config.Redact) -> str:
-    """A line that is set aside without its secrets: JSON, or what was to be JSON."""
+    """Text that is set aside without its secrets: JSON, what was to be JSON, or anything else."""
     try:
         value = json.loads(text)
-    except ValueError:
-        if settings.headers:
-            names = "|".join(map(re.escape, settings.headers))
-            text = re.sub(rf'(?i)("key"\s*:\s*"(?:{names})"\s*,\s*"value"\s*:\s*")(?:[^"\\]|\\.)+', rf"\1{MARK}", text)
-            text = re.sub(rf'(?i)("value"\s*:\s*")(?:[^"\\]|\\.)+("\s*,\s*"key"\s*:\s*"(?:{names})")', rf"\1{MARK}\2", text)
-        return _replaced(text, _patterns(settings, is_json=True))
-    cleaned = _of_json(value, settings)
-    return text if cleaned == value else json.dumps(cleaned, ensure_ascii=False)
+        cleaned = out_of_json(value, settings)
+        if cleaned != value:
+            text = json.dumps(cleaned, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        pass  # it is searched as text in any case: a parser hides what it drops, such as a key given twice
+    return secrets_in_text.out_of_text(text, settings)
+
+
+def out_of_json(value: Any, settings: config.Redact) -> Any:
+    """A JSON value without its secrets: values of headers, as pairs or by name, and what its texts hold. Raises RecursionError."""
+    return _of_json(value, settings, {name.lower() for name in settings.headers})
 
 
 def out_of_message(message: bytes, settings: config.Redact) -> bytes:
@@ -72,34 +75,36 @@ def _sized(message: bytes, place: int) -> tuple[int, int]:
     return place, length
 
 
-def _of_json(value: Any, settings: config.Redact) -> Any:
+def _of_json(value: Any, settings: config.Redact, headers: set[str]) -> Any:
     if isinstance(value, str):
-        return _replaced(value, _patterns(settings))
+        return secrets_in_text.out_of_text(value, settings)
     if isinstance(value, list):
-        return [_of_json(one, settings) for one in value]
+        return [_of_json(one, settings, headers) for one in value]
     if not isinstance(value, dict):
         return value
-    is_secret = str(value.get("key", "")).lower() in {name.lower() for name in settings.headers} and value.get("value")
-    return {name: MARK if is_secret and name == "value" else _of_json(one, settings) for name, one in value.items()}
+    is_secret = any(str(value.get(name, "")).lower() in headers for name in ("key", "name"))
+    return {
+        name: MARK if one and (name.lower() in headers or (is_secret and name == "value")) else _of_json(one, settings, headers)
+        for name, one in value.items()
+    }
 
 
 @functools.lru_cache(maxsize=16)
-def _patterns(settings: config.Redact, *, is_json: bool = False) -> tuple[tuple[str, str], ...]:
+def _patterns(settings: config.Redact) -> tuple[tuple[str, str], ...]:
     """What to replace in texts that hold a URL, and with what (RE2, which re reads too); the first group stays.
 
     Names of parameters may be written with percent signs, and so may a URL within a URL be; its end is then not looked for.
     """
     found = []
-    ampersand, quote = (r"|\\u0026", '"') if is_json else ("", "")  # as JSON may write the one, and ends texts with the other
     if settings.url_user_info:
-        found.append((rf"(://)[^/?#@\s{quote}]+@", rf"\1{MARK}@"))
+        found.append((r"(://)[^/?#@\s]+@", rf"\1{MARK}@"))
         within = r"%(?:[015-9a-f][0-9a-f]|2[0-24-9a-e]|3[0-9a-e]|4[1-9a-f])"  # none of / ? # @
-        found.append((rf"(?i)(%3a%2f%2f)(?:[^/?#@%\s{quote}]|{within})+%40", rf"\1{MARK}%40"))
+        found.append((rf"(?i)(%3a%2f%2f)(?:[^/?#@%\s]|{within})+%40", rf"\1{MARK}%40"))
     if settings.url_query:
-        found.append((rf"\?[^#\s{quote}]+", f"?{MARK}"))
+        found.append((r"\?[^#\s]+", f"?{MARK}"))
     elif settings.url_parameters:
         names = "|".join(map(_percent_or_plain, settings.url_parameters))
-        found.append((rf"(?i)((?:[?&;]|{_PERCENT}(?:3f|26|3b){ampersand})(?:{names})(?:=|{_PERCENT}3d))[^&;#\s{quote}]+", rf"\1{MARK}"))
+        found.append((rf"(?i)((?:[?&;]|{_PERCENT}(?:3f|26|3b))(?:{names})(?:=|{_PERCENT}3d))[^&;#\s]+", rf"\1{MARK}"))
     return tuple(found)
 
 

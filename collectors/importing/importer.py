@@ -1,57 +1,53 @@
-"""Exporter files of Cilium agents -> `flows` and `coverage`: `hindcast import`.
+"""Files of Hubble's flows -> `flows` and `coverage`: `hindcast import`.
 
-Reads JSON lines (plain, .gz, folders, standard input), adds what the lake does not hold yet, and sets malformed
-lines aside with their place and reason. Running it twice adds nothing. Printing is the command's work.
+Each file is read as a stream, some megabytes at a time. What the lake does not hold yet is added, what cannot be read is set
+aside with its place and reason, and the ledger gets what the file proves. A second run adds nothing. Printing is the command's work.
 """
 
 from __future__ import annotations
 
 import collections
-import gzip
+import functools
 import hashlib
-import itertools
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from google.protobuf import json_format
+from google.protobuf import json_format, timestamp_pb2
 
 from collectors.decoding import decode, secrets
 from collectors.decoding.keys import CONTENT, flow_keys
 from collectors.hubble_api.flow import flow_pb2
-from collectors.hubble_api.observer import observer_pb2
-from collectors.importing import json_lines
-from collectors.streaming.coverage_rows import coverage_row
+from collectors.importing.chunks import Chunk, read_chunks
+from collectors.importing.documents import BadText
+from collectors.importing.evidence import Evidence, Loss, flag_unreasonable
+from collectors.importing.occurrences import Occurrences
+from collectors.importing.sources import READ_ERRORS, open_text
 from warehouse import config, schema
-from warehouse.errors import CommitConflictError, ImportFailedError
+from warehouse.errors import CommitConflictError
 from warehouse.lake.tables import Lake
 
-CHUNK_LINES = 20_000
-FEW_LINES = 200
-"""So few lines are read one by one when one of them is odd."""
-STANDARD_INPUT = "-"
+PROBLEMS_KEPT = 1000
+"""An outcome lists at most so many problems; all of them go to `on_problem`."""
 _ATTEMPTS = 10
-_LOST = ("from", "to", "node_name", "state", "source", "flows_lost")
+_MOST_NAMES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A line that is not stored whole: where it is, what it says (but for secrets) and why."""
+    """A line that is not stored: where it is, why, and what it says, without secrets."""
 
     place: str
     """file:line, counted from 1."""
     reason: str
     text: str
-    stored: bool
-    """True if the line was stored without the fields this version does not know."""
 
 
 @dataclass(kw_only=True)
@@ -65,301 +61,190 @@ class Outcome:
     """Flows the lake held already."""
     other: int = 0
     """Node states, agent and debug events: not flows, not stored."""
+    flagged: int = 0
+    """Flows added whose time is out of reason; they have `clock_skew`."""
+    problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
+    """The first of them."""
+    unknown: collections.Counter[str] = field(default_factory=collections.Counter)
+    """Fields, values and extensions that this version does not know, with how many flows had them; the flows are stored."""
+    failure: str | None = None
+    """Why the rest of the file was not read; None if it was read to its end."""
 
 
-@dataclass
-class _Ledger:
-    """What a file says about coverage: counts and spans of the flows it added, and its lost events."""
+@dataclass(kw_only=True)
+class Target:
+    """Where flows go, and how."""
 
-    nodes: set[str | None] = field(default_factory=set)
-    flows: collections.Counter[str | None] = field(default_factory=collections.Counter)
-    span: dict[str | None, tuple[datetime, datetime]] = field(default_factory=dict)
-    lost: list[tuple[str | None, datetime, flow_pb2.LostEvent]] = field(default_factory=list)
+    lake: Lake
+    cluster: str
+    recorded: datetime
+    redact: config.Redact = field(default_factory=config.Redact)
+    on_lines: Callable[[int], None] = lambda lines: None
+    """Called with the number of lines that were read since the last call."""
+    on_problem: Callable[[Problem], None] = lambda problem: None
+    """Called with each problem."""
 
 
-def find_files(paths: Sequence[Path | str]) -> list[Path | str]:
-    """The files to import, rotated sets in the order they were written: names with a time sort before the live file.
+def import_file(target: Target, path: Path | str) -> Outcome:
+    """Add the flows of one file.
 
-    Raises ImportFailedError for a path that is not there and for a folder without exporter files.
+    A flow is known if the lake holds its uuid, or, where it has none, as many rows of the same content and time as the file
+    has had so far: two equal lines of one file are two flows. Raises ImportFailedError if nothing of the file can be read, LakeError
+    if the lake cannot be written. If only its beginning can be read, that is stored and `failure` says so.
     """
-    found: list[Path | str] = []
-    for path in paths:
-        if path == STANDARD_INPUT:
-            found.append(STANDARD_INPUT)
-            continue
-        path = Path(path)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and (p.suffix in (".log", ".json", ".jsonl", ".gz")))
-            if not inside:
-                raise ImportFailedError(f"{path}: no .log, .json, .jsonl or .gz file in this folder")
-            found.extend(inside)
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise ImportFailedError(f"{path}: there is no such file or folder")
-    return found
+    return _Import(target, path).run()
 
 
-def import_file(
-    lake: Lake,
-    path: Path | str,
-    *,
-    cluster: str,
-    recorded: datetime,
-    progress: Callable[[int], None] | None = None,
-    redact: config.Redact | None = None,
-) -> Outcome:
-    """Add the flows of one file to `cluster`, without the secrets that `redact` names.
+class _Import:
+    """The import of one file."""
 
-    `progress` is told how many lines were read since it was told last. A flow is known if the lake holds its uuid, or,
-    where it has none, as many rows of the same content and time as the file has had so far: two equal lines of one file
-    are two flows. Raises ImportFailedError if the file cannot be read on (what was stored stays and is known next time),
-    LakeError if the lake cannot be written.
-    """
-    redact = redact or config.Redact()
-    outcome = Outcome(source=str(path))
-    ledger, seen, added = _Ledger(), collections.Counter[str](), collections.Counter[str]()
-    digest = hashlib.sha256()
-    with _open(path) as stream, ThreadPoolExecutor(1) as reader:
-        for chunk, encoded in _ahead(reader, _chunks(stream, path)):
-            digest.update(chunk.text)
-            odd = [
-                message
-                for number, line in encoded.odd
-                if (message := _parse(line, f"{path}:{number}", outcome, ledger, redact)) is not None
-            ]
-            messages = pa.concat_arrays([*encoded.parts, pa.array(odd, pa.binary())])
-            _store(lake, messages, cluster, recorded, redact, outcome, ledger, seen, added)
-            outcome.lines += len(chunk.lines)
-            if progress:
-                progress(len(chunk.lines))
-    _store_coverage(lake, ledger, cluster=cluster, recorded=recorded, file_id=digest.hexdigest(), source=str(path))
-    return outcome
+    def __init__(self, target: Target, path: Path | str) -> None:
+        self._target = target
+        self._path = path
+        self._outcome = Outcome(source=str(path))
+        self._evidence = Evidence(recorded=target.recorded)
+        self._digest = hashlib.sha256()
 
-
-@contextmanager
-def _open(path: Path | str) -> Iterator[IO[bytes]]:
-    if path == STANDARD_INPUT:
-        yield sys.stdin.buffer
-        return
-    with ExitStack() as stack:
-        try:
-            plain = stack.enter_context(Path(path).open("rb"))
-        except OSError as error:
-            raise ImportFailedError(f"{path}: cannot be read: {error.strerror}") from error
-        yield cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if Path(path).suffix == ".gz" else plain
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Some lines of a file, with the number of the first, counted from 1."""
-
-    first: int
-    lines: list[bytes]
-
-    @property
-    def text(self) -> bytes:
-        return b"".join(self.lines)
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """The flows of a chunk's usual lines, and the other lines with their numbers."""
-
-    parts: list[pa.BinaryArray]
-    odd: list[tuple[int, bytes]]
-
-
-def _chunks(stream: IO[bytes], path: Path | str) -> Iterator[_Chunk]:
-    """The lines, some at a time; what was read before an error is given first."""
-    first = 1
-    lines: list[bytes] = []
-    failure: Exception | None = None
-    while failure is None:
-        try:
-            lines = []
-            lines.extend(itertools.islice(stream, CHUNK_LINES))
-        except (OSError, EOFError) as error:
-            failure = error
-        if not lines:
-            break
-        yield _Chunk(first, lines)
-        first += len(lines)
-    if failure:
-        raise ImportFailedError(f"{path}:{first}: cannot be read on: {failure}. The lines before are stored") from failure
-
-
-def _ahead(reader: Executor, chunks: Iterator[_Chunk]) -> Iterator[tuple[_Chunk, _Encoded]]:
-    """Each chunk with its flows; the next one is encoded while this one is stored."""
-    waiting: tuple[_Chunk, Future[_Encoded]] | None = None
-    failure: ImportFailedError | None = None
-    while True:
-        try:
-            chunk = next(chunks, None)
-        except ImportFailedError as error:
-            chunk, failure = None, error
-        following = None if chunk is None else (chunk, reader.submit(_encode, chunk))
-        if waiting:
-            yield waiting[0], waiting[1].result()
-        waiting = following
-        if waiting is None:
-            break
-    if failure:
-        raise failure
-
-
-def _encode(chunk: _Chunk) -> _Encoded:
-    """The usual lines all at once; where that fails, some line among them is odd and is looked for by halves."""
-    odd: list[tuple[int, bytes]] = []
-    usual: list[tuple[int, bytes]] = []
-    for numbered in enumerate(chunk.lines, start=chunk.first):
-        (usual if json_lines.is_usual(numbered[1]) else odd).append(numbered)
-    parts: list[pa.BinaryArray] = []
-    waiting = [usual] if usual else []
-    while waiting:
-        some = waiting.pop()
-        encoded = json_lines.encode([line for _, line in some])
-        if encoded is not None:
-            parts.append(encoded)
-        elif len(some) > FEW_LINES:
-            waiting += [some[len(some) // 2 :], some[: len(some) // 2]]
-        else:
-            odd += some
-    return _Encoded(parts, sorted(odd))
-
-
-def _parse(line: bytes, place: str, outcome: Outcome, ledger: _Ledger, redact: config.Redact) -> bytes | None:
-    """The encoded flow of a line; None for lines without one."""
-    if not line.strip():
-        return None
-    text = line.decode("utf-8", errors="replace").rstrip("\r\n")
-
-    def set_aside(reason: str, *, stored: bool = False) -> None:
-        said = [secrets.out_of_text(one, redact) for one in (reason, text)]
-        outcome.problems.append(Problem(place=place, reason=said[0], text=said[1], stored=stored))
-
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        set_aside(f"not JSON: {error}")
-        return None
-    event = observer_pb2.ExportEvent()
-    try:
-        json_format.ParseDict(value, event)
-    except (json_format.ParseError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        event = observer_pb2.ExportEvent()
-        try:
-            json_format.ParseDict(value, event, ignore_unknown_fields=True)
-        except (json_format.ParseError, TypeError, AttributeError):
-            set_aside(reason)
-            return None
-        if event.WhichOneof("response_types") is not None:
-            set_aside(f"stored without what this version does not know: {reason}", stored=True)
-    kind = event.WhichOneof("response_types")
-    if kind == "flow":
-        encoded: bytes = event.flow.SerializeToString()
-        return encoded
-    if kind is None:
-        set_aside("holds none of flow, lost_events, node_status, agent_event, debug_event")
-    elif kind == "lost_events":
-        ledger.lost.append((event.node_name or None, _moment(event.time), event.lost_events))
-    else:
-        outcome.other += 1
-    return None
-
-
-def _moment(timestamp: Any) -> datetime:
-    moment: datetime = pa.scalar(timestamp.seconds * 1_000_000 + timestamp.nanos // 1000, pa.int64()).cast(schema.TIMESTAMP).as_py()
-    return moment
-
-
-def _store(
-    lake: Lake,
-    messages: pa.BinaryArray,
-    cluster: str,
-    recorded: datetime,
-    redact: config.Redact,
-    outcome: Outcome,
-    ledger: _Ledger,
-    seen: collections.Counter[str],
-    added: collections.Counter[str],
-) -> None:
-    rows = decode.decode(messages, cluster=cluster, recorded=recorded, live=False, redact=redact).rows
-    if not rows.num_rows:
-        return
-    ledger.nodes.update(rows.column("node_name").to_pylist())
-    keys = flow_keys(rows).to_pylist()
-    nth = []
-    for key in keys:
-        seen[key] += 1
-        nth.append(seen[key])
-    span = pc.min_max(rows.column("time")).as_py()
-    for attempt in range(_ATTEMPTS):
-        version = lake.transaction_version(schema.FLOWS, f"import:{cluster}") or 0
-        held = lake.read(
-            schema.FLOWS, None if rows["uuid"].null_count else ["uuid"], [cluster], span["min"], span["max"] + timedelta(microseconds=1)
-        )
-        if not rows["uuid"].null_count:  # what has none cannot be one of these
-            held = held.filter(held["uuid"].is_valid())
-        stored = collections.Counter(flow_keys(held).to_pylist())
-        wanted = [
-            row
-            for row, (key, n) in enumerate(zip(keys, nth, strict=True))
-            if (n > stored[key] - added[key] if key.startswith(CONTENT) else n == 1 and not stored[key])
-        ]
-        if wanted:
-            files = lake.write_files(schema.FLOWS, rows.take(wanted))
+    def run(self) -> Outcome:
+        redact_json = functools.partial(secrets.out_of_json, settings=self._target.redact)
+        with open_text(self._path) as stream, Occurrences() as self._occurrences, ThreadPoolExecutor(1) as reader:
             try:
-                lake.commit(schema.FLOWS, files, transactions={f"import:{cluster}": version + 1}, metadata={"import": outcome.source})
-            except CommitConflictError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                continue  # another import of this cluster came first: what it stored may be ours too
-            _note_span(rows.take(wanted), ledger)
-        added.update(keys[row] for row in wanted)
-        outcome.added += len(wanted)
-        outcome.known += len(keys) - len(wanted)
-        return
+                for chunk in _ahead(reader, read_chunks(stream, redact_json)):
+                    self._take(chunk)
+            except _ReadError as error:
+                self._outcome.failure = f"{self._path}:{self._outcome.lines + 1}: cannot be read on: {error}. The lines before are stored"
+        self._store_coverage()
+        return self._outcome
+
+    def _take(self, chunk: Chunk) -> None:
+        for block in chunk.blocks:
+            self._digest.update(block)
+        for bad in chunk.bad:
+            self._set_aside(bad)
+        for name, count in chunk.unknown.items():
+            if name in self._outcome.unknown or len(self._outcome.unknown) < _MOST_NAMES:
+                self._outcome.unknown[name] += count
+        self._outcome.other += chunk.other
+        rows, lines = self._decode(chunk)
+        if rows.num_rows:
+            self._store(rows)
+        losses = [_loss(*event) for event in chunk.losses]
+        self._evidence.add_losses(losses, rows, lines)
+        self._outcome.lines += chunk.line_count
+        self._target.on_lines(chunk.line_count)
+
+    def _set_aside(self, bad: BadText) -> None:
+        text = bad.content.decode("utf-8", errors="replace").strip("\r\n\x00")
+        reason, text = (secrets.out_of_text(one, self._target.redact) for one in (bad.reason, text))
+        problem = Problem(place=f"{self._path}:{bad.line}", reason=reason, text=text)
+        self._outcome.problem_count += 1
+        if len(self._outcome.problems) < PROBLEMS_KEPT:
+            self._outcome.problems.append(problem)
+        self._target.on_problem(problem)
+
+    def _decode(self, chunk: Chunk) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+        """Rows of `flows`, and the line of each."""
+        target = self._target
+        decoded = decode.decode(chunk.messages, cluster=target.cluster, recorded=target.recorded, live=False, redact=target.redact)
+        lines = np.delete(chunk.lines, [rejected.position for rejected in decoded.rejected])
+        for rejected in decoded.rejected:
+            self._set_aside(BadText(int(chunk.lines[rejected.position]), "flow: cannot be decoded", b""))
+        return flag_unreasonable(decoded.rows), lines
+
+    def _store(self, rows: pa.Table) -> None:
+        target, app_id = self._target, f"import:{self._target.cluster}"
+        keys = flow_keys(rows)
+        counts = self._counts(rows, keys)
+        for attempt in range(_ATTEMPTS):
+            version = target.lake.transaction_version(schema.FLOWS, app_id) or 0
+            wanted = counts > self._held(rows, keys)
+            new = rows.filter(pa.array(wanted))
+            if new.num_rows:
+                files = target.lake.write_files(schema.FLOWS, new)
+                try:
+                    metadata = {"import": self._outcome.source}
+                    target.lake.commit(schema.FLOWS, files, transactions={app_id: version + 1}, metadata=metadata)
+                except CommitConflictError:
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                    continue  # another import into this cluster came first: what it stored may be ours too
+            self._evidence.add_flows(rows, wanted)
+            self._outcome.added += new.num_rows
+            self._outcome.known += rows.num_rows - new.num_rows
+            self._outcome.flagged += pc.sum(new.column("clock_skew")).as_py() or 0
+            return
+
+    def _counts(self, rows: pa.Table, keys: pa.Array) -> npt.NDArray[np.int64]:
+        """For each flow without uuid, the how-manieth of its content it is in the file; for one with a uuid 1, a repetition 0."""
+        with_uuid = rows.column("uuid").is_valid().to_numpy()
+        codes = keys.dictionary_encode().indices.to_numpy()
+        counts = np.zeros(len(keys), np.int64)
+        counts[np.unique(codes, return_index=True)[1]] = 1
+        without = np.flatnonzero(~with_uuid)
+        if without.size:
+            times = rows.column("time").cast(pa.int64()).to_numpy()[without]
+            contents = keys.take(pa.array(without)).to_pylist()
+            hashes = np.array([int(key[len(CONTENT) : len(CONTENT) + 16], 16) for key in contents], np.uint64)
+            counts[without] = self._occurrences.count(times, hashes)
+        return counts
+
+    def _held(self, rows: pa.Table, keys: pa.Array) -> npt.NDArray[np.int64]:
+        """How many rows of each key the lake holds. Only rows that match are read into memory."""
+        span = pc.min_max(rows.column("time")).as_py()
+        until = span["max"] + timedelta(microseconds=1)
+        held: collections.Counter[str] = collections.Counter()
+        uuids = rows.column("uuid").drop_null().combine_chunks()
+        times = rows.filter(rows.column("uuid").is_null()).column("time").unique()
+        asked: list[tuple[list[str] | None, pc.Expression]] = []
+        if len(uuids):
+            asked.append((["uuid"], pc.field("uuid").isin(uuids)))
+        if len(times):
+            asked.append((None, pc.field("uuid").is_null() & pc.field("time").isin(times)))
+        for columns, matching in asked:
+            stored = self._target.lake.read(schema.FLOWS, columns, [self._target.cluster], span["min"], until, matching=matching)
+            held.update(flow_keys(stored).to_pylist())
+        return np.array([held[key] for key in keys.to_pylist()], np.int64) if held else np.zeros(len(keys), np.int64)
+
+    def _store_coverage(self) -> None:
+        """Book what the file proves and the ledger does not hold; once for each content."""
+        target, source = self._target, self._outcome.source
+        for loss in self._evidence.unplaced():
+            reason = f"lost_events: {loss.event.num_events_lost} flows lost at a time that nothing in the file tells"
+            self._set_aside(BadText(loss.line, reason, json_format.MessageToJson(loss.event, indent=None).encode()))
+        span = self._evidence.span()
+        app_id = f"import:{target.cluster}:{self._digest.hexdigest()}"
+        if span is None or target.lake.transaction_version(schema.COVERAGE, app_id) is not None:
+            return
+        booked = target.lake.read(schema.COVERAGE, None, [target.cluster], span[0] - timedelta(days=1), span[1])
+        ledger_rows = self._evidence.ledger_rows(target.cluster, source, booked)
+        if ledger_rows:
+            files = target.lake.write_files(schema.COVERAGE, pa.Table.from_pylist(ledger_rows, schema=schema.COVERAGE.schema))
+            target.lake.commit(schema.COVERAGE, files, transactions={app_id: 1}, metadata={"import": source})
 
 
-def _note_span(rows: pa.Table, ledger: _Ledger) -> None:
-    groups = rows.select(["node_name", "time", "flow_count"]).group_by("node_name")
-    for group in groups.aggregate([("time", "min"), ("time", "max"), ("flow_count", "sum")]).to_pylist():
-        node = group["node_name"]
-        first, last = ledger.span.get(node, (group["time_min"], group["time_max"]))
-        ledger.span[node] = min(first, group["time_min"]), max(last, group["time_max"])
-        ledger.flows[node] += group["flow_count_sum"]
+class _ReadError(Exception):
+    """A stream that cannot be read on."""
 
 
-def _store_coverage(lake: Lake, ledger: _Ledger, *, cluster: str, recorded: datetime, file_id: str, source: str) -> None:
-    """One row a node for what the file added, one for each lost event the ledger does not hold; once for each content."""
-    app_id = f"import:{cluster}:{file_id}"
-    end = timedelta(microseconds=1)
-    booked = (
-        {tuple(row[name] for name in _LOST) for row in lake.read(schema.COVERAGE, _LOST, [cluster]).to_pylist()} if ledger.lost else set()
-    )
-    ledger_rows = [
-        coverage_row(cluster, (first, last + end), node, "connected", "import", ledger.flows[node], 0, source, recorded)
-        for node, (first, last) in ledger.span.items()
-    ]
-    for node, time, event in ledger.lost:
-        first = _moment(event.first) if event.HasField("first") else time
-        last = _moment(event.last) if event.HasField("last") else time
-        name = flow_pb2.LostEventSource.Name(event.source) if event.source in flow_pb2.LostEventSource.values() else str(event.source)
-        interval = (min(first, last), max(first, last) + end)
-        full_name = _with_cluster(node, ledger.nodes)
-        row = coverage_row(cluster, interval, full_name, "lost", name, None, event.num_events_lost, source, recorded)
-        if tuple(row[key] for key in _LOST) not in booked:
-            ledger_rows.append(row)
-    if not ledger_rows or lake.transaction_version(schema.COVERAGE, app_id) is not None:
-        return
-    files = lake.write_files(schema.COVERAGE, pa.Table.from_pylist(ledger_rows, schema=schema.COVERAGE.schema))
-    lake.commit(schema.COVERAGE, files, transactions={app_id: 1}, metadata={"import": source})
+def _ahead(reader: Executor, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Each chunk; the next one is read while this one is stored. Raises _ReadError."""
+
+    def following() -> Chunk | None:
+        try:
+            return next(chunks, None)
+        except READ_ERRORS as error:
+            raise _ReadError(str(error)) from error
+
+    waiting = reader.submit(following)
+    while (chunk := waiting.result()) is not None:
+        waiting = reader.submit(following)
+        yield chunk
 
 
-def _with_cluster(node: str | None, nodes: set[str | None]) -> str | None:
-    """Lost events name a node without the cluster that flows put before it."""
-    matches = [name for name in nodes if name and node and name.endswith(f"/{node}")]
-    return matches[0] if len(matches) == 1 else node
+def _loss(line: int, content: dict[str, Any], node_name: str, time: str | None) -> Loss:
+    event = json_format.ParseDict(content, flow_pb2.LostEvent())
+    moment = timestamp_pb2.Timestamp()
+    if time is not None:
+        moment.FromJsonString(time)
+    return Loss(line=line, event=event, node_name=node_name or None, time_us=None if time is None else moment.ToMicroseconds())

@@ -1,15 +1,17 @@
-"""Exporter lines -> encoded Flow messages, thousands at a time, for lines of the usual kind.
+"""Lines of one flow each -> encoded Flow messages, thousands at a time.
 
-pyarrow reads the JSON into columns of a schema made from Hubble's own descriptors, and they are encoded as protobuf.
-A batch in which anything is unusual (a field not known here, a number where a name is usual, JSON that is none) is
-refused whole: the importer reads such lines one by one, with a reason for each.
+pyarrow reads the JSON into columns of a schema made from Hubble's own descriptors, and they are encoded as protobuf. Foreign
+keys beside the flow, and fields of newer agents in it, are learned from a sample of the lines and then cost next to nothing.
+Lines that are unusual in any other way are not decided here: they are read one by one, with a reason for each.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -18,50 +20,178 @@ import pyarrow.json as pajson
 from google.protobuf.descriptor import FieldDescriptor
 
 from collectors.decoding import columns
+from collectors.hubble_api.observer import observer_pb2
 
-_USUAL_START = b'{"flow":'
 _BLOCK_BYTES = 256 * 1024**2
+_SAMPLE = 100
+_MOST_BRACKETS = 300
+_MOST_FOREIGN = 300
 _ANY = "google.protobuf.Any"
 _TIMESTAMP = "google.protobuf.Timestamp"
 _WRAPPER = "google.protobuf.BoolValue"
 _TEXT_NUMBERS = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
+_OTHER_NAMES = {one.json_name for one in observer_pb2.ExportEvent.DESCRIPTOR.fields} - {"flow", "time"}
+_KINDS = tuple(one.name for one in observer_pb2.ExportEvent.DESCRIPTOR.oneofs_by_name["response_types"].fields if one.name != "flow")
 
 
-def is_usual(line: bytes) -> bool:
-    """Whether a line may be given to `encode`."""
-    return line.startswith(_USUAL_START)
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What was read of some lines."""
+
+    messages: pa.BinaryArray
+    """The encoded Flow message of each line that was read, in order."""
+    places: Sequence[int]
+    """The positions of those lines."""
+    left: Sequence[int]
+    """The positions of lines that have to be read one by one."""
+    unknown: collections.Counter[str]
+    """Fields that this version does not know, with the number of flows that had them."""
 
 
-def encode(lines: Sequence[bytes]) -> pa.BinaryArray | None:
-    """The encoded Flow message of each line, in order; None if any of them is not of the usual kind."""
-    joined = b"".join(lines)
+class Reader:
+    """Reads the lines of one file; it remembers the foreign keys that it has met."""
+
+    def __init__(self) -> None:
+        self._schema = _schema()
+
+    def encode(self, lines: Sequence[bytes]) -> Encoded | None:
+        """The flows of lines, each an object on one line; None if any of the lines has to be read by itself."""
+        joined = b"\n".join(lines)
+        try:
+            joined.decode("utf-8")
+            read = _read(joined, self._schema, "error")
+        except UnicodeDecodeError:
+            return None
+        except pa.ArrowException:
+            if not self._learn(lines):
+                return None
+            try:
+                read = _read(joined, self._schema, "error")
+            except pa.ArrowException:
+                return None
+        return _encode(read) if read.num_rows == len(lines) else None
+
+    def _learn(self, lines: Sequence[bytes]) -> bool:
+        """Add the foreign keys of a sample of lines to what is expected; gives whether any were found."""
+        sample = [line for line in lines[:_SAMPLE] if line.count(b"{") + line.count(b"[") <= _MOST_BRACKETS]
+        try:
+            met = _read(b"\n".join(sample), self._schema, "infer").schema
+        except pa.ArrowException:
+            return False
+        learned = _merged(pa.struct(list(self._schema)), pa.struct(list(met)))
+        if learned == pa.struct(list(self._schema)) or _size(learned) - _size(pa.struct(list(_schema()))) > _MOST_FOREIGN:
+            return False
+        self._schema = pa.schema(list(learned))
+        return True
+
+
+def _read(text: bytes, schema: pa.Schema, unexpected: str) -> pa.Table:
+    return pajson.read_json(
+        io.BytesIO(text),
+        read_options=pajson.ReadOptions(use_threads=False, block_size=max(_BLOCK_BYTES, len(text) + 1)),
+        parse_options=pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
+    ).combine_chunks()
+
+
+def _encode(read: pa.Table) -> Encoded | None:
+    flows = read.column("flow").chunk(0)
+    unknown = collections.Counter(dict(_unknown(flows, columns.FLOW, "flow")))
+    if _is_named_otherwise(read.schema, flows.type):
+        return None
     try:
-        joined.decode("utf-8")
-        read = pajson.read_json(
-            io.BytesIO(joined),
-            read_options=pajson.ReadOptions(use_threads=False, block_size=max(_BLOCK_BYTES, len(joined) + 1)),
-            parse_options=pajson.ParseOptions(explicit_schema=_schema(), unexpected_field_behavior="error"),
-        ).combine_chunks()
-        if read.num_rows != len(lines):
-            return None
-        flows = read.column("flow").chunk(0)
-        if flows.null_count:
-            return None
+        fitting = flows.is_valid()
+        for name in (*_KINDS, "extensions"):
+            others = read.column(name).chunk(0) if name in read.schema.names else None
+            if name == "extensions" and name in (field.name for field in flows.type):
+                others = flows.field(name)
+            if others is not None:
+                fitting = pc.and_(fitting, others.is_null())
         handler = columns.handler()
-        arrays = [
-            pa.nulls(len(flows), field.type)
+        arrays = {
+            field.name: pa.nulls(len(flows), field.type)
             if _is_any(columns.FLOW.fields_by_name[field.name])
             else _convert(flows.field(field.name), field, columns.FLOW.fields_by_name[field.name])
             for field in handler.schema()
-        ]
-        return handler.record_batch_to_array(pa.RecordBatch.from_arrays(arrays, schema=handler.schema()))
-    except (pa.ArrowException, UnicodeDecodeError, KeyError):
+        }
+        if arrays["time"].null_count:
+            arrays["time"] = pc.coalesce(arrays["time"], read.column("time").chunk(0).cast(arrays["time"].type))
+            fitting = pc.and_(fitting, arrays["time"].is_valid())
+        nameless = pc.equal(pc.binary_length(arrays["node_name"]), 0)
+        if pc.any(nameless).as_py():
+            arrays["node_name"] = pc.if_else(nameless, read.column("node_name").chunk(0).fill_null(""), arrays["node_name"])
+        batch = pa.RecordBatch.from_arrays(list(arrays.values()), schema=handler.schema())
+        if pc.all(fitting).as_py():
+            return Encoded(handler.record_batch_to_array(batch), range(len(flows)), (), unknown)
+        places = pc.indices_nonzero(fitting)
+        left = pc.indices_nonzero(pc.invert(fitting)).to_pylist()
+        # Fields of lines that are read one by one are counted there.
+        unknown = collections.Counter(dict(_unknown(flows.take(places), columns.FLOW, "flow")))
+        return Encoded(handler.record_batch_to_array(batch.take(places)), places.to_pylist(), left, unknown)
+    except (pa.ArrowException, KeyError):
         return None
+
+
+def _is_named_otherwise(outer: pa.Schema, flow: pa.StructType) -> bool:
+    """Whether fields stand under the other name that protobuf's JSON form has for them."""
+    return bool(_OTHER_NAMES & set(outer.names)) or _has_other_names(flow, columns.FLOW)
+
+
+def _has_other_names(met: pa.StructType, message: Any) -> bool:
+    others = {one.json_name for one in message.fields} - set(message.fields_by_name)
+    for one in met:
+        known = message.fields_by_name.get(one.name)
+        if one.name in others:
+            return True
+        inner = one.type.value_type if pa.types.is_list(one.type) else one.type
+        has_fields = known is not None and known.message_type is not None and pa.types.is_struct(inner) and not _is_any(known)
+        if has_fields and _has_other_names(inner, known.message_type):
+            return True
+    return False
+
+
+def _unknown(values: pa.StructArray, message: Any, path: str) -> Iterator[tuple[str, int]]:
+    """The paths of fields that `message` does not have, each with how many values there are of it."""
+    for place, one in enumerate(values.type):
+        known = message.fields_by_name.get(one.name)
+        child = values.field(place)
+        if known is None:
+            if child.null_count < len(child):
+                yield f"{path}.{one.name}", len(child) - child.null_count
+        elif known.message_type is not None and not _is_any(known):
+            inner = child.values if pa.types.is_list(child.type) else child
+            if pa.types.is_struct(inner.type):
+                yield from _unknown(inner, known.message_type, f"{path}.{one.name}")
+
+
+def _merged(known: pa.DataType, met: pa.DataType) -> pa.DataType:
+    """A type of the known fields and of those that were met besides, in forms that take as much as possible."""
+    if pa.types.is_struct(known) and pa.types.is_struct(met):
+        fields = [pa.field(one.name, _merged(one.type, met.field(one.name).type) if one.name in met.names else one.type) for one in known]
+        return pa.struct(fields + [pa.field(one.name, _loose(one.type)) for one in met if one.name not in known.names])
+    if pa.types.is_list(known) and pa.types.is_list(met):
+        return pa.list_(_merged(known.value_type, met.value_type))
+    return known
+
+
+def _loose(met: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(met):
+        return pa.struct([pa.field(one.name, _loose(one.type)) for one in met])
+    if pa.types.is_list(met):
+        return pa.list_(_loose(met.value_type))
+    if pa.types.is_integer(met):
+        return pa.float64()
+    return pa.string() if pa.types.is_timestamp(met) else met
+
+
+def _size(one: pa.DataType) -> int:
+    if pa.types.is_struct(one):
+        return 1 + sum(_size(child.type) for child in one)
+    return _size(one.value_type) if pa.types.is_list(one) else 1
 
 
 @functools.cache
 def _schema() -> pa.Schema:
-    """What a line of the usual kind looks like."""
+    """The form of a line as exporters write it."""
     return pa.schema([pa.field("flow", _type(columns.FLOW)), pa.field("node_name", pa.string()), pa.field("time", pa.string())])
 
 
@@ -84,7 +214,7 @@ def _field_type(field: Any) -> pa.DataType:
     if field.message_type is not None:
         match field.message_type.full_name:
             case name if name == _TIMESTAMP:
-                return pa.timestamp("ns", "UTC")
+                return pa.string()  # pyarrow's reader of JSON takes more for a time than protobuf does
             case name if name == _WRAPPER:
                 return pa.bool_()
             case _:

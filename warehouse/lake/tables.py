@@ -300,13 +300,17 @@ class Lake:
         clusters: Iterable[str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        *,
+        matching: pc.Expression | None = None,
     ) -> pa.Table:
         """Rows of these clusters with `since` <= time < `until`, in no order; limits as in `files`, all columns for None.
 
-        Raises LakeError, ValueError for naive times.
+        `matching` is one more condition; only rows that meet all of them are held in memory. Raises LakeError, ValueError for naive times.
         """
         clusters = None if clusters is None else list(clusters)
         condition = _condition(table, clusters, since, until)
+        if matching is not None:
+            condition = condition & matching
         paths = self._pruned(table, clusters, since, until)
         names = list(columns) if columns is not None else table.schema.names
         try:

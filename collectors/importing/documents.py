@@ -1,0 +1,138 @@
+"""JSON values that follow one another over any number of lines, alone or in an array: pretty-printed output, `jq -s`, API exports.
+
+The text comes in pieces of any size; each whole object is given as one line of JSON with the number of the line it begins at.
+Only the object that is not yet complete is held in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+LONGEST_VALUE = 8 * 1024**2
+"""A single JSON value or line longer than this many characters is not read."""
+KEPT_OF_BAD_TEXT = 16 * 1024
+"""Of text that is set aside at most this many characters are kept."""
+_SPACE = re.compile(r"[\s,\x00\ufeff]*")
+_RESUME = re.compile(r'^[ \t]*[{\[]|\{"flow":', re.MULTILINE)
+_COMPACT = '{"flow":{"'
+_DECODER = json.JSONDecoder()
+_BREAKS_OFF = ("Unterminated string", "Expecting")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of a file's text: the line it begins at, counted from 1, and its bytes."""
+
+    line: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BadText:
+    """Text that cannot be read, and why."""
+
+    line: int
+    reason: str
+    content: bytes
+
+
+class Document:
+    """Reads consecutive JSON values. Once `is_over`, `rest` is what follows from line `line` on: other text, or one flow a line."""
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+        self.rest = ""
+        self.is_over = False
+        self._in_array = False
+        self._skipping = False
+        self._found_any = False
+        self._counted = 0
+
+    def feed(self, text: str, *, final: bool = False) -> list[Text | BadText]:
+        """The values that `text` completes; with `final`, no more text follows."""
+        self.rest += text
+        found: list[Text | BadText] = []
+        position = 0
+        while True:
+            if self._skipping:
+                resume = _RESUME.search(self.rest, position)
+                if resume is None:
+                    self._move(len(self.rest))
+                    return found
+                position, self._skipping = resume.start(), False
+            position = _SPACE.match(self.rest, position).end()  # type: ignore[union-attr]
+            if position == len(self.rest):
+                break
+            here = self.rest[position]
+            if here in "[]":
+                if (here == "[") == self._in_array:
+                    position = self._give_up(found, position, "not JSON: brackets do not match")
+                    continue
+                self._in_array = here == "["
+                position += 1
+            elif here == "{":
+                if self._found_any and not self._in_array and self._begins_line(position) and self.rest.startswith(_COMPACT, position):
+                    self.is_over = True
+                    break
+                try:
+                    end = _DECODER.raw_decode(self.rest, position)[1]
+                except (ValueError, RecursionError) as error:
+                    if not final and self._may_go_on(error, position):
+                        break
+                    position = self._give_up(found, position, why_not_json(error))
+                    continue
+                content = self.rest[position:end].replace("\n", " ").replace("\r", " ")
+                found.append(Text(self._line_of(position), content.encode("utf-8", "surrogateescape")))
+                self._found_any = True
+                position = end
+            elif self._in_array:
+                position = self._give_up(found, position, "not a flow: an array of something other than objects")
+            else:
+                self.is_over = True
+                break
+        self._move(position)
+        return found
+
+    def _begins_line(self, position: int) -> bool:
+        return self.rest[max(position - 100, 0) : position].rstrip(" \t\r")[-1:] in ("", "\n")
+
+    def _may_go_on(self, error: Exception, position: int) -> bool:
+        """Whether a value that cannot be read yet may only lack its end."""
+        if len(self.rest) - position > LONGEST_VALUE or not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.msg.startswith("Unterminated string") or error.pos >= len(self.rest.rstrip())
+
+    def _give_up(self, found: list[Text | BadText], position: int, reason: str) -> int:
+        """Set text aside up to where another value may begin; gives that position."""
+        resume = _RESUME.search(self.rest, position + 1)
+        end = resume.start() if resume else len(self.rest)
+        self._found_any, self._skipping = True, resume is None
+        content = self.rest[position : min(end, position + KEPT_OF_BAD_TEXT)].replace("\n", " ")
+        found.append(BadText(self._line_of(position), reason, content.encode("utf-8", "surrogateescape")))
+        return end
+
+    def _line_of(self, position: int) -> int:
+        """The line of a position, which is never before one that was asked for earlier."""
+        self.line += self.rest.count("\n", self._counted, position)
+        self._counted = position
+        return self.line
+
+    def _move(self, position: int) -> None:
+        self._line_of(position)
+        self.rest = self.rest[position:]
+        self._counted = 0
+
+
+def why_not_json(error: Exception) -> str:
+    """A reason without any of the text it is about."""
+    if isinstance(error, RecursionError):
+        return "not JSON that can be read: nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not JSON: the text is not valid UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        if (error.msg.startswith(_BREAKS_OFF) and error.pos >= len(error.doc.rstrip())) or error.msg.startswith("Unterminated string"):
+            return "not JSON: it breaks off before its end"
+        return f"not JSON: {error.msg.split(':')[0]} at character {error.pos + 1}"
+    return "not JSON that can be read: a number in it is too long"
