@@ -288,6 +288,10 @@ def lock_settings(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET lock_configuration = true")
 
 
+LOADED = "memory.main"
+"""Where tables that `load` made are found, also behind a view of the same name."""
+
+
 def load(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.RecordBatchReader) -> None:
     """A table in memory of rows as they come. Raises QueryLimitError."""
     try:

@@ -45,6 +45,7 @@ GRANTS = config.Ownership.model_validate(
 )
 PAULA = Principal(user="paula", groups=frozenset({"payments"}))
 OTTO = Principal(user="otto")
+AUDREY = Principal(user="audrey")
 PEOPLE = {"operator": OPERATOR, "admin": Principal(user="ada"), "cluster": Principal(user="carl"), "payments": PAULA, "otto": OTTO}
 
 
@@ -149,6 +150,27 @@ def test_each_sees_the_flows_of_the_rule_through_every_question(who: str, door: 
     assert sum(door.answer(person, count_questions.values("verdict", ALL)).rows["flows"].to_pylist()) == len(expected)
     window = Window(since=ALL.since, until=ALL.until)
     assert door.answer(person, OwnSql(text="SELECT count(*) AS n FROM flows", window=window)).rows.to_pylist() == [{"n": len(expected)}]
+
+
+@pytest.mark.parametrize("who", [*PEOPLE, "auditor"])
+def test_sql_is_asked_of_the_window_to_the_instant(who: str, door: Door, everything: list[dict[str, Any]]) -> None:
+    person = PEOPLE.get(who, AUDREY)
+    times = sorted(row["time"] for row in everything if who == "auditor" or any(sides_owned(who, row)))
+    for since, until in ((times[3], times[-4]), (times[len(times) // 2], None), (times[5], times[5]), (None, times[-1])):
+        if since is None and who not in ("operator", "admin"):
+            continue  # an owner's rows are those of a day, where no beginning is named
+        window = Window(since=since, until=until)
+        expected = sum((since is None or time >= since) and (until is None or time < until) for time in times)
+        rows = door.answer(person, OwnSql(text="SELECT count(*) AS n FROM flows", window=window)).rows.to_pylist()
+        assert rows == [{"n": expected}], (since, until)
+
+
+@pytest.mark.parametrize("who", ["operator", "admin", "payments", "auditor"])
+def test_sql_sees_the_intervals_of_coverage_that_touch_the_window(who: str, door: Door) -> None:
+    window = Window(since=START + 1.5 * HOUR, until=START + 2 * HOUR)
+    text = """SELECT DISTINCT "from" FROM coverage"""
+    rows = door.answer(PEOPLE.get(who, AUDREY), OwnSql(text=text, window=window)).rows
+    assert rows["from"].to_pylist() == [START + HOUR]
 
 
 @pytest.mark.parametrize("level", redaction.LEVELS)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,8 +23,8 @@ from warehouse.access.principals import Scope
 from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
-from warehouse.schema import ACCESS_LOG, COVERAGE, FLOWS, STRINGS, TABLES, Table
-from warehouse.sql import confinement, statements, workers
+from warehouse.schema import ACCESS_LOG, FLOWS, STRINGS, TABLES, Table
+from warehouse.sql import confinement, statements, windows, workers
 from warehouse.sql.workers import WORKERS
 
 MOST_MEMORY_BYTES = 512 * 1024**2
@@ -57,17 +58,26 @@ def run(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | No
 def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Ran:
     with engine.connect(limits) as connection:
         statements.check_is_query(connection, text)
+        read = window
         for table in TABLES.values():
-            engine.add_view(connection, lake, table, window)
+            _add_view(connection, lake, table, window, window)
         statements.check_writes_nothing(connection, text, limits)
         if not text.lstrip().upper().startswith("EXPLAIN"):
             asked = engine.asked_window(connection, text, FLOWS)
-            window = replace(window, since=asked.since or window.since, until=asked.until or window.until)
-        files = engine.add_view(connection, lake, FLOWS, window)
+            read = replace(window, since=asked.since or window.since, until=asked.until or window.until)
+        files = _add_view(connection, lake, FLOWS, window, read)
         engine.lock_settings(connection)
         with engine.reading(connection):
             rows, cut = engine.run(connection, text, (), limits)
-    return Ran(rows=rows, cut=cut, window=window, files=files)
+    return Ran(rows=rows, cut=cut, window=read, files=files)
+
+
+def _add_view(connection: Any, lake: Lake, table: Table, window: Window, read: Window) -> int:
+    """Make a view of the rows that touch a window, over the files that hold such rows of the window `read`; gives their number."""
+    files = engine.files_of(lake, table, windows.beginnings(table, read))
+    rows = engine.query_of(connection, lake, table, files, table.name, as_of=window.as_of)
+    engine.replace_view(connection, table.name, windows.touching(table, f"({rows})", window))
+    return len(files)
 
 
 def _reads_files(lake: Lake, scope: Scope) -> bool:
@@ -81,12 +91,13 @@ def _over_files(sight: Sight, text: str, limits: Limits, cancelled: threading.Ev
 
     def query(table: Table, span: Window) -> str:
         nonlocal read, within
-        files = engine.files_of(lake, table, span)
+        files = engine.files_of(lake, table, windows.beginnings(table, span))
         read, within = len(files), span
         if not files:
             return engine.query_of_nothing(table)
         lacking = lake.files_may_lack_columns(table)
-        return engine.query_of_files(table, files, as_of=span.as_of, files_may_lack_columns=lacking)
+        rows = engine.query_of_files(table, files, as_of=span.as_of, files_may_lack_columns=lacking)
+        return windows.touching(table, f"({rows})", window)
 
     def asked(by_text: Window) -> str:
         return query(FLOWS, replace(window, since=by_text.since or window.since, until=by_text.until or window.until))
@@ -100,22 +111,24 @@ def _over_files(sight: Sight, text: str, limits: Limits, cancelled: threading.Ev
 
 def _over_rows(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
     since = sight.window.since or datetime.now(UTC) - timedelta(days=1)
-    window = replace(sight.window, since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
-    sight = sight.within(window)
+    window = replace(sight.window, since=since)
+    # Rows are read from the hour's beginning, so that the process that holds them can answer the next query as well.
+    read = replace(window, since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
+    sight = sight.within(read)
     offered = [table for table in TABLES.values() if sight.scope.everything or scoping.is_shared(table) or table is ACCESS_LOG]
     named = [table for table in offered if re.search(rf"\b{table.name}\b", text, re.IGNORECASE)]
     with ExitStack() as opened:
-        sources = {table.name: _source(opened, sight, table) for table in named}
-        key = (sight.scope, sight.peer_detail, window)
+        sources = {table.name: _source(opened, sight, table, window) for table in named}
+        key = (sight.scope, sight.peer_detail, read)
         ran = WORKERS.run((sight.lake.address(FLOWS), sight.principal), key, text, sources, limits, cancelled=cancelled)
     files = sum(isinstance(source.stamp, tuple) and len(source.stamp) for source in sources.values())
     return Ran(rows=ran.rows, cut=ran.cut, window=replace(window, until=window.until or ran.read_at), files=files)
 
 
-def _source(opened: ExitStack, sight: Sight, table: Table) -> workers.Source:
-    """A table's rows for someone's own SQL, read when they are first asked for."""
+def _source(opened: ExitStack, sight: Sight, table: Table, window: Window) -> workers.Source:
+    """A table's rows for someone's own SQL, read when they are first asked for; of them, those that touch the window are queried."""
     lake = sight.lake
-    within = visible.with_margin(sight.window) if table is COVERAGE else sight.window
+    within = windows.beginnings(table, sight.window)
 
     def read() -> pa.RecordBatchReader:
         if table is ACCESS_LOG:
@@ -133,4 +146,5 @@ def _source(opened: ExitStack, sight: Sight, table: Table) -> workers.Source:
             ROWS_AT_ONCE
         )
 
-    return workers.Source(read=read, stamp=tuple(engine.files_of(lake, table, within)))
+    view = windows.touching(table, f"{engine.LOADED}.{table.name}", window)
+    return workers.Source(read=read, stamp=tuple(engine.files_of(lake, table, within)), view=view)

@@ -122,7 +122,7 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
         job = json.loads(receive(source))
         work: dict[str, Callable[[], pa.Table | dict[str, Any]]] = {
             "load": lambda: _load(connection, source, job["tables"]),  # noqa: B023
-            "views": lambda: _views([connection, planner], job),  # noqa: B023
+            "views": lambda: _views([connection, planner] if planner else [connection], job),  # noqa: B023
             "window": lambda: _window(planner, job),  # noqa: B023
             "run": lambda: _run(connection, job),  # noqa: B023
         }

@@ -37,6 +37,8 @@ class Source:
 
     read: Callable[[], pa.RecordBatchReader]
     stamp: Hashable
+    view: str = ""
+    """The query over the loaded rows that takes the table's name; without one the rows as they were loaded are queried."""
 
 
 @dataclass(frozen=True, kw_only=True)

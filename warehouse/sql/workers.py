@@ -54,7 +54,7 @@ class Workers:
         *,
         cancelled: threading.Event | None = None,
     ) -> Ran:
-        """Run `sql` over the tables, each of which is read when it is first named.
+        """Run `sql` over views of the tables, each of which is read when it is first named.
 
         `owner` has one worker at a time; one with another `key` (what may be seen, of which time) or with rows that are stale
         is ended and another started. Raises QueryError, QueryLimitError, CancelledError, and what reading a table raises.
@@ -64,6 +64,7 @@ class Workers:
             if missing:
                 with self._loading:
                     worker.load(missing, limits)
+            worker.exchange({"do": "views", "views": {name: table.view for name, table in tables.items() if table.view}}, LOAD_SECONDS)
             return worker.ask(sql, limits, cancelled)
 
     def run_over_files(
