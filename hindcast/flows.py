@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 LATE = timedelta(minutes=2)
-"""How far behind the newest flow printed another may still arrive: batches of other clusters, slow nodes."""
+"""How far behind the newest flow another may still arrive: batches of other clusters, slow nodes."""
+MOST = 100_000
+"""Flows that one look at what arrived may find."""
+Seen = dict[str, datetime]
+"""The times of flows that are not to be printed again, by uuid."""
 
 
 class FlowFormat(StrEnum):
@@ -47,7 +51,7 @@ def flows(
     lake_url: LakeOption = None,
     since: Annotated[str, typer.Option("--since", help="Age (90m, 2d) or time.")] = "1h",
     until: Annotated[str | None, typer.Option("--until", help="Age or time; now when absent.")] = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=1, help="The newest so many flows.")] = 200,
+    last: Annotated[int, typer.Option("--last", "-n", min=1, help="So many of the newest flows; --follow goes on from there.")] = 200,
     cluster: Annotated[Names, typer.Option("--cluster", help="Cluster; may be given again, as may the following.")] = None,
     namespace: Annotated[Names, typer.Option("--namespace", help="Namespace of the source or the destination.")] = None,
     from_namespace: Annotated[Names, typer.Option("--from-namespace", help="Namespace of the source.")] = None,
@@ -86,14 +90,30 @@ def flows(
         nodes=tuple(node or ()),
         as_of=known_at(door, who, "flows", as_of, now=now),
     )
-    newest = _print_once(door, who, wanted, last, output, say=not follow)
+    seen = _recent(door, who, wanted) if follow else {}
+    seen |= _print_once(door, who, wanted, last, output, say=not follow)
     while follow:
         time.sleep(POLL_SECONDS)
-        newest = _print_new(door, who, wanted, output, newest)
+        seen = _print_new(door, who, wanted, output, seen)
 
 
-def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, output: FlowFormat, *, say: bool) -> dict[str, datetime]:
-    """Print the newest flows; gives those printed that are recent enough to come again when asked anew."""
+def _recent(door: Door, who: Principal, wanted: FlowFilter) -> Seen:
+    """The flows that are in the lake already, of the time from which flows may still arrive: following does not print them."""
+    from warehouse.engine import Limits
+    from warehouse.questions import flow_questions
+
+    found = door.answer(who, flow_questions.newest(wanted, columns=["time"], limits=Limits(rows=1))).rows["time"].to_pylist()
+    newest = max(found, default=wanted.since)
+    recent = replace(wanted, since=max(wanted.since, newest - LATE))
+    return _keys(door.answer(who, flow_questions.newest(recent, columns=["uuid", "time"], limits=Limits(rows=MOST))).rows)
+
+
+def _keys(rows: pa.Table) -> Seen:
+    return {row["uuid"] or str(row): row["time"] for row in rows.select(["uuid", "time"]).to_pylist()}
+
+
+def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, output: FlowFormat, *, say: bool) -> Seen:
+    """Print the newest flows, and return them."""
     from warehouse.engine import Limits
     from warehouse.questions import flow_questions
 
@@ -103,25 +123,25 @@ def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, outpu
     _print(rows, output)
     if say:
         footer(answer)
-    return {row["uuid"] or str(row): row["time"] for row in rows.select(["uuid", "time"]).to_pylist()}
+    return _keys(rows)
 
 
-def _print_new(door: Door, who: Principal, wanted: FlowFilter, output: FlowFormat, printed: dict[str, datetime]) -> dict[str, datetime]:
-    """Print what arrived since; a flow is printed once, also when it arrives late."""
+def _print_new(door: Door, who: Principal, wanted: FlowFilter, output: FlowFormat, seen: Seen) -> Seen:
+    """Print the flows that arrived since, each once, also those that arrive late; returns all that are not to be printed again."""
     from warehouse.engine import Limits
     from warehouse.questions import flow_questions
 
-    newest = max(printed.values(), default=wanted.since)
+    newest = max(seen.values(), default=wanted.since)
     again = replace(wanted, since=max(wanted.since, newest - LATE), until=datetime.now(UTC) + timedelta(hours=1))
     columns = compact.COLUMNS if output is FlowFormat.COMPACT else None
-    rows = door.answer(who, flow_questions.newest(again, columns=columns, limits=Limits(rows=100_000))).rows
+    rows = door.answer(who, flow_questions.newest(again, columns=columns, limits=Limits(rows=MOST))).rows
     keys = [row["uuid"] or str(row) for row in rows.select(["uuid", "time"]).to_pylist()]
-    fresh = [number for number in range(rows.num_rows - 1, -1, -1) if keys[number] not in printed]
+    fresh = [number for number in range(rows.num_rows - 1, -1, -1) if keys[number] not in seen]
     _print(rows.take(pa.array(fresh, pa.int64())), output)
     times = rows["time"].to_pylist()
-    printed |= {keys[number]: times[number] for number in fresh}
-    edge = max(printed.values(), default=newest) - LATE - LATE
-    return {key: moment_ for key, moment_ in printed.items() if moment_ >= edge}
+    seen |= {keys[number]: times[number] for number in fresh}
+    edge = max(seen.values(), default=newest) - LATE - LATE
+    return {key: time_ for key, time_ in seen.items() if time_ >= edge}
 
 
 def _print(rows: pa.Table, output: FlowFormat) -> None:

@@ -13,6 +13,7 @@ from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from hindcast.query_options import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal
 from warehouse.errors import ConfigError, HindcastError
+from warehouse.schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +30,14 @@ def sql(
     lake_url: LakeOption = None,
     output: OutputOption = Format.TABLE,
     file: FileOption = None,
-    since: Annotated[str | None, typer.Option("--since", help="Only flows since this age or time; with --as, 24h when absent.")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Only flows before this age or time.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Only rows since this age or time; with --as, 24h when absent.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Only rows before this age or time.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="The most rows to print.")] = 10_000,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds after which the query is stopped.")] = 60.0,
     as_of: AsOfOption = None,
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Ask the lake in SQL (DuckDB's). The views are `flows` and `coverage`; docs/tables.md lists their columns."""
     from warehouse.engine import Limits, Window
     from warehouse.questions.sql_question import OwnSql
 
@@ -64,6 +64,12 @@ def sql(
     answer(text.strip().rstrip(";"))
 
 
+sql.__doc__ = (
+    f"Ask the lake in SQL (DuckDB's). The views are {', '.join(TABLES)}; docs/tables.md lists their columns. "
+    "--since and --until leave in each view the rows that touch that time: flows of it, intervals and versions that overlap it."
+)
+
+
 def _prompt(answer: Callable[[str], None]) -> None:
     """Read queries until the end; each ends with a semicolon, and an error ends only itself."""
     from prompt_toolkit import PromptSession
@@ -71,8 +77,6 @@ def _prompt(answer: Callable[[str], None]) -> None:
     from prompt_toolkit.history import FileHistory
     from prompt_toolkit.lexers import PygmentsLexer
     from pygments.lexers.sql import SqlLexer
-
-    from warehouse.schema import TABLES
 
     words = [*KEYWORDS.split(), *TABLES, *sorted({column.name for table in TABLES.values() for column in table.columns})]
     history = Path.home() / ".local" / "state" / "hindcast" / "sql_history"
