@@ -18,7 +18,8 @@ DOC = """
 ### The lake, every hour
 
 Each run is named by the hour that has closed, ten minutes after its end (`2026-03-02T14`, UTC). For each group of clusters
-the small files of closed hours become few sorted ones, each flow once, and what they hold is summed up in the rollups. Then
+the small files of closed hours become few sorted ones, each flow once, and what they hold is summed up in the rollups. Beside
+that, small files of all other tables are merged. Then
 the asset `hindcast_lake_hour` is published with the hour as its partition key.
 
 **Safe to run again**, at any time and twice at once: a run does whatever closed hours still lack, so one that was missed,
@@ -89,6 +90,15 @@ def lake_hourly() -> None:
         done = roll_up_closed_hours(Lake.open(settings.lake), settings.rollups, now=now, clusters=frozenset(clusters))
         return sum(one.hours for one in done)
 
+    @task
+    def merge() -> int:
+        """Merge the small files of all tables; gives how many were replaced. A collector does it every half minute, where one runs."""
+        from pipelines.maintenance.merging import merge
+        from warehouse.config import load_config
+        from warehouse.lake.tables import Lake
+
+        return sum(len(one.replaced) for one in merge(Lake.open(load_config().lake), now=datetime.now(UTC)))
+
     @task_group
     def care(clusters: list[str]) -> None:
         """One group of clusters, whatever becomes of the others. An hour is summed up after it is compacted, or it would be twice."""
@@ -100,6 +110,7 @@ def lake_hourly() -> None:
         context["outlet_events"][HOUR].extra = {"hour": context.get("partition_key")}
 
     care.expand(clusters=groups()) >> publish()
+    merge()
 
 
 lake_hourly()

@@ -21,11 +21,13 @@ STOP_SECONDS = 9.0
 def collect(
     config_path: ConfigOption = None,
     duration: Annotated[str | None, typer.Option("--for", help="Stop by itself after this time, e.g. 60s or 10m.")] = None,
+    merge: Annotated[bool, typer.Option("--merge/--no-merge", help="Merge the small files that are written, every half minute.")] = True,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
     """Collect the flows of every cluster in the configuration. SIGTERM and Ctrl-C store what has come, then end."""
     from collectors.streaming.collect import Collector
     from collectors.streaming.health import HealthServer
+    from pipelines.maintenance import maintainer
 
     settings = config.load_config(config_path)
     try:
@@ -55,6 +57,8 @@ def collect(
     # A thread of its own, so that a lake that hangs cannot keep the process from ending in time.
     worker = threading.Thread(target=work, name="collector", daemon=True)
     worker.start()
+    if merge:
+        maintainer.beside(settings, stop)
     stop.wait(seconds)
     problem = collector.ready()
     stop.set()

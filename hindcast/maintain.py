@@ -43,8 +43,9 @@ def compact(
 ) -> None:
     """Turn the small files of closed hours into few sorted ones, and closed days into their final layout, each flow once.
 
-    Running it again changes nothing.
+    Small files of all other tables, and of hours that are open, are merged. Running it again changes nothing.
     """
+    from pipelines.maintenance import merging
     from pipelines.maintenance.compaction import compact_closed_hours, plan, plan_days
     from warehouse.lake.tables import Lake
     from warehouse.schema import COVERAGE, FLOWS
@@ -72,12 +73,15 @@ def compact(
             finished.extend([task] if result else [])
 
         done = compact_closed_hours(lake, now=now, clusters=clusters, hour=start, day=midnight, progress=tell)
+    merged = [] if start or midnight else merging.merge(lake, now=now, clusters=clusters)
     before, after = (sum(getattr(one, name) for one in done) for name in ("bytes_before", "bytes_after"))
     files = [sum(getattr(one, name) for one in done) for name in ("files_before", "files_after")]
     typer.echo(
         f"{_counted(finished)} compacted: {files[0]} files became {files[1]}, {before:,} bytes {after:,}, "
         f"{sum(one.duplicates for one in done)} duplicates dropped"
     )
+    for one in merged:
+        typer.echo(str(one))
 
 
 @maintain.command("rollup", epilog="Example: hindcast maintain rollup --cluster prod-eu-1 --dry-run")

@@ -22,6 +22,8 @@ KEPT = timedelta(minutes=20)
 """Entries younger than this are never deleted: a reader that knows an older version needs them to go on from it."""
 MOST_BYTES = 6 * 1024**2
 """What a table's entries and checkpoints may take before those older than KEPT are deleted."""
+CHECKPOINT_EVERY = 30
+"""Versions after the newest checkpoint that make a new one worth its cost when a log is to become smaller."""
 _ENTRY = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(.*\.)?parquet")
 _OURS = frozenset({"operation", "operationParameters", "operationMetrics", "timestamp", "clientVersion", "readVersion", "isBlindAppend"})
@@ -69,6 +71,16 @@ def versions(filesystem: pafs.FileSystem) -> list[int]:
     return sorted(int(match[1]) for info in _listed(filesystem) if (match := _ENTRY.fullmatch(info.base_name)))
 
 
+def size(filesystem: pafs.FileSystem) -> int:
+    """Bytes of the log's files. Raises OSError."""
+    return sum(info.size for info in _listed(filesystem) if _number(info) is not None)
+
+
+def newest_checkpoint(filesystem: pafs.FileSystem) -> int:
+    """The version of the newest checkpoint; 0 without one. Raises OSError."""
+    return max((_number(info) or 0 for info in _listed(filesystem) if _CHECKPOINT.fullmatch(info.base_name)), default=0)
+
+
 def delete_old(filesystem: pafs.FileSystem, *, now: datetime, most_bytes: int = MOST_BYTES) -> int:
     """Delete entries and checkpoints that are older than KEPT and than the newest checkpoint, if the log has more than `most_bytes`.
 
@@ -76,19 +88,19 @@ def delete_old(filesystem: pafs.FileSystem, *, now: datetime, most_bytes: int = 
     the number of files deleted. Raises OSError, ValueError.
     """
     listed = [info for info in _listed(filesystem) if _number(info) is not None]
-    size = sum(info.size for info in listed)
-    newest = max((_number(info) or 0 for info in listed if _CHECKPOINT.fullmatch(info.base_name)), default=0)
+    left = sum(info.size for info in listed)
+    newest = newest_checkpoint(filesystem)
     old = [info for info in listed if (_number(info) or 0) < newest and info.mtime is not None and info.mtime < now - KEPT]
-    if size <= most_bytes or not old:
+    if left <= most_bytes or not old:
         return 0
     deletable = _deletable(filesystem, listed, {_number(info) for info in old})
     deleted = 0
     for info in sorted(old, key=lambda info: _number(info) or 0):
-        if size <= most_bytes:
+        if left <= most_bytes:
             break
         if info.base_name in deletable:
             filesystem.delete_file(f"_delta_log/{info.base_name}")
-            size -= info.size
+            left -= info.size
             deleted += 1
     return deleted
 

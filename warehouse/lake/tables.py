@@ -103,6 +103,12 @@ class Lake:
         except _FAILURES as error:
             raise self._error(table, f"has a file that cannot be read, {path}", error) from error
 
+    def coded_rows(self, table: Table, path: str) -> Iterator[pa.Table]:
+        """The rows of a file of the table's log, one row group after the other, as CodedFile reads them. Raises LakeError naming it."""
+        with self.coded_file(table, path) as file:
+            for group in file.groups:
+                yield file.read(group)
+
     def commit(self, table: Table, data_files: Sequence[DataFile], *, transactions: Mapping[str, int], metadata: Mapping[str, str]) -> None:
         """Append files to the table, all or none, and with them note the version of each app id in `transactions`.
 
@@ -234,6 +240,27 @@ class Lake:
                 return handle.version()
             except _FAILURES as error:
                 raise self._error(table, "cannot be checkpointed", error) from error
+
+    def tidy_log(self, table: Table, *, now: datetime) -> int:
+        """Keep the table's log small: see log.delete_old; gives how many of its files were deleted. Raises LakeError.
+
+        A checkpoint is written first where the newest one is too old to let anything be deleted.
+        """
+        filesystem = self._filesystems[table.name]
+        try:
+            if log.size(filesystem) <= log.MOST_BYTES:
+                return 0
+            if self._known(table).version - log.newest_checkpoint(filesystem) >= log.CHECKPOINT_EVERY:
+                with self._lock:
+                    self._newest(table).create_checkpoint()
+            return log.delete_old(filesystem, now=now, most_bytes=log.MOST_BYTES)
+        except _FAILURES as error:
+            raise self._error(table, "has a log that cannot be tidied", error) from error
+
+    def delete_replaced(self, table: Table, paths: Sequence[str]) -> None:
+        """Delete files that `replace` took out of the table, as far as that goes; vacuum takes the rest. Raises LakeError."""
+        known = {file.path for file in self._known(table).files()}
+        files.delete_files(self._filesystems[table.name], [path for path in paths if path not in known])
 
     def transaction_version(self, table: Table, app_id: str) -> int | None:
         """The version `app_id` committed last, None if it never did. Raises LakeError."""

@@ -10,10 +10,9 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from warehouse.engine import Window
 from warehouse.lake.files import StoredFile
 
 HOUR = timedelta(hours=1)
@@ -55,17 +54,6 @@ def notes(file: StoredFile) -> dict[datetime, str]:
 def day_of(file: StoredFile) -> datetime:
     """Start of the day whose partition a file is in, UTC."""
     return datetime.fromisoformat(file.partition["date"]).replace(tzinfo=UTC)
-
-
-def within(files: Iterable[StoredFile], window: Window, clusters: Collection[str] | None) -> list[StoredFile]:
-    """Those of the clusters (None: all) whose day touches the window."""
-    return [
-        file
-        for file in files
-        if (not clusters or file.partition["cluster"] in clusters)
-        and (window.since is None or day_of(file) + 24 * HOUR > window.since)
-        and (window.until is None or day_of(file) < window.until)
-    ]
 
 
 def by_hour(files: Iterable[StoredFile]) -> dict[ClusterHour, list[StoredFile]]:

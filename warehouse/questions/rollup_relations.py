@@ -238,13 +238,13 @@ def _notes(sight: Sight, table: Table, window: Window) -> dict[ClusterHour, tupl
     """Path and note of each stored hour."""
     return {
         (file.partition["cluster"], hour): (file.path, written)
-        for file in rollup_notes.within(sight.lake.contents(table), window, sight.clusters)
+        for file in sight.lake.contents(table, clusters=sight.clusters or None, since=window.since, until=window.until)
         for hour, written in rollup_notes.notes(file).items()
     }
 
 
 def _flows(sight: Sight, window: Window) -> dict[ClusterHour, list[StoredFile]]:
-    return rollup_notes.by_hour(rollup_notes.within(sight.lake.contents(FLOWS), window, sight.clusters))
+    return rollup_notes.by_hour(sight.lake.contents(FLOWS, clusters=sight.clusters or None, since=window.since, until=window.until))
 
 
 def _add(spans: Spans, cluster: str, span: Span) -> None:

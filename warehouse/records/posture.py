@@ -5,14 +5,14 @@ Writing it is pipelines' work; who may see which rows is the query door's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Iterable
+from datetime import datetime
 
 import pyarrow as pa
 
 from warehouse.lake.tables import Lake
-from warehouse.schema import DRIFT, POSTURE, TIMESTAMP, Table
+from warehouse.records.newest import history, newest
+from warehouse.schema import DRIFT, POSTURE, TIMESTAMP
 
 DRIFT_KEY = ("cluster", "drift", "blueprint", "kind", "namespace", "name")
 """What names a drift as long as it is open."""
@@ -54,15 +54,14 @@ def drift_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def open_drift(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> pa.Table:
     """Rows of the drift that is open, or was at a time, by cluster and object. Raises LakeError."""
-    rows = [row for row in _newest(lake, DRIFT, DRIFT_KEY, at, clusters) if row["state"] == "open"]
+    rows = newest(lake, DRIFT, DRIFT_KEY, at=at, clusters=clusters, state="open").to_pylist()
     order = ("cluster", "namespace", "kind", "name", "drift")
     return pa.Table.from_pylist(sorted(rows, key=lambda row: [str(row[name] or "") for name in order]), schema=DRIFT.schema)
 
 
 def controls(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> pa.Table:
     """The newest row of each cluster and control, of now or of a time. Raises LakeError."""
-    rows = sorted(_newest(lake, POSTURE, CONTROL_KEY, at, clusters), key=lambda row: (row["cluster"], row["control"]))
-    return pa.Table.from_pylist(rows, schema=POSTURE.schema)
+    return newest(lake, POSTURE, CONTROL_KEY, at=at, clusters=clusters).sort_by([("cluster", "ascending"), ("control", "ascending")])
 
 
 def evaluations(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> pa.Table:
@@ -72,41 +71,22 @@ def evaluations(lake: Lake, *, at: datetime | None = None, clusters: Iterable[st
     `evaluated`, the time of the evaluation; `observed`, when the cluster had last been seen whole then, null for never.
     A cluster without a row was never evaluated: nothing may be said of how it stands. Raises LakeError.
     """
-    until = None if at is None else at + timedelta(microseconds=1)
-    names = ("cluster", "time", "observed", "blueprints")
-    newest: dict[tuple[str, str | None], dict[str, Any]] = {}
-    for row in _one_an_evaluation(lake.read(POSTURE, names, clusters=clusters, until=until)):
-        for named in (None, *(row["blueprints"] or ())):
-            name, _, version = (named or "").partition(" ")
-            key = (row["cluster"], name or None)
-            if key not in newest or newest[key]["evaluated"] < row["time"]:
-                newest[key] = {
-                    "cluster": row["cluster"],
-                    "blueprint": name or None,
-                    "blueprint_version": version or None,
-                    "evaluated": row["time"],
-                    "observed": row["observed"],
-                }
-    ordered = sorted(newest.values(), key=lambda row: (row["cluster"], row["blueprint"] or ""))
-    return pa.Table.from_pylist(ordered, schema=_EVALUATIONS)
-
-
-def _one_an_evaluation(rows: pa.Table) -> Iterable[dict[str, Any]]:
-    """One of the rows, one a control, that each evaluation of a cluster has."""
-    places: dict[tuple[str, datetime], int] = {}
-    for place, key in enumerate(zip(rows["cluster"].to_pylist(), rows["time"].to_pylist(), strict=True)):
-        places.setdefault(key, place)
-    chosen: list[dict[str, Any]] = rows.take(pa.array(places.values(), pa.int64())).to_pylist()
-    return chosen
-
-
-def _newest(
-    lake: Lake, table: Table, key: Sequence[str], at: datetime | None, clusters: Iterable[str] | None
-) -> Iterable[Mapping[str, Any]]:
-    until = None if at is None else at + timedelta(microseconds=1)
-    newest: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for row in lake.read(table, clusters=clusters, until=until).to_pylist():
-        name = tuple(row[column] for column in key)
-        if name not in newest or newest[name]["time"] <= row["time"]:
-            newest[name] = row
-    return newest.values()
+    with history(lake, POSTURE, at=at, clusters=clusters) as ask:
+        rows = ask(
+            """WITH evaluations AS (  -- each has a row a control, which say the same of it
+                SELECT cluster, time, first(observed) AS observed, first(blueprints) AS blueprints FROM stored GROUP BY cluster, time
+            ), named AS (
+                SELECT cluster, time, observed, NULL AS named FROM evaluations
+                UNION ALL
+                SELECT cluster, time, observed, unnest(blueprints) FROM evaluations
+            ), parted AS (
+                SELECT cluster, time, observed, nullif(split_part(named, ' ', 1), '') AS blueprint,
+                    nullif(substr(named, length(split_part(named, ' ', 1)) + 2), '') AS blueprint_version
+                FROM named
+            )
+            SELECT * EXCLUDE (time), time AS evaluated FROM parted
+            QUALIFY row_number() OVER (PARTITION BY cluster, blueprint ORDER BY time DESC) = 1
+            ORDER BY cluster, coalesce(blueprint, '')""",
+            (),
+        )
+    return rows.select(_EVALUATIONS.names).cast(_EVALUATIONS)

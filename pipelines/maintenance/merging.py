@@ -1,0 +1,156 @@
+"""Merging: while rows are still coming, the small files of a partition become fewer and larger ones, within a minute or two.
+
+It serves every table that is appended to in small pieces: the open hours of flows and of the ledger, access_log, posture, drift,
+findings, saved views and policy changes. Closed hours and days of flows and the ledger are pipelines.maintenance.compaction's,
+configuration history is pipelines.configuration.care's, and rollups have one file a partition anyway.
+
+No row changes, and none is lost or doubled: all merges of a table are one guarded commit. Files of about the same size are merged,
+as in a log-structured merge tree, so that a row is rewritten a few times and a partition never has more than a few files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipelines.evidence.findings import FLEET
+from pipelines.maintenance import compaction_plan, layout
+from pipelines.maintenance.compaction_plan import DAY, DAY_GRACE, GRACE, HOUR, is_loose, is_within
+from warehouse.errors import CommitConflictError
+from warehouse.lake.dictionaries import CodedRows
+from warehouse.lake.files import ROW_GROUP_ROWS, DataFile, StoredFile
+from warehouse.lake.tables import Lake
+from warehouse.schema import CONFIG_COVERAGE, COVERAGE, FLOWS, ROLLUPS, TABLES, VERSION_TABLES, Table
+
+HOURLY = (FLOWS, COVERAGE)
+"""Tables whose closed hours are compacted: here only their open hours are merged."""
+MERGED: tuple[Table, ...] = tuple(table for table in TABLES.values() if table not in (*ROLLUPS, *VERSION_TABLES, CONFIG_COVERAGE))
+RATIO = 2.0
+"""A file is merged with smaller ones that have at least its rows divided by this together."""
+LEAST_FILES = 3
+"""Fewer are left alone while more may come."""
+MOST_ROWS = {table.name: ROW_GROUP_ROWS for table in HOURLY}
+"""What the files of an open hour are merged up to: what has more is read fast enough until its hour is compacted."""
+MOST_ROWS_OF_OTHERS = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Files of one partition that are to become one."""
+
+    table: Table
+    files: tuple[StoredFile, ...]
+
+    @property
+    def guard(self) -> str:
+        """What no two may replace at a time."""
+        return guard(self.files[0].partition)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What was merged of one table."""
+
+    table: Table
+    replaced: tuple[StoredFile, ...]
+    files_after: int
+
+    def __str__(self) -> str:
+        return f"{self.table.name}: {len(self.replaced)} files became {self.files_after}"
+
+
+def guard(partition: Mapping[str, str]) -> str:
+    """The guard of a partition of any table, the same that compaction, retention and erasure commit as."""
+    if "date" in partition:
+        return compaction_plan.guard(partition.get("cluster", FLEET), partition["date"])
+    return "compact:" + "/".join(partition.values())
+
+
+def plan(lake: Lake, table: Table, *, now: datetime, clusters: Collection[str] | None = None) -> list[Merge]:
+    """What is to be merged of a table, of these clusters if given. Raises LakeError."""
+    hourly = table in HOURLY
+    files = lake.contents(table, clusters=clusters, since=now - HOUR - GRACE if hourly else None)
+    groups: dict[tuple[str, ...], list[StoredFile]] = {}
+    for file in files:
+        begin = _hour_of(file, now) if hourly else None
+        if not hourly or begin is not None:
+            groups.setdefault((*file.partition.values(), str(begin)), []).append(file)
+    merges = (
+        choose(listed, is_closed=not hourly and _is_closed(listed[0], now), most_rows=_most_rows(table)) for listed in groups.values()
+    )
+    return [Merge(table=table, files=tuple(chosen)) for chosen in merges if chosen]
+
+
+def choose(files: Iterable[StoredFile], *, is_closed: bool, most_rows: int) -> list[StoredFile]:
+    """Which files of a partition to merge into one of at most `most_rows`; none if it is well as it is.
+
+    The smallest first, and each further one whose rows are at most RATIO times those of the smaller ones together. Where nothing
+    more will come, all.
+    """
+    chosen: list[StoredFile] = []
+    rows = 0
+    for file in sorted(files, key=lambda file: (file.rows, file.path)):
+        if rows + file.rows > most_rows or (not is_closed and len(chosen) >= LEAST_FILES and file.rows > RATIO * rows):
+            break
+        if not is_closed and chosen and len(chosen) < LEAST_FILES and file.rows > RATIO * max(rows, 1):
+            chosen, rows = [], 0  # too few of this size: see whether there are enough of a larger one
+        chosen.append(file)
+        rows += file.rows
+    return chosen if len(chosen) >= (2 if is_closed else LEAST_FILES) else []
+
+
+def merge(lake: Lake, *, now: datetime, clusters: Collection[str] | None = None, tables: Sequence[Table] = MERGED) -> list[Merged]:
+    """Merge what is due of these tables; what another process replaces at the same time is left to it. Raises LakeError."""
+    done = []
+    for table in tables:
+        result = _all(lake, table, plan(lake, table, now=now, clusters=clusters if "cluster" in table.partition_by else None))
+        done += [result] if result.replaced else []
+    return done
+
+
+def _all(lake: Lake, table: Table, merges: Sequence[Merge]) -> Merged:
+    """Do merges of a table in one commit, or where another process replaces some of the files meanwhile, in several."""
+    if not merges:
+        return Merged(table=table, replaced=(), files_after=0)
+    written: list[DataFile] = []
+    for one in merges:
+        written += _written(lake, one)
+    old = [file for one in merges for file in one.files]
+    try:
+        lake.replace(table, old, written, guard=[one.guard for one in merges])
+    except CommitConflictError:
+        if len(merges) == 1:
+            return Merged(table=table, replaced=(), files_after=0)
+        half = len(merges) // 2
+        first, second = (_all(lake, table, part) for part in (merges[:half], merges[half:]))
+        return Merged(table=table, replaced=first.replaced + second.replaced, files_after=first.files_after + second.files_after)
+    return Merged(table=table, replaced=tuple(old), files_after=len(written))
+
+
+def _written(lake: Lake, merge: Merge) -> list[DataFile]:
+    """One file with the rows of the merge's, in the order that compaction gives an hour."""
+    table = merge.table
+    rows = CodedRows(table.file_schema, (part for file in merge.files for part in lake.coded_rows(table, file.path)))
+    keys = layout.LAYOUTS[table.name].hour if table.name in layout.LAYOUTS else ()
+    order = layout.ordered(rows, keys, table.time_column)
+    groups = (rows.take(group) for group in layout.row_groups(order, ROW_GROUP_ROWS))
+    return lake.write_file(table, merge.files[0].partition, groups)
+
+
+def _hour_of(file: StoredFile, now: datetime) -> datetime | None:
+    """The open hour that all of a loose file's rows are of; None for any other file."""
+    if not is_loose(file) or file.first is None:
+        return None
+    begin = file.first.replace(minute=0, second=0, microsecond=0)
+    return begin if begin + HOUR + GRACE > now and is_within(file, begin) else None
+
+
+def _is_closed(file: StoredFile, now: datetime) -> bool:
+    """Whether nothing more is expected in a file's partition."""
+    day = file.partition.get("date")
+    return day is not None and datetime.fromisoformat(day).replace(tzinfo=UTC) + DAY + DAY_GRACE <= now
+
+
+def _most_rows(table: Table) -> int:
+    return MOST_ROWS.get(table.name, MOST_ROWS_OF_OTHERS)

@@ -1,0 +1,78 @@
+"""The newest row of each key of a table that is only ever appended to, found by the engine without reading all columns of its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from warehouse import engine
+from warehouse.engine import Limits, Window
+from warehouse.lake.tables import Lake
+from warehouse.schema import Table
+
+_LIMITS = Limits(seconds=600, rows=2**62)
+
+
+def newest(
+    lake: Lake,
+    table: Table,
+    key: Sequence[str],
+    *,
+    at: datetime | None = None,
+    clusters: Iterable[str] | None = None,
+    state: str | None = None,
+) -> pa.Table:
+    """The newest row of each `key`, of now or of a time, with the table's columns; with `state` only where that is its state.
+
+    Of several rows of a key and the same time it is any one. Raises LakeError.
+    """
+    time, keys = table.time_column, ", ".join(key)
+    of_state = f" HAVING arg_max(state, {time}) = ?" if state is not None else ""
+    same = " AND ".join(f"stored.{name} IS NOT DISTINCT FROM found.{name}" for name in [*key, time])
+    with history(lake, table, at=at, clusters=clusters) as ask:
+        # First the keys and times alone, which is a small part of a row; then the rows of those times.
+        found = ask(f"SELECT {keys}, max({time}) AS {time} FROM stored GROUP BY {keys}{of_state}", [] if state is None else [state])
+        if not found.num_rows:
+            return table.schema.empty_table()
+        ask.connection.register("found", found)
+        moments = sorted(set(found[time].to_pylist()))
+        rows = ask(
+            f"""SELECT stored.* FROM stored WHERE {time} IN ({", ".join("?" * len(moments))})
+                AND EXISTS (SELECT 1 FROM found WHERE {same})
+                QUALIFY row_number() OVER (PARTITION BY {keys}) = 1""",
+            moments,
+        )
+    return rows.select(table.schema.names).cast(table.schema)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Answers SQL over the view `stored`."""
+
+    connection: Any
+
+    def __call__(self, sql: str, values: Sequence[Any]) -> pa.Table:
+        """The rows of a query. Raises QueryError."""
+        return engine.run(self.connection, sql, values, _LIMITS)[0]
+
+
+@contextmanager
+def history(lake: Lake, table: Table, *, at: datetime | None, clusters: Iterable[str] | None) -> Iterator[Ask]:
+    """The rows of a table up to a time, of these clusters if given, as the view `stored`. Raises LakeError."""
+    names = None if clusters is None else list(clusters)
+    until = None if at is None else at + timedelta(microseconds=1)
+    conditions = ["true"]
+    if names is not None:
+        conditions.append(f"cluster IN ({', '.join(map(engine.literal, names)) or 'NULL'})")
+    if until is not None:
+        conditions.append(f'"{table.time_column}" < {engine.literal(until.isoformat())}::TIMESTAMPTZ')
+    with engine.connect_warm() as connection:
+        files = engine.files_of(lake, table, Window(until=until), names)
+        rows = engine.query_of(connection, lake, table, files, "stored")
+        engine.replace_view(connection, "stored", f"SELECT * FROM ({rows}) WHERE {' AND '.join(conditions)}")
+        yield Ask(connection)
