@@ -137,6 +137,10 @@ def query_of(
     if lake.is_local:
         lacking = lake.files_may_lack_columns(table)
         return query_of_files(table, files, as_stored=as_stored, as_of=as_of, files_may_lack_columns=lacking)
+    copies = lake.copies(table, files)
+    if len(copies) == len(files):
+        lacking = lake.files_may_lack_columns(table)
+        return query_of_files(table, sorted(copies.values()), as_stored=as_stored, as_of=as_of, files_may_lack_columns=lacking)
     connection.register(f"{name}_files", lake.dataset(table, list(files)))
     return _selected(table, f"{name}_files", as_stored=as_stored, as_of=as_of)
 

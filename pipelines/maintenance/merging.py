@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pipelines.evidence.findings import FLEET
 from pipelines.maintenance import compaction_plan, layout
 from pipelines.maintenance.compaction_plan import DAY, DAY_GRACE, GRACE, HOUR, is_loose, is_within
-from warehouse.errors import CommitConflictError
+from warehouse.errors import CommitConflictError, LakeError
 from warehouse.lake.dictionaries import CodedRows
 from warehouse.lake.files import ROW_GROUP_ROWS, DataFile, StoredFile
 from warehouse.lake.tables import Lake
@@ -101,29 +101,49 @@ def choose(files: Iterable[StoredFile], *, is_closed: bool, most_rows: int) -> l
 
 
 def merge(lake: Lake, *, now: datetime, clusters: Collection[str] | None = None, tables: Sequence[Table] = MERGED) -> list[Merged]:
-    """Merge what is due of these tables; what another process replaces at the same time is left to it. Raises LakeError."""
-    done = []
+    """Merge what is due of these tables; what another process replaces at the same time is left to it.
+
+    Raises LakeError naming the first file or table that failed, after all others have been merged.
+    """
+    done: list[Merged] = []
+    failures: list[LakeError] = []
     for table in tables:
-        result = _all(lake, table, plan(lake, table, now=now, clusters=clusters if "cluster" in table.partition_by else None))
+        try:
+            planned = plan(lake, table, now=now, clusters=clusters if "cluster" in table.partition_by else None)
+            result = _all(lake, table, planned, failures)
+        except LakeError as error:
+            failures.append(error)
+            continue
         done += [result] if result.replaced else []
+    if failures:
+        others = f" (and {len(failures) - 1} more failures)" if len(failures) > 1 else ""
+        raise LakeError(f"{failures[0]}{others}; everything else was merged") from failures[0]
     return done
 
 
-def _all(lake: Lake, table: Table, merges: Sequence[Merge]) -> Merged:
-    """Do merges of a table in one commit, or where another process replaces some of the files meanwhile, in several."""
-    if not merges:
-        return Merged(table=table, replaced=(), files_after=0)
+def _all(lake: Lake, table: Table, merges: Sequence[Merge], failures: list[LakeError]) -> Merged:
+    """Do merges of a table in one commit, or where another process replaces some of the files meanwhile, in several.
+
+    One whose files cannot be read is left out and added to `failures`.
+    """
     written: list[DataFile] = []
+    readable: list[Merge] = []
     for one in merges:
-        written += _written(lake, one)
-    old = [file for one in merges for file in one.files]
+        try:
+            written += _written(lake, one)
+            readable.append(one)
+        except LakeError as error:
+            failures.append(error)
+    if not readable:
+        return Merged(table=table, replaced=(), files_after=0)
+    old = [file for one in readable for file in one.files]
     try:
-        lake.replace(table, old, written, guard=[one.guard for one in merges])
+        lake.replace(table, old, written, guard=[one.guard for one in readable])
     except CommitConflictError:
-        if len(merges) == 1:
+        if len(readable) == 1:
             return Merged(table=table, replaced=(), files_after=0)
-        half = len(merges) // 2
-        first, second = (_all(lake, table, part) for part in (merges[:half], merges[half:]))
+        half = len(readable) // 2
+        first, second = (_all(lake, table, part, failures) for part in (readable[:half], readable[half:]))
         return Merged(table=table, replaced=first.replaced + second.replaced, files_after=first.files_after + second.files_after)
     return Merged(table=table, replaced=tuple(old), files_after=len(written))
 

@@ -167,6 +167,7 @@ def test_a_run_compacts_the_closed_hours_of_every_cluster_and_a_second_finds_not
         "groups": ["success"],
         "care.compact": ["success"],
         "care.roll_up": ["success"],
+        "merge": ["success"],
         "publish": ["success"],
     }
     assert ran["again"]["state"] == "success"

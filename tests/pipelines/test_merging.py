@@ -19,6 +19,7 @@ from pipelines.maintenance import merging
 from pipelines.maintenance.compaction import GRACE, compact_closed_hours
 from pipelines.maintenance.merging import LEAST_FILES, MERGED, choose, merge, plan
 from warehouse import config
+from warehouse.errors import LakeError
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
 from warehouse.schema import ACCESS_LOG, COVERAGE, EDGES_1H, FLOWS, POSTURE, SAVED_VIEWS, TABLES, VERSION_TABLES, Table
@@ -92,8 +93,8 @@ def test_two_that_merge_the_same_files_at_once_double_no_row(tmp_path: Path, lak
     other = Lake.open(config.Lake(url=str(tmp_path / "lake")))
     before, planned = rows_of(lake), plan(lake, FLOWS, now=NOW)
     assert plan(other, FLOWS, now=NOW) == planned
-    assert merging._all(lake, FLOWS, planned).files_after == 1
-    assert merging._all(other, FLOWS, planned).files_after == 0
+    assert merging._all(lake, FLOWS, planned, []).files_after == 1
+    assert merging._all(other, FLOWS, planned, []).files_after == 0
     assert rows_of(lake) == before
 
 
@@ -103,10 +104,20 @@ def test_a_conflict_over_one_partition_leaves_the_others_merged(tmp_path: Path, 
     planned, before = plan(lake, FLOWS, now=NOW), rows_of(lake)
     other = Lake.open(config.Lake(url=str(tmp_path / "lake")))
     assert merge(other, now=NOW, clusters=["c2"])
-    done = merging._all(lake, FLOWS, planned)
+    done = merging._all(lake, FLOWS, planned, [])
     assert {file.partition["cluster"] for file in done.replaced} == {"c1", "c3"}
     assert len(lake.files(FLOWS)) == 3
     assert rows_of(lake) == before
+
+
+def test_a_file_that_cannot_be_read_is_named_and_keeps_nothing_else_from_being_merged(lake: Lake) -> None:
+    for cluster in ("c1", "c2"):
+        append_flows(lake, NOW - dt.timedelta(minutes=5), 4, cluster=cluster)
+    broken = Path(lake.files(FLOWS, clusters=["c1"])[0])
+    broken.write_bytes(b"PAR1")
+    with pytest.raises(LakeError, match=broken.name):
+        merge(lake, now=NOW)
+    assert (len(lake.files(FLOWS, clusters=["c1"])), len(lake.files(FLOWS, clusters=["c2"]))) == (4, 1)
 
 
 def test_rows_that_come_while_files_are_merged_stay(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,10 @@ class Lake(Section):
     """A folder (relative to the configuration file), or s3://, gs://, az:// with a prefix."""
     options: dict[str, str] = Field(default_factory=dict)
     """Options of the object store (region, endpoint); values of the form env:NAME are read from the environment."""
+    cache: Path | None = None
+    """Folder for copies of a remote lake's files; hindcast-<user> in the system's folder for temporary files when absent."""
+    cache_bytes: int = Field(default=2 * 1024**3, ge=0)
+    """What the copies may take at most; 0 keeps none."""
 
     @property
     def is_local(self) -> bool:

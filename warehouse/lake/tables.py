@@ -7,6 +7,8 @@ A `Lake` may be shared by threads.
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +33,7 @@ from warehouse.lake import evolution, files, log
 from warehouse.lake.dictionaries import CodedFile
 from warehouse.lake.file_cache import KeptFiles
 from warehouse.lake.files import DataFile, StoredFile
+from warehouse.lake.local_copies import LocalCopies
 from warehouse.lake.snapshots import Snapshot, Wanted
 from warehouse.schema import TABLES, Table
 
@@ -38,13 +41,19 @@ PROPERTIES = {"delta.checkpointInterval": "100"}
 _FAILURES = (DeltaError, OSError, ValueError, pa.ArrowException)
 _LOOK_ANEW_SECONDS = 300.0
 """A version that was looked at longer ago is not brought forward entry by entry: entries in between may be deleted. Less than log.KEPT."""
+_LOOK_AWAY_SECONDS = 1.0
+"""A look at a remote lake's log serves the calls of so long: each is a request, and a question makes several."""
 
 
 class Lake:
-    """A handle on the tables below one address. Each call sees the newest commit."""
+    """A handle on the tables below one address.
 
-    def __init__(self, url: str, options: Mapping[str, str]) -> None:
+    Each call sees the newest commit; of a remote lake, one that another handle made may be seen a second later.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, str], copies: LocalCopies) -> None:
         self._url = url
+        self._copies = copies
         self._options = dict(options)
         self._lock = threading.RLock()
         self._tables: dict[str, DeltaTable] = {}
@@ -65,14 +74,16 @@ class Lake:
             name: config.read_secret(None, value.removeprefix("env:")) if value.startswith("env:") else value
             for name, value in settings.options.items()
         }
-        lake = cls(str(Path(settings.url).absolute()) if settings.is_local else settings.url.rstrip("/"), options)
+        url = str(Path(settings.url).absolute()) if settings.is_local else settings.url.rstrip("/")
+        folder = settings.cache or Path(tempfile.gettempdir(), f"hindcast-{os.getuid()}")
+        lake = cls(url, options, LocalCopies(folder, url, settings.cache_bytes))
         for table in TABLES.values():
             lake._open_table(table)
         return lake
 
     def apart(self, table: Table) -> Lake:
         """A handle on one table alone: nobody who reads by this one waits for its commits. Raises LakeError."""
-        lake = Lake(self._url, self._options)
+        lake = Lake(self._url, self._options, self._copies)
         lake._open_table(table)
         return lake
 
@@ -129,6 +140,7 @@ class Lake:
                 handle.create_write_transaction(
                     actions, "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
                 )
+                self._expire(table)
             except BaseException as error:
                 committed = self._is_committed(table, data_files)
                 if committed is False:
@@ -181,6 +193,7 @@ class Lake:
                 handle.create_write_transaction(
                     [*removed, *added], "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
                 )
+                self._expire(table)
             except BaseException as error:
                 # Where nothing is put in their place, that they are gone tells as much, unless another took them.
                 committed = self._is_committed(table, new) if new else self._is_committed(table, old) is False
@@ -369,9 +382,29 @@ class Lake:
         """The rows of files that `files` gave, to be read by pyarrow or DuckDB wherever they are."""
         return self._dataset(table, [address.removeprefix(f"{self.address(table)}/") for address in addresses])
 
+    def copies(self, table: Table, addresses: Sequence[str]) -> dict[str, str]:
+        """Of a remote lake, the files that `files` gave as files of this machine, as far as they are small enough. Raises LakeError.
+
+        A file that has none is read where it is.
+        """
+        begin = len(self.address(table)) + 1
+        found = self._fetched(table, [address[begin:] for address in addresses])
+        return {f"{self.address(table)}/{path}": str(copy) for path, copy in found.items()}
+
+    def _fetched(self, table: Table, paths: Sequence[str]) -> Mapping[str, Path]:
+        try:
+            sizes = {file.path: file for file in self._snapshot(table).files()}
+            wanted = [sizes[path] for path in paths if path in sizes]
+            return self._copies.fetch(table.name, self._filesystems[table.name], wanted)
+        except _FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
+
     def _dataset(self, table: Table, paths: list[str]) -> pads.Dataset:
         folders = pads.partitioning(pa.schema([table.schema.field(name) for name in table.partition_by]), flavor="hive")
-        return pads.dataset(paths, schema=table.schema, format="parquet", filesystem=self._filesystems[table.name], partitioning=folders)
+        filesystem = self._filesystems[table.name]
+        if not self.is_local and len(self._fetched(table, paths)) == len(set(paths)):
+            filesystem = pafs.SubTreeFileSystem(str(self._copies.folder(table.name)), pafs.LocalFileSystem())
+        return pads.dataset(paths, schema=table.schema, format="parquet", filesystem=filesystem, partitioning=folders)
 
     def clusters(self, table: Table) -> list[str]:
         """Names of the clusters the table holds rows of, sorted. Raises LakeError."""
@@ -441,6 +474,11 @@ class Lake:
             self._updated[table.name] = now
         return handle
 
+    def _expire(self, table: Table) -> None:
+        """Let the next call look at the log: this handle has just added to it."""
+        if table.name in self._looked:
+            self._looked[table.name] -= _LOOK_AWAY_SECONDS
+
     def _refuse_repeated(self, table: Table, handle: DeltaTable, transactions: Mapping[str, int]) -> None:
         for app_id, version in transactions.items():
             last = handle.transaction_version(app_id)
@@ -452,7 +490,7 @@ class Lake:
     def _is_committed(self, table: Table, data_files: Sequence[DataFile | StoredFile]) -> bool | None:
         """Whether the files are in the log after all; None if that cannot be told."""
         try:
-            stored = self._snapshot(table)
+            stored = self._snapshot(table, anew=True)
         except _FAILURES:
             return None
         return any(stored.holds(file.path, file.partition) for file in data_files)
@@ -469,13 +507,16 @@ class Lake:
         except _FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
 
-    def _snapshot(self, table: Table, *, at_least: int = 0) -> Snapshot:
+    def _snapshot(self, table: Table, *, at_least: int = 0, anew: bool = False) -> Snapshot:
         """The newest version: the one that is known, brought forward by what was committed since.
 
-        It is `at_least` of a version that is known to be there, however old the last look is.
+        It is `at_least` of a version that is known to be there. `anew` looks at a remote log too, however short ago the last look was.
         """
         with self._lock:
             known, now = self._snapshots.get(table.name), time.monotonic()
+            looks_again = anew or self.is_local or known is None or known.version < at_least
+            if known is not None and not looks_again and now - self._looked[table.name] < _LOOK_AWAY_SECONDS:
+                return known
             if known is not None and now - self._looked.get(table.name, -_LOOK_ANEW_SECONDS) < _LOOK_ANEW_SECONDS:
                 with contextlib.suppress(log.SchemaChangedError):
                     entries = list(log.entries_after(table, self._filesystems[table.name], known.version))
