@@ -137,7 +137,8 @@ class Run:
         disk = sum(file.stat().st_size for file in (self._folder / "lake").rglob("*") if file.is_file())
         print(
             f"minute {minute}: {lake.rows(FLOWS):,} flows, live files {files}, "
-            f"{_bytes_a_flow(lake):.0f} bytes a flow older than two minutes, logs {self._log_bytes() / 1e6:.1f} MB, on disk {disk / 1e6:.0f} MB",
+            f"{_bytes_a_flow(lake):.0f} bytes a flow older than two minutes, "
+            f"logs {self._log_bytes() / 1e6:.1f} MB, on disk {disk / 1e6:.0f} MB",
             flush=True,
         )
         return files[FLOWS.name]

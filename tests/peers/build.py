@@ -74,6 +74,7 @@ PEERS = {
         extra=True,
     ),
     "kube-network-policies": Peer(programs=("kube-network-policies-engine",)),
+    "versitygw": Peer(programs=("versitygw",), tools=True),
 }
 """The peers by folder, in the order they are built."""
 
