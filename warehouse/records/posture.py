@@ -5,8 +5,9 @@ Writing it is pipelines' work; who may see which rows is the query door's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
