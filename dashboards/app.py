@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboards.access import identity
 from dashboards.frame import navigation, summary, theme, time_control, url_state
-from dashboards.sql_page import running
+from dashboards.sql_page import running, sql_editor
 from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, sql
 from dashboards.visit import Visit, recorded
 from warehouse import config
@@ -45,6 +45,8 @@ def main() -> None:
     """Draw what was asked for."""
     st.set_page_config(page_title="Hindcast", page_icon="/app/static/icon.png", layout="wide")
     theme.add_css()
+    with st.container(key="page script"):
+        st.html(f'<script src="{sql_editor.ADDRESS}/page.js"></script>', unsafe_allow_javascript=True)
     st.logo(theme.logo(), size="large")
     problem: HindcastError | None = None
     settings: config.Config | None = None
@@ -96,6 +98,7 @@ def _run(address: str, title: str, draw: Draw) -> None:
     if entered:
         running.leave("sql")
     window = time_control.current(entered=entered)
+    url_state.flush()
     visit: Visit | None = None
     try:
         visit = Visit(

@@ -11,7 +11,9 @@ from typing import Any
 
 import streamlit as st
 from starlette.middleware import Middleware
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from dashboards.access import sign_in
@@ -40,8 +42,16 @@ def build(settings: config.Dashboard) -> st.App:
             "client_kwargs": {"scope": auth.oidc.scope},
         }
     middleware.append(Middleware(sign_in.OwnMedia, settings=auth))
-    routes = [Mount(sql_editor.ADDRESS, StaticFiles(directory=sql_editor.ASSETS))]
+    routes = [
+        Route("/overview", _to_first_page),
+        Mount(sql_editor.ADDRESS, StaticFiles(directory=sql_editor.ASSETS)),
+    ]
     return st.App(SCRIPT, secrets=secrets or None, routes=routes, middleware=middleware)
+
+
+def _to_first_page(request: Request) -> RedirectResponse:
+    """The overview is the first page, which Streamlit serves at the root alone."""
+    return RedirectResponse(f"/?{request.url.query}" if request.url.query else "/")
 
 
 def options(settings: config.Dashboard, host: str, port: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.flows import flow_rows
+from dashboards.flows import flow_fields, flow_rows
 from dashboards.frame import clock, filters, navigation, ownership, theme, time_control, url_state
 from dashboards.history import causes, changes, manifests
 from dashboards.visit import Visit
@@ -22,11 +22,6 @@ AROUND = timedelta(minutes=5)
 INSTANT = timedelta(microseconds=1)
 LOOK_BACK = timedelta(days=1)
 """How long before a drop a change of policies is still named as what came before it."""
-_ORDER = (
-    "time", "verdict", "drop_reason_desc", "source_namespace", "source_workload_name", "source_pod_name", "source_ip", "source_port",
-    "destination_namespace", "destination_workload_name", "destination_pod_name", "destination_ip", "destination_port", "l4_protocol",
-    "tcp_flags", "traffic_direction", "is_reply", "cluster", "node_name",
-)  # fmt: skip
 
 
 def draw(visit: Visit, row: Mapping[str, Any], column: str | None, close: Callable[[], None]) -> None:
@@ -46,7 +41,7 @@ def draw(visit: Visit, row: Mapping[str, Any], column: str | None, close: Callab
         _actions(row, column)
         fields, raw, policies = st.tabs(["Fields", "Raw JSON", f"Policies ({len(named)})"])
         with fields:
-            _fields(flow)
+            _fields(visit, flow)
         with raw:
             st.code(json.dumps(flow_json(flow), indent=1, ensure_ascii=False), language="json", wrap_lines=True)
         with policies:
@@ -103,13 +98,13 @@ def _open(row: Mapping[str, Any], ends: Sequence[Sequence[Condition]]) -> None:
         _around(row)
 
 
-def _fields(flow: Mapping[str, Any]) -> None:
-    order = [*_ORDER, *(name for name in flow if name not in _ORDER and name not in ("rest", "date", "time_ns"))]
-    shown = {name.replace("_", " "): flow_rows.plain(flow[name]) for name in order if flow.get(name) not in (None, [], "")}
-    hidden = flow.get("rest")
-    st.table(shown, border="horizontal", hide_header=True, alt="Fields of the flow")
-    if hidden:
-        st.caption(f"And {len(hidden)} bytes of fields that this version has no column for.")
+def _fields(visit: Visit, flow: Mapping[str, Any]) -> None:
+    """The fields in groups; what is hidden of the other side is named."""
+    for name, fields in flow_fields.groups(flow, ownership.owned(visit), visit.door.peer_detail).items():
+        st.markdown(f"**{name}**")
+        st.table(fields, border="horizontal", hide_header=True, alt=f"{name} of the flow")
+    if unread := flow.get("rest"):
+        st.caption(f"And {len(unread)} bytes of fields that this version has no column for.")
 
 
 def _policies(visit: Visit, flow: Mapping[str, Any], named: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:

@@ -80,7 +80,9 @@ def current(*, entered: bool) -> TimeRange:
         if until - since > LONGEST:
             return _default(now, f"{theme.duration(until - since)} is longer than {LONGEST.days} days, the longest window")
         return TimeRange(since=since, until=until)
-    name = url_state.get("last", DEFAULT)
+    if not url_state.get("last"):
+        url_state.put("last", DEFAULT)  # so that an address that is written is whole, and a bare one is on its way to be
+    name = url_state.get("last")
     if name == "yesterday":
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         return TimeRange(since=midnight - timedelta(days=1), until=midnight, preset=name)

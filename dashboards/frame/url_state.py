@@ -12,41 +12,51 @@ import streamlit as st
 
 SHARED = ("user", "last", "from", "until", "f", "match", "both", "level", "zone")
 """What goes along from page to page."""
-_KEPT, _PAGE = "shared state", "page of the state"
+_KEPT, _PAGE, _CHANGES = "shared state", "page of the state", "changes of the address"
 
 
 def get(name: str, default: str = "") -> str:
     """The value of a part of the state."""
-    return st.query_params.get(name, default)
+    values = get_all(name)
+    return values[-1] if values else default
 
 
 def get_all(name: str) -> list[str]:
     """All values of a part that may be given several times."""
-    return st.query_params.get_all(name)
+    changes: dict[str, list[str]] = st.session_state.get(_CHANGES, {})
+    return list(changes[name]) if name in changes else st.query_params.get_all(name)
 
 
 def put(name: str, value: str | Sequence[str] | None) -> None:
-    """Set a part; None or nothing removes it."""
-    if value:
-        st.query_params[name] = value if isinstance(value, str) else list(value)
-    elif name in st.query_params:
-        del st.query_params[name]
+    """Set a part; None or nothing removes it. The address changes at the next `flush`, or at the end of the run."""
+    changes: dict[str, list[str]] = st.session_state.setdefault(_CHANGES, {})
+    changes[name] = [] if not value else [value] if isinstance(value, str) else list(value)
+
+
+def flush() -> None:
+    """Write all changes into the address at once: each writing is an entry in the browser's history, and a click should make one."""
+    changes: dict[str, list[str]] = st.session_state.pop(_CHANGES, {})
+    now = {name: st.query_params.get_all(name) for name in st.query_params}
+    wanted = {name: values for name, values in {**now, **changes}.items() if values}
+    if wanted != now:
+        st.query_params.from_dict(wanted)
 
 
 def begin(page: str) -> bool:
     """Bring the address and the session together at the start of a run; gives whether the page has just been entered."""
     entered = st.session_state.get(_PAGE) != page
     kept: dict[str, list[str]] = st.session_state.get(_KEPT, {})
-    if entered and not any(name in st.query_params for name in SHARED if name != "user"):
+    if entered and not any(get_all(name) for name in SHARED if name != "user"):
         for name, values in kept.items():
-            if name not in st.query_params:
+            if not get_all(name):
                 put(name, values)
     st.session_state[_PAGE] = page
     return entered
 
 
 def keep() -> None:
-    """Remember, for other pages, what of the address they share."""
+    """Remember, for other pages, what of the address they share, and write what the page changed while it was drawn."""
+    flush()
     st.session_state[_KEPT] = {name: values for name in SHARED if (values := get_all(name))}
 
 

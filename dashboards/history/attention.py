@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -62,6 +62,11 @@ def draw(visit: Visit, found: Sequence[Item]) -> None:
         st.caption(f"and {len(found) - SHOWN} more")
 
 
+def drift_id(row: Mapping[str, Any]) -> str:
+    """What names an open drift in an address."""
+    return "|".join(str(row[name] or "") for name in ("cluster", "drift", "blueprint", "kind", "namespace", "name"))
+
+
 def open_drift(visit: Visit) -> list[dict[str, Any]] | None:
     """Drift that was open at the end of the window; None where no blueprint is compared."""
     if DRIFT.name not in visit.recorded():
@@ -84,8 +89,14 @@ def _drift(visit: Visit) -> list[Item]:
             else f"{row['cluster']}: {row['drift'].replace('_', ' ')}"
         )
         detail = f"{row['summary']}; since {clock.minute(row['since'])}{by}"
-        found.append(Item(icon="change_history", colour="red", title=title, detail=detail, page="posture", query=url_state.link()))
-    return found[:DENIALS]
+        found.append(
+            Item(icon="change_history", colour="red", title=title, detail=detail, page="posture", query=url_state.link(item=drift_id(row)))
+        )
+    if len(found) > DENIALS:
+        rest = f"{len(found) - DENIALS} more drifts"
+        item = Item(icon="change_history", colour="gray", title=rest, detail="critical or high", page="posture", query=url_state.link())
+        found = [*found[:DENIALS], item]
+    return found
 
 
 def _denials(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge]) -> list[Item]:

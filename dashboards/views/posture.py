@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards.frame import clock, head, navigation, summary, theme, time_control, url_state
-from dashboards.history import manifests
+from dashboards.history import attention, manifests
 from dashboards.visit import Visit, not_future
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.record_questions import ConfigurationCoverage, Controls, Drift
@@ -76,7 +76,10 @@ def _drift(visit: Visit, rows: Sequence[Mapping[str, Any]], missing: Sequence[st
     grid = st.grid(3, gap="small", min_column_width=390)
     name = f"drift table {st.session_state.get('drift round', 0)}"
     cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
-    picked = order[int(cells[0][0])] if cells and int(cells[0][0]) < len(order) else None
+    picked = next((row for row in order if attention.drift_id(row) == url_state.get("item")), None)
+    if cells and int(cells[0][0]) < len(order):
+        picked = order[int(cells[0][0])]
+        url_state.put("item", attention.drift_id(picked))
     with grid.cell(column_span=2 if picked else "all"):
         st.dataframe(
             [
@@ -160,6 +163,7 @@ def _pretty(text: str | None) -> str:
 
 
 def _close() -> None:
+    url_state.put("item", None)
     st.session_state["drift round"] = st.session_state.get("drift round", 0) + 1
 
 

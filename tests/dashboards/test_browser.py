@@ -90,7 +90,7 @@ def test_a_click_on_a_flow_opens_its_panel_and_filters_by_its_value(address: str
     click_cell(page)
     expect(page.get_by_role("tab", name="Raw JSON")).to_be_visible()
     page.wait_for_url("**flow=**")
-    expect(page.get_by_role("rowheader", name="uuid", exact=True)).to_be_visible()
+    expect(page.get_by_role("rowheader", name="UUID", exact=True)).to_be_visible()
     page.get_by_role("button", name="Source is").click()
     page.get_by_role("menuitem", name="Show only these").click()
     page.wait_for_url("**f=src.**")
