@@ -88,9 +88,16 @@ def bind_to_namespace(reading: Reading, draft: SelectorDraft, selects_init: bool
 
 def _cidrs(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
     for text, path in item.items(key) or []:
-        if not isinstance(text, str):  # the CRD's schema lets other types through
-            raise Refused(path, f"must be a text, not {text!r}")
-        yield cidr_peer(_network(text, path), (), reading.settings.policy_cidr_match_mode)
+        yield cidr_peer(_network(_text(text, path), path), (), reading.settings.policy_cidr_match_mode)
+
+
+def _text(value: object, path: str) -> str:
+    """A range as a text; the CRD's schema lets some other types through, which the agent cannot read."""
+    if isinstance(value, list):
+        raise Refused(path, f"must be a text, not {value!r}")
+    if not isinstance(value, str):
+        raise Refused(path, f"must be a text, not {value!r}", API_SERVER)
+    return value
 
 
 def _network(text: str, path: str) -> Network:
@@ -108,9 +115,9 @@ def _cidr_set(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
         kinds = [name for name in ("cidr", "cidrGroupRef", "cidrGroupSelector") if entry.has(name)]
         if len(kinds) != 1:
             raise Refused(entry.path, "must have exactly one of cidr, cidrGroupRef, cidrGroupSelector", API_SERVER)
-        exceptions = tuple(_network(text, path) for text, path in entry.texts("except") or [])
+        exceptions = tuple(_network(_text(text, path), path) for text, path in entry.items("except") or [])
         if kinds == ["cidr"]:
-            network = _network(entry.text("cidr"), f"{entry.path}.cidr")
+            network = _network(_text(entry.value["cidr"], f"{entry.path}.cidr"), f"{entry.path}.cidr")
             for index, one in enumerate(exceptions):
                 _check_exception(reading, network, one, f"{entry.path}.except[{index}]")
             yield cidr_peer(network, exceptions, reading.settings.policy_cidr_match_mode)
@@ -130,13 +137,14 @@ def _groups_of_addresses(reading: Reading, entry: Fields, exceptions: tuple[Netw
     groups, name = reading.surroundings.cidr_groups, entry.text("cidrGroupRef")
     if entry.has("cidrGroupRef") and not is_dns_name(name):
         raise Refused(f"{entry.path}.cidrGroupRef", f"{name!r} is not the name of a CiliumCIDRGroup", API_SERVER)
+    selector = check_selector(entry.mapping("cidrGroupSelector"), AGENT, with_source=True)
     if groups is None:
         yield UnknownPeer("the CiliumCIDRGroups of the cluster")
         return
     if entry.has("cidrGroupRef"):
         found = [groups[name]] if name in groups else []
     else:
-        draft = SelectorDraft.read(check_selector(entry.mapping("cidrGroupSelector"), AGENT, with_source=True), "cidrgroup")
+        draft = SelectorDraft.read(selector, "cidrgroup")
         found = [group for group in groups.values() if _group_matches(draft.build(), group)]
     for group in found:
         for network in group.networks:
@@ -188,12 +196,11 @@ def check_name_selector(entry: Fields) -> None:
 
 def _services(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
     for entry in item.each(key):
+        wanted = _wanted_service(entry)
         if reading.surroundings.services is None:
             yield UnknownPeer(f"the pods behind the Services of {entry.path}")
             continue
-        for service in reading.surroundings.services:
-            if not _service_matches(entry, service):
-                continue
+        for service in filter(wanted, reading.surroundings.services):
             if not service.selector:
                 yield UnknownPeer(f"the addresses behind the Service {service.namespace}/{service.name}")
                 continue
@@ -204,12 +211,19 @@ def _services(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
             yield LabelPeer(draft.build(), f"Service {service.namespace}/{service.name}")
 
 
-def _service_matches(entry: Fields, service: Service) -> bool:
+def _wanted_service(entry: Fields) -> Callable[[Service], bool]:
+    """Whether a Service is the one that an entry of toServices names, or has the labels that it selects."""
     named, selected = entry.mapping("k8sService"), entry.mapping("k8sServiceSelector")
     if entry.has("k8sService"):
-        namespace = named.text("namespace")
-        return service.name == named.text("serviceName") and (not namespace or service.namespace == namespace)
-    namespace = selected.text("namespace")
+        name, namespace = named.text("serviceName"), named.text("namespace")
+        return lambda service: service.name == name and namespace in ("", service.namespace)
+    if not selected.has("selector"):
+        raise Refused(f"{entry.path}.k8sServiceSelector.selector", "must be specified", API_SERVER)
     selector = SelectorDraft.read(check_selector(selected.mapping("selector"), AGENT, with_source=True)).build()
-    labels = LabelSet(f"k8s:{key}={value}" for key, value in service.labels.items())
-    return selector.matches(labels) and (not namespace or service.namespace == namespace)
+    namespace = selected.text("namespace")
+
+    def matches(service: Service) -> bool:
+        labels = LabelSet(f"k8s:{key}={value}" for key, value in service.labels.items())
+        return selector.matches(labels) and namespace in ("", service.namespace)
+
+    return matches

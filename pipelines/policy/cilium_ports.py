@@ -110,6 +110,8 @@ def _check_layer7(reading: Reading, entry: Fields, rules: Fields, direction: Dir
     kinds = [key for key in ("http", "dns", "kafka", "l7proto") if rules.has(key)]
     if len(kinds) > 1:
         raise Refused(rules.path, f"may hold only one of {' and '.join(kinds)}", API_SERVER)
+    if entry.has("rules") and rules.path and not kinds:
+        raise Refused(rules.path, "must hold http or dns", API_SERVER)
     written = bool(rules.items("http") or rules.items("dns") or old)
     if written and not reading.settings.enable_l7_proxy:
         raise Refused(rules.path, "needs the agent's option enable-l7-proxy")
