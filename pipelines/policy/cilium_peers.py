@@ -63,7 +63,8 @@ def read_peers(reading: Reading, item: Fields, direction: Direction, *, selects_
     empties = [key for key in written if not item.items(key) and not key.endswith(("FQDNs", "Groups", "Services"))]
     if empties:
         return Peers((), everyone_with_ports=False)
-    return Peers(peers, everyone_with_ports=not used)
+    # Cilium puts the pods behind Services in the place of toServices; without any, the rule has no peers at all.
+    return Peers(peers, everyone_with_ports=not used or (used == ["toServices"] and not peers))
 
 
 def _endpoints(reading: Reading, item: Fields, key: str, selects_init: bool) -> Iterable[Peer]:
@@ -208,15 +209,20 @@ def _services(reading: Reading, item: Fields, key: str) -> Iterable[Peer]:
             for label, value in service.selector.items():
                 draft.must_equal(KUBERNETES, label, value)
             draft.must_equal(KUBERNETES, POD_NAMESPACE, service.namespace)
+            reading.bind_to_cluster(draft)
             yield LabelPeer(draft.build(), f"Service {service.namespace}/{service.name}")
 
 
 def _wanted_service(entry: Fields) -> Callable[[Service], bool]:
     """Whether a Service is the one that an entry of toServices names, or has the labels that it selects."""
     named, selected = entry.mapping("k8sService"), entry.mapping("k8sServiceSelector")
-    if entry.has("k8sService"):
-        name, namespace = named.text("serviceName"), named.text("namespace")
-        return lambda service: service.name == name and namespace in ("", service.namespace)
+    name, of_name = named.text("serviceName"), named.text("namespace")
+
+    def is_named(service: Service) -> bool:
+        return entry.has("k8sService") and service.name == name and of_name in ("", service.namespace)
+
+    if not entry.has("k8sServiceSelector"):
+        return is_named
     if not selected.has("selector"):
         raise Refused(f"{entry.path}.k8sServiceSelector.selector", "must be specified", API_SERVER)
     selector = SelectorDraft.read(check_selector(selected.mapping("selector"), AGENT, with_source=True)).build()
@@ -224,6 +230,6 @@ def _wanted_service(entry: Fields) -> Callable[[Service], bool]:
 
     def matches(service: Service) -> bool:
         labels = LabelSet(f"k8s:{key}={value}" for key, value in service.labels.items())
-        return selector.matches(labels) and namespace in ("", service.namespace)
+        return is_named(service) or (selector.matches(labels) and namespace in ("", service.namespace))
 
     return matches

@@ -104,7 +104,7 @@ class Scenario:
         for end in self.ends:
             for name, number in end.ports.items():
                 ports.setdefault(name, set()).add(number)
-        known = Surroundings(groups, None, {name: frozenset(numbers) for name, numbers in ports.items()})
+        known = Surroundings(groups, (), {name: frozenset(numbers) for name, numbers in ports.items()})
         return compile_policies([Document(one) for one in self.manifests], self.settings, known)
 
     def question(self, manifests: list[dict[str, typing.Any]]) -> dict[str, typing.Any]:

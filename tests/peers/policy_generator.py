@@ -217,6 +217,8 @@ class Generator:
         }
         if word == "to" and allows:
             makers["FQDNs"] = self.name_selector
+            if self.chance(0.1):
+                makers["Services"] = lambda: {"k8sService": {"serviceName": "absent", "namespace": "shop"}}
         if self.node_selectors or self.chance(0.02):
             makers["Nodes"] = lambda: self.random.choice([{}, {"matchLabels": {"tier": "edge"}}])
         return makers

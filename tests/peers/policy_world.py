@@ -86,7 +86,7 @@ def world(*, dual_stack: bool, modes: frozenset[str] = frozenset()) -> list[End]
     ends = [
         pod(1001, "shop", "web", {"app": "web", "role": "frontend", "tier": ""}, HTTP),
         pod(1002, "shop", "db", {"app": "db", "role": "backend"}, {("TCP", "postgres"): 5432, ("TCP", "http"): 8081}),
-        pod(1003, "ops", "web", {"app": "web", "role": "backend"}, {("TCP", "http"): 8080, ("UDP", "http"): 8080}),
+        pod(1003, "ops", "web", {"app": "web", "role": "backend"}, {("TCP", "http"): 8080, ("UDP", "metrics"): 8080}),
         pod(1004, "ops", "dns", {"k8s-app": "kube-dns"}, DNS),
         pod(1005, "dev", "job", {"role": "frontend", "canary": "yes"}, {}),
         pod(OTHER_CLUSTER | 2001, "shop", "web", {"app": "web", "role": "frontend"}, HTTP, cluster="other"),
