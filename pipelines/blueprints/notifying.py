@@ -28,8 +28,9 @@ from warehouse.schema import DRIFT, FINDINGS
 KIND = "drift"
 FOUND, TOLD = "drift-findings", "drift-webhook"
 """App ids in the logs of `findings` and `drift`: the newest evaluation that was told of, in microseconds since 1970."""
-CLAIMED, RELEASED = "drift-webhook-claim", "drift-webhook-release"
-"""App ids in the log of `drift`: when a run began to post, and the claim that is over."""
+CLAIMED, RELEASED, TURN = "drift-webhook-claim", "drift-webhook-release", "drift-webhook-turn"
+"""App ids in the log of `drift`: when a run began to post, the claim that is over, and how many claims there were. Of two runs
+that saw the same number of claims, the lake takes one."""
 CLAIM_FOR = timedelta(minutes=5)
 """After this a claim that was not released is that of a run that was ended."""
 NAMED = 5
@@ -87,11 +88,12 @@ def _post(settings: config.Config, lake: Lake, now: datetime, source: str) -> No
 def _claim(lake: Lake, lasts: timedelta) -> int | None:
     """The claim with which this run may post; None while another run has one."""
     now = datetime.now(UTC)
+    turn = lake.transaction_version(DRIFT, TURN) or 0  # first: whoever claims after this makes it stale
     held, released = (lake.transaction_version(DRIFT, name) for name in (CLAIMED, RELEASED))
     if held is not None and held != released and _moment(held) > now - lasts:
         return None
     try:
-        lake.commit(DRIFT, [], transactions={CLAIMED: _version(now)}, metadata={})
+        lake.commit(DRIFT, [], transactions={CLAIMED: _version(now), TURN: turn + 1}, metadata={})
     except CommitConflictError:
         return None
     return _version(now)
