@@ -21,9 +21,9 @@ import pyarrow as pa
 import yaml
 
 from pipelines.blueprints import evaluation, model
-from pipelines.blueprints.compare import compare
 from pipelines.blueprints.render import render
 from pipelines.configuration import kinds
+from pipelines.objects.compare import compare
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import CLUSTER_SETTINGS, CONFIG_COVERAGE, NAMESPACES, POLICY_VERSIONS, WORKLOADS, Table

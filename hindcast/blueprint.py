@@ -134,7 +134,7 @@ def compare(
 
     Exit code 1 if a verdict is not the one the file expects, or, for pairs without an expected one, if there is drift.
     """
-    from pipelines.blueprints.compare import compare as judge
+    from pipelines.objects.compare import compare as judge
 
     rows, wrong, malformed = [], [], []
     for place, pair in _pairs(pairs):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from pipelines.blueprints.canonical import Manifest
+from pipelines.objects.canonical import Manifest
 
 API = "admissionregistration.k8s.io/v1"
 CONTROLLERS = (

@@ -12,13 +12,13 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from pipelines.blueprints.canonical import CILIUM_POLICIES
 from pipelines.blueprints.drift import STALE_AFTER, Drift
 from pipelines.blueprints.model import SYSTEM_NAMESPACES
 from pipelines.blueprints.render import Wanted
 from pipelines.blueprints.selectors import matches_any, selector_matches
 from pipelines.blueprints.state import ClusterState, PodGroup, StoredObject
 from pipelines.blueprints.subjects import Subject, cilium_matches, subjects
+from pipelines.objects.canonical import CILIUM_POLICIES
 
 EXAMPLES = 20
 """How many of what fails a row names."""

@@ -16,9 +16,10 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from pipelines.blueprints.compare import ABSENT, Difference, Verdict, compare
-from pipelines.blueprints.render import BLUEPRINT_LABEL, MANAGED_BY, Key, Wanted, WantedObject
+from pipelines.blueprints.render import BLUEPRINT_LABEL, MANAGED_BY, Wanted, WantedObject
 from pipelines.blueprints.state import POLICY_KINDS, Agents, ClusterState, Coverage, StoredObject
+from pipelines.objects.compare import ABSENT, Difference, Verdict, compare
+from pipelines.objects.names import Key
 
 STALE_AFTER = timedelta(hours=2)
 """A cluster not seen for this long does not report: what it stands like now is not known."""
@@ -164,7 +165,7 @@ def _objects(wanted: Wanted, state: ClusterState, stale_after: timedelta) -> Ite
             locked = WantedObject(
                 manifest={}, body=live.body, blueprint=wanted.locked[key.namespace], version="", drift="notify", template=""
             )
-            difference = Difference(path="$", applied=ABSENT, live=live.manifest)
+            difference = Difference(path="$", before=ABSENT, after=live.manifest)
             yield _drift(
                 locked, key, live, state, "extra", "medium", (difference,), f"{key} is in no blueprint, and its namespace is locked"
             )
@@ -175,7 +176,7 @@ def _missing(one: WantedObject, key: Key, state: ClusterState) -> Drift:
     namespace_from = state.namespaces_from.get(key.namespace or "")
     since = end.at if end else namespace_from or state.at
     told = f"{key} was deleted" if end else f"{key} is not there"
-    difference = Difference(path="$", applied=one.manifest, live=ABSENT)
+    difference = Difference(path="$", before=one.manifest, after=ABSENT)
     return _row(one, key, state, "missing", "high", (difference,), told, since=since, by=end.by if end else None)
 
 
@@ -228,8 +229,8 @@ def _row(
         since=since,
         changed_by=by,
         paths=tuple(difference.path for difference in differences),
-        before=_values({difference.path: difference.applied for difference in differences}),
-        after=_values({difference.path: difference.live for difference in differences}),
+        before=_values({difference.path: difference.before for difference in differences}),
+        after=_values({difference.path: difference.after for difference in differences}),
         summary=summary,
     )
 

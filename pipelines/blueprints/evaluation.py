@@ -20,14 +20,14 @@ import pyarrow.compute as pc
 from pipelines.blueprints.controls import EXAMPLES, Result, evaluate
 from pipelines.blueprints.drift import STALE_AFTER, WHOLE_CLUSTER_DRIFTS, Drift, find_drift, judged_kinds
 from pipelines.blueprints.model import BlueprintFile
-from pipelines.blueprints.render import Key, render
-from pipelines.blueprints.state import POLICY_KINDS, ClusterState, Ended, build_state, coverage_of
+from pipelines.blueprints.render import render
+from pipelines.blueprints.state import POLICY_KINDS, ClusterState, Ended, build_state, read_coverage
+from pipelines.objects.names import Key
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.records import posture, versions
 from warehouse.schema import (
     CLUSTER_SETTINGS,
-    CONFIG_COVERAGE,
     COVERAGE,
     DRIFT,
     NAMESPACES,
@@ -64,7 +64,7 @@ class Evaluation:
 
 def read_states(lake: Lake, clusters: Sequence[str], at: datetime) -> Iterator[ClusterState]:
     """The clusters as configuration history knows them at a time, one after the other. Raises LakeError."""
-    coverage = coverage_of(lake.read(CONFIG_COVERAGE, clusters=clusters).to_pylist(), at)
+    coverage = read_coverage(lake, clusters, at)
     flows = _flows_until(lake, clusters, at)
     rows = versions.in_force(lake, at, tables=_KEPT, clusters=clusters).select(_COLUMNS)
     recent = versions.between(lake, at - DANGLING_AFTER, at, tables=[WORKLOADS], clusters=clusters, kinds=["PodLabels"]).select(_COLUMNS)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pipelines.blueprints.canonical import Manifest
-from pipelines.blueprints.compare import Verdict, compare
-from pipelines.blueprints.render import MANAGED_BY, Key, key_of
+from pipelines.blueprints.render import MANAGED_BY
 from pipelines.cluster_access import ClusterAccess
+from pipelines.objects.canonical import Manifest
+from pipelines.objects.compare import Verdict, compare
+from pipelines.objects.names import Key, key_of
 from warehouse.errors import ClusterError, ClusterForbiddenError, ClusterMissingError
 
 FIELD_MANAGER = "hindcast"

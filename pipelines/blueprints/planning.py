@@ -13,11 +13,12 @@ from datetime import datetime
 from pathlib import Path
 
 from pipelines.blueprints import helm, objects
-from pipelines.blueprints.canonical import Manifest
-from pipelines.blueprints.compare import Difference, Verdict, compare
 from pipelines.blueprints.model import BlueprintFile, Helm
-from pipelines.blueprints.render import BLUEPRINT_LABEL, Key, Wanted, WantedObject, render
+from pipelines.blueprints.render import BLUEPRINT_LABEL, Wanted, WantedObject, render
 from pipelines.cluster_access import ClusterAccess
+from pipelines.objects.canonical import Manifest
+from pipelines.objects.compare import Difference, Verdict, compare
+from pipelines.objects.names import Key
 from warehouse import config
 from warehouse.errors import ClusterConflictError, ClusterError, ConfigError, HindcastError
 

@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.blueprints import helm, objects
-from pipelines.blueprints.canonical import Manifest
 from pipelines.blueprints.model import BlueprintFile
 from pipelines.blueprints.planning import Change, Plan
 from pipelines.cluster_access import ClusterAccess
+from pipelines.objects.canonical import Manifest
 from warehouse import config
 from warehouse.errors import ClusterError, HindcastError
 from warehouse.lake.tables import Lake

@@ -10,28 +10,18 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pipelines.blueprints.admission import admission_objects
-from pipelines.blueprints.canonical import CILIUM_POLICIES, CILIUM_RULES, Body, Manifest, canonical_body, fill_cilium_rule
-from pipelines.blueprints.compare import Verdict, compare
 from pipelines.blueprints.model import Blueprint, BlueprintFile, Cilium, Waiver
 from pipelines.blueprints.templates import Template
+from pipelines.objects.canonical import CILIUM_POLICIES, CILIUM_RULES, Body, Manifest, canonical_body, fill_cilium_rule
+from pipelines.objects.compare import Verdict, compare
+from pipelines.objects.names import Key, key_of
 from warehouse.errors import ConfigError
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 BLUEPRINT_LABEL = "hindcast/blueprint"
-
-
-class Key(NamedTuple):
-    """What names an object in a cluster."""
-
-    kind: str
-    namespace: str | None
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,12 +148,6 @@ def _disagreement(
         )
     sides = [f"{name} ({sources[name].source})" + (f" wants {value!r}" if value else "") for name, value in (one, other)]
     return ConfigError(f"cluster {cluster}: blueprints {sides[0]} and {sides[1]} disagree on {what}: change one, or the clusters it is for")
-
-
-def key_of(manifest: Manifest) -> Key:
-    """The name of an object."""
-    metadata = manifest["metadata"]
-    return Key(str(manifest["kind"]), metadata.get("namespace"), str(metadata["name"]))
 
 
 def explicit(manifest: Manifest) -> Manifest:

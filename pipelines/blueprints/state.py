@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from pipelines.blueprints.canonical import Body, Manifest, canonical_body
-from pipelines.blueprints.render import Key
+from pipelines.objects.canonical import Body, Manifest, canonical_body
+from pipelines.objects.names import Key
+from warehouse.lake.tables import Lake
+from warehouse.records.configuration_coverage import coverage_at
 
 POLICY_KINDS = (
     "NetworkPolicy",
@@ -91,7 +93,7 @@ class Coverage:
     """As in the table config_coverage: observed, partial, absent, forbidden, unreachable, refused, failed."""
     at: datetime
     observed: datetime | None
-    """When it was last seen whole."""
+    """When it was last seen whole, or known to be absent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +132,9 @@ class ClusterState:
         moments = []
         for kind in kinds:
             seen = self.coverage.get(kind)
-            moment = None if seen is None else seen.at if seen.state == "absent" else seen.observed
-            if moment is None:
+            if seen is None or seen.observed is None:
                 return None
-            moments.append(moment)
+            moments.append(seen.observed)
         return min(moments, default=None)
 
     def knows(self, *kinds: str, within: timedelta) -> bool:
@@ -142,18 +143,12 @@ class ClusterState:
         return seen is not None and self.at - seen <= within
 
 
-def coverage_of(rows: Iterable[Mapping[str, Any]], at: datetime) -> dict[str, dict[str, Coverage]]:
-    """By cluster and kind, from rows of config_coverage that began before `at`."""
+def read_coverage(lake: Lake, clusters: Sequence[str], at: datetime) -> dict[str, dict[str, Coverage]]:
+    """By cluster and kind, how well each was known at a time. Raises LakeError."""
     out: dict[str, dict[str, Coverage]] = {}
-    for row in sorted(rows, key=lambda row: (row["to"], row["recorded"])):
-        if row["from"] > at:
-            continue
-        kinds = out.setdefault(row["cluster"], {})
-        for kind in row["kinds"] or ():
-            before = kinds.get(kind)
-            moment = min(row["to"], at)
-            observed = moment if row["state"] in {"observed", "absent"} else before.observed if before else None
-            kinds[kind] = Coverage(state=row["state"], at=moment, observed=observed)
+    for each in coverage_at(lake, at, clusters=clusters):
+        if each.tried is not None:
+            out.setdefault(each.cluster, {})[each.kind] = Coverage(state=each.state, at=each.tried, observed=each.before)
     return out
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from pipelines.blueprints.canonical import CILIUM_POLICIES
 from pipelines.blueprints.selectors import selector_matches
 from pipelines.blueprints.state import PodGroup, StoredObject
+from pipelines.objects.canonical import CILIUM_POLICIES
 
 NAMESPACE_LABEL = "io.kubernetes.pod.namespace"
 NAMESPACE_LABELS = "io.cilium.k8s.namespace.labels."

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from pipelines.blueprints.canonical import Manifest
 from pipelines.blueprints.selectors import LabelSelector, Part
+from pipelines.objects.canonical import Manifest
 
 NETWORK_POLICY = "networking.k8s.io/v1"
 CILIUM = "cilium.io/v2"

@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.configuration.kinds import TABLE_OF, Observed
 from pipelines.objects.names import Key
 from warehouse.lake.tables import Lake
 from warehouse.records import versions
+from warehouse.records.configuration_coverage import coverage_at
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
 
 CHANGED, DELETED, RECREATED = "changed", "deleted", "recreated"
@@ -260,16 +260,8 @@ class Recorder:
 
 
 def last_looks(lake: Lake, cluster: str) -> dict[str, datetime]:
-    """Of each kind, until when it is known what there was: the last time it was read whole. Raises LakeError."""
-    rows = lake.read(CONFIG_COVERAGE, ["from", "to", "state", "source", "kinds"], clusters=[cluster])
-    rows = rows.filter(pc.equal(rows["state"], "observed"))
-    looks: dict[str, datetime] = {}
-    for row in rows.to_pylist():
-        # A snapshot tells of the moment it began; a watch has seen all that came until its end.
-        until = row["to"] if row["source"] == "watch" else row["from"]
-        for kind in row["kinds"]:
-            looks[kind] = max(until, looks.get(kind, until))
-    return looks
+    """Of each kind, until when it is known what there was. Raises LakeError."""
+    return {each.kind: each.before for each in coverage_at(lake, _ALWAYS, clusters=[cluster]) if each.before is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,13 @@ import yaml
 from hypothesis import given, settings
 
 from pipelines.blueprints import model, objects
-from pipelines.blueprints.compare import Verdict, compare
 from pipelines.blueprints.fleet import canary_order
 from pipelines.blueprints.planning import Plan, plan_cluster
 from pipelines.blueprints.publishing import Publication, new_run, publish_plan, record, revert, reverted_since
 from pipelines.blueprints.render import explicit, render
 from pipelines.blueprints.templates import all_templates
 from pipelines.cluster_access import ClusterAccess
+from pipelines.objects.compare import Verdict, compare
 from warehouse import config
 from warehouse.errors import ClusterError
 from warehouse.lake.tables import Lake

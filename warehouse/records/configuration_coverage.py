@@ -1,14 +1,19 @@
-"""What the ledger of configuration history says of a time: which kinds of a cluster were known then, and how well."""
+"""What the ledger of configuration history says of a time: which kinds of a cluster were known then, and how well.
+
+This is its only reader: snapshots, differences, drift and the query door all ask here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE
 
+_KNOWING = frozenset({"observed", "absent"})
 STATES_OF_LACK = ("partial", "forbidden", "unreachable", "refused", "failed")
 
 
@@ -19,53 +24,56 @@ class KindCoverage:
     cluster: str
     kind: str
     before: datetime | None
-    """The last time, not after it, at which the kind was read whole; None if it never was until then."""
+    """The last time, not after it, at which it was known what there was of the kind: it was read whole, or the cluster did not
+    have it. None if there was no such time until then."""
     after: datetime | None
     """The first such time after it. What is the same before and after was in force; what differs changed in between."""
     state: str
     """observed, or why it was not at the last try not after it: absent (the cluster has no such kind), forbidden, unreachable,
     refused, partial, failed; never, if there was no try."""
+    tried: datetime | None
+    """When that try ended, at most the time asked about; None if there was none."""
     detail: str | None
     """Why it was not observed; of manifests also the files that could not be read, though everything else was observed."""
 
     @property
     def is_known(self) -> bool:
         """Whether an answer about the time is more than a guess."""
-        return self.state == "absent" or (self.state == "observed" and self.before is not None)
+        return self.state in _KNOWING and self.before is not None
 
 
 def coverage_at(
     lake: Lake, at: datetime, *, clusters: Collection[str] | None = None, recorded: datetime | None = None
 ) -> list[KindCoverage]:
-    """The coverage of every kind that was ever looked at, by cluster and kind. Raises LakeError."""
+    """The coverage of every kind that was ever looked at, by cluster and kind; of what the lake knew at `recorded`, if given.
+
+    A snapshot tells of the moment at which it began; a watch of all the time until its end. Raises LakeError.
+    """
     rows = lake.read(CONFIG_COVERAGE, None, None if clusters is None else list(clusters)).to_pylist()
-    befores: dict[tuple[str, str], datetime] = {}
-    afters: dict[tuple[str, str], datetime] = {}
-    last: dict[tuple[str, str], tuple[datetime, str, str | None]] = {}
-    for row in sorted(rows, key=lambda row: (row["from"], row["to"])):
-        if recorded is not None and row["recorded"] > recorded:
+    found: dict[tuple[str, str], KindCoverage] = {}
+    for row in sorted(rows, key=lambda row: (row["from"], row["to"], row["recorded"] or row["to"])):
+        if recorded is not None and (row["recorded"] or row["to"]) > recorded:
             continue
-        begin = row["from"]
-        # A snapshot is of the moment at which it began; a watch is of all the time until its end.
-        end = row["to"] if row["source"] == "watch" else begin
-        for kind in row["kinds"]:
+        for kind in row["kinds"] or ():
             key = (row["cluster"], kind)
-            last.setdefault(key, (begin, "never", None))
-            if begin <= at:
-                last[key] = (begin, row["state"], row["detail"])
-            if row["state"] == "observed":
-                if begin <= at:
-                    befores[key] = max(min(end, at), befores.get(key, begin))
-                if end > at and key not in afters:
-                    afters[key] = max(begin, at + timedelta(microseconds=1))
-    return [
-        KindCoverage(
-            cluster=cluster,
-            kind=kind,
-            before=befores.get((cluster, kind)),
-            after=afters.get((cluster, kind)),
-            state=state,
-            detail=detail,
-        )
-        for (cluster, kind), (_, state, detail) in sorted(last.items())
-    ]
+            found[key] = _with(found.get(key) or _never(*key), row, at)
+    return [found[key] for key in sorted(found)]
+
+
+def _never(cluster: str, kind: str) -> KindCoverage:
+    return KindCoverage(cluster=cluster, kind=kind, before=None, after=None, state="never", tried=None, detail=None)
+
+
+def _with(known: KindCoverage, row: Mapping[str, Any], at: datetime) -> KindCoverage:
+    """What is known with one more row; rows come in the order of their beginnings."""
+    begin = row["from"]
+    end = row["to"] if row["source"] == "watch" else begin
+    before, after = known.before, known.after
+    if row["state"] in _KNOWING:
+        if begin <= at:
+            before = max(min(end, at), before or begin)
+        if end > at and after is None:
+            after = max(begin, at + timedelta(microseconds=1))
+    if begin > at:
+        return replace(known, before=before, after=after)
+    return replace(known, before=before, after=after, state=row["state"], tried=min(row["to"], at), detail=row["detail"])

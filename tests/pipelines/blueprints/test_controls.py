@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.blueprints.canonical import canonical_body
 from pipelines.blueprints.controls import CONTROLS, Result, evaluate
-from pipelines.blueprints.render import Key, Wanted, WantedObject
+from pipelines.blueprints.render import Wanted, WantedObject
 from pipelines.blueprints.state import Agents, ClusterState, Coverage, PodGroup, StoredObject
+from pipelines.objects.canonical import canonical_body
+from pipelines.objects.names import Key
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 SEEN = {

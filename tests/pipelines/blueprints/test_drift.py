@@ -10,8 +10,9 @@ import yaml
 
 from pipelines.blueprints.drift import Drift, find_drift
 from pipelines.blueprints.model import Blueprint, BlueprintFile
-from pipelines.blueprints.render import Key, Wanted, render
+from pipelines.blueprints.render import Wanted, render
 from pipelines.blueprints.state import Agents, ClusterState, Coverage, Ended, StoredObject
+from pipelines.objects.names import Key
 from warehouse.config.documents import parse_document
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)

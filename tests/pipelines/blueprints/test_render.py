@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.blueprints.compare import Verdict, compare
 from pipelines.blueprints.model import BlueprintFile
-from pipelines.blueprints.render import BLUEPRINT_LABEL, Key, Wanted, explicit, render
+from pipelines.blueprints.render import BLUEPRINT_LABEL, Wanted, explicit, render
 from pipelines.blueprints.templates import all_templates
+from pipelines.objects.compare import Verdict, compare
+from pipelines.objects.names import Key
 from warehouse.config.documents import parse_document
 from warehouse.errors import ConfigError
 

@@ -20,6 +20,10 @@ json_values = st.recursive(
 )
 
 
+def policy(value: Any) -> dict[str, Any]:
+    return {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": "web"}, "spec": {"x": value}}
+
+
 def shuffled(value: Any, chance: random.Random) -> Any:
     if isinstance(value, list):
         items = [shuffled(item, chance) for item in value]
@@ -30,32 +34,33 @@ def shuffled(value: Any, chance: random.Random) -> Any:
 
 @given(json_values, st.randoms(use_true_random=False))
 def test_the_same_in_another_order_is_the_same(value: Any, chance: random.Random) -> None:
-    assert list(compare_manifests(value, shuffled(value, chance))) == []
+    assert compare_manifests(policy(value), policy(shuffled(value, chance))) == []
 
 
 @given(json_values, json_values)
 def test_a_difference_is_found_in_both_directions_or_in_none(one: Any, other: Any) -> None:
-    assert bool(list(compare_manifests(one, other))) == bool(list(compare_manifests(other, one)))
+    assert bool(compare_manifests(policy(one), policy(other))) == bool(compare_manifests(policy(other), policy(one)))
 
 
 @pytest.mark.parametrize(
     ("before", "after", "paths"),
     [
-        ({"spec": {"a": 1}}, {"spec": {"a": 2}}, [("spec.a", "1", "2")]),
-        ({"spec": {}}, {"spec": {"a": None}}, [("spec.a", None, "null")]),
-        ({"l": {"app.io/x": "1"}}, {"l": {}}, [('l["app.io/x"]', '"1"', None)]),
-        ({"in": [{"port": 1}, {"port": 2}]}, {"in": [{"port": 2}, {"port": 3}]}, [("in[1].port", "1", "3")]),
-        ({"in": ["a"]}, {"in": ["a", "a"]}, [("in[1]", None, '"a"')]),
+        ({"a": 1}, {"a": 2}, [("spec.x.a", "1", "2")]),
+        ({}, {"a": None}, []),
+        ({"l": {"app.io/x": "1"}}, {"l": {}}, [('spec.x.l["app.io/x"]', '"1"', None)]),
+        ([{"port": 1}, {"port": 2}], [{"port": 2}, {"port": 3}], [("spec.x[0].port", "1", "3")]),
+        (["a"], ["a", "a"], []),
+        (["a"], ["b"], [("spec.x[0]", '"a"', None), ("spec.x[0]", None, '"b"')]),
         (
-            {"p": [{"name": "http", "port": 80}]},
-            {"p": [{"name": "http", "port": 81}, {"name": "x"}]},
-            [("p[name=http].port", "80", "81"), ("p[name=x]", None, '{"name": "x"}')],
+            [{"name": "http", "port": 80}],
+            [{"name": "http", "port": 81}, {"name": "x"}],
+            [("spec.x[name=http].port", "80", "81"), ("spec.x[name=x]", None, '{"name": "x"}')],
         ),
-        ({"a": True}, {"a": 1}, [("a", "true", "1")]),
+        ({"a": True}, {"a": 1}, [("spec.x.a", "true", "1")]),
     ],
 )
 def test_each_place_that_differs_is_named_with_what_it_was_and_is(before: Any, after: Any, paths: Any) -> None:
-    assert [(each.path, each.before, each.after) for each in compare_manifests(before, after)] == paths
+    assert [(each.path, each.before, each.after) for each in compare_manifests(policy(before), policy(after))] == paths
 
 
 def row(name: str, spec: Any, uid: str = "u", status: Any = None) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def row(name: str, spec: Any, uid: str = "u", status: Any = None) -> dict[str, A
         "namespace": "shop",
         "name": name,
         "uid": uid,
-        "manifest": json.dumps({"spec": spec}),
+        "manifest": json.dumps({"kind": "NetworkPolicy", "metadata": {"name": name}, "spec": {"x": spec}}),
         "status": None if status is None else json.dumps(status),
         "valid_from": datetime(2026, 3, 2, tzinfo=UTC),
         "valid_to": None,
@@ -80,9 +85,27 @@ def test_objects_are_added_removed_changed_and_made_anew() -> None:
     changes = compare_states(before, after)
     assert [(each.how, each.name, each.recreated, [path.path for path in each.paths]) for each in changes] == [
         ("changed", "anew", True, []),
-        ("changed", "bad", False, ["status.conditions[0]"]),
+        ("changed", "bad", False, ["status.conditions"]),
         ("removed", "gone", False, []),
         ("added", "new", False, []),
-        ("changed", "other", False, ["spec"]),
+        ("changed", "other", False, ["spec.x"]),
     ]
     assert compare_states([], []) == []
+
+
+def test_the_defaults_a_server_adds_are_no_change_and_the_order_of_an_admin_policys_rules_is_one() -> None:
+    """As drift judges: a cluster that moves from manifests to its API server has changed nothing."""
+    written = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "web"}}
+    spec = {"podSelector": {}, "ingress": [{"ports": [{"port": 80}]}]}
+    stored = {"podSelector": {}, "ingress": [{"ports": [{"port": 80, "protocol": "TCP"}]}], "policyTypes": ["Ingress"]}
+    assert compare_manifests({**written, "spec": spec}, {**written, "spec": stored}) == []
+    admin = {"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "AdminNetworkPolicy", "metadata": {"name": "web"}}
+    rules = [{"action": "Deny", "from": []}, {"action": "Allow", "from": []}]
+    assert compare_manifests({**admin, "spec": {"ingress": rules}}, {**admin, "spec": {"ingress": rules[::-1]}})
+
+
+def test_labels_that_somebody_added_are_a_change_of_the_object() -> None:
+    before = {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop"}}
+    after = {**before, "metadata": {"name": "shop", "labels": {"team": "web"}}}
+    (change,) = compare_manifests(before, after)
+    assert (change.path, change.before, change.after) == ("metadata.labels.team", None, '"web"')

@@ -1,8 +1,8 @@
-"""Is a live object what was applied? One verdict, and the paths that differ.
+"""Where two states of an object differ in what they mean, path by path: the one comparison for history, drift and publishing.
 
-The complete object is compared in its canonical form, not only the fields the applier owns: a field that somebody added
-beside them can open what they close. Labels and annotations are others' too: of those, only the applied ones must stand.
-Pure: no I/O.
+Objects are compared in their canonical form, complete, so that a default that is written out is no difference and a field
+that somebody added is one. `changes` compares two states of one object. `compare` asks whether a live object is what was
+applied; labels and annotations that others added to it are theirs then, and only the applied ones must stand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pipelines.blueprints.canonical import Body, Manifest, as_text, canonical_body, canonical_metadata, unordered
+from pipelines.objects.canonical import Body, Manifest, as_text, canonical_body, canonical_metadata, unordered
 
 ABSENT = "(absent)"
 
@@ -30,11 +30,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One place where the live object is not what was applied. ABSENT stands for no value."""
+    """One place where two states differ. ABSENT stands for no value. Before is the earlier state, or what was applied."""
 
     path: str
-    applied: Any
-    live: Any
+    before: Any
+    after: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,27 @@ class Comparison:
         return tuple(difference.path for difference in self.differences)
 
 
+def changes(before: Manifest, after: Manifest) -> tuple[Difference, ...]:
+    """Every place where two states of one object differ, its labels and annotations included."""
+    kind = str(after.get("kind", before.get("kind")))
+    old, new = canonical_body(before), canonical_body(after)
+    found = _differences(kind, ("metadata",), "metadata", canonical_metadata(before), canonical_metadata(after))
+    if old.text != new.text:
+        found += _differences(kind, (), "", *_comparable(before, after, old, new))
+    return tuple(found)
+
+
+def status_changes(before: Any, after: Any) -> tuple[Difference, ...]:
+    """Every place where two statuses differ; None stands for no status."""
+    return tuple(_differences("", ("status",), "status", *(ABSENT if each is None else each for each in (before, after))))
+
+
 def compare(applied: Manifest | None, live: Manifest | None, *, bodies: tuple[Body, Body] | None = None) -> Comparison:
     """Compare an applied manifest with the live object; None for one that does not exist. `bodies` spares working them out."""
     if applied is None or live is None:
         if applied is live:
             return Comparison(verdict=Verdict.EQUAL)
-        return Comparison(verdict=Verdict.DRIFT, differences=(Difference(path="$", applied=_or_absent(applied), live=_or_absent(live)),))
+        return Comparison(verdict=Verdict.DRIFT, differences=(Difference(path="$", before=_or_absent(applied), after=_or_absent(live)),))
     kind = str(applied.get("kind", live.get("kind")))
     wanted_metadata, found_metadata = _applied_metadata(applied, live)
     wanted_body, found_body = bodies or (canonical_body(applied), canonical_body(live))
@@ -64,14 +79,19 @@ def compare(applied: Manifest | None, live: Manifest | None, *, bodies: tuple[Bo
     if wanted_body.text == found_body.text:
         moved = _moved(kind, ("metadata",), "metadata", wanted_metadata, found_metadata) if not differences else []
     else:
-        # A group's versions are the same object, converted by the server.
-        left_out = {"apiVersion"} if _group(applied) == _group(live) else set()
-        wanted, found = ({key: value for key, value in body.value.items() if key not in left_out} for body in (wanted_body, found_body))
+        wanted, found = _comparable(applied, live, wanted_body, found_body)
         differences += _differences(kind, (), "", wanted, found)
         moved = _moved(kind, (), "", wanted, found) if not differences else []
     if differences:
         return Comparison(verdict=Verdict.DRIFT, differences=tuple(differences))
     return Comparison(verdict=Verdict.ORDER_ONLY if moved else Verdict.EQUAL, differences=tuple(moved))
+
+
+def _comparable(before: Manifest, after: Manifest, old: Body, new: Body) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both bodies; without their versions where those are of one group, since the server converts between them."""
+    left_out = {"apiVersion"} if _group(before) == _group(after) else set()
+    one, other = ({key: value for key, value in body.value.items() if key not in left_out} for body in (old, new))
+    return one, other
 
 
 def _or_absent(value: Any) -> Any:
@@ -109,26 +129,49 @@ def _differences(kind: str, keys: tuple[str, ...], path: str, wanted: Any, found
         for key in (*wanted, *(key for key in found if key not in wanted)):
             where = _step(path, str(key))
             if key not in found:
-                out.append(Difference(path=where, applied=wanted[key], live=ABSENT))
+                out.append(Difference(path=where, before=wanted[key], after=ABSENT))
             elif key not in wanted:
-                out.append(Difference(path=where, applied=ABSENT, live=found[key]))
+                out.append(Difference(path=where, before=ABSENT, after=found[key]))
             else:
                 out += _differences(kind, (*keys, str(key)), where, wanted[key], found[key])
         return out
     if isinstance(wanted, list) and isinstance(found, list):
+        if unordered(kind, keys) and _have_names(wanted) and _have_names(found) and (wanted or found):
+            by_name = ({item["name"]: item for item in items} for items in (wanted, found))
+            return _differences_by_name(kind, keys, path, *by_name)
         pairs = _paired(kind, keys, wanted, found) if unordered(kind, keys) else _side_by_side(wanted, found)
         out = []
         for left, right in pairs:
             if left is None and right is not None:
-                out.append(Difference(path=f"{path}[{right}]", applied=ABSENT, live=found[right]))
+                out.append(Difference(path=f"{path}[{right}]", before=ABSENT, after=found[right]))
             elif right is None and left is not None:
-                out.append(Difference(path=f"{path}[{left}]", applied=wanted[left], live=ABSENT))
+                out.append(Difference(path=f"{path}[{left}]", before=wanted[left], after=ABSENT))
             elif left is not None and right is not None:
                 out += _differences(kind, keys, f"{path}[{left}]", wanted[left], found[right])
         if (wanted == []) != (found == []):  # an emptied list is worth more than the name of its first entry
-            return [Difference(path=path, applied=wanted, live=found)]
+            return [Difference(path=path, before=wanted, after=found)]
         return out
-    return [] if _key(kind, keys, wanted) == _key(kind, keys, found) else [Difference(path=path, applied=wanted, live=found)]
+    return [] if _key(kind, keys, wanted) == _key(kind, keys, found) else [Difference(path=path, before=wanted, after=found)]
+
+
+def _differences_by_name(
+    kind: str, keys: tuple[str, ...], path: str, wanted: Mapping[str, Any], found: Mapping[str, Any]
+) -> list[Difference]:
+    """Differences of two lists whose entries have names: those of one name belong together."""
+    out: list[Difference] = []
+    for name in dict.fromkeys([*wanted, *found]):
+        where = f"{path}[name={name}]"
+        if name not in found or name not in wanted:
+            out.append(Difference(path=where, before=wanted.get(name, ABSENT), after=found.get(name, ABSENT)))
+        else:
+            out += _differences(kind, keys, where, wanted[name], found[name])
+    return out
+
+
+def _have_names(items: list[Any]) -> bool:
+    """Whether every entry has a name that tells it apart."""
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
 def _side_by_side(wanted: list[Any], found: list[Any]) -> list[tuple[int | None, int | None]]:
@@ -196,7 +239,7 @@ def _moved(kind: str, keys: tuple[str, ...], path: str, wanted: Any, found: Any)
         ]
     if isinstance(wanted, list) and isinstance(found, list):
         if [_key(kind, keys, item) for item in wanted] != [_key(kind, keys, item) for item in found]:
-            return [Difference(path=path, applied=wanted, live=found)]
+            return [Difference(path=path, before=wanted, after=found)]
         return [
             difference
             for index, (left, right) in enumerate(zip(wanted, found, strict=True))

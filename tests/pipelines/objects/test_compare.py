@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.blueprints.compare import Verdict, compare
+from pipelines.objects.compare import Verdict, compare
 
 PAIRS = Path(__file__).parents[2] / "data" / "drift_pairs.json"
-_spec = importlib.util.spec_from_file_location("hindcast_policy_strategies", Path(__file__).with_name("policy_strategies.py"))
+_spec = importlib.util.spec_from_file_location(
+    "hindcast_policy_strategies", Path(__file__).parents[1] / "blueprints" / "policy_strategies.py"
+)
 assert _spec is not None
 assert _spec.loader is not None
 policies = importlib.util.module_from_spec(_spec)

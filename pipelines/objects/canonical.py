@@ -72,13 +72,19 @@ def _body(text: str) -> Body:
     return Body(value=body, text=as_text(body))
 
 
+_SETS_ALONE = frozenset(
+    {"Service", "RoleBinding", "ClusterRoleBinding", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "PodLabels"}
+)
+"""Other kinds of configuration history, of which only lists are recorded whose order means nothing."""
+
+
 def unordered(kind: str, path: tuple[str, ...]) -> bool:
     """Whether the order of the list at `path` (keys, without indexes) means nothing in this kind.
 
     In policies lists are sets: of peers, ports, rules that are or-ed. The exceptions are the rules of admin policies,
     where the first match wins, and variables of admission policies, which may use those before them.
     """
-    if path[:1] == ("metadata",):
+    if path[:1] in {("metadata",), ("status",)} or kind in _SETS_ALONE:
         return True
     if kind in _ADMIN_POLICIES:
         return path not in {("spec", "ingress"), ("spec", "egress")}
