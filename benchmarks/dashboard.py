@@ -52,7 +52,7 @@ WINDOWS = (dt.timedelta(hours=1), dt.timedelta(hours=6), dt.timedelta(days=1))
 USEFUL = {  # page: title, and what it is for
     "overview": ("Overview", "[data-testid=stMetric]"),
     "flows": ("Flows", "[data-testid=stDataFrame]"),
-    "map": ("Map", "[data-testid=stEChartsChart] canvas"),
+    "map": ("Map", ".map svg"),
     "compare": ("Compare", "[data-testid=stDataFrame]"),
     "policies": ("Policies", "[data-testid=stDataFrame]"),
     "posture": ("Posture", "h3"),

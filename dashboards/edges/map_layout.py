@@ -1,7 +1,8 @@
 """Where things are on the map: namespaces as boxes in tiers from left to right, workloads as rows in them. Pure.
 
-Tiers follow who calls whom: what comes from outside on the left, then one step of calls after another, the platform on the
-right. Within a tier boxes are ordered so that lines cross little (barycentres, tier by tier); denied edges weigh most.
+Tiers follow who calls whom: the outside on the left, then what it calls (the edge), what that calls (applications), what is
+called further on (services), databases and queues, and the platform on the right. Within a tier boxes are ordered so that
+lines cross little (barycentres, tier by tier); denied edges weigh most.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ PADDING = 7
 SPACE = 14
 """Between boxes, px."""
 HEADING = 26
-STEPS = 5
-"""Tiers between outside and platform, at most."""
+STEPS = 4
+"""Tiers of calls, from the edge to inner services."""
+DATA_PORTS = frozenset({1433, 1521, 2379, 3306, 4222, 5432, 5672, 6379, 6380, 8086, 9042, 9092, 9093, 9200, 11211, 26257, 27017})
+"""Ports that databases, caches and queues are called on."""
+TIERS = ("Outside", "Edge", "Applications", "Services", "Inner services", "Data", "Platform")
 SWEEPS = 4
 DENIED_WEIGHT = 60
 
@@ -47,13 +51,26 @@ class Layout:
     """The tier and the height of each row's middle."""
 
 
-def lay_out(edges: Sequence[Edge]) -> Layout:
-    """The layout of the ends of edges."""
+def stores(with_ports: Sequence[Edge]) -> frozenset[str]:
+    """The namespaces that are called on ports of databases, caches and queues for more than half of their flows from elsewhere."""
+    every: dict[str, int] = {}
+    data: dict[str, int] = {}
+    for edge in with_ports:
+        number, namespace = edge.port.partition("/")[0], _box_of(edge.destination)
+        if namespace not in (_box_of(edge.source), OUTSIDE) and not edge.is_housekeeping:
+            every[namespace] = every.get(namespace, 0) + edge.flows
+            if number.isdigit() and int(number) in DATA_PORTS:
+                data[namespace] = data.get(namespace, 0) + edge.flows
+    return frozenset(namespace for namespace, flows in data.items() if 2 * flows > every[namespace])
+
+
+def lay_out(edges: Sequence[Edge], data: frozenset[str] = frozenset()) -> Layout:
+    """The layout of the ends of edges; namespaces in `data` hold databases and queues."""
     rows: dict[str, set[End]] = {}
     for edge in edges:
         for end in (edge.source, edge.destination):
             rows.setdefault(_box_of(end), set()).add(end)
-    tiers = _tiers(list(rows), edges)
+    tiers = _tiers(list(rows), edges, data)
     weights: dict[tuple[str, str], float] = {}
     for edge in edges:
         pair = _box_of(edge.source), _box_of(edge.destination)
@@ -71,7 +88,7 @@ def _box_of(end: End) -> str:
     )
 
 
-def _tiers(boxes: Sequence[str], edges: Sequence[Edge]) -> list[list[str]]:
+def _tiers(boxes: Sequence[str], edges: Sequence[Edge], data: frozenset[str]) -> list[list[str]]:
     """Boxes by tier: outside, then by the shortest way of calls from there, then the platform."""
     platform = [box for box in boxes if box in PLATFORM or box == "nodes"]
     inner = [box for box in boxes if box not in platform and box != OUTSIDE]
@@ -100,7 +117,8 @@ def _tiers(boxes: Sequence[str], edges: Sequence[Edge]) -> list[list[str]]:
         if box not in depth:
             depth[box] = max(0, min((depth[after] for after in called[box] if after in depth), default=1) - 1)
     tiers = [[OUTSIDE] if OUTSIDE in boxes else []]
-    tiers += [sorted(box for box in inner if depth[box] == level) for level in range(STEPS)]
+    tiers += [sorted(box for box in inner if depth[box] == level and box not in data) for level in range(STEPS)]
+    tiers.append(sorted(box for box in inner if box in data))
     tiers.append(sorted(platform))
     return tiers
 
@@ -128,8 +146,7 @@ def _ordered(tiers: list[list[str]], weights: Mapping[tuple[str, str], float]) -
 
 
 def _placed(order: Sequence[Sequence[str]], rows: Mapping[str, set[End]]) -> Layout:
-    names = ["External", "Entry", "Second hop", "Third hop", "Fourth hop", "Beyond", "Platform"]
-    shown = [(name, tier) for name, tier in zip(names, order, strict=True) if tier]
+    shown = [(name, tier) for name, tier in zip(TIERS, order, strict=True) if tier]
     heights = {box: TITLE + PADDING + ROW * len(rows[box]) for _, tier in shown for box in tier}
     tallest = max((sum(heights[box] + SPACE for box in tier) for _, tier in shown), default=0)
     boxes: list[Box] = []

@@ -1,94 +1,180 @@
-"""The map as an SVG file: the same places, lines and colours as on the page, at a fixed width. Pure."""
+"""The map as SVG: what the page shows and what is saved as a file are the same drawing. Pure.
+
+Where things stand is dashboards.edges.map_layout's. Nodes and lines carry `data-` attributes, by which the page's script
+highlights neighbours and picks a node.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from dashboards.edges.edges import OUTSIDE, Edge, End
-from dashboards.edges.map_chart import BOX_WIDTH, LETTERS, ROW_WIDTH, number_spots
 from dashboards.edges.map_layout import ROW, TITLE, Layout
-from dashboards.frame import theme
+from dashboards.frame import clock, theme
 from dashboards.frame.theme import Palette
 
-TIER = 210
-"""From the middle of a tier to the next, px."""
-MARGIN = 12
-FOOT = 30
+WIDE, NARROW = 196, 116
+"""From the middle of a tier to the next, px: for a whole page, and for a narrow window or beside a panel."""
+BOX_WIDTH = 112
+ROW_WIDTH = 102
+LETTERS = 16
+"""Of a name in a row; the rest is in its tooltip."""
+LEFT, TOP, RIGHT, FOOT = 12, 12, 74, 30
+"""Margins, px. The right one holds lines between rows of the last tier."""
+LOOP = 72
+"""How far, px, a line between rows of one tier is pulled to the right; it reaches three quarters of it."""
+LABELLED = 12
+"""Denied edges that carry their number."""
+ARROW = 6
 
 
-def draw(layout: Layout, edges: Sequence[Edge], *, owns: Callable[[str], bool], mark_own: bool, shades: Palette, caption: str) -> bytes:
-    """The file; `caption` stands below the map."""
-    width = 2 * MARGIN + BOX_WIDTH + TIER * max(0, len(layout.tiers) - 1)
-    height = layout.height + 2 * MARGIN + FOOT
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What a map is drawn with besides its edges."""
+
+    layout: Layout
+    owns: Callable[[str], bool]
+    mark_own: bool
+    shades: Palette
+    caption: str
+    """Stands below the map."""
+    tier: int = WIDE
+    picked: End | None = None
+
+    def x(self, tier: float) -> float:
+        """The middle of a tier."""
+        return LEFT + BOX_WIDTH / 2 + self.tier * tier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A line from one row's side to another's: a cubic Bézier curve."""
+
+    points: tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+
+    def at(self, share: float) -> tuple[float, float]:
+        """The point at a share of the way."""
+        rest = 1 - share
+        weights = (rest**3, 3 * rest**2 * share, 3 * rest * share**2, share**3)
+        x, y = (sum(weight * point[axis] for weight, point in zip(weights, self.points, strict=True)) for axis in (0, 1))
+        return x, y
+
+    @property
+    def path(self) -> str:
+        """The curve as a path of SVG."""
+        first, *rest = (f"{x:.1f},{y:.1f}" for x, y in self.points)
+        return f"M{first}C{' '.join(rest)}"
+
+
+def draw(edges: Sequence[Edge], drawing: Drawing) -> str:
+    """The picture of edges."""
+    layout, shades = drawing.layout, drawing.shades
+    width = drawing.x(max(0, len(layout.tiers) - 1)) + BOX_WIDTH / 2 + RIGHT
+    height = layout.height + 2 * TOP + FOOT
     denied = {end for edge in edges if edge.denied for end in (edge.source, edge.destination)}
     most = max((edge.flows for edge in edges), default=1)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" height="{height:.0f}" '
-        f'font-family="Inter, sans-serif" font-size="11" fill="{shades.text}">',
-        f"<title>{escape(caption)}</title>",
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
+        f'font-family="Inter, sans-serif" font-size="11" fill="{shades.text}" role="group" aria-label="{escape(drawing.caption)}">',
         f'<rect width="100%" height="100%" fill="{shades.background}"/>',
-        '<defs><marker id="end" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" markerHeight="6" markerUnits="userSpaceOnUse" '
-        'orient="auto"><path d="M0,0L6,3L0,6Z" fill="context-stroke"/></marker></defs>',
+        f"<defs>{_arrow('denied', shades.verdicts['DROPPED'])}{_arrow('forwarded', shades.verdicts['FORWARDED'])}</defs>",
     ]
-    for number, name in enumerate(layout.tiers):
-        parts.append(_text(_x(number), MARGIN + 8, name, shades.muted))
+    parts += [_text(drawing.x(number), TOP + 8, name, shades.muted) for number, name in enumerate(layout.tiers)]
     for box in layout.boxes:
-        left, top = _x(box.tier) - BOX_WIDTH / 2, MARGIN + box.top
+        left, top = drawing.x(box.tier) - BOX_WIDTH / 2, TOP + box.top
         parts.append(f'<rect x="{left}" y="{top:.1f}" width="{BOX_WIDTH}" height="{box.height}" rx="6" fill="{shades.surface}"/>')
-    parts += [_line(edge, most, layout, shades) for edge in sorted(edges, key=lambda edge: bool(edge.denied))]
-    for box in layout.boxes:
-        star = " ★" if mark_own and box.namespace != OUTSIDE and owns(box.namespace) else ""
-        parts.append(_text(_x(box.tier), MARGIN + box.top + TITLE / 2, _short(box.namespace) + star, shades.text, bold=True))
-        for end in box.rows:
-            parts.append(_row(end, layout, is_own=mark_own and owns(end.namespace), is_denied=end in denied, shades=shades))
-    for edge, tier, y in number_spots(edges, layout):
-        parts.append(_badge(_x(tier), MARGIN + y, f"✕ {theme.compact(edge.denied)}"))
-    parts.append(f'<text x="{MARGIN}" y="{height - MARGIN:.0f}" fill="{shades.muted}">{escape(caption)}</text></svg>')
-    return "\n".join(parts).encode()
+        star = " ★" if drawing.mark_own and box.namespace != OUTSIDE and drawing.owns(box.namespace) else ""
+        parts.append(_text(drawing.x(box.tier), top + TITLE / 2, _short(box.namespace) + star, shades.text, bold=True))
+        parts += [_row(end, drawing, is_denied=end in denied) for end in box.rows]
+    # Above the boxes, so that lines between rows of one namespace are seen; denied ones last, so that nothing covers them.
+    parts += [_line(edge, most, drawing) for edge in sorted(edges, key=lambda edge: bool(edge.denied))]
+    parts += [_badge(x, y, f"✕ {theme.compact(edge.denied)}") for edge, x, y in labels(edges, drawing)]
+    parts.append(f'<text x="{LEFT}" y="{height - 12:.0f}" fill="{shades.muted}">{escape(drawing.caption)}</text></svg>')
+    return "\n".join(parts)
 
 
-def _x(tier: float) -> float:
-    return MARGIN + BOX_WIDTH / 2 + TIER * tier
+def title(end: End) -> str:
+    """What a node is called in lists and addresses; unique."""
+    return f"{end.namespace} · {end.name}" if end.namespace == OUTSIDE else str(end)
 
 
-def _row(end: End, layout: Layout, *, is_own: bool, is_denied: bool, shades: Palette) -> str:
-    tier, y = layout.places[end]
-    ground = shades.denied if is_denied else shades.own if is_own else shades.background
-    box = (
-        f'<rect x="{_x(tier) - ROW_WIDTH / 2}" y="{MARGIN + y - (ROW - 3) / 2:.1f}" width="{ROW_WIDTH}" height="{ROW - 3}" rx="4" '
-        f'fill="{ground}"><title>{escape(str(end))}</title></rect>'
+def curve(edge: Edge, drawing: Drawing) -> Curve:
+    """Where an edge's line runs: from a side of its source's row to the nearer side of its destination's, where the arrow touches."""
+    (tier, top), (other_tier, bottom) = drawing.layout.places[edge.source], drawing.layout.places[edge.destination]
+    side = (other_tier > tier) - (other_tier < tier)
+    x1 = drawing.x(tier) + (side or 1) * ROW_WIDTH / 2
+    x2 = drawing.x(other_tier) - (side or -1) * ROW_WIDTH / 2
+    y1, y2 = TOP + top, TOP + bottom
+    if edge.source == edge.destination:
+        y1, y2 = y1 - 5, y2 + 5
+    pull = (x1 + LOOP, x2 + LOOP) if side == 0 else ((x1 + x2) / 2,) * 2
+    return Curve(points=((x1, y1), (pull[0], y1), (pull[1], y2), (x2, y2)))
+
+
+def labels(edges: Sequence[Edge], drawing: Drawing) -> list[tuple[Edge, float, float]]:
+    """Where the numbers of the most denied edges stand: each on its own line; one that would cover another is left out."""
+    found: list[tuple[Edge, float, float]] = []
+    for edge in sorted((edge for edge in edges if edge.denied), key=lambda edge: -edge.denied)[:LABELLED]:
+        line = curve(edge, drawing)
+        spots = [line.at(share) for share in (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.12, 0.88)]
+        for x, y in sorted(spots, key=lambda spot: _is_on_box(spot[0], spot[1], drawing)):  # beside the boxes if there is room
+            if all(abs(x - other) >= 46 or abs(y - beside) >= 18 for _, other, beside in found):
+                found.append((edge, x, y))
+                break
+    return found
+
+
+def _is_on_box(x: float, y: float, drawing: Drawing) -> bool:
+    """Whether a number there would cover a part of a namespace's box."""
+    return any(
+        abs(x - drawing.x(box.tier)) < BOX_WIDTH / 2 + 20 and TOP + box.top - 8 < y < TOP + box.top + box.height + 8
+        for box in drawing.layout.boxes
     )
-    name = _short(end.name or end.namespace)
-    ink = shades.denied_text if is_denied else shades.text
-    return box + _text(_x(tier), MARGIN + y, f"✕ {name}" if is_denied else name, ink, bold=is_denied)
 
 
-def _line(edge: Edge, most: int, layout: Layout, shades: Palette) -> str:
-    (tier, top), (other_tier, bottom) = layout.places[edge.source], layout.places[edge.destination]
-    y1, y2 = MARGIN + top, MARGIN + bottom
-    side = 0 if tier == other_tier else math.copysign(1, other_tier - tier)
-    x1 = _x(tier) + (side or 1) * ROW_WIDTH / 2
-    x2 = _x(other_tier) - (side or -1) * ROW_WIDTH / 2
-    pull = TIER * 0.35 if side == 0 else (x2 - x1) / 2
-    path = f"M{x1:.1f},{y1:.1f}C{x1 + pull:.1f},{y1:.1f},{x2 + pull if side == 0 else x2 - pull:.1f},{y2:.1f},{x2:.1f},{y2:.1f}"
-    if edge.denied and side:
-        path = f"M{x1:.1f},{y1:.1f}L{x2:.1f},{y2:.1f}"
-    width = max(1.6 if edge.denied else 0.6, 0.6 + 2.6 * math.sqrt(edge.flows / most))
-    ink = shades.verdicts["DROPPED" if edge.denied else "FORWARDED"]
-    dashes = ' stroke-dasharray="5 3"' if edge.denied else ' opacity="0.5"'
-    told = f"{edge}: {edge.flows:,} flows" + (f", {edge.denied:,} denied" if edge.denied else "")
+def _arrow(name: str, colour: str) -> str:
     return (
-        f'<path d="{path}" fill="none" stroke="{ink}" stroke-width="{width:.2f}"{dashes} marker-end="url(#end)">'
-        f"<title>{escape(told)}</title></path>"
+        f'<marker id="{name}" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="{ARROW}" markerHeight="{ARROW}" '
+        f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0,0L6,3L0,6Z" fill="{colour}"/></marker>'
+    )
+
+
+def _row(end: End, drawing: Drawing, *, is_denied: bool) -> str:
+    shades, (tier, y) = drawing.shades, drawing.layout.places[end]
+    is_own = drawing.mark_own and drawing.owns(end.namespace)
+    ground = shades.denied if is_denied else shades.own if is_own else shades.background
+    stroke = f' stroke="{shades.primary}" stroke-width="2"' if end == drawing.picked else ""
+    name, about = _short(end.name or end.namespace), title(end) + (", has denied flows" if is_denied else "")
+    ink = shades.denied_text if is_denied else shades.text
+    return (
+        f'<g data-node="{escape(title(end))}" tabindex="0" role="button" aria-label="{escape(about)}"><title>{escape(about)}</title>'
+        f'<rect x="{drawing.x(tier) - ROW_WIDTH / 2}" y="{TOP + y - (ROW - 3) / 2:.1f}" width="{ROW_WIDTH}" height="{ROW - 3}" rx="4" '
+        f'fill="{ground}"{stroke}/>{_text(drawing.x(tier), TOP + y, f"✕ {name}" if is_denied else name, ink, bold=is_denied)}</g>'
+    )
+
+
+def _line(edge: Edge, most: int, drawing: Drawing) -> str:
+    kind = "denied" if edge.denied else "forwarded"
+    width = max(1.6 if edge.denied else 0.6, 0.6 + 2.6 * math.sqrt(edge.flows / most))
+    ink = drawing.shades.verdicts["DROPPED" if edge.denied else "FORWARDED"]
+    dashes = ' stroke-dasharray="5 3"' if edge.denied else ' opacity="0.6"'
+    about = f"{edge}: {edge.flows:,} flows"
+    if edge.denied:
+        about += f", {edge.denied:,} denied ({theme.percent(edge.denied / edge.flows)}, {theme.reason(edge.reason).lower()})"
+    about += f"\n{clock.span(edge.first, edge.last)}, {', '.join(edge.clusters)}"
+    return (
+        f'<path d="{curve(edge, drawing).path}" data-from="{escape(title(edge.source))}" data-to="{escape(title(edge.destination))}" '
+        f'fill="none" stroke="{ink}" stroke-width="{width:.2f}"{dashes} marker-end="url(#{kind})"><title>{escape(about)}</title></path>'
     )
 
 
 def _badge(x: float, y: float, text: str) -> str:
     width = 6.2 * len(text) + 8
     ground = f'<rect x="{x - width / 2:.1f}" y="{y - 8:.1f}" width="{width:.1f}" height="16" rx="3" fill="#A63A12"/>'
-    return ground + _text(x, y, text, "#FFFFFF", bold=True)
+    return f'<g pointer-events="none">{ground}{_text(x, y, text, "#FFFFFF", bold=True)}</g>'
 
 
 def _text(x: float, y: float, text: str, ink: str, *, bold: bool = False) -> str:

@@ -154,7 +154,8 @@ _CSS = """
 .hc-legend i {display: inline-block; width: 0.625rem; height: 0.625rem; margin-right: 0.3rem; border-radius: 2px}
 [data-testid="stGridCellContent"] > [data-testid="stLayoutWrapper"]:only-child {flex-grow: 1}
 .st-key-head {gap: 0.5rem}
-.st-key-page-script {position: absolute; height: 0}
+[data-testid="stLayoutWrapper"]:has(> .st-key-page-script), .st-key-page-script {position: absolute; height: 0}
+.st-key-cards [data-testid="stPageLink"] a {padding: 0}
 @media (max-width: 1000px) {  /* icons alone in the head: their words are for screen readers */
   .st-key-share button p, .st-key-account button p, .st-key-views button p {
     position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);

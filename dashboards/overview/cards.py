@@ -47,7 +47,7 @@ def draw(numbers: Numbers) -> None:
     """Draw the cards; audit verdicts only where there is room for them."""
     shades = theme.palette()
     number = 5 + (numbers.changed is not None or numbers.drift is not None)
-    cards = st.grid(number, gap="small", border=True, min_column_width=160)
+    cards = st.container(key="cards").grid(number, gap="small", border=True, min_column_width=160)
     for card in (_flows, _dropped, _new_edges, _changes, _drift, _audit, _coverage):
         if card is _changes and numbers.changed is None:
             continue

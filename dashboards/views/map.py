@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from dashboards.edges import edges, map_chart, map_layout, map_svg
+from dashboards.edges import edges, map_component, map_layout, map_svg
 from dashboards.edges.edges import Edge, End
 from dashboards.frame import clock, export, filters, head, navigation, ownership, summary, theme, url_state
 from dashboards.visit import Visit
@@ -21,8 +22,6 @@ from warehouse.questions.flow_filter import FlowFilter
 DRAWN = 400
 """Edges drawn at first; more on demand, up to MOST."""
 MOST = 2_000
-GRAPH = 4
-"""The place of the graph among the chart's series."""
 _LEVELS = {"cluster": "Cluster", "namespace": "Namespace", "workload": "Workload", "pod": "Pod"}
 _LEVEL = "workload"
 
@@ -68,7 +67,7 @@ def page(visit: Visit) -> None:
         )
     elif len(drawn) < len(shown):
         st.caption(f"{len(shown) - len(drawn):,} more edges: filter, or go up a level, to see them")
-    _draw(visit, drawn, with_ports, looked_for)
+    _draw(visit, answer, drawn, found, with_ports, looked_for)
 
 
 def _most_drawn() -> int:
@@ -78,7 +77,7 @@ def _most_drawn() -> int:
 
 def _controls(visit: Visit, level: str, ends: Sequence[End]) -> End | None:
     """The level, what to show, and what is looked for."""
-    names = {map_chart.title(end): end for end in ends}
+    names = {map_svg.title(end): end for end in ends}
     asked = url_state.get("find")
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
         url_state.choose(st.segmented_control, "Level", _LEVELS, "level", _LEVEL, clears="find")
@@ -138,36 +137,35 @@ def _line(visit: Visit, answer: Any, drawn: Sequence[Edge], found: Sequence[Edge
     summary.line(visit, [f"**{len(drawn):,}** of **{len(found):,}** edges" + summary.cut(answer, f"{level} pairs")])
 
 
-def _draw(visit: Visit, drawn: Sequence[Edge], with_ports: Sequence[Edge], looked_for: End | None) -> None:
-    layout = map_layout.lay_out(drawn)
-    nodes = map_chart.order(layout)
+def _draw(
+    visit: Visit, answer: Answer, drawn: Sequence[Edge], found: Sequence[Edge], with_ports: Sequence[Edge], picked: End | None
+) -> None:
+    """Draw the map and, for a picked node, its panel. What is picked is in the address as `find`, and so is opened by a link."""
     owns = ownership.owned(visit)
-    name = f"map {hash(tuple(edge.key for edge in drawn))} {st.session_state.get('map round', 0)}"
-    clicked = _clicked(name, nodes)
-    picked = clicked or (looked_for if looked_for in nodes else None)
+    layout = map_layout.lay_out(drawn, map_layout.stores(with_ports))
+    picked = picked if picked in layout.places else None
+    drawing = map_svg.Drawing(
+        layout=layout,
+        owns=owns,
+        mark_own=not visit.door.scope(visit.who).everything,
+        shades=theme.palette(),
+        caption=_caption(answer, filters.applied(visit), drawn, found),
+        picked=picked,
+    )
     grid = st.grid(3, gap="small", min_column_width=390)
     with grid.cell(column_span=2 if picked else "all"):
-        st.echarts_chart(
-            map_chart.option(layout, drawn, owns=owns, mark_own=not visit.door.scope(visit.who).everything, shades=theme.palette()),
-            height=map_chart.chart_height(layout),
-            theme=None,
-            key=name,
-            on_select="rerun",
-            alt=f"Map of {len(nodes)} ends and {len(drawn)} edges; the table of edges beside it opens by a click or by Find",
-        )
+        wide, narrow = (map_svg.draw(drawn, replace(drawing, tier=tier)) for tier in (map_svg.WIDE, map_svg.NARROW))
+        map_component.draw(wide, narrow, key="map drawing", on_pick=lambda name: url_state.put("find", name))
     if picked:
         with grid.cell():
             _panel(visit, picked, [edge for edge in with_ports if picked in (edge.source, edge.destination)], owns)
 
 
-def _clicked(name: str, nodes: Sequence[End]) -> End | None:
-    """The node that was clicked. The graph is the last series."""
-    state: Any = st.session_state.get(name) or {}
-    for part in state.get("selection", {}).get("selected", []):
-        indices: list[int] = part.get("data_indices", [])
-        if part.get("series_index") == GRAPH and indices and indices[0] < len(nodes):
-            return nodes[indices[0]]
-    return None
+def _caption(answer: Answer, wanted: FlowFilter, drawn: Sequence[Edge], found: Sequence[Edge]) -> str:
+    """What the picture shows, for who sees it without the page."""
+    span = clock.span(wanted.since, wanted.until)
+    parts = [f"{len(drawn):,} of {len(found):,} edges", span, summary.coverage_in_words(answer), *map(str, wanted.conditions)]
+    return " · ".join(parts)
 
 
 def _panel(visit: Visit, picked: End, mine: Sequence[Edge], owns: Any) -> None:
@@ -175,7 +173,7 @@ def _panel(visit: Visit, picked: End, mine: Sequence[Edge], owns: Any) -> None:
     with st.container(border=True, key="panel"):
         flows, denied = sum(edge.flows for edge in mine), sum(edge.denied for edge in mine)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(map_chart.title(picked), anchor=False, width="content")
+            st.subheader(map_svg.title(picked), anchor=False, width="content")
             st.space("stretch")
             st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=_close)
         share = theme.percent(denied / flows) if flows else "0 %"
@@ -228,7 +226,6 @@ def _peers(listed: Sequence[Edge], picked: End, title: str) -> None:
 def _close() -> None:
     url_state.put("find", None)
     url_state.put("related", None)
-    st.session_state["map round"] = st.session_state.get("map round", 0) + 1
 
 
 def _export(visit: Visit) -> None:
@@ -250,7 +247,7 @@ def _export(visit: Visit) -> None:
             export.button(visit, form, "edges", partial(make, form), key=f"export edges {form}")
         picture = partial(_picture, visit, ask, wanted, _switches(), url_state.get("find"), _most_drawn(), theme.palette())
         export.button(visit, "SVG", "map", picture, key="export map SVG")
-    st.caption("The map as PNG: the arrow at its top right.")
+    st.caption("The map as PNG: the button at its top right.")
 
 
 def _picture(
@@ -265,16 +262,14 @@ def _picture(
     """The map that is drawn, as SVG."""
     answer = ask()
     found, with_ports = (edges.edges_of(answer, since=wanted.since, until=wanted.until, by_port=by_port) for by_port in (False, True))
-    looked_for = next((end for edge in found for end in (edge.source, edge.destination) if map_chart.title(end) == find), None)
+    looked_for = next((end for edge in found for end in (edge.source, edge.destination) if map_svg.title(end) == find), None)
     shown = _shown(found, with_ports, switches, looked_for)
     drawn = shown[:most]
-    said = f"{len(drawn):,} of {len(found):,} edges · {clock.span(wanted.since, wanted.until)} · {summary.coverage_in_words(answer)}"
-    said += "".join(f" · {condition}" for condition in wanted.conditions)
-    return map_svg.draw(
-        map_layout.lay_out(drawn),
-        drawn,
+    drawing = map_svg.Drawing(
+        layout=map_layout.lay_out(drawn, map_layout.stores(with_ports)),
         owns=ownership.owned(visit),
         mark_own=not visit.door.scope(visit.who).everything,
         shades=shades,
-        caption=said,
+        caption=_caption(answer, wanted, drawn, found),
     )
+    return map_svg.draw(drawn, drawing).encode()

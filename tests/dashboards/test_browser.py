@@ -195,12 +195,24 @@ def test_the_map_is_saved_as_a_picture(address: str, visitor: Callable[..., Page
     assert "payments ★" in words
     assert any("of node-time observed" in (text or "") for text in words)
     page.keyboard.press("Escape")
-    chart = page.get_by_test_id("stEChartsChart").locator("canvas").first
-    place = chart.bounding_box()
-    assert place
     with page.expect_download() as download:
-        page.mouse.click(place["x"] + place["width"] - 22, place["y"] + 24)
+        page.get_by_role("button", name="Save as PNG").click()
     assert Path(download.value.path()).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_node_of_the_map_is_picked_by_mouse_or_keys_and_kept_in_the_address(address: str, visitor: Callable[..., Page]) -> None:
+    page = visitor()
+    open_page(page, f"{address}/map?user=ada&last=6h")
+    page.get_by_role("button", name="payments/payments-api").first.click()
+    page.wait_for_url("**find=payments%2Fpayments-api**")
+    expect(page.get_by_role("link", name="Its flows")).to_be_visible()
+    colleague = visitor()
+    open_page(colleague, page.url)
+    expect(colleague.get_by_role("link", name="Its flows")).to_be_visible()
+    settle(page)
+    page.get_by_role("button", name="cart/cart-api").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**find=cart%2Fcart-api**")
 
 
 def test_the_keyboard_alone_reaches_controls_and_opens_a_flow(address: str, visitor: Callable[..., Page]) -> None:

@@ -4,10 +4,12 @@ import datetime as dt
 import itertools
 import random
 import time
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from dashboards.edges import comparison, map_chart, map_layout
+from dashboards.edges import comparison, map_layout, map_svg
 from dashboards.edges.edges import OUTSIDE, Edge, End, filter_of
 from dashboards.frame.theme import LIGHT
 
@@ -38,7 +40,7 @@ def test_boxes_of_a_tier_do_not_overlap_and_every_end_has_a_place() -> None:
         assert boxes
         assert all(above.top + above.height <= below.top for above, below in itertools.pairwise(boxes))
         assert all(box.top >= 0 and box.top + box.height <= layout.height for box in boxes)
-    assert layout.tiers[0] == "External"
+    assert layout.tiers[0] == "Outside"
     assert layout.tiers[-1] == "Platform"
 
 
@@ -53,15 +55,61 @@ def test_a_large_map_is_laid_out_in_no_time() -> None:
     found = fleet(200, 2_000)
     began = time.process_time()
     layout = map_layout.lay_out(found)
-    option = map_chart.option(layout, found, owns=lambda _: False, mark_own=False, shades=LIGHT)
-    assert time.process_time() - began < 2
-    assert len(option["series"][-1]["links"]) == 2_000
+    drawn = map_svg.draw(found, drawing(layout))
+    assert time.process_time() - began < 4
+    assert drawn.count("data-from=") == 2_000
 
 
 def test_names_from_clusters_are_text_in_tooltips() -> None:
     found = [edge("a/<img src=x onerror=alert(1)>", "b/c")]
-    series = map_chart.option(map_layout.lay_out(found), found, owns=lambda _: True, mark_own=True, shades=LIGHT)["series"][-1]
-    assert not [item for item in (*series["data"], *series["links"]) if "<img" in item["tooltip"]["formatter"]]
+    drawn = map_svg.draw(found, drawing(map_layout.lay_out(found)))
+    assert "<img" not in drawn
+    ElementTree.fromstring(drawn)  # noqa: S314 - our own
+
+
+def drawing(layout: map_layout.Layout, **more: Any) -> map_svg.Drawing:
+    return map_svg.Drawing(**({"layout": layout, "owns": lambda _: False, "mark_own": False, "shades": LIGHT, "caption": "said"} | more))
+
+
+@pytest.mark.parametrize("tier", [map_svg.WIDE, map_svg.NARROW])
+def test_every_line_starts_at_a_side_of_its_caller_and_its_arrow_touches_the_called(tier: int) -> None:
+    found = [
+        edge("world", "shop/web"),
+        edge("shop/web", "shop/db", port="5432/TCP"),
+        edge("shop/db", "shop/web", denied=9),
+        edge("cart/api", "shop/web", denied=90),
+        edge("shop/web", "shop/web"),
+    ]
+    drawn = drawing(map_layout.lay_out(found), tier=tier)
+    for each in found:
+        points = map_svg.curve(each, drawn).points
+        for end, (x, y) in ((each.source, points[0]), (each.destination, points[-1])):
+            column, height = drawn.layout.places[end]
+            assert abs(abs(x - drawn.x(column)) - map_svg.ROW_WIDTH / 2) < 0.1
+            assert abs(y - map_svg.TOP - height) <= map_layout.ROW / 2
+    written = map_svg.draw(found, drawn)
+    assert written.count('marker-end="url(#denied)"') == 2
+    assert written.count('marker-end="url(#forwarded)"') == 3
+    loop = map_svg.curve(found[1], drawn).at(0.5)
+    assert loop[0] > drawn.x(drawn.layout.places[found[1].source][0]) + map_svg.BOX_WIDTH / 2, "within a namespace the line leaves the box"
+
+
+def test_the_number_of_a_denied_edge_stands_on_its_line_and_covers_no_other() -> None:
+    found = [each for each in fleet(40, 120) if each.denied]
+    drawn = drawing(map_layout.lay_out(found))
+    spots = map_svg.labels(found, drawn)
+    assert spots
+    for each, x, y in spots:
+        line = map_svg.curve(each, drawn)
+        assert min(abs(x - px) + abs(y - py) for px, py in (line.at(share / 100) for share in range(101))) < 2
+    assert all(abs(one[1] - other[1]) >= 46 or abs(one[2] - other[2]) >= 18 for one, other in itertools.combinations(spots, 2))
+
+
+def test_a_namespace_of_databases_is_told_by_the_ports_it_is_called_on() -> None:
+    found = [edge("shop/web", "db/main", port="5432/TCP"), edge("shop/web", "cart/api"), edge("cart/api", "cart/db", port="5432/TCP")]
+    assert map_layout.stores(found) == {"db"}
+    layout = map_layout.lay_out(found, map_layout.stores(found))
+    assert layout.tiers[layout.places[End("db", "main")][0]] == "Data"
 
 
 def test_no_edges_make_an_empty_map() -> None:

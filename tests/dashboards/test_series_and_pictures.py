@@ -1,14 +1,13 @@
 """What charts and maps say in numbers and in files."""
 
 import datetime as dt
-import itertools
 from xml.etree import ElementTree
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.charting import series
-from dashboards.edges import map_chart, map_layout, map_svg
+from dashboards.edges import map_layout, map_svg
 from dashboards.edges.edges import OUTSIDE, Edge, End
 from dashboards.frame.theme import LIGHT
 
@@ -52,8 +51,8 @@ def test_parts_begin_at_round_times_the_first_before_the_window() -> None:
 def test_a_picture_holds_every_end_and_edge_and_names_are_text_in_it() -> None:
     ends = [End("a", "<script>alert(1)</script>"), End("b", "web"), End(OUTSIDE, 'x" onload="alert(1)')]
     edges = [edge(ends[0], ends[1], denied=60), edge(ends[2], ends[1]), edge(ends[0], End("a", "db"), denied=5)]
-    layout = map_layout.lay_out(edges)
-    picture = map_svg.draw(layout, edges, owns=lambda name: name == "b", mark_own=True, shades=LIGHT, caption="3 of 3 edges & more")
+    about = {"owns": lambda name: name == "b", "mark_own": True, "shades": LIGHT, "caption": "3 of 3 edges & more"}
+    picture = map_svg.draw(edges, map_svg.Drawing(layout=map_layout.lay_out(edges), **about))
     root = ElementTree.fromstring(picture)  # noqa: S314 - our own
     assert not [element for element in root.iter() if "script" in element.tag or "onload" in element.attrib]
     assert len([line for line in root.iter(f"{SVG}path") if line.get("marker-end")]) == 3
@@ -63,18 +62,6 @@ def test_a_picture_holds_every_end_and_edge_and_names_are_text_in_it() -> None:
 
 
 def test_an_empty_map_is_a_picture_too() -> None:
-    picture = map_svg.draw(map_layout.lay_out([]), [], owns=lambda _: False, mark_own=False, shades=LIGHT, caption="none")
+    about = {"owns": lambda _: False, "mark_own": False, "shades": LIGHT, "caption": "none"}
+    picture = map_svg.draw([], map_svg.Drawing(layout=map_layout.lay_out([]), **about))
     assert ElementTree.fromstring(picture).tag == f"{SVG}svg"  # noqa: S314 - our own
-
-
-def test_numbers_of_denied_edges_stand_between_tiers_and_apart() -> None:
-    gates = [End(f"n{number}", "web") for number in range(12)]
-    edges = [edge(End(OUTSIDE, "world"), gate) for gate in gates] + [
-        edge(gate, End("store", "db"), denied=9 + n) for n, gate in enumerate(gates)
-    ]
-    layout = map_layout.lay_out(edges)
-    spots = map_chart.number_spots(edges, layout)
-    assert len(spots) > 5
-    assert all(tier % 1 == 0.5 for _, tier, _ in spots)
-    heights = sorted((tier, height) for _, tier, height in spots)
-    assert all(one[0] != other[0] or other[1] - one[1] >= map_chart.LABEL_HEIGHT for one, other in itertools.pairwise(heights))
