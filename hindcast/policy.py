@@ -57,6 +57,8 @@ def test(
     settings = AgentSettings(semantics=semantics, release=release_of(cilium_version))
     shared = [document for path in policies or [] for document in read_policies(path)]
     cases = [case for path in files for case in _run(path, settings, shared)]
+    if not any(case.results for case in cases):
+        raise ConfigError(f"{', '.join(map(str, files))}: there is no probe, so nothing was tested")
     text = {
         TestFormat.TABLE: policy_results.as_table,
         TestFormat.JSON: policy_results.as_json,

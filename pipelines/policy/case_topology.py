@@ -11,6 +11,7 @@ from pipelines.policy.settings import AgentSettings
 from pipelines.policy.topology import Node, Pod, Topology, entity_side, world_side
 
 _KEYS = ("pod", "node", "ip", "entity")
+_ENTITIES = ("kube-apiserver", "health", "unmanaged", "init", "ingress", "host", "remote-node", "world", "world-ipv4", "world-ipv6")
 
 
 def read_topology(whole: Fields, case: Fields) -> Topology:
@@ -92,6 +93,8 @@ class SideReader:
         """
         ends = {key: probe.mapping(key) for key in ("src", "dst")}
         for key, end in ends.items():
+            if end.has("entity") and end.text("entity") not in _ENTITIES:
+                raise Refused(f"{end.path}.entity", f"{end.text('entity')!r} is not one of {', '.join(_ENTITIES)}")
             if not any(end.has(one) for one in _KEYS):
                 raise Refused(f"{probe.path}.{key}", f"must have one of {', '.join(_KEYS)}")
         dual_stack = any(":" in end.text("ip") for end in ends.values())

@@ -45,6 +45,18 @@ def test_a_pod_that_the_topology_does_not_have_is_refused_with_its_line() -> Non
         run(TOPOLOGY + "probes:\n  - {src: {pod: shop/wbe}, dst: {pod: shop/db}, port: 80, expected: denied}\n")
 
 
+def test_an_entity_that_does_not_exist_is_refused_with_its_line() -> None:
+    with pytest.raises(ConfigError, match=r"cases.yaml:7: probes\[0\].src.entity: 'moon' is not one of"):
+        run(TOPOLOGY + "probes:\n  - {src: {entity: moon}, dst: {pod: shop/db}, port: 80, expected: denied}\n")
+
+
+def test_a_file_without_any_probe_is_an_error_and_never_a_success(tmp_path: Path) -> None:
+    cases = tmp_path / "cases.yaml"
+    cases.write_text("cases: []\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="there is no probe"):
+        CliRunner().invoke(policy, ["test", str(cases)], catch_exceptions=False)
+
+
 def test_a_file_without_cases_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be a list of test cases"):
         run("kind: NetworkPolicy\nmetadata: {name: deny}\n")
