@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipelines.maintenance import merging
 from pipelines.maintenance.compaction import plan, plan_days
 from warehouse import config
 from warehouse.errors import HindcastError
@@ -52,6 +53,14 @@ VICTIMS: Mapping[str, Victim] = {
         """,
         is_done=_nothing_due,
     ),
+    "merge": Victim(  # as if the hours that are written to were still open
+        statements="""
+            from pipelines.maintenance.merging import merge
+            for hour in range(72):
+                merge(lake, now=datetime(2026, 3, 2, 0, 59, tzinfo=UTC) + timedelta(hours=hour))
+        """,
+        is_done=lambda lake: all(not merging.plan(lake, FLOWS, now=START + timedelta(hours=hour, minutes=59)) for hour in range(72)),
+    ),
     "rollup": Victim(
         statements="""
             from pipelines.maintenance.rollup import roll_up_closed_hours
@@ -62,7 +71,7 @@ VICTIMS: Mapping[str, Victim] = {
 }
 PROGRAM = """
     import sys
-    from datetime import UTC, datetime
+    from datetime import UTC, datetime, timedelta
     from warehouse import config
     from warehouse.lake.tables import Lake
     import pipelines.maintenance.compaction, pipelines.maintenance.rollup

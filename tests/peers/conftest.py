@@ -92,3 +92,10 @@ def clusters(kubernetes: ModuleType, etcd: Any, tmp_path_factory: pytest.TempPat
     """Two clusters, `one` and `two`, with RBAC on and Cilium's CRDs; a test uses namespaces of its own in them."""
     with contextlib.ExitStack() as stack:
         yield {name: stack.enter_context(kubernetes.cluster(tmp_path_factory.mktemp(name), etcd, name=name)) for name in ("one", "two")}
+
+
+@pytest.fixture(scope="session")
+def object_store() -> ModuleType:
+    """The module that starts an S3 server; skips when it is not built."""
+    require(load("running"), "versitygw")
+    return load("object_store")

@@ -6,6 +6,7 @@ It knows the layout of a file, not the table's log; warehouse.lake.tables puts t
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 import uuid
@@ -25,6 +26,8 @@ from warehouse.lake.dictionaries import UNREPEATED
 from warehouse.schema import Table
 
 ROW_GROUP_ROWS = 64 * 1024
+SMALL_ROWS = 500
+"""A file of fewer rows is merged with others within a minute: it is written with as little work as possible."""
 PAGE_BYTES = 8 * 1024 * 1024
 SCATTERED = ("_port", "_lag_ms", "_latency_ns")
 """Endings of the names of numbers that repeat too seldom for a dictionary."""
@@ -115,7 +118,7 @@ def write_file(
                     continue
                 if writer is None:
                     sink = stack.enter_context(filesystem.open_output_stream(path))
-                    writer = stack.enter_context(pq.ParquetWriter(sink, group.schema, **_how(table, partition)))
+                    writer = stack.enter_context(pq.ParquetWriter(sink, group.schema, **_how(table, is_small=group.num_rows < SMALL_ROWS)))
                 writer.write_table(group, row_group_size=group.num_rows)
                 told.add(group)
         if writer is None:
@@ -214,13 +217,12 @@ def _partitions(table: Table, rows: pa.Table) -> Iterator[tuple[dict[str, str], 
         yield {name: value.isoformat() if isinstance(value, date) else str(value) for name, value in keys.items()}, part
 
 
-def _how(table: Table, partition: Mapping[str, str]) -> dict[str, Any]:
+@functools.lru_cache(maxsize=64)
+def _how(table: Table, *, is_small: bool) -> dict[str, Any]:
     """How the columns of a file are stored."""
     encodings: dict[str, str] = {}
     dictionaries: list[str] = []
-    for field in table.schema:
-        if field.name in partition:
-            continue
+    for field in table.file_schema:
         if pa.types.is_timestamp(field.type):
             encodings[field.name] = "DELTA_BINARY_PACKED"
         elif field.name in UNREPEATED:
@@ -229,13 +231,15 @@ def _how(table: Table, partition: Mapping[str, str]) -> dict[str, Any]:
             encodings[field.name] = "BYTE_STREAM_SPLIT"
         elif not pa.types.is_boolean(field.type):
             dictionaries.extend(_leaves(field))
+    asked = [name for name in table.schema.names if name in ASKED_BY_NAME]
     return {
-        "compression": "zstd",
+        # LZ4 takes half of zstd's work where most of it is done once a column, and a seventh more bytes.
+        "compression": "lz4" if is_small else "zstd",
         "use_dictionary": dictionaries,
         "column_encoding": encodings,
         "data_page_size": PAGE_BYTES,
         "store_schema": False,
-        "bloom_filter_options": {name: {"ndv": DISTINCT, "fpp": 0.01} for name in table.schema.names if name in ASKED_BY_NAME} or None,
+        "bloom_filter_options": None if is_small or not asked else {name: {"ndv": DISTINCT, "fpp": 0.01} for name in asked},
     }
 
 
