@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -111,35 +112,41 @@ class _Walk:
         self._unsure: dict[Origin, None] = {}
 
     def decide(self) -> Decision:
-        outcomes = self._from_level(0)
-        verdicts = {one.verdict for one in outcomes}
-        if len(verdicts) == 1:
-            return outcomes[0]
+        """The verdict; uncertain where what is not known makes more than one possible."""
+        possible: dict[Verdict, Decision] = {}
+        starts, done = [0], set[int]()
+        while starts:
+            start = starts.pop()
+            if start not in done:
+                done.add(start)
+                for decision in self._from_level(start, starts):
+                    possible.setdefault(decision.verdict, decision)
+        if len(possible) == 1:
+            return next(iter(possible.values()))
         missing = tuple(self._missing)
         return Decision(Verdict.UNCERTAIN, tuple(self._unsure), explain.uncertain(missing, tuple(self._unsure)), missing)
 
-    def _from_level(self, index: int) -> list[Decision]:
-        """The possible verdicts of the levels from this one on, the surest first."""
-        if index == len(self._applicable.levels):
-            return self._default()
-        level = self._applicable.levels[index]
-        if level.tier > Tier.NORMAL and self._applicable.isolating and not self._policies.settings.cilium:
-            return self._default()  # by the text, a NetworkPolicy decides for good; Cilium goes on to the Baseline tier
-        denied = self._matched(level.deny)
-        if any(one.sure for one in denied):
-            return [self._denied(level, denied)]
-        possible = [self._denied(level, denied)] if denied else []
-        allowed = self._matched(level.allow)
-        if any(one.sure for one in allowed):
-            return [self._allowed(allowed), *possible]
-        if allowed:
-            possible.append(self._allowed(allowed))
-        passing = self._matched(level.let_pass)
-        if passing:
-            possible = self._from_level(self._next_tier(index)) + possible
+    def _from_level(self, start: int, starts: list[int]) -> Iterator[Decision]:
+        """The possible verdicts from a level on. Where rules pass, the beginning of the next tier is added to `starts`."""
+        for index, level in enumerate(self._applicable.levels[start:], start):
+            if level.tier > Tier.NORMAL and self._applicable.isolating and not self._policies.settings.cilium:
+                break  # by the text, a NetworkPolicy decides for good; Cilium goes on to the Baseline tier
+            denied = self._matched(level.deny)
+            if denied:
+                yield self._denied(level, denied)
+            if any(one.sure for one in denied):
+                return
+            allowed = self._matched(level.allow)
+            if allowed:
+                yield self._allowed(allowed)
+            if any(one.sure for one in allowed):
+                return
+            passing = self._matched(level.let_pass)
+            if passing:
+                starts.append(self._next_tier(index))
             if any(one.sure for one in passing):
-                return possible
-        return self._from_level(index + 1) + possible
+                return
+        yield from self._default()
 
     def _next_tier(self, index: int) -> int:
         levels = self._applicable.levels

@@ -182,6 +182,17 @@ def test_a_network_policy_is_final_by_the_text_but_cilium_goes_on_to_the_baselin
     assert ask(*policies).verdict is Verdict.ALLOWED
 
 
+def test_thousands_of_tiered_rules_that_may_pass_are_walked_at_once() -> None:
+    policies = []
+    for number in range(100):
+        rule = {"action": "Pass", "from": [{"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": f"x{number}"}}}}]}
+        spec = {"tier": "Admin", "priority": number, "subject": {"namespaces": {}}, "ingress": [rule] * 25}
+        policies.append({"kind": "ClusterNetworkPolicy", "metadata": {"name": f"p{number}"}, "spec": spec})
+    unknown = Connection(dataclasses.replace(WEB, seen_as=None), DB, "TCP", 8080)
+    assert ask(*policies, connection=unknown).verdict is Verdict.ALLOWED
+    assert ask(*policies, TIERS["isolate"], connection=unknown).verdict is Verdict.UNCERTAIN
+
+
 @pytest.mark.parametrize(("version", "verdict"), [("1.18.1", Verdict.DENIED), ("1.19.0", Verdict.ALLOWED), ("1.20.2", Verdict.ALLOWED)])
 def test_many_labels_match_since_1_19(version: str, verdict: Verdict) -> None:
     policy = cilium(egress=[{"toFQDNs": [{"matchPattern": "**.com"}]}])
