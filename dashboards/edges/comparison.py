@@ -26,6 +26,8 @@ class Difference:
     kind: Kind
     a: Edge | None
     b: Edge | None
+    scale: float = 1.0
+    """How many flows of B are as much as one of A."""
 
     @property
     def edge(self) -> Edge:
@@ -37,12 +39,12 @@ class Difference:
 
     @property
     def change(self) -> float | None:
-        """By how much of A its volume changed; None where A had none."""
-        return (self.b.flows if self.b else 0) / self.a.flows - 1 if self.a and self.a.flows else None
+        """By how much its volume changed, as a share of what A's would be in B; None where A had none."""
+        return (self.b.flows if self.b else 0) / (self.a.flows * self.scale) - 1 if self.a and self.a.flows else None
 
 
 def compare(a: Sequence[Edge], b: Sequence[Edge], *, scale: float = 1.0) -> tuple[list[Difference], int]:
-    """The differences, flips first, and how many edges did not change. `scale` is B's length over A's."""
+    """The differences, flips first, and how many edges did not change. `scale` says how many flows of B are as much as one of A."""
     before, after = {edge.key: edge for edge in a}, {edge.key: edge for edge in b}
     found: list[Difference] = []
     unchanged = 0
@@ -51,7 +53,7 @@ def compare(a: Sequence[Edge], b: Sequence[Edge], *, scale: float = 1.0) -> tupl
         if kind is None:
             unchanged += 1
         else:
-            found.append(Difference(kind=kind, a=before.get(key), b=after.get(key)))
+            found.append(Difference(kind=kind, a=before.get(key), b=after.get(key), scale=scale))
     order = list(KINDS)
     found.sort(
         key=lambda difference: (order.index(difference.kind), -max(_flows(difference.a), _flows(difference.b)), str(difference.edge))
@@ -75,6 +77,12 @@ def _kind(a: Edge | None, b: Edge | None, scale: float) -> Kind | None:
     if max(a.flows, b.flows) >= FEWEST and abs(b.flows - expected) > CHANGED * expected:
         return "changed"
     return None
+
+
+def volume_scale(a: Sequence[Edge], b: Sequence[Edge]) -> float:
+    """How many flows of B are as much as one of A if each counts as a share of its window's total; 1 where a window has none."""
+    total_a, total_b = (sum(edge.flows for edge in edges) for edges in (a, b))
+    return total_b / total_a if total_a and total_b else 1.0
 
 
 def _flows(edge: Edge | None) -> int:

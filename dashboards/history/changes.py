@@ -15,11 +15,13 @@ from dashboards.history import manifests
 from dashboards.visit import Visit
 from warehouse.engine import Window
 from warehouse.questions.record_questions import Configuration
-from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS
+from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS, WORKLOADS, Table
 
 SHOWN = 5
 SAME = timedelta(minutes=10)
 _TABLES = (POLICY_VERSIONS, CLUSTER_SETTINGS)
+WITH_DEPLOYMENTS = (*_TABLES, WORKLOADS)
+"""Policies, settings, and workloads, whose versions are deployments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +48,13 @@ class Change:
         return "created" if self.before is None else "deleted" if self.after is None else "changed"
 
 
-def between(visit: Visit, since: datetime, until: datetime) -> list[Change] | None:
-    """The changes, newest first; None where no configuration history is recorded. Raises LakeError."""
+def between(visit: Visit, since: datetime, until: datetime, *, tables: Sequence[Table] = _TABLES) -> list[Change] | None:
+    """The changes in tables of versions, newest first; None where no configuration history is recorded. Raises LakeError."""
     if not is_recorded(visit):
         return None
     window = Window(since=since, until=until)
     objects: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in versions(visit, window):
+    for row in versions(visit, window, tables=tables):
         objects.setdefault((row["cluster"], row["kind"], row["namespace"], row["name"]), []).append(row)
     found: list[Change] = []
     for listed in objects.values():
@@ -65,9 +67,9 @@ def between(visit: Visit, since: datetime, until: datetime) -> list[Change] | No
     return _joined(sorted(found, key=lambda change: change.at, reverse=True))
 
 
-def versions(visit: Visit, window: Window) -> list[Mapping[str, Any]]:
-    """Versions of policies and of Cilium's settings that were in force in a window with both bounds. Raises LakeError."""
-    answer = visit.answer(Configuration(window=window, tables=_TABLES))
+def versions(visit: Visit, window: Window, *, tables: Sequence[Table] = _TABLES) -> list[Mapping[str, Any]]:
+    """Versions of objects, unless `tables` says others of policies and Cilium's settings, in force in a window. Raises LakeError."""
+    answer = visit.answer(Configuration(window=window, tables=tuple(tables)))
     visit.answers.remove(answer)
     found: list[Mapping[str, Any]] = answer.rows.to_pylist()
     return found
@@ -147,7 +149,8 @@ def draw(listed: Sequence[Change], differences: Sequence[Difference]) -> None:
                     )
                 else:
                     st.badge("no difference after it", color="gray")
-                navigation.link("policies", "Open", query=url_state.link(find=version["name"], show="changed"), icon="north_east")
+                if "Polic" in version["kind"]:
+                    navigation.link("policies", "Open", query=url_state.link(find=version["name"], show="changed"), icon="north_east")
             if change.before and change.after:
                 with st.expander("What changed"):
                     manifests.draw_difference(manifests.as_yaml(change.before), manifests.as_yaml(change.after))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from dashboards.charting import charts
 from dashboards.edges import comparison, edges
 from dashboards.edges.comparison import KINDS, Difference
 from dashboards.edges.edges import Edge
-from dashboards.frame import clock, export, head, navigation, ownership, summary, theme, time_control, url_state
+from dashboards.flows import open_as_sql
+from dashboards.frame import clock, export, filters, head, navigation, ownership, summary, theme, time_control, url_state
 from dashboards.history import changes
 from dashboards.visit import Visit, not_future
 from warehouse.engine import Window
@@ -37,9 +39,11 @@ def page(visit: Visit) -> None:
     """Draw the page. Raises HindcastError."""
     head.draw(visit, "Compare", share=lambda: _export(visit))
     level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
-    after = FlowFilter(since=visit.time.since, until=visit.time.until)
-    before = _windows(after)
     try:
+        filters.bar(visit)
+        summary.foreign(visit)
+        after = filters.applied(visit)
+        before = _windows(after)
         answers = [visit.answer(edges_in_time(window, level=level)) for window in (before, after)]
     except AccessDeniedError:
         summary.denied(visit)
@@ -51,28 +55,31 @@ def page(visit: Visit) -> None:
     if not any(sides):
         summary.nothing(visit, after, answers[1])
         return
-    scale = (after.until - after.since) / (before.until - before.since)
+    by_share = url_state.get("volumes") != "counts"
+    scale = comparison.volume_scale(*sides) if by_share else (after.until - after.since) / (before.until - before.since)
     differences, unchanged = comparison.compare(*sides, scale=scale)
     if url_state.get("housekeeping") != "1":
         differences = [difference for difference in differences if not difference.edge.is_housekeeping]
-    kinds = _pills(differences, unchanged, answers)
+    kinds = _pills(differences, unchanged, answers, scale)
     _overlay(visit, before, after)
     shown = [difference for difference in differences if not kinds or difference.kind in kinds]
     summary.line(visit, [f"**{min(len(shown), SHOWN):,}** of **{len(differences):,}** differences" + summary.cut(answers[1], "edges")])
-    listed = changes.between(visit, before.since, not_future(after.until))
+    listed = changes.between(visit, before.since, not_future(after.until), tables=changes.WITH_DEPLOYMENTS)
+    picked = _picked(shown[:SHOWN])
     grid = st.grid(4, gap="small", min_column_width=290)
-    with grid.cell(column_span=3 if listed is not None else "all"):
-        _differences(visit, shown, differences, unchanged, before, after)
-    if listed is not None:
+    with grid.cell(column_span=3 if listed is not None or picked else "all"):
+        _differences(visit, shown, differences, unchanged, after)
+    if listed is not None or picked:
         with grid.cell():
-            changes.draw(listed, differences)
+            if picked:
+                _panel(visit, picked, before, after)
+            if listed is not None:
+                changes.draw(listed, differences)
 
 
-def _differences(
-    visit: Visit, shown: Sequence[Difference], differences: Sequence[Difference], unchanged: int, before: FlowFilter, after: FlowFilter
-) -> None:
+def _differences(visit: Visit, shown: Sequence[Difference], differences: Sequence[Difference], unchanged: int, after: FlowFilter) -> None:
     if shown:
-        _table(visit, shown[:SHOWN], before, after)
+        _table(visit, shown[:SHOWN], after)
     elif differences:
         summary.empty("No difference of this kind", f"{len(differences)} of other kinds are there.", "rule", ("Show all kinds", _all_kinds))
     else:
@@ -83,15 +90,24 @@ def _differences(
 
 
 def _windows(after: FlowFilter) -> FlowFilter:
-    """Draw the choice of A, and give it; B is the head's window."""
+    """Draw the choice of A and return it, with B's conditions; B is the head's window."""
+    before = _window_a(after)
+    _draw_windows(before, after)
+    return before
+
+
+def _window_a(after: FlowFilter) -> FlowFilter:
     against = url_state.chosen("against", _AGAINST, "day")
     length = after.until - after.since
     begin, end = (time_control.parse_moment(url_state.get(name)) for name in ("a_from", "a_until"))
     if against == "two" and begin and end and begin < end:
-        before = FlowFilter(since=begin, until=end)
-    else:
-        shift = {"before": length, "day": max(timedelta(days=1), length), "week": max(timedelta(days=7), length)}.get(against, length)
-        before = FlowFilter(since=after.since - shift, until=after.until - shift)
+        return replace(after, since=begin, until=end)
+    shift = {"before": length, "day": max(timedelta(days=1), length), "week": max(timedelta(days=7), length)}.get(against, length)
+    return replace(after, since=after.since - shift, until=after.until - shift)
+
+
+def _draw_windows(before: FlowFilter, after: FlowFilter) -> None:
+    against = url_state.chosen("against", _AGAINST, "day")
     with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=True):
         st.badge("A before", color="gray")
         st.markdown(f"**{clock.span(before.since, before.until)}**", width="content")
@@ -118,7 +134,6 @@ def _windows(after: FlowFilter) -> FlowFilter:
                 st.form_submit_button("Apply", on_click=_set_a, width="stretch")
         st.space("stretch")
         url_state.choose(st.segmented_control, "Level", _LEVELS, "level", _LEVEL)
-    return before
 
 
 def _against(before: FlowFilter) -> None:
@@ -139,7 +154,7 @@ def _set_a() -> None:
 # What differs -------------------------------------------------------------------------------------------------
 
 
-def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[Answer]) -> list[str]:
+def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[Answer], scale: float) -> list[str]:
     counts = {kind: sum(difference.kind == kind for difference in differences) for kind in KINDS}
     chosen: list[str] = [kind for kind in url_state.get_all("kind") if kind in KINDS]
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
@@ -157,9 +172,15 @@ def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[
         st.caption(f"{unchanged:,} edges unchanged (within ± {comparison.CHANGED:.0%})")
         st.session_state["compare housekeeping"] = url_state.get("housekeeping") == "1"
         st.toggle("DNS, metrics, health", key="compare housekeeping", on_change=_housekeeping)
+        st.session_state["compare by share"] = url_state.get("volumes") != "counts"
+        hint = "Compares each edge's share of its window's flows, so that a busier window does not change every edge"
+        st.toggle("By share of traffic", key="compare by share", on_change=_by_share, help=hint)
         st.space("stretch")
         shares = [sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0 for answer in answers]
         st.markdown(f":material/sensors: observed A **{theme.percent(shares[0])}** · B **{theme.percent(shares[1])}**", width="content")
+    if url_state.get("volumes") != "counts" and abs(scale - 1) > comparison.CHANGED:
+        more = "more" if scale > 1 else "fewer"
+        st.caption(f"B has {abs(scale - 1):.0%} {more} flows than A in all. Volumes are compared as shares of each window's total.")
     if shares[0] == 0:
         st.warning("A was not observed: everything in B looks new.", icon=":material/sensors_off:")
     return chosen
@@ -167,6 +188,10 @@ def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[
 
 def _housekeeping() -> None:
     url_state.put("housekeeping", "1" if st.session_state["compare housekeeping"] else None)
+
+
+def _by_share() -> None:
+    url_state.put("volumes", None if st.session_state["compare by share"] else "counts")
 
 
 def _all_kinds() -> None:
@@ -197,7 +222,7 @@ def _overlay(visit: Visit, before: FlowFilter, after: FlowFilter) -> None:
     st.altair_chart(chart, theme=None, alt="Flows of B as bars, of A as a line")
 
 
-def _table(visit: Visit, shown: Sequence[Difference], before: FlowFilter, after: FlowFilter) -> None:
+def _table(visit: Visit, shown: Sequence[Difference], after: FlowFilter) -> None:
     until = not_future(after.until)
     gaps: list[coverage.Gap] = []
     if after.since < until:
@@ -206,10 +231,9 @@ def _table(visit: Visit, shown: Sequence[Difference], before: FlowFilter, after:
         gaps = coverage.gaps(ledger.rows, after.since, until)
     rows = [_row(difference, gaps, until - after.since) for difference in shown]
     most = max((max(row["Volume A, B"]) for row in rows), default=1)
-    name = f"differences {st.session_state.get('compare round', 0)}"
     st.dataframe(
         rows,
-        key=name,
+        key=_table_key(),
         hide_index=True,
         row_height=28,
         height=min(560, 37 + 28 * len(rows)),
@@ -227,9 +251,6 @@ def _table(visit: Visit, shown: Sequence[Difference], before: FlowFilter, after:
             "Verdict and evidence": st.column_config.TextColumn(width=230),
         },
     )
-    cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
-    if cells and int(cells[0][0]) < len(shown):
-        _links(visit, shown[int(cells[0][0])], before, after)
 
 
 def _row(difference: Difference, gaps: Sequence[coverage.Gap], length: timedelta) -> dict[str, Any]:
@@ -258,19 +279,46 @@ def _buckets(edge: Edge | None, other: Edge | None) -> list[int]:
     return [sum(edge.buckets[place : place + step]) for place in range(0, len(edge.buckets), step)]
 
 
-def _links(visit: Visit, difference: Difference, before: FlowFilter, after: FlowFilter) -> None:
+def _table_key() -> str:
+    return f"differences {st.session_state.get('compare round', 0)}"
+
+
+def _picked(shown: Sequence[Difference]) -> Difference | None:
+    """The difference whose row was clicked."""
+    cells = st.session_state.get(_table_key(), {}).get("selection", {}).get("cells", [])
+    return shown[int(cells[0][0])] if cells and int(cells[0][0]) < len(shown) else None
+
+
+def _panel(visit: Visit, difference: Difference, before: FlowFilter, after: FlowFilter) -> None:
     """Where to look further at the edge that was clicked."""
     conditions = [str(condition) for condition in edges.filter_of(difference.edge, ownership.owned(visit))]
-    with st.container(horizontal=True, vertical_alignment="center", wrap=True):
-        st.markdown(f"**{difference.edge}**", width="content")
-        for label, window, edge in (("its flows in A", before, difference.a), ("its flows in B", after, difference.b)):
+    with st.container(border=True, key="panel"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{difference.edge}**", width="content")
+            st.space("stretch")
+            st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=_close)
+        st.caption(comparison.said(difference) or KINDS[difference.kind])
+        for label, window, edge in (("Its flows in A", before, difference.a), ("Its flows in B", after, difference.b)):
             if edge:
                 span = {"from_": time_control.written(window.since), "until": time_control.written(window.until)}
                 navigation.link("flows", label, query=url_state.link(f=conditions, last=None, **span), icon="bar_chart")
+
+
+def _close() -> None:
+    st.session_state["compare round"] = st.session_state.get("compare round", 0) + 1
 
 
 def _export(visit: Visit) -> None:
     st.divider()
     st.caption("The differences: the table's own download button gives them as CSV.")
     navigation.link("map", "The map of B", query=url_state.link(), icon="hub")
+    after = filters.applied(visit)
+    before = _window_a(after)
+    if navigation.exists("sql"):
+        span = {
+            "from_": time_control.written(min(before.since, after.since)),
+            "until": time_control.written(max(before.until, after.until)),
+        }
+        query = url_state.link(q=open_as_sql.comparison(before, after), last=None, **span)
+        navigation.link("sql", "Open as SQL", query=query, icon="terminal")
     st.caption(f"Exports of flows are on the page of flows, up to {export.ROWS:,} rows.")

@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboards.edges import edges, map_component, map_layout, map_svg
 from dashboards.edges.edges import Edge, End
+from dashboards.flows import open_as_sql
 from dashboards.frame import clock, export, filters, head, navigation, ownership, summary, theme, url_state
 from dashboards.visit import Visit
 from warehouse.engine import Limits
@@ -247,6 +248,8 @@ def _export(visit: Visit) -> None:
             export.button(visit, form, "edges", partial(make, form), key=f"export edges {form}")
         picture = partial(_picture, visit, ask, wanted, _switches(), url_state.get("find"), _most_drawn(), theme.palette())
         export.button(visit, "SVG", "map", picture, key="export map SVG")
+    if navigation.exists("sql"):
+        navigation.link("sql", "Open as SQL", query=url_state.link(q=open_as_sql.edges(wanted)), icon="terminal")
     st.caption("The map as PNG: the button at its top right.")
 
 
