@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -35,8 +35,11 @@ class Visible:
     """How many it may read."""
 
 
-def relations(connection: Any, sight: Sight, table: Table) -> Visible:
-    """What a principal sees of a table. Every question is to be asked of such relations alone. Raises LakeError."""
+def relations(connection: Any, sight: Sight, table: Table, *, completed: Callable[[str], str] | None = None) -> Visible:
+    """What a principal sees of a table. Every question is to be asked of such relations alone. Raises LakeError.
+
+    `completed` turns a query for the table's rows into one that fills in what other rows tell, before anything is hidden.
+    """
     lake, scope, window = sight.lake, sight.scope, sight.window
     seen = scoping.clusters_seen(scope, lake.clusters(table))
     seen = [cluster for cluster in seen if not sight.clusters or cluster in sight.clusters]
@@ -44,7 +47,8 @@ def relations(connection: Any, sight: Sight, table: Table) -> Visible:
     found: list[str] = []
     parts: dict[str, bool] = {}
     for name, some, apart in _parts(table, files):
-        found.append(engine.relation(name, engine.query_of(connection, lake, table, some, name, as_of=window.as_of)))
+        rows = engine.query_of(connection, lake, table, some, name, as_of=window.as_of)
+        found.append(engine.relation(name, rows if completed is None else completed(rows)))
         here = replace(table, name=name)
         shown = scoping.visible(scope, here, window, seen, peer_detail=sight.peer_detail, columns=sight.columns, ends_apart=apart)
         found.append(engine.relation(f"visible_{name}", shown))

@@ -95,6 +95,12 @@ def plain(wanted: FlowFilter) -> FlowFilter:
     return replace(wanted, conditions=tuple(left), **moved)  # type: ignore[arg-type]
 
 
+def has_sides(wanted: FlowFilter) -> bool:
+    """Whether a filter tells the source of a flow from its destination."""
+    sides = any(condition.side != "either" for condition in wanted.conditions) and not wanted.both_ways
+    return bool(wanted.source_namespaces or wanted.destination_namespaces or sides)
+
+
 def matching(wanted: FlowFilter, parts: Mapping[str, bool] = _WHOLE) -> tuple[str, list[Any]]:
     """The query for the flows that match, with placeholders, and their values.
 

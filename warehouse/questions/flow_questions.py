@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from warehouse.engine import Limits
+from warehouse.questions import edge_rule
 from warehouse.questions.flow_filter import FlowFilter, column_refusal
 from warehouse.questions.flow_table import MATCHING, FlowQuestion
 from warehouse.questions.question import USUAL
@@ -16,7 +17,7 @@ OFFERED = Limits(rows=2_000)
 COMPLETED: dict[str, str] = {
     "ns": "unnest(list_distinct([source_namespace, destination_namespace]))",
     "workload": "unnest(list_distinct([source_workload_name, destination_workload_name]))",
-    "port": "destination_port::VARCHAR",
+    "port": "server_port::VARCHAR",
     "reason": "drop_reason_desc",
     "cluster": "cluster",
     "node": "node_name",
@@ -40,18 +41,23 @@ def newest(wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: 
 
 
 def completions(wanted: FlowFilter, *, each: int = 25, limits: Limits = OFFERED) -> FlowQuestion:
-    """The commonest values of fields in the window, to be offered while one types: columns `field`, `value`, `flows`."""
+    """The commonest values of fields in the window, to be offered while someone types: columns `field`, `value`, `flows`.
+
+    Ports are those of services, and workloads are resolved as in edges.
+    """
     picked = [f"SELECT '{field}' AS field, {source} AS value, flow_count FROM asked" for field, source in COMPLETED.items()]
-    needed = ("source_namespace", "destination_namespace", "source_workload_name", "destination_workload_name", "destination_port",
+    needed = ("source_namespace", "destination_namespace", "source_workload_name", "destination_workload_name",
         "drop_reason_desc", "cluster", "node_name", "l4_protocol", "traffic_direction", "source_names", "destination_names",
         "l7_http_method", "l7_http_code", "l7_dns_query", "source_pod_name", "destination_pod_name")  # fmt: skip
     sql = f"""
-        WITH asked AS MATERIALIZED (SELECT {", ".join(needed)}, sum(flow_count) AS flow_count FROM {MATCHING} GROUP BY ALL),
+        WITH asked AS MATERIALIZED (
+            SELECT {", ".join(needed)}, {edge_rule.SERVER_PORT} AS server_port, sum(flow_count) AS flow_count FROM {MATCHING} GROUP BY ALL
+        ),
         counted AS (SELECT field, value, sum(flow_count)::BIGINT AS flows FROM ({" UNION ALL ".join(picked)})
             WHERE value IS NOT NULL GROUP BY ALL)
         SELECT field, value, flows FROM counted
         QUALIFY row_number() OVER (PARTITION BY field ORDER BY flows DESC, value) <= {int(each)} ORDER BY field, flows DESC, value"""
-    return FlowQuestion(name="completions", wanted=wanted, sql=sql, limits=limits)
+    return FlowQuestion(name="completions", wanted=wanted, sql=sql, limits=limits, resolves_workloads=True)
 
 
 def one_flow(*, cluster: str, uuid: str, at: datetime, until: datetime) -> FlowQuestion:

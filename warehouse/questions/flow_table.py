@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from warehouse import engine
 from warehouse.access import visible
+from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
-from warehouse.questions import flow_filter
+from warehouse.questions import edge_rule, flow_filter
 from warehouse.questions.answers import Answer, coverage_of
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.question import Question, Request, Subject
+from warehouse.questions.time_buckets import HOUR
 from warehouse.schema import FLOWS, Table
 
 MATCHING = "matching_flows"
 """The relation that the SQL of a FlowQuestion reads: the flows that the principal may see and that match the filter."""
+CONNECTIONS = "matching_connections"
+"""What it reads of a FlowQuestion about connections."""
+_PODS = "workloads_of_pods"
+_LEARNED_FROM = timedelta(days=1)
+"""How much of a window's end the workloads of pods are learned from: longer windows would be read twice."""
 _LOOK_BACK = (timedelta(hours=1), timedelta(days=1))
 """How far back from a window's end the newest flows are looked for before the whole of a longer window is."""
 
@@ -57,19 +65,57 @@ class FlowQuestion(FilteredQuestion):
     """True if only the newest flows are asked for, as many as `limits.rows`. The last value of `sql` is then the time from
     which they are read; it is looked up first, which needs one column where the question itself may need all of them."""
 
+    connections: bool = False
+    """True if `sql` reads the relation CONNECTIONS instead: the matching flows, each turned round so that its source is who opened
+    the connection, with the column `server_port`. The filter's sides are those of the connection then."""
+    resolves_workloads: bool = False
+    """True if pods are to be given their workloads, as rollups do, where the flow itself does not name one. A filter by workload
+    does so as well."""
+
     def answer(self, request: Request) -> Answer:
         """The rows of the SQL, with the coverage of the filter's window."""
         wanted, values = self.wanted, self.values
         text = f"{self.sql} {flow_filter.matching(wanted)[0]}"
-        sight = request.sight.of_columns({name for name in FLOWS.schema.names if re.search(rf"\b{name}\b", text)})
+        named = {name for name in FLOWS.schema.names if re.search(rf"\b{name}\b", text)}
+        columns = named | edge_rule.NEEDED if self.connections else named
+        sight = request.sight.of_columns(columns)
         with engine.connect_warm() as connection:
-            shown = visible.relations(connection, sight, FLOWS)
-            matching, given = flow_filter.matching(wanted, shown.parts)
-            relations = [*shown.relations, engine.relation(MATCHING, matching)]
+            completed = None
+            if self.resolves_workloads or any(condition.field == "workload" for condition in wanted.conditions):
+                with engine.within(connection, self.limits):
+                    _learn_workloads(connection, sight)
+                completed = partial(edge_rule.with_workloads, pods=_PODS)
+            shown = visible.relations(connection, sight, FLOWS, completed=completed)
+            relations = list(shown.relations)
+            if self.connections and flow_filter.has_sides(wanted):
+                relations.append(engine.relation("turned_flows", edge_rule.turned_round(f"visible_{FLOWS.name}", columns)))
+                matching, given = flow_filter.matching(wanted, {"turned_flows": False})
+                relations.append(engine.relation(CONNECTIONS, matching))
+            else:
+                matching, given = flow_filter.matching(wanted, shown.parts)
+                relations.append(engine.relation(MATCHING, matching))
+                if self.connections:
+                    relations.append(engine.relation(CONNECTIONS, edge_rule.turned_round(MATCHING, columns)))
             if self.newest:
                 values = (*values, _oldest(connection, relations, given, wanted, self.limits))
             rows, cut = engine.ask(connection, relations, self.sql, [*given, *values], self.limits)
         return Answer(rows=rows, cut=cut, window=sight.window, coverage=coverage_of(sight), files=shown.files)
+
+
+def _learn_workloads(connection: Any, sight: Sight) -> None:
+    """Make a table of the pods' workloads, as the whole hours of the window's last day report them, to whomever."""
+    window = sight.window
+    if window.since is None or window.until is None:
+        raise ValueError("flows are asked for in a window with both bounds")
+    until = min(window.until, datetime.now(UTC) + HOUR)
+    since = max(window.since, until - _LEARNED_FROM).replace(minute=0, second=0, microsecond=0)
+    until = (until + HOUR - timedelta.resolution).replace(minute=0, second=0, microsecond=0)
+    hours = replace(window, since=since, until=until)
+    files = engine.files_of(sight.lake, FLOWS, hours, sight.clusters or None)
+    rows = engine.query_of(connection, sight.lake, FLOWS, files, "flows_of_hours", as_of=window.as_of)
+    within = f"""(SELECT * FROM ({rows}) WHERE "time" >= ?::TIMESTAMPTZ AND "time" < ?::TIMESTAMPTZ)"""
+    query = f"WITH flows_of_hours AS NOT MATERIALIZED {within} {edge_rule.workloads_of_pods('flows_of_hours')}"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {_PODS} AS {query}", [since, until])
 
 
 def _oldest(connection: Any, relations: Sequence[str], given: Sequence[Any], wanted: FlowFilter, limits: Limits) -> datetime:

@@ -14,24 +14,14 @@ import pyarrow as pa
 
 from warehouse import config
 from warehouse.access import scoping
+from warehouse.questions import edge_rule
 from warehouse.schema import FLOWS
 
-EPHEMERAL_PORT = 32_768
-"""Ports from here on are clients', unless Hubble says who opened the connection."""
 DROP, POLICY_VERDICT = 1, 5
 """Cilium's event types that report one and the same policy drop."""
 
 ENDS = ("cluster_name", "namespace", "workload_kind", "workload_name", "entity", "dns_name", "cidr", "labels_id")
 _HOUR_US, _MINUTE_US = 3_600_000_000, 60_000_000
-_IDENTITIES = {
-    1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node", 7: "kube-apiserver", 8: "ingress",
-    9: "world-ipv4", 10: "world-ipv6",
-}  # fmt: skip
-_LOCAL_IDENTITIES, _REMOTE_NODES, _NO_IDENTITY = 1 << 24, 1 << 25, 1 << 26
-# What Kubernetes makes the ends of generated names of: no vowels, and no digits that look like letters.
-_GENERATED = "[bcdfghjklmnpqrstvwxz2456789]"
-_POD_NAME = rf"^(.+?)(?:-(?:{_GENERATED}{{6,10}}|\d{{8}}))?-{_GENERATED}{{5}}$"
-_NUMBERED_POD_NAME = r"^(.+)-\d{1,4}$"
 _PACKET = (
     "cluster", "node_name", "source_namespace", "destination_namespace", "source_ip", "destination_ip", "source_port", "destination_port",
     "l4_protocol", "drop_reason_desc", "time",
@@ -126,7 +116,7 @@ def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Roll
     and so the far end's name is known. Nothing else is taken from it.
     """
     connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_parts AS {_parts(flows, labels=labels)}")
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_pods AS {_pods(hours_of_pods)}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_pods AS {edge_rule.workloads_of_pods(hours_of_pods)}")
     addresses = "SELECT source_ip AS ip FROM edge_parts WHERE source_ip IS NOT NULL UNION SELECT destination_ip FROM edge_parts"
     found = [address for address in connection.sql(addresses).to_arrow_table()["ip"].to_pylist() if address is not None]
     ranges = {"ip": found, "cidr": [range_of(address, settings) for address in found]}
@@ -170,11 +160,9 @@ def label_sets() -> str:
 def _parts(flows: str, *, labels: bool) -> str:
     """Flows summed up as far as it goes without looking at each text: pods where no workload is told, addresses where no name is."""
     ends = ", ".join(_end(side) for side in ("source", "destination"))
-    turned = f"coalesce(is_reply, source_port < {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}, false)"
-    nobodys = f"is_reply IS NULL AND source_port >= {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}"
     listed = ", ".join(f"hash({name}) AS {name}_hash, any_value({name}) AS {name}" for name in _LABELS)
-    sums = f"""SELECT cluster, epoch_us("time") // {_HOUR_US} AS hour, {turned} AS turned, {ends},
-            CASE WHEN {turned} THEN source_port WHEN {nobodys} THEN NULL ELSE destination_port END AS server_port,
+    sums = f"""SELECT cluster, epoch_us("time") // {_HOUR_US} AS hour, {edge_rule.TURNED} AS turned, {ends},
+            {edge_rule.SERVER_PORT} AS server_port,
             l4_protocol, verdict, drop_reason_desc, traffic_direction,
             {listed if labels else ", ".join(f"NULL::VARCHAR[] AS {name}" for name in _LABELS)},
             sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats, coalesce(sum(flows) FILTER (is_reply), 0)::BIGINT AS replies,
@@ -193,29 +181,13 @@ def _parts(flows: str, *, labels: bool) -> str:
 
 def _end(side: str) -> str:
     """What an end is told apart by."""
-    outside = f"{side}_namespace IS NULL AND {side}_pod_name IS NULL"
-    numbers = " ".join(f"WHEN {side}_identity = {number} THEN '{name}'" for number, name in _IDENTITIES.items())
-    entity = f"""CASE WHEN NOT ({outside}) THEN NULL {numbers}
-        WHEN {side}_identity >= {_LOCAL_IDENTITIES} AND {side}_identity < {_REMOTE_NODES} THEN 'world'
-        WHEN {side}_identity >= {_REMOTE_NODES} AND {side}_identity < {_NO_IDENTITY} THEN 'remote-node' END"""
+    outside, entity = edge_rule.outside(side), edge_rule.entity(side)
     unnamed = f"{outside} AND list_min({side}_names) IS NULL AND coalesce(starts_with({entity}, 'world'), true)"
     return f"""{side}_cluster_name, {side}_namespace, {side}_workload_kind, {side}_workload_name,
             CASE WHEN {side}_workload_name IS NULL THEN {side}_pod_name END AS {side}_pod_name,
             {entity} AS {side}_entity,
-            CASE WHEN {outside} THEN list_min({side}_names) END AS {side}_dns_name,
+            {edge_rule.dns_name(side)} AS {side}_dns_name,
             CASE WHEN {unnamed} THEN {side}_ip END AS {side}_ip"""
-
-
-def _pods(flows: str) -> str:
-    """What workload each pod is of, as the node that runs it says."""
-    sides = " UNION ALL ".join(
-        f"""SELECT DISTINCT cluster, epoch_us("time") // {_HOUR_US} AS hour, {side}_namespace AS namespace, {side}_pod_name AS pod,
-            {side}_workload_kind AS kind, {side}_workload_name AS name
-        FROM {flows} WHERE {side}_workload_name IS NOT NULL AND {side}_pod_name IS NOT NULL"""
-        for side in ("source", "destination")
-    )
-    return f"""SELECT cluster, hour, namespace, pod, min(name) AS name, arg_min(kind, name) AS kind
-        FROM (SELECT * FROM ({sides}) ORDER BY ALL) GROUP BY cluster, hour, namespace, pod"""
 
 
 def _named() -> str:
@@ -223,12 +195,10 @@ def _named() -> str:
     columns, joins = [], []
     for side in ("source", "destination"):
         pod, pods, ranges = f"edge_parts.{side}_pod_name", f"{side}_pods", f"{side}_ranges"
-        inferred = f"""CASE WHEN regexp_matches({pod}, '{_POD_NAME}') THEN regexp_extract({pod}, '{_POD_NAME}', 1)
-            WHEN regexp_matches({pod}, '{_NUMBERED_POD_NAME}') THEN regexp_extract({pod}, '{_NUMBERED_POD_NAME}', 1) ELSE {pod} END"""
         columns.append(
             f"""edge_parts.{side}_cluster_name, edge_parts.{side}_namespace,
             coalesce({side}_workload_kind, {pods}.kind) AS {side}_workload_kind,
-            coalesce({side}_workload_name, {pods}.name, {inferred}) AS {side}_workload_name, {side}_entity,
+            coalesce({side}_workload_name, {pods}.name, {edge_rule.workload_of_name(pod)}) AS {side}_workload_name, {side}_entity,
             rtrim({side}_dns_name, '.') AS {side}_dns_name, {ranges}.cidr AS {side}_cidr,
             {_labels_id(_labels(side))} AS {side}_labels_id"""
         )

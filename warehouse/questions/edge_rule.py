@@ -1,0 +1,115 @@
+"""The one rule of edges, as SQL over flows: who is the client, which port is the service's, and what each end is called. Pure.
+
+Rollups and the edges of flows are both made of these expressions, so that they give the same edges for the same flows;
+docs/counting.md tells the rule to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+EPHEMERAL_PORT = 32_768
+"""Ports from here on are clients', unless Hubble says who opened the connection."""
+SIDES = ("source", "destination")
+IDENTITIES = {
+    1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node", 7: "kube-apiserver", 8: "ingress",
+    9: "world-ipv4", 10: "world-ipv6",
+}  # fmt: skip
+"""Cilium's reserved identities."""
+_LOCAL_IDENTITIES, _REMOTE_NODES, _NO_IDENTITY = 1 << 24, 1 << 25, 1 << 26
+
+TURNED = f"coalesce(is_reply, source_port < {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}, false)"
+"""Whether a flow goes from the server to the client: it is a reply or, where Hubble does not know, its ports say so."""
+_NOBODYS = f"is_reply IS NULL AND source_port >= {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}"
+SERVER_PORT = f"CASE WHEN {TURNED} THEN source_port WHEN {_NOBODYS} THEN NULL ELSE destination_port END"
+"""The port of the service that was called; null where both ports are clients' and nobody knows who called."""
+
+# What Kubernetes makes the ends of generated names of: no vowels, and no digits that look like letters.
+_GENERATED = "[bcdfghjklmnpqrstvwxz2456789]"
+_POD_NAME = rf"^(.+?)(?:-(?:{_GENERATED}{{6,10}}|\d{{8}}))?-{_GENERATED}{{5}}$"
+_NUMBERED_POD_NAME = r"^(.+)-\d{1,4}$"
+
+
+def server_port(source_port: int | None, destination_port: int | None, is_reply: bool | None) -> int | None:
+    """SERVER_PORT of one flow."""
+    client_ports = [port is not None and port >= EPHEMERAL_PORT for port in (source_port, destination_port)]
+    if is_reply is None and all(client_ports):
+        return None
+    is_turned = is_reply if is_reply is not None else source_port is not None and not client_ports[0] and client_ports[1]
+    return source_port if is_turned else destination_port
+
+
+def outside(side: str) -> str:
+    """Whether an end is no pod of a namespace: the world, a host, a node."""
+    return f"{side}_namespace IS NULL AND {side}_pod_name IS NULL"
+
+
+def entity(side: str) -> str:
+    """What an end outside is, by its identity; null inside, and where the identity says nothing."""
+    numbers = " ".join(f"WHEN {side}_identity = {number} THEN '{name}'" for number, name in IDENTITIES.items())
+    return f"""CASE WHEN NOT ({outside(side)}) THEN NULL {numbers}
+        WHEN {side}_identity >= {_LOCAL_IDENTITIES} AND {side}_identity < {_REMOTE_NODES} THEN 'world'
+        WHEN {side}_identity >= {_REMOTE_NODES} AND {side}_identity < {_NO_IDENTITY} THEN 'remote-node' END"""
+
+
+def dns_name(side: str) -> str:
+    """The DNS name of an end outside: of several the first by alphabet; null inside, and where it has none."""
+    return f"CASE WHEN {outside(side)} THEN list_min({side}_names) END"
+
+
+def workload_of_name(pod: str) -> str:
+    """The workload that a pod's name tells of; the pod's own name where it tells of none."""
+    return f"""CASE WHEN regexp_matches({pod}, '{_POD_NAME}') THEN regexp_extract({pod}, '{_POD_NAME}', 1)
+            WHEN regexp_matches({pod}, '{_NUMBERED_POD_NAME}') THEN regexp_extract({pod}, '{_NUMBERED_POD_NAME}', 1) ELSE {pod} END"""
+
+
+def workloads_of_pods(flows: str) -> str:
+    """The query for each pod's workload in each hour, as the node that runs the pod reported it.
+
+    Columns: `cluster`, `hour` (whole hours since 1970), `namespace`, `pod`, `name`, `kind`.
+    """
+    sides = " UNION ALL ".join(
+        f"""SELECT DISTINCT cluster, epoch_us("time") // 3600000000 AS hour, {side}_namespace AS namespace, {side}_pod_name AS pod,
+            {side}_workload_kind AS kind, {side}_workload_name AS name
+        FROM {flows} WHERE {side}_workload_name IS NOT NULL AND {side}_pod_name IS NOT NULL"""
+        for side in SIDES
+    )
+    return f"""SELECT cluster, hour, namespace, pod, min(name) AS name, arg_min(kind, name) AS kind
+        FROM (SELECT * FROM ({sides}) ORDER BY ALL) GROUP BY cluster, hour, namespace, pod"""
+
+
+def with_workloads(flows: str, pods: str) -> str:
+    """The query for flows whose ends are given the workloads of their pods: as told, else by `pods`, else by the pod's name.
+
+    An agent knows the workloads of its own node's pods alone; `pods` is a relation as `workloads_of_pods` gives it.
+    """
+    names = ", ".join(
+        f"coalesce({side}_workload_name, {side}_pods.name, {workload_of_name(f'{side}_pod_name')}) AS {side}_workload_name"
+        for side in SIDES
+    )
+    joins = " ".join(
+        f"""LEFT JOIN {pods} AS {side}_pods ON {side}_pods.cluster = told.cluster AND {side}_pods.hour = epoch_us(told."time") // 3600000000
+            AND {side}_pods.namespace IS NOT DISTINCT FROM told.{side}_namespace AND {side}_pods.pod = told.{side}_pod_name"""
+        for side in SIDES
+    )
+    return f"SELECT told.* REPLACE ({names}) FROM ({flows}) AS told {joins}"
+
+
+NEEDED = frozenset({"is_reply", "source_port", "destination_port"})
+"""Columns that `turned_round` reads."""
+
+
+def turned_round(flows: str, columns: Collection[str]) -> str:
+    """The query for flows of which each is turned round so that its source is the client, with the column `server_port`.
+
+    `columns` are those that the relation of flows has.
+    """
+    ends = [name.removeprefix("source_") for name in sorted(columns) if name.startswith("source_")]
+    both = [part for part in ends if f"destination_{part}" in columns]
+    exchanged = ", ".join(
+        f"CASE WHEN turned THEN {other}_{part} ELSE {side}_{part} END AS {side}_{part}"
+        for part in both
+        for side, other in (SIDES, SIDES[::-1])
+    )
+    return f"""SELECT * EXCLUDE (turned) REPLACE ({exchanged})
+        FROM (SELECT *, {TURNED} AS turned, {SERVER_PORT} AS server_port FROM {flows})"""
