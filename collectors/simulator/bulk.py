@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors.decoding import decode
-from collectors.simulator.fleet import NAMESPACES, build_fleet
+from collectors.simulator.fleet import GENERATED, NAMESPACES, build_fleet
 from collectors.simulator.history import EPHEMERAL_PORTS, random_uuids
 from collectors.simulator.traffic import Traffic, daily_factor
 from collectors.streaming.coverage_rows import coverage_row
@@ -130,7 +130,10 @@ def _pod_on(pod: str, day: dt.date) -> str:
     if sum(pod.encode()) % REDEPLOYED:
         return pod
     stem, _, suffix = pod.rpartition("-")
-    return pod if len(suffix) < 5 else f"{stem}-{(int(suffix, 16) + day.toordinal() * 7_919) % 16**5:05x}"
+    if len(suffix) < 5:
+        return pod
+    number = int(suffix.translate({made: digit for digit, made in GENERATED.items()}), 16)
+    return f"{stem}-" + f"{(number + day.toordinal() * 7_919) % 16**5:05x}".translate(GENERATED)
 
 
 def _pieces(templates: CodedRows, begin: dt.datetime, count: int, rows_per_file: int, chance: np.random.Generator) -> Iterator[pa.Table]:

@@ -58,6 +58,10 @@ OUTSIDE: dict[str, tuple[str, str]] = {  # a service's named host on the interne
 }
 
 
+GENERATED = str.maketrans("0123456789abcdef", "2456789bcdfghjkl")
+"""Hexadecimal digits as the letters and digits that Kubernetes generates the ends of names from: no vowels, none that look alike."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """One pod: where it runs, and everything Hubble says of it."""
@@ -128,7 +132,7 @@ def build_fleet(
 
 def _endpoint(chance: random.Random, cluster: str, namespace: str, team: str, service: str, identity: int) -> flow_pb2.Endpoint:
     stateful = service.endswith("-db") or service == "kafka"
-    suffix = "0" if stateful else f"{chance.getrandbits(36):09x}-{chance.getrandbits(20):05x}"
+    suffix = "0" if stateful else f"{chance.getrandbits(36):09x}-{chance.getrandbits(20):05x}".translate(GENERATED)
     labels = [
         f"k8s:app.kubernetes.io/name={service}",
         f"k8s:app.kubernetes.io/part-of={namespace}",

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards.frame import clock, theme, url_state
+from warehouse.questions import edge_rule
 from warehouse.questions.conditions import FIELDS, Condition
 from warehouse.schema import FLOWS
 
@@ -103,9 +104,8 @@ def policy_name(policy: Mapping[str, Any]) -> str:
 
 
 def served_port(row: Mapping[str, Any]) -> int | None:
-    """The port that was called: of a reply it is the source's."""
-    port: int | None = row["source_port"] if row["is_reply"] else row["destination_port"]
-    return port
+    """The port of the service that was called; None where both ports are clients' and nobody knows who called."""
+    return edge_rule.server_port(row["source_port"], row["destination_port"], row["is_reply"])
 
 
 def conditions_of(row: Mapping[str, Any], column: str) -> list[Condition]:
