@@ -2,7 +2,7 @@
 
 Every batch is decoded, flattened, encoded again from its columns and compared with the bytes that came. Where they
 differ (a field newer than our protos, a second workload, a number too large), the differing fields' own bytes go to
-`rest`. A message that is no Flow at all is set aside, never the batch. Streams and files are other modules' work.
+`rest`. A message that is not a Flow at all is set aside, never the batch. Where messages come from is not known here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.decoding import columns, secrets
+from collectors.decoding import columns, secrets, wire
 from warehouse import config, schema
 
 AHEAD = timedelta(hours=1)
@@ -123,59 +123,18 @@ def _add_ours(flat: dict[str, pa.Array], *, cluster: str | pa.Array, recorded: d
 
 def _rest(raw: pa.Array, encoded: pa.Array) -> pa.Array:
     """For each message the fields whose bytes the columns do not give back; null where they give back all."""
-    differing = pc.indices_nonzero(pc.not_equal(raw, encoded.cast(pa.binary()))).to_pylist()
-    rests: dict[int, bytes] = {}
-    for row in differing:
-        sent, held = _fields(raw[row].as_py()), _fields(encoded[row].as_py())
-        rest = b"".join(part for number, part in sent.items() if held.get(number) != part)
-        if rest:
-            rests[row] = rest
-    return pa.array([rests.get(row) for row in range(len(raw))], pa.binary()) if rests else pa.nulls(len(raw), pa.binary())
+    encoded = encoded.cast(pa.binary())
+    differing = pc.indices_nonzero(pc.not_equal(raw, encoded))
+    if not len(differing):
+        return pa.nulls(len(raw), pa.binary())
+    rests = wire.differing_fields(raw.take(differing), encoded.take(differing))
+    found: list[bytes | None] = [None] * len(raw)
+    for row, rest in zip(differing.to_pylist(), rests, strict=True):
+        found[row] = rest or None
+    return pa.array(found, pa.binary())
 
 
 def _splice(message: bytes, rest: bytes) -> bytes:
     """A message whose fields named in `rest` are replaced by those of `rest`."""
-    replaced = _fields(rest)
-    return b"".join(part for number, part in _fields(message).items() if number not in replaced) + rest
-
-
-def _fields(message: bytes) -> dict[int, bytes]:
-    """Top-level field number -> the bytes of all its occurrences, tags included, in order (protobuf wire format)."""
-    fields: dict[int, bytes] = {}
-    position = 0
-    while position < len(message):
-        start = position
-        tag, position = _varint(message, position)
-        position = _skip(message, position, tag & 7)
-        fields[tag >> 3] = fields.get(tag >> 3, b"") + message[start:position]
-    return fields
-
-
-def _skip(message: bytes, position: int, wire_type: int) -> int:
-    """Position after a value: 0 varint, 1 eight bytes, 2 with a length, 3 group (deprecated, but not gone), 5 four bytes."""
-    match wire_type:
-        case 0:
-            return _varint(message, position)[1]
-        case 1:
-            return position + 8
-        case 2:
-            length, position = _varint(message, position)
-            return position + length
-        case 3:
-            tag, position = _varint(message, position)
-            while tag & 7 != 4:  # the end of the group
-                tag, position = _varint(message, _skip(message, position, tag & 7))
-            return position
-        case _:
-            return position + 4
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
+    replaced = wire.fields_of(rest)
+    return b"".join(part for number, part in wire.fields_of(message).items() if number not in replaced) + rest
