@@ -29,8 +29,9 @@ def take_out(columns: MutableMapping[str, pa.Array], settings: config.Redact) ->
         columns[name] = _without(columns[name], patterns)
     columns["l7_http_headers"] = _headers(columns["l7_http_headers"], settings)
     if columns["rest"].null_count < len(columns["rest"]):
-        rests = columns["rest"].to_pylist()
-        columns["rest"] = pa.array([rest and _of_rest(rest, settings, patterns) for rest in rests], pa.binary())
+        rests = columns["rest"].dictionary_encode()  # a field that is newer than this version often has the same value in all flows
+        cleaned = [_of_rest(rest, settings, patterns) for rest in rests.dictionary.to_pylist()]
+        columns["rest"] = pa.array(cleaned, pa.binary()).take(rests.indices)
 
 
 def out_of_text(text: str, settings: config.Redact) -> str:

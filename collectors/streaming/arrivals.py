@@ -32,6 +32,8 @@ class Flows:
     """Columns of `flows`."""
     arrivals: tuple[tuple[int, int], ...]
     """When they arrived: the number of rows up to the end of each slice, and its time in microseconds since 1970."""
+    row_bytes: float
+    """The memory that a row takes, on average."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +65,6 @@ class Taken:
     def arrived(self) -> list[Arrived]:
         """The items that hold messages."""
         return [item for item in self.items if isinstance(item, Arrived)]
-
-    @property
-    def bytes(self) -> int:
-        """The size of the messages."""
-        return sum(len(item.messages.data) for item in self.arrived)
 
 
 def steps_of(taken: Sequence[Taken], redact: config.Redact) -> list[list[Step]]:
@@ -106,6 +103,7 @@ class _Decoded:
         decoded = decode(parts.flows, cluster=clusters, recorded=datetime.now(UTC), redact=redact)
         bad = [one.position for one in decoded.rejected]
         self._rows = decoded.rows
+        self._row_bytes = decoded.rows.nbytes / max(1, decoded.rows.num_rows)
         self._positions = np.delete(parts.positions, bad)
         interruptions: list[tuple[int, observer_pb2.GetFlowsResponse | Rejected]] = [*parts.others]
         interruptions += [(one.position, one) for one in parts.rejected]
@@ -127,20 +125,18 @@ class _Decoded:
         yield from self._flows(begin, end, run)
 
     def _flows(self, begin: int, end: int, run: Sequence[tuple[int, int]]) -> Iterable[Flows]:
-        first, last = np.searchsorted(self._positions, (begin, end))
+        first, last = np.searchsorted(self._positions, (begin, end)).tolist()
         if first == last:
             return
+        ends = np.minimum(np.searchsorted(self._positions, [until for until, _ in run]), last) - first
         arrivals: list[tuple[int, int]] = []
-        since = None
-        for until, at in run:
-            rows = int(np.searchsorted(self._positions, min(until, end))) - int(first)
+        since = 0
+        for rows, (_, at) in zip(ends.tolist(), run, strict=True):
             if rows <= (arrivals[-1][0] if arrivals else 0):
                 continue
-            if since is not None and at - since <= SLICE_US:
+            if arrivals and at - since <= SLICE_US:
                 arrivals[-1] = (rows, at)
             else:
                 arrivals.append((rows, at))
                 since = at
-            if until >= end:
-                break
-        yield Flows(rows=self._rows.slice(first, last - first), arrivals=tuple(arrivals))
+        yield Flows(rows=self._rows.slice(first, last - first), arrivals=tuple(arrivals), row_bytes=self._row_bytes)

@@ -28,6 +28,10 @@ from warehouse.errors import ConfigError, LakeError
 from warehouse.lake.tables import Lake
 
 TICK_SECONDS = 0.2
+WORK_SECONDS = 10.0
+"""What waits in the inboxes is worked on at least this often."""
+MUCH_MESSAGES = 5_000
+"""As soon as so many messages wait they are worked on."""
 RETRY_SECONDS = 5.0
 FLUSH_BYTES = 32 * 1024**2
 """A batch is stored early when its rows take this much memory."""
@@ -77,7 +81,7 @@ class Collector:
 
     def run(self, stop: threading.Event) -> None:
         """Collect until `stop` is set, then store what has come and let go of the clusters."""
-        next_flush = next_begin = 0.0
+        next_flush = next_begin = next_work = 0.0
         flush_every = self._settings.collect.flush_every.total_seconds()
         try:
             while not stop.is_set():
@@ -85,11 +89,16 @@ class Collector:
                 if self._last_tick >= next_begin and self._waiting:
                     self._begin_waiting()
                     next_begin = time.monotonic() + RETRY_SECONDS
-                took_all = self._receive()
-                if time.monotonic() >= next_flush or (self._is_large() and self._lake_problem is None):
+                flush_is_due = self._last_tick >= next_flush
+                has_much = self._has_much()
+                # Working on a handful of flows costs almost as much as on hundreds: they wait until they are stored anyway.
+                if flush_is_due or has_much or self._last_tick >= next_work:
+                    self._receive()
+                    next_work = time.monotonic() + WORK_SECONDS
+                if flush_is_due or (self._is_large() and self._lake_problem is None):
                     self._flush()
                     next_flush = time.monotonic() + flush_every
-                if took_all:
+                if not has_much:
                     self._wake.wait(TICK_SECONDS)
                 self._wake.clear()
         finally:
@@ -205,25 +214,30 @@ class Collector:
 
     # Receiving --------------------------------------------------------------------------------------------
 
-    def _receive(self) -> bool:
-        """Work on what the streams brought; false if there was more than a little."""
+    def _has_much(self) -> bool:
+        """Whether so much waits in the inboxes that it should be worked on at once."""
+        intakes = self._intakes.values()
+        return sum(intake.waiting for intake in intakes) >= MUCH_MESSAGES or any(intake.is_filling for intake in intakes)
+
+    def _receive(self) -> None:
+        """Work on what the streams brought."""
         self.ticks += 1
         if self._must_hold():
-            return True
-        waiting = sum(intake.waiting for intake in self._intakes.values())
+            return
         taken: list[tuple[Intake, str, Taken]] = []
+        size = 0
         for intake in self._intakes.values():
+            size += intake.waiting_bytes
             taken += [(intake, address, one) for address, one in intake.take()]
-            if sum(one.bytes for _, _, one in taken) > DECODE_BYTES:
+            if size > DECODE_BYTES:
                 self._add_steps(taken)
-                taken = []
+                taken, size = [], 0
         self._add_steps(taken)
         for intake in self._intakes.values():
             try:
                 intake.work()
             except LakeError as error:
                 self._lake_failed(error)
-        return waiting < 5_000
 
     def _add_steps(self, taken: list[tuple[Intake, str, Taken]]) -> None:
         """Decode what was taken from several streams and hand it to their intakes."""

@@ -19,7 +19,7 @@ from collectors.decoding import decode, secrets
 from collectors.streaming import metrics
 from collectors.streaming.arrivals import Flows, Notice, Step, Taken, Unreadable
 from collectors.streaming.held import Held, LookUp
-from collectors.streaming.ledger import Ledger
+from collectors.streaming.ledger import LEDGER_COLUMNS, Ledger
 from collectors.streaming.publish import Resume
 from collectors.streaming.spool import Batch
 from collectors.streaming.stream import Ended, Opened, Polled, Stream, now_us, stop_all
@@ -77,6 +77,16 @@ class Intake:
         """The number of messages in the inboxes."""
         return sum(stream.waiting for stream in self.streams)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """The size of the messages in the inboxes."""
+        return sum(stream.waiting_bytes for stream in self.streams)
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether an inbox should be emptied soon."""
+        return any(stream.is_filling for stream in self.streams)
+
     def take(self) -> list[tuple[str, Taken]]:
         """What is in the inboxes, with the address it came from; nothing while there are steps that could not be worked on yet.
 
@@ -122,9 +132,9 @@ class Intake:
     def _add_flows(self, address: str, flows: Flows) -> None:
         rows = flows.rows
         fresh = self._held.new(rows)  # the one thing here that may fail
-        begin = 0
+        begin, needed = 0, rows.select(LEDGER_COLUMNS)
         for end, at in flows.arrivals:
-            self._ledger.flows(address, rows.slice(begin, end - begin), fresh[begin:end], at)
+            self._ledger.flows(address, needed.slice(begin, end - begin), fresh[begin:end], at)
             begin = end
         new = int(np.count_nonzero(fresh))
         if new < rows.num_rows:
@@ -133,7 +143,7 @@ class Intake:
         if new:
             self._pending.append(rows)
             self.pending_rows += new
-            self.pending_bytes += rows.nbytes
+            self.pending_bytes += int(new * flows.row_bytes)
 
     def _set_aside(self, rejected: tuple[decode.Rejected, ...]) -> None:
         """Write messages that could not be read to a file of limited size, without secrets, and book them in the ledger."""

@@ -35,6 +35,10 @@ HEARTBEAT_US = 60_000_000
 """A ledger that has had nothing to book for this long books that the collector is at work."""
 
 
+LEDGER_COLUMNS = ["node_name", "time", "time_ns", "clock_skew", "flow_count"]
+"""The columns of `flows` that a ledger needs."""
+
+
 class Ledger:
     """The ledger of one cluster. `at` is our clock in microseconds since 1970. Not for use by several threads."""
 
@@ -100,7 +104,7 @@ class Ledger:
     # What came --------------------------------------------------------------------------------------------
 
     def flows(self, address: str, rows: pa.Table, fresh: npt.NDArray[np.bool_], at: int) -> None:
-        """Flows arrived, in this order; `fresh` says which were not received before."""
+        """Flows (LEDGER_COLUMNS) arrived, in this order; `fresh` says which were not received before."""
         names, codes = node_codes(rows)
         times = rows.column("time").cast(pa.int64()).to_numpy()
         counts = rows.column("flow_count").to_numpy()

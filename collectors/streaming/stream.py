@@ -131,8 +131,18 @@ class Stream:
         return self._put.messages - self._taken.messages
 
     @property
+    def waiting_bytes(self) -> int:
+        """The size of the messages in the inbox."""
+        return self._put.bytes - self._taken.bytes
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether the inbox is half full."""
+        return self.waiting > INBOX_MESSAGES // 2 or self.waiting_bytes > INBOX_BYTES // 2
+
+    @property
     def _is_full(self) -> bool:
-        return self.waiting > INBOX_MESSAGES or self._put.bytes - self._taken.bytes > INBOX_BYTES
+        return self.waiting > INBOX_MESSAGES or self.waiting_bytes > INBOX_BYTES
 
     def _cancel(self) -> None:
         call = self._call

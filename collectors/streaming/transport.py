@@ -1,7 +1,7 @@
-"""One streaming gRPC call over libcurl: HTTP/2 and TLS are libcurl's work, frames and statuses are read here.
+"""One streaming gRPC call over libcurl, which does HTTP/2 and TLS; frames and statuses are read here.
 
-grpcio hands over each message by itself, which costs more than all else that happens to a flow. Here a stream's bytes
-come as they arrive, and are cut into messages by the hundred. The one module that imports pycurl.
+grpcio returns each message by itself, which costs more than everything else that happens to a flow. Here a stream's
+bytes are read as they arrive, and cut into messages by the hundred. The one module that imports pycurl.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from collectors.streaming.messages import Cutter, Messages
 from warehouse.errors import StreamRefusedError
 
 CONNECT_SECONDS = 20
-TICK_SECONDS = 0.2
+TICK_SECONDS = 0.5
 """How soon a cancelled call ends at the latest."""
+FEW_BYTES, GATHER_SECONDS = 32 * 1024, 0.25
+"""After fewer bytes than this there is a pause, in which more arrive: each waking of a thread costs as much as many messages."""
 READ_BYTES = 256 * 1024
 """About so much is handed on at once when more is there than that."""
 # Dead connections are found by TCP's own probes: servers close connections that are sent HTTP/2 pings too often.
@@ -88,6 +90,8 @@ class Call:
                 if self._chunks:
                     if (messages := self._cut()) is not None:
                         yield messages
+                        if len(messages.data) < FEW_BYTES:
+                            self._cancelled.wait(GATHER_SECONDS)
                 elif running and multi.select(TICK_SECONDS) == -1:  # it waits for something else than a socket, as for a name's address
                     time.sleep(0.01)
             self._check_end(multi)
