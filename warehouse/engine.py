@@ -9,6 +9,7 @@ import functools
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -64,17 +65,22 @@ def connect(limits: Limits, *, confined: bool = False, threads: int = 2) -> duck
     return connection
 
 
+KEPT_SECONDS = 1800.0
+"""How long an engine is kept warm: what it remembers of files that have left their tables is given back with it."""
+
+
 class _Warm:
     """The engine that a process keeps for its own questions: the footers of files it has read need not be read again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._engine: duckdb.DuckDBPyConnection | None = None
+        self._began = 0.0
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
-            if self._engine is None:
-                self._engine = connect(Limits())
+            if self._engine is None or time.monotonic() - self._began > KEPT_SECONDS:
+                self._engine, self._began = connect(Limits()), time.monotonic()  # the one before ends with its last question
             return self._engine.cursor()
 
 

@@ -30,7 +30,7 @@ def note(files: Iterable[StoredFile]) -> str:
     return _digest(tuple(sorted(file.path for file in files)))
 
 
-@functools.lru_cache(maxsize=200_000)
+@functools.lru_cache(maxsize=10_000)  # a set that has changed is never asked for again
 def _digest(paths: tuple[str, ...]) -> str:
     text = "\n".join(paths)
     return base64.b32encode(hashlib.sha256(text.encode()).digest())[: len(NONE)].decode().lower()
