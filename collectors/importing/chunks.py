@@ -21,8 +21,8 @@ from collectors.importing.documents import KEPT_OF_BAD_TEXT, BadText
 from collectors.importing.sources import READ_ERRORS, Readable
 from collectors.importing.wrappings import Pieces, Unwrapper
 
-BLOCK_BYTES = 8 * 1024**2
-_READ_BYTES = 64 * 1024
+BLOCK_BYTES = 16 * 1024**2
+_READ_BYTES = 128 * 1024
 FEW_LINES = 200
 """So few lines are read one by one when one of them is odd."""
 _WORTH_A_BULK = 20
@@ -55,8 +55,10 @@ def read_chunks(stream: Readable, redact: Callable[[Any], Any]) -> Iterator[Chun
     while True:
         parts: list[bytes] = []
         try:
-            while sum(map(len, parts)) < BLOCK_BYTES and (part := stream.read(min(_READ_BYTES, BLOCK_BYTES))):
+            left = BLOCK_BYTES
+            while left > 0 and (part := stream.read(min(_READ_BYTES, BLOCK_BYTES))):
                 parts.append(part)
+                left -= len(part)
         except READ_ERRORS as error:
             failure = error
         block = b"".join(parts)

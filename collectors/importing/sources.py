@@ -30,6 +30,7 @@ STANDARD_INPUT = "-"
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 """What reading a damaged compressed file raises."""
 _HEAD_BYTES = 512
+_BUFFER_BYTES = 128 * 1024
 _NESTED_COMPRESSIONS = 3
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 _REFUSED = (
@@ -180,9 +181,12 @@ def _decompressed(stream: Readable, path: Path | str) -> tuple[bytes, Readable]:
             if head[place:].startswith(magic):
                 advice = f"; unpack it first: {command.format(file=path)}" if command else ""
                 raise ImportFailedError(f"{path}: {what}{advice}")
-        whole: Any = io.BufferedReader(_Rejoined(head, stream))
+        whole: Any = io.BufferedReader(_Rejoined(head, stream), _BUFFER_BYTES)
         kind = next((kind for magic, kind in _COMPRESSIONS.items() if head.startswith(magic)), None)
         if kind is None:
+            if isinstance(stream, io.BufferedReader) and stream.seekable():
+                stream.seek(0)
+                return head, stream
             return head, whole
         stream = _decompressor(kind, whole)
     raise ImportFailedError(f"{path}: is compressed more than {_NESTED_COMPRESSIONS} times over; unpack it first")
