@@ -10,7 +10,6 @@ import contextlib
 import json
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import urllib3
 from kubernetes import client
 from kubernetes import config as kubernetes_config
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay, wait_exponential
 
 from warehouse import config
 from warehouse.errors import (
@@ -56,6 +56,24 @@ _REFUSALS = {
     410: ClusterExpiredError,
 }
 _TEXT_CHARACTERS = 500
+
+
+class _PassingError(Exception):
+    """A failure that may pass, and how long the server asks to wait."""
+
+    def __init__(self, failure: ClusterError, wanted_pause_seconds: float = 0.0) -> None:
+        super().__init__(str(failure))
+        self.failure, self.wanted_pause_seconds = failure, wanted_pause_seconds
+
+
+_growing_pause = wait_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS)
+
+
+def _pause_seconds(state: RetryCallState) -> float:
+    """The pause before the next try: growing with chance in it, and at least what the server asks for."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    wanted = error.wanted_pause_seconds if isinstance(error, _PassingError) else 0.0
+    return max(wanted, _growing_pause(state) * random.uniform(0.5, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,29 +197,37 @@ class ClusterAccess:
     def _answer(
         self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str, retry: bool, read_seconds: float
     ) -> urllib3.BaseHTTPResponse:
+        tries = Retrying(
+            retry=retry_if_exception_type(_PassingError),
+            wait=_pause_seconds,
+            stop=stop_before_delay(self.patience_seconds) if retry else stop_after_attempt(1),
+            reraise=True,
+        )
+        try:
+            return tries(self._try, method, path, query, body, content_type, read_seconds)
+        except _PassingError as passing:
+            raise passing.failure from passing.failure.__cause__
+
+    def _try(
+        self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str, read_seconds: float
+    ) -> urllib3.BaseHTTPResponse:
+        """One try. Raises _PassingError for what may succeed later, ClusterError for anything else."""
         place = self._place(method, path)
-        deadline = time.monotonic() + self.patience_seconds
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            wanted_pause = 0.0
-            try:
-                response = self._send(method, path, query, body, content_type, read_seconds)
-                if response.status < 300:
-                    return response
-                failure = _failure(response, place)
-                wanted_pause = _retry_after_seconds(response)
-                response.release_conn()
-                if response.status not in _AGAIN:
-                    raise failure
-            except urllib3.exceptions.HTTPError as error:
-                failure = ClusterUnreachableError(f"{place}: {_reason(error)}")
-                failure.__cause__ = error
-                if isinstance(_root(error), urllib3.exceptions.SSLError):
-                    raise failure from error  # a certificate does not get better by waiting
-            if not retry or time.monotonic() + max(pause, wanted_pause) > deadline:
-                raise failure
-            time.sleep(max(wanted_pause, pause * random.uniform(0.5, 1.0)))
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        try:
+            response = self._send(method, path, query, body, content_type, read_seconds)
+        except urllib3.exceptions.HTTPError as error:
+            failure = ClusterUnreachableError(f"{place}: {_reason(error)}")
+            failure.__cause__ = error
+            if isinstance(_root(error), urllib3.exceptions.SSLError):
+                raise failure from error  # a certificate does not get better by waiting
+            raise _PassingError(failure) from error
+        if response.status < 300:
+            return response
+        refused, wanted_pause = _failure(response, place), _retry_after_seconds(response)
+        response.release_conn()
+        if response.status in _AGAIN:
+            raise _PassingError(refused, wanted_pause)
+        raise refused
 
     def _send(
         self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str, read_seconds: float

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from pipelines.maintenance import removal
 from pipelines.maintenance.removal import Mask, Removal, matches
@@ -67,23 +68,18 @@ def retain_configuration(
     return done
 
 
+@retry(retry=retry_if_exception_type(CommitConflictError), stop=stop_after_attempt(_TRIES), reraise=True)
 def _retain(lake: Lake, table: Table, cluster: str, settings: config.Retention, keep: Keep, now: datetime, *, dry_run: bool) -> Removal:
-    for tries_left in reversed(range(_TRIES)):
-        files = [file for file in lake.contents(table) if file.partition["cluster"] == cluster]
-        find = _expired_ledger if table is CONFIG_COVERAGE else _expired_versions
-        expired = find(lake, table, cluster, files, settings, keep, now)
-        found = _found(lake, table, cluster, files, expired, now)
-        if dry_run or not found.rows:
-            return found
-        new = [data for file in found.partly for data in removal.write_without(lake, table, file, expired.mask)]
-        try:
-            # Under the guard of whoever makes few files of many, so that neither brings back what the other took out.
-            lake.replace(table, [*found.whole, *found.partly], new, guard=f"compact:{cluster}", metadata={"hindcast.removal": "retention"})
-            return found
-        except CommitConflictError:
-            if not tries_left:
-                raise
-    raise AssertionError("unreachable")
+    files = [file for file in lake.contents(table) if file.partition["cluster"] == cluster]
+    find = _expired_ledger if table is CONFIG_COVERAGE else _expired_versions
+    expired = find(lake, table, cluster, files, settings, keep, now)
+    found = _found(lake, table, cluster, files, expired, now)
+    if dry_run or not found.rows:
+        return found
+    new = [data for file in found.partly for data in removal.write_without(lake, table, file, expired.mask)]
+    # Under the guard of whoever makes few files of many, so that neither brings back what the other took out.
+    lake.replace(table, [*found.whole, *found.partly], new, guard=f"compact:{cluster}", metadata={"hindcast.removal": "retention"})
+    return found
 
 
 def _found(lake: Lake, table: Table, cluster: str, files: Sequence[StoredFile], expired: _Expired, now: datetime) -> Removal:
