@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -277,3 +278,12 @@ def test_a_misplaced_secret_is_not_shown_in_the_error(text: str) -> None:
 def test_text_no_yaml_reader_takes_is_an_error_of_ours(text: str) -> None:
     with pytest.raises(ConfigError, match=r"h\.yaml"):
         parse_config(text, source=Path("h.yaml"))
+
+
+def test_a_configuration_of_aliases_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
+    """Looked at alias by alias it would take longer than anyone waits."""
+    levels = "".join(f"{now}: &{now} [{','.join([f'*{before}'] * 10)}]\n" for before, now in itertools.pairwise("abcdefghijklmnop"))
+    file = tmp_path / "hindcast.yaml"
+    file.write_text(f"a: &a [x]\n{levels}")
+    with pytest.raises(ConfigError, match=r"hindcast.yaml:1: a: unknown key"):
+        load_config(file)

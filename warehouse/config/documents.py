@@ -99,7 +99,12 @@ def parse_document(text: str, *, source: Path, expected: str = "a mapping") -> D
     return Document(source=source, value=value, tree=tree)
 
 
-def _repeated_key(node: yaml.Node | None) -> tuple[str, int] | None:
+def _repeated_key(node: yaml.Node | None, visited: set[int] | None = None) -> tuple[str, int] | None:
+    """The first key that is given twice, with its line. Each node is looked at once, however often aliases name it."""
+    visited = set() if visited is None else visited
+    if id(node) in visited:
+        return None
+    visited.add(id(node))
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -110,7 +115,7 @@ def _repeated_key(node: yaml.Node | None) -> tuple[str, int] | None:
             children.append(child)
     elif isinstance(node, yaml.SequenceNode):
         children = node.value
-    return next(filter(None, map(_repeated_key, children)), None)
+    return next(filter(None, (_repeated_key(child, visited) for child in children)), None)
 
 
 def _walk(tree: yaml.Node | None, place: Place) -> tuple[int, list[str | int]]:
