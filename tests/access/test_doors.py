@@ -32,10 +32,19 @@ from warehouse.questions import conditions, count_questions, edge_questions, flo
 from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
 from warehouse.questions.edge_questions import EdgeScope
-from warehouse.questions.edges_in_time import edges_in_time
+from warehouse.questions.edges_in_time import edges_in_time, first_and_last_seen
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.question import Question
-from warehouse.questions.record_questions import AccessLog, Configuration, ConfigurationCoverage, Controls, Drift, Ledger, SizeOfLake
+from warehouse.questions.record_questions import (
+    AccessLog,
+    Configuration,
+    ConfigurationCoverage,
+    Controls,
+    Drift,
+    Evaluations,
+    Ledger,
+    SizeOfLake,
+)
 from warehouse.questions.sql_question import OwnSql
 from warehouse.records import versions
 from warehouse.schema import DRIFT, POSTURE, TABLES
@@ -228,6 +237,12 @@ def edges_over_time(door: Door, who: Principal, seen: Seen) -> Answer:
     return door.answer(who, edges_in_time(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
 
 
+def first_and_last(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, first_and_last_seen(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
+    assert answer.rows.num_rows == 0  # nothing is rolled up in this world
+    return answer
+
+
 def drift(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = door.answer(who, Drift())
     assert set(answer.rows["summary"].to_pylist()) == seen.drift
@@ -237,6 +252,12 @@ def drift(door: Door, who: Principal, seen: Seen) -> Answer:
 def controls(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = door.answer(who, Controls())
     assert set(answer.rows["control"].to_pylist()) == seen.controls
+    return answer
+
+
+def evaluations(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, Evaluations())
+    assert set(answer.rows["cluster"].to_pylist()) <= seen.clusters
     return answer
 
 
@@ -302,9 +323,11 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "edge_questions.talkers": talkers,
     "edge_questions.names": names,
     "edges_in_time.edges_in_time": edges_over_time,
+    "edges_in_time.first_and_last_seen": first_and_last,
     "record_questions.Ledger": ledger,
     "record_questions.Drift": drift,
     "record_questions.Controls": controls,
+    "record_questions.Evaluations": evaluations,
     "record_questions.Configuration": configuration,
     "record_questions.ConfigurationCoverage": configuration_coverage,
     "record_questions.AccessLog": log_of_access,
@@ -524,6 +547,7 @@ ANSWER_NOBODY = {
     "config snapshot": "writes only",
     "config compact": "for who operates the lake",
     "blueprint validate": "looks at files",
+    "policy test": "looks at files",
     "blueprint templates": "looks at files",
     "blueprint library": "looks at files",
     "blueprint schema": "looks at files",

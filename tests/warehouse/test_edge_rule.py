@@ -20,7 +20,7 @@ from warehouse.engine import Limits
 from warehouse.lake.tables import Lake
 from warehouse.questions import conditions, edge_rule, flow_questions
 from warehouse.questions.door import Door
-from warehouse.questions.edges_in_time import Level, edges_in_time
+from warehouse.questions.edges_in_time import Level, edges_in_time, first_and_last_seen
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.flow_table import FlowQuestion
 from warehouse.questions.rollup_table import RollupQuestion
@@ -153,3 +153,20 @@ def test_a_workload_has_one_name_in_edges_completions_and_filters(who: str, tmp_
     assert {row["value"]: row["flows"] for row in offered if row["field"] == "workload"} == {"cart-api": 2, "ledger": 2, "pay": 4}
     filtered = replace(wanted, conditions=(conditions.parse("workload=cart-api"),))
     assert door.answer(PEOPLE[who], flow_questions.newest(filtered, columns=["uuid"])).rows.num_rows == 2
+
+
+@pytest.mark.parametrize("who", PEOPLE)
+def test_first_and_last_seen_are_those_of_all_that_is_recorded(who: str, tmp_path: Path) -> None:
+    called = ends("shop", "pay", source_port=40_000, destination_port=5432)
+    later = START + 26 * HOUR
+    rows = [flow(1, **called), flow(2, **called | {"time": later, "date": later.date()})]
+    lake = lake_of(tmp_path, rows)
+    rollup.roll_up_closed_hours(lake, config.Rollups(), now=sums.LATER)
+    door = Door(lake, config.Ownership.model_validate(GRANTS))
+    wanted = FlowFilter(since=later, until=later + HOUR)
+    (within,) = door.answer(PEOPLE[who], edges_in_time(wanted)).rows.to_pylist()
+    assert within["first"] == later
+    answer = door.answer(PEOPLE[who], first_and_last_seen(wanted))
+    (row,) = answer.rows.to_pylist()
+    assert (row["first"], row["last"]) == (START + dt.timedelta(seconds=1), later)
+    assert {name: row[name] for name in COMPARED[:7]} == {name: within[name] for name in COMPARED[:7]}

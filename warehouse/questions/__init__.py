@@ -13,8 +13,8 @@ Questions are made by these modules:
 - `flow_questions`: `newest`, `one_flow`, `completions`
 - `count_questions`: `timeline`, `pulse`, `namespaces`, `drop_reasons`, `values`
 - `edge_questions`: `edges`, `new_edges`, `talkers`, `names`
-- `edges_in_time`: `edges_in_time`, which the map and the comparison draw
-- `record_questions`: `Ledger`, `Drift`, `Controls`, `Configuration`, `ConfigurationCoverage`, `AccessLog`, `SizeOfLake`
+- `edges_in_time`: `edges_in_time`, which the map and the comparison draw; `first_and_last_seen` over all that is recorded
+- `record_questions`: `Ledger`, `Drift`, `Controls`, `Evaluations`, `Configuration`, `ConfigurationCoverage`, `AccessLog`, `SizeOfLake`
 - `sql_question`: `OwnSql`, a person's own SQL
 
 A new question over flows is a function that returns a `FlowQuestion` (`flow_table`: SQL over the relation MATCHING) or a

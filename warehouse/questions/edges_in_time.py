@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from warehouse.access import scoping
@@ -19,6 +20,8 @@ from warehouse.schema import EDGES_1H, FLOWS
 Level = Literal["cluster", "namespace", "workload", "pod"]
 LEVELS: tuple[Level, ...] = ("cluster", "namespace", "workload", "pod")
 MOST_EDGES = Limits(rows=5_000)
+_KEYS = "cluster, source_namespace, source_name, destination_namespace, destination_name, port, protocol"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BUCKETS = 24
 """Parts of the window in which an edge's flows are counted."""
 
@@ -36,6 +39,29 @@ def edges_in_time(wanted: FlowFilter, *, level: Level = "workload", limits: Limi
     if level != "pod" and wanted.as_of is None and rollup_filter.edges_refusal(wanted) is None:
         return _of_hours(wanted, level, limits)
     return _of_flows(wanted, level, limits)
+
+
+def first_and_last_seen(wanted: FlowFilter, *, level: Level = "workload", limits: Limits = MOST_EDGES) -> RollupQuestion:
+    """When edges were first and last seen in all that is recorded: in hours that are rolled up, until the end of the filter's window.
+
+    The window of `edges_in_time` gives no more than the first and the last time within it. Columns: `cluster`, both ends and the
+    port as there; `first`, `last`. The filter's `since` does not matter. Refused for conditions that edges_1h does not keep, and pods.
+    """
+    wanted = replace(plain(wanted), since=_EPOCH)
+    rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
+    named = f"SELECT cluster, {_ends(level)}, {_port(level, 'destination_port')}, first_seen, last_seen FROM ({rows})"
+    sql = f"SELECT {_KEYS}, min(first_seen) AS first, max(last_seen) AS last FROM ({named}) GROUP BY ALL ORDER BY ALL"
+    refusal = "edges are not kept by pods" if level == "pod" else rollup_filter.edges_refusal(wanted)
+    return RollupQuestion(
+        name="first_and_last_seen",
+        source=EDGES_1H,
+        wanted=wanted,
+        sql=sql,
+        values=tuple(values),
+        limits=limits,
+        refusal=refusal,
+        stored_only=True,
+    )
 
 
 def _of_hours(wanted: FlowFilter, level: Level, limits: Limits) -> RollupQuestion:
@@ -100,14 +126,13 @@ def _port(level: Level, port: str) -> str:
 
 def _summed(named: str) -> str:
     """The query for edges, from one for the parts of edges."""
-    keys = "cluster, source_namespace, source_name, destination_namespace, destination_name, port, protocol"
     return f"""WITH named AS ({named}), parts AS (
-            SELECT {keys}, bucket, sum(flows) AS flows, coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied,
+            SELECT {_KEYS}, bucket, sum(flows) AS flows, coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied,
                 coalesce(sum(flows) FILTER (verdict = 'AUDIT'), 0) AS audited, arg_max(drop_reason_desc, flows) AS reason,
                 min(first) AS first, max(last) AS last, min(first) FILTER ({DENIED}) AS first_denied
             FROM named GROUP BY ALL
         )
-        SELECT {keys}, sum(flows)::BIGINT AS flows, sum(denied)::BIGINT AS denied, sum(audited)::BIGINT AS audited,
+        SELECT {_KEYS}, sum(flows)::BIGINT AS flows, sum(denied)::BIGINT AS denied, sum(audited)::BIGINT AS audited,
             arg_max(reason, denied) AS reason, min(first) AS first, max(last) AS last, min(first_denied) AS first_denied,
             list(bucket ORDER BY bucket) AS bucket_starts, list(flows::BIGINT ORDER BY bucket) AS bucket_flows
-        FROM parts GROUP BY {keys} ORDER BY flows DESC, {keys}"""
+        FROM parts GROUP BY {_KEYS} ORDER BY flows DESC, {_KEYS}"""

@@ -28,6 +28,8 @@ class RollupQuestion(FilteredQuestion):
     """A second window, with both bounds, whose rows the SQL finds in the relation BEFORE."""
     by_hour: bool = False
     """True if the question does not tell minutes of one hour apart, so that it may be answered from whole hours."""
+    stored_only: bool = False
+    """True to answer from hours that are rolled up and no others: for windows so long that their coverage is not worked out."""
     infers_names: bool = False
     """True if addresses outside are to be given the DNS names that the lake remembers of them."""
 
@@ -44,7 +46,9 @@ class RollupQuestion(FilteredQuestion):
         made, sources = [], []
         with engine.connect_warm() as connection:
             for name, one in seen.items():
-                relation = RollupRelation(table=table, name=name, namespaces=wanted.namespaces, by_hour=self.by_hour)
+                relation = RollupRelation(
+                    table=table, name=name, namespaces=wanted.namespaces, by_hour=self.by_hour, stored_only=self.stored_only
+                )
                 with engine.within(connection, self.limits):
                     query, source = rollup_relations.query(connection, one, relation, request.rollups)
                 made.append(engine.relation(name, query))
@@ -56,7 +60,7 @@ class RollupQuestion(FilteredQuestion):
             rows=rows,
             cut=cut,
             window=sight.window,
-            coverage=coverage_of(sight),
+            coverage=() if self.stored_only else coverage_of(sight),
             files=sum(source.files for source in sources),
             source=rollup_relations.source_text(table, sources),
         )
