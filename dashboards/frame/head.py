@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from dashboards.access import identity
-from dashboards.frame import clock, saved, time_control, url_state
+from dashboards.frame import clock, ownership, saved, time_control, url_state
 from dashboards.visit import Visit, forget
 
 _SIGN_IN = {"oidc": "signed in", "proxy": "signed in by the proxy", "local": "local mode: no sign-in"}
@@ -89,8 +89,11 @@ def reasons(visit: Visit) -> list[str]:
         what = f"namespace **{grant.namespace}** in {where}" if grant.namespace else f"everything in {where}"
         through = f" through the group `{grant.subject.removeprefix('group:')}`" if grant.subject.startswith("group:") else ""
         when = "".join(f" {word} {clock.span(at, at)[-20:]}" for word, at in (("from", grant.since), ("until", grant.until)) if at)
-        lines.append(f"- {what} as {grant.role}{through}{when} · {grant.reason}")
-    lines += [f"- :red[not] {denial.namespace or 'anything'} in {denial.cluster} · {denial.reason}" for denial in scope.denials]
+        lines.append(f"- {what} as {grant.role}{through}{when} · {ownership.in_words(grant.reason)}")
+    lines += [
+        f"- :red[not] {denial.namespace or 'anything'} in {denial.cluster} · {ownership.in_words(denial.reason)}"
+        for denial in scope.denials
+    ]
     return lines or ["- nothing: ask for a grant in the configuration's `ownership.grants`"]
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from dashboards.visit import Visit
+from warehouse import config
+from warehouse.config import documents
+from warehouse.errors import ConfigError
 
 
 def owned(visit: Visit) -> Callable[[str], bool]:
@@ -23,3 +27,28 @@ def owned(visit: Visit) -> Callable[[str], bool]:
 
 def _matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns)
+
+
+_REASON = re.compile(r"^ownership[.](grants|sources)\[(\d+)\](?:: (.*))?$", re.DOTALL)
+
+
+def in_words(reason: str) -> str:
+    """A grant's reason as a sentence: `ownership.grants[2]` becomes `granted to you in the configuration, line 31`."""
+    found = _REASON.match(reason)
+    if not found:
+        return reason
+    part, number, more = found[1], int(found[2]), found[3]
+    line = _line(part, number)
+    where = f"line {line}" if line else f"{part} number {number + 1}"
+    how = "granted to you in the configuration" if part == "grants" else "read from the clusters, as the configuration asks"
+    return f"{how}, {where}" + (f": {more}" if more else "")
+
+
+def _line(part: str, number: int) -> int | None:
+    """The line of the configuration file where an entry of `ownership` stands; None where the file cannot be read."""
+    try:
+        place = documents.read_document(config.source_path()).where(("ownership", part, number))
+    except ConfigError:
+        return None
+    line = place.rpartition(":")[2]
+    return int(line) if line.isdigit() else None

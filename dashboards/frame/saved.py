@@ -47,7 +47,15 @@ def menu(visit: Visit, kind: Kind, *, page: str, state: str) -> None:
     audiences = saved_views.audiences(scope, now)
     with st.form(f"save {kind}", border=False, clear_on_submit=True):
         st.text_input(f"Save {_WORDS[kind]} as", key=f"save {kind} name", max_chars=saved_views.LONGEST_NAME)
-        st.selectbox("Who may open it", ["", *audiences], key=f"save {kind} for", format_func=_audience)
+        hint = "Or type the name of a namespace, to share with its owners" if scope.everything else None
+        st.selectbox(
+            "Who may open it",
+            ["", *audiences],
+            key=f"save {kind} for",
+            format_func=_audience,
+            accept_new_options=scope.everything,
+            help=hint,
+        )
         st.form_submit_button("Save", icon=":material/bookmark_add:", on_click=partial(_save, visit, kind, page, state), width="stretch")
     own = [view for view in found if view.owner == mine]
     if own:
@@ -55,6 +63,11 @@ def menu(visit: Visit, kind: Kind, *, page: str, state: str) -> None:
             _manage(visit, kind, own, audiences)
     if said := st.session_state.pop(_SAID, None):
         st.warning(said, icon=":material/warning:")
+
+
+def _typed_audience(written: str) -> str:
+    """The audience that a choice stands for: a namespace's name alone means its owners in every cluster."""
+    return written if not written or written == EVERYONE or "/" in written else f"*/{written.strip()}"
 
 
 def _entry(view: SavedView, mine: str) -> None:
@@ -83,6 +96,7 @@ def _manage(visit: Visit, kind: Kind, own: list[SavedView], audiences: list[str]
 def _audience(audience: str) -> str:
     if not audience:
         return "Only me"
+    audience = _typed_audience(audience)
     cluster, _, namespace = audience.partition("/")
     return (
         "Everyone who sees anything" if audience == EVERYONE else f"Owners of {namespace} in {'any cluster' if cluster == '*' else cluster}"
@@ -94,7 +108,7 @@ def _shared(view: SavedView) -> str:
 
 
 def _save(visit: Visit, kind: Kind, page: str, state: str) -> None:
-    name, audience = st.session_state[f"save {kind} name"], st.session_state[f"save {kind} for"]
+    name, audience = st.session_state[f"save {kind} name"], _typed_audience(st.session_state[f"save {kind} for"])
     scope = visit.door.scope(visit.who)
     try:
         saved_views.save(

@@ -7,7 +7,7 @@ from functools import partial
 import streamlit as st
 
 from dashboards.access import identity
-from dashboards.frame import clock, export, head, summary
+from dashboards.frame import clock, export, head, ownership, summary
 from dashboards.visit import Visit
 from warehouse.access.principals import Grant
 from warehouse.engine import Limits, Window
@@ -105,5 +105,5 @@ def _row(grant: Grant) -> dict[str, object]:
         "Through": grant.subject,
         "From": grant.since,
         "Until": grant.until,
-        "Why": grant.reason,
+        "Why": ownership.in_words(grant.reason),
     }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboards.frame import ownership
 from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.engine import Window
@@ -195,7 +196,7 @@ def test_sql_that_writes_is_refused_in_words(filled: Path, look: Look, said: Sai
 def test_access_tells_why(filled: Path, look: Look) -> None:
     frame = look("access", user="paula").dataframe[0].value
     assert "payments" in frame.to_string()
-    assert "ownership.grants[2]" in frame.to_string()
+    assert "granted to you in the configuration, line 1" in set(frame["Why"]), "the whole file is one line"
 
 
 def test_a_flow_of_the_address_opens_its_panel(filled: Path, look: Look, said: Said) -> None:
@@ -222,3 +223,19 @@ def test_answers_of_one_person_are_not_shown_to_another_in_the_same_session(fill
     app.run()
     rows = app.dataframe[-1].value
     assert all(row["Source"].startswith("payments") or row["Destination"].startswith("payments") for _, row in rows.iterrows())
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("ownership.grants[1]", "granted to you in the configuration, line 6"),
+        ("ownership.grants[0]: on call", "granted to you in the configuration, line 3: on call"),
+        ("ownership.sources[0]: label team=pay", "read from the clusters, as the configuration asks, line 1: label team=pay"),
+        ("runs on the lake", "runs on the lake"),
+    ],
+)
+def test_a_grants_reason_is_a_sentence_with_the_line(reason: str, words: str, folder: Path) -> None:
+    (folder / "hindcast.yaml").write_text(
+        "ownership:\n  grants:\n    - subject: ada\n      role: platform-admin\n\n    - subject: paula\n      role: auditor\n"
+    )
+    assert ownership.in_words(reason) == words

@@ -131,3 +131,11 @@ def test_two_processes_save_side_by_side(lake: Lake, tmp_path: Path) -> None:
     made = save(lake, CARLOS, "three")
     saved_views.change(other, CARLOS, scope(CARLOS), made.id, deleted=True)
     assert names(lake, CARLOS) == names(other, CARLOS) == ["one", "two"]
+
+
+def test_who_sees_everything_shares_with_the_owners_of_any_one_namespace(lake: Lake) -> None:
+    save(lake, ADA, "drops of cart", shared_with=["*/cart"])
+    assert "drops of cart" in names(lake, CARLOS)
+    for wrong in ("cart", "*/", "/cart", "*/two words"):
+        with pytest.raises(AccessDeniedError):
+            save(lake, ADA, "other", shared_with=[wrong])

@@ -49,7 +49,10 @@ def owner_of(who: Principal) -> str:
 
 
 def audiences(scope: Scope, at: datetime) -> list[str]:
-    """With whom someone may share: the owners of each of her own namespaces, as cluster/namespace, and everyone."""
+    """The audiences offered to someone: the owners of each of her own namespaces, as cluster/namespace, and everyone.
+
+    Who sees everything may share with the owners of any namespace besides (`*/cart`).
+    """
     own = {_pattern(grant) for grant in scope.grants if grant.namespace is not None and grant.holds(at)}
     return [*sorted(own), EVERYONE]
 
@@ -136,8 +139,13 @@ def change(
 def _check_audiences(scope: Scope, shared_with: Sequence[str], now: datetime) -> None:
     allowed = audiences(scope, now)
     for audience in shared_with:
-        if audience not in allowed:
+        if audience not in allowed and not (scope.everything and _names_a_namespace(audience)):
             raise AccessDeniedError(f"{audience} is not yours to share with; yours are: {', '.join(allowed)}")
+
+
+def _names_a_namespace(audience: str) -> bool:
+    cluster, _, namespace = audience.partition("/")
+    return bool(cluster and namespace) and audience == "".join(audience.split())
 
 
 def _name(name: str) -> str:
