@@ -95,7 +95,7 @@ def _peer(reading: Reading, peer: Fields) -> Peer:
         pods.must_equal(KUBERNETES, POD_NAMESPACE, reading.namespace)
         return LabelPeer(pods.build())
     selector = check_selector(peer.mapping("namespaceSelector"), API_SERVER)
-    return LabelPeer(namespaces(selector).join(pods).build())
+    return LabelPeer(namespaces(selector, reading.settings).join(pods).build())
 
 
 def pods_of_namespace(selector: Any, namespace: str) -> Selector:
@@ -105,10 +105,14 @@ def pods_of_namespace(selector: Any, namespace: str) -> Selector:
     return draft.build()
 
 
-def namespaces(selector: Any) -> SelectorDraft:
-    """The selector of pods whose namespace has the labels; an empty one selects the pods of every namespace."""
+def namespaces(selector: Any, settings: AgentSettings) -> SelectorDraft:
+    """The selector of pods whose namespace has the labels; an empty one selects the pods of every namespace.
+
+    By the text it selects pods only. Cilium's NotIn and DoesNotExist hold for whatever has no namespace, too: nodes, and
+    addresses outside of the cluster.
+    """
     draft = SelectorDraft.read(selector, KUBERNETES, f"{NAMESPACE_LABELS}.")
-    if not list(draft.keys()):
+    if not settings.cilium or not list(draft.keys()):
         draft.must_exist(KUBERNETES, POD_NAMESPACE)
     return draft
 

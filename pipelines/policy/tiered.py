@@ -55,15 +55,15 @@ def _subject(reading: Reading) -> Selector:
     subject = reading.spec.mapping("subject")
     kind = _only(subject, ("namespaces", "pods"))
     if kind == "namespaces":
-        return namespaces(check_selector(subject.mapping("namespaces"), API_SERVER)).build()
-    return _pods(subject.mapping("pods")).build()
+        return namespaces(check_selector(subject.mapping("namespaces"), API_SERVER), reading.settings).build()
+    return _pods(reading, subject.mapping("pods")).build()
 
 
-def _pods(peer: Fields) -> SelectorDraft:
+def _pods(reading: Reading, peer: Fields) -> SelectorDraft:
     if not peer.has("podSelector"):
         raise Refused(f"{peer.path}.podSelector", "must be specified", API_SERVER)
     pods = SelectorDraft.read(check_selector(peer.mapping("podSelector"), API_SERVER), KUBERNETES)
-    return namespaces(check_selector(peer.mapping("namespaceSelector"), API_SERVER)).join(pods)
+    return namespaces(check_selector(peer.mapping("namespaceSelector"), API_SERVER), reading.settings).join(pods)
 
 
 def _rules(
@@ -106,9 +106,9 @@ def _rules(
 
 def _peers(reading: Reading, peer: Fields, kind: str) -> list[Peer]:
     if kind == "namespaces":
-        return [LabelPeer(namespaces(check_selector(peer.mapping("namespaces"), API_SERVER)).build())]
+        return [LabelPeer(namespaces(check_selector(peer.mapping("namespaces"), API_SERVER), reading.settings).build())]
     if kind == "pods":
-        draft = _pods(peer.mapping("pods"))
+        draft = _pods(reading, peer.mapping("pods"))
         if reading.settings.cilium:
             reading.bind_to_cluster(draft)
         return [LabelPeer(draft.build())]

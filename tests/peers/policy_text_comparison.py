@@ -55,7 +55,7 @@ def scenario(seed: int) -> Scenario:
 
 
 def stored(manifest: dict[str, typing.Any], place: int) -> dict[str, typing.Any]:
-    """A policy as the API server stores it (without empty lists), with a priority of its own, and without names."""
+    """A policy as the API server stores it (without empty lists, with protocols), with a priority of its own, and without names."""
     spec = manifest["spec"]
     for key, peers in (("ingress", "from"), ("egress", "to")):
         if not spec.get(key):
@@ -63,6 +63,8 @@ def stored(manifest: dict[str, typing.Any], place: int) -> dict[str, typing.Any]
         for rule in spec.get(key, []):
             if any("domainNames" in peer for peer in rule.get(peers, [])):
                 rule[peers] = [{"namespaces": {}}]
+            for port in rule.get("ports", []):
+                port.setdefault("protocol", "TCP")
             for name in [name for name, value in rule.items() if value == []]:
                 del rule[name]
     if "priority" in spec:

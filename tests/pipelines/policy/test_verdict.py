@@ -176,6 +176,17 @@ def test_tiers_decide_in_order(policies: list[dict[str, Any]], verdict: Verdict,
     assert ask(*policies, settings=AgentSettings(semantics=semantics)).verdict is verdict
 
 
+@pytest.mark.parametrize(("semantics", "verdict"), [(Semantics.KUBERNETES, Verdict.DENIED), (Semantics.CILIUM, Verdict.ALLOWED)])
+def test_a_namespace_selector_that_only_excludes_selects_pods_by_the_text_and_addresses_too_in_cilium(
+    semantics: Semantics, verdict: Verdict
+) -> None:
+    selector = {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["x"]}]}
+    spec = {"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": selector, "podSelector": {}}]}]}
+    policy = {"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "shop"}, "spec": spec}
+    settings = AgentSettings(semantics=semantics, policy_default_local_cluster=False)
+    assert ask(policy, connection=Connection(OUTSIDE, DB, "TCP", 1), settings=settings).verdict is verdict
+
+
 def test_a_network_policy_is_final_by_the_text_but_cilium_goes_on_to_the_baseline_tier() -> None:
     policies = (TIERS["isolate"], tiered("a", "Baseline", "Accept"))
     assert ask(*policies, settings=AgentSettings(semantics=Semantics.KUBERNETES)).verdict is Verdict.DENIED
