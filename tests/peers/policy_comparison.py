@@ -177,13 +177,15 @@ class Report:
     refusals: int = 0
     disagreements: list[Disagreement] = dataclasses.field(default_factory=list)
     constructs: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    known: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """Disagreements that are listed with their reason."""
 
     def summary(self) -> str:
         """What was compared, and how often each construct decided a verdict."""
         counts = ", ".join(f"{word} {count}" for word, count in sorted(self.constructs.items(), key=lambda pair: (-pair[1], pair[0])))
         return (
             f"{self.probes} probes, {self.uncertain} uncertain, {self.refusals} refused policies, "
-            f"{len(self.disagreements)} disagreements\ndecided by: {counts}"
+            f"{len(self.disagreements)} disagreements, known ones {dict(self.known)}\ndecided by: {counts}"
         )
 
 

@@ -25,8 +25,9 @@ from pipelines.policy.verdict import Verdict, decide
 KINDS = ["NetworkPolicy", "NetworkPolicy", "ClusterNetworkPolicy"]
 PROBES_A_SCENARIO = 60
 
+OTHER_DIRECTION = "a NetworkPolicy of the other direction"
 KNOWN_DIFFERENCES = {
-    "a NetworkPolicy of the other direction": (
+    OTHER_DIRECTION: (
         "A pod that a NetworkPolicy selects for the other direction only is not isolated in this one, and the text of ClusterNetworkPolicy "
         "evaluates the Baseline tier for pods that are not selected. The engine ends at any NetworkPolicy that selects the pod, whatever "
         "its policyTypes (pkg/networkpolicy/networkpolicy.go, EvaluateIngress and EvaluateEgress)."
@@ -117,7 +118,7 @@ def compare(one: Scenario, oracle: Oracle, report: Report) -> None:
         if (ours.verdict is Verdict.ALLOWED) == allowed:
             continue
         if is_known(one, probe):
-            report.constructs["known difference: a NetworkPolicy of the other direction"] += 1
+            report.known[OTHER_DIRECTION] += 1
             continue
         text = f"{probe.subject.name} {probe.direction.value} with {probe.peer.name} {probe.protocol} {probe.port}: "
         text += f"ours {ours.verdict.value} ({ours.reason}); theirs {'allowed' if allowed else 'denied'}"
