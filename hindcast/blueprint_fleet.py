@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from hindcast.blueprint import blueprint as blueprint
 from hindcast.blueprint import load_files
+from hindcast.blueprint_output import print_drift
 from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
@@ -72,7 +73,7 @@ def drift(
             found = evaluation.evaluate_fleet(lake, files, clusters, at=instant or now, progress=lambda _name: advance())
         if instant is not None or dry_run:
             rows = pa.Table.from_pylist(evaluation.changes(found, [], now=instant or now), schema=DRIFT.schema)
-            _print_drift(rows, output, file, never=[])
+            print_drift(rows, output, file, never=[])
             return
         kept = evaluation.keep(lake, found, now=now, configured={one.name for one in settings.clusters})
         messages.print(f"{kept.rows} rows of drift recorded", style="dim")
@@ -81,24 +82,10 @@ def drift(
     names = tuple(one.name for one in clusters)
     evaluated = {row["cluster"]: row["evaluated"] for row in door.answer(who, Evaluations(at=instant, clusters=names)).rows.to_pylist()}
     never = [name for name in names if name not in evaluated and door.scope(who).sees_cluster(name)]
-    _print_drift(door.answer(who, Drift(at=instant, clusters=names)).rows, output, file, never=never)
+    print_drift(door.answer(who, Drift(at=instant, clusters=names)).rows, output, file, never=never)
     if instant is not None and evaluated:
         oldest = min(evaluated, key=lambda name: evaluated[name])
         messages.print(f"as evaluated until then, the longest ago {oldest}, at {evaluated[oldest]:%Y-%m-%dT%H:%M:%SZ}", style="dim")
-
-
-def _print_drift(rows: pa.Table, output: Format, file: Path | None, *, never: Sequence[str]) -> None:
-    """Print drift; without any, an all-clear is given for clusters that were evaluated, and `never` names the others."""
-    shown = rows
-    if output is Format.TABLE and file is None:
-        shown = rows.select(["severity", "cluster", "drift", "namespace", "kind", "name", "since", "changed_by", "paths", "summary"])
-    write_rows(shown, output, file)
-    clusters = len(set(rows["cluster"].to_pylist()))
-    messages.print(f"{rows.num_rows} open in {clusters} clusters" if clusters else "" if never else "no drift", style="dim")
-    if never:
-        messages.print(f"never evaluated until then, so nothing is known of: {', '.join(never)}", markup=False, style="yellow")
-    if clusters or never:
-        raise typer.Exit(1)
 
 
 @blueprint.command("matrix", epilog="Example: hindcast blueprint matrix --at 30d")
