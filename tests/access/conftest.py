@@ -134,7 +134,7 @@ SIDE_HIDDEN = {
 }
 SHARED_HIDDEN = [
     "summary", "rest", "policy_log", "interface_name", "interface_index", "trace_id", "ip_trace_id", "socket_cookie", "cgroup_id",
-    "node_labels", "tunnel_source_ip", "tunnel_destination_ip", "proxy_port", "file_name", "file_line",
+    "node_labels", "tunnel_vni", "tunnel_source_port", "tunnel_source_ip", "tunnel_destination_ip", "proxy_port", "file_name", "file_line",
     "l7_latency_ns", "l7_http_code", "l7_http_method", "l7_http_url", "l7_http_protocol", "l7_http_headers", "l7_dns_query",
     "l7_dns_ips", "l7_dns_ttl", "l7_dns_cnames", "l7_dns_observation_source", "l7_dns_rcode", "l7_dns_qtypes", "l7_dns_rrtypes",
     "l7_kafka_error_code", "l7_kafka_api_version", "l7_kafka_api_key", "l7_kafka_correlation_id", "l7_kafka_topic",
@@ -186,6 +186,11 @@ class Oracle:
         neither = row["source_namespace"] is None and row["destination_namespace"] is None
         return any(self.sides(who, row)) or (neither and self.whole(who, row["cluster"], row["time"]))
 
+    def knows_side(self, who: str, row: dict[str, Any], side: str) -> bool:
+        """Whether a side without namespace is truly outside, or the person sees the cluster whole and is denied nothing there."""
+        denied = any(re.fullmatch(cluster, row["cluster"]) for subject in self._subjects(who) for cluster, *_ in DENIED.get(subject, ()))
+        return row[f"{side}_identity"] == 2 or (not denied and self.whole(who, row["cluster"], row["time"]))
+
     def shown(self, who: str, row: dict[str, Any], level: str = "workload") -> dict[str, Any] | None:
         """The flow as the person sees it; None if not at all."""
         if not self.sees(who, row):
@@ -193,7 +198,7 @@ class Oracle:
         hidden: set[str] = set()
         mine = dict(zip(("source", "destination"), self.sides(who, row), strict=True))
         for side in ("source", "destination"):
-            if row[f"{side}_namespace"] is None or mine[side] or level == "full":
+            if mine[side] or level == "full" or (row[f"{side}_namespace"] is None and self.knows_side(who, row, side)):
                 continue
             hidden |= {*SHARED_HIDDEN, *OF_SIDE[side]}
             for step in LEVELS[1 : LEVELS.index(level) + 1]:
@@ -276,6 +281,10 @@ def _flow(number: int, chance: random.Random) -> dict[str, Any]:
     for side in ("source", "destination"):
         row[f"{side}_namespace"] = chance.choice([*NAMESPACES, None])
         row[f"{side}_cluster_name"] = chance.choice([None, cluster, cluster, cluster, "elsewhere", *CLUSTERS])
+        if row[f"{side}_namespace"] is None and chance.random() < 0.5:  # truly outside: nothing of it is of the cluster
+            named = ("pod_name", "workload_name", "workload_kind", "service_name", "service_namespace", "names", "endpoint_id")
+            row |= {f"{side}_{part}": None for part in named} | {name: None for name in OF_SIDE[side] if name != "source_xlated"}
+            row |= {f"{side}_labels": [f"reserved:world~{number}"], f"{side}_identity": 2}
     # What a real flow has, a rebuilt one has: only values that the wire's types can hold.
     row |= {"rest": None, "recorded_lag_ms": 5, "clock_skew": None, "flow_type": "L3_L4", "l7_type": "REQUEST", "is_reply": False}
     for name in ("tcp_flags", "auth_type", "sock_xlate_point", "debug_capture_point", "trace_observation_point", "trace_reason"):

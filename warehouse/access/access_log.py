@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from warehouse.access.labels import stripped
 from warehouse.access.principals import Principal, Scope, glob
 from warehouse.errors import AccessDeniedError, LakeError, QueryError, QueryLimitError
 from warehouse.lake.tables import Lake
@@ -265,20 +266,22 @@ def looked_at(scope: Scope, clusters: Sequence[str], namespaces: Sequence[str]) 
 
 
 def visible(rows: pa.Table, scope: Scope, principal: Principal) -> pa.Table:
-    """Those entries that someone may see: all, for who sees everything; else one's own, and of those who looked at one's
-    namespaces who it was, when and why, without the text and the rows, and without other namespaces.
+    """The entries that a principal may see.
+
+    Who sees everything sees all of them, an auditor without the labels that others asked for. Anyone else sees the own ones, and
+    of those who looked at owned namespaces who it was, when and why, without the text, the rows and other namespaces.
     """
     if scope.everything:
-        return rows
-    told = []
+        return rows if scope.reads_every_label else stripped(ACCESS_LOG, rows, lambda row: row["principal"] == principal.user)
+    found = []
     for row in rows.to_pylist():
         if row["principal"] == principal.user and not principal.is_operator:
-            told.append(row)
+            found.append(row)
             continue
         mine = sorted({shown for name in row["namespaces"] or () if (shown := _mine(scope, name, row["since"], row["until"]))})
         if mine:
-            told.append(row | {"namespaces": mine, "text": None, "detail": None, "rows": None, "groups": None})
-    return pa.Table.from_pylist(told, schema=rows.schema)
+            found.append(row | {"namespaces": mine, "text": None, "detail": None, "rows": None, "groups": None})
+    return pa.Table.from_pylist(found, schema=rows.schema)
 
 
 def _mine(scope: Scope, looked: str, since: datetime | None, until: datetime | None) -> str | None:

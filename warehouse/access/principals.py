@@ -92,9 +92,19 @@ class Scope:
         )
 
     @property
-    def is_auditors(self) -> bool:
-        """Whether all there is to see is seen as an auditor."""
-        return bool(self.grants) and all(grant.role == "auditor" for grant in self.grants)
+    def without_audits(self) -> Scope:
+        """What may be seen but for what is seen as an auditor: of this alone labels are read."""
+        return Scope(grants=tuple(grant for grant in self.grants if grant.role != "auditor"), denials=self.denials)
+
+    @property
+    def reads_every_label(self) -> bool:
+        """Whether nothing is seen as an auditor alone: labels are read wherever anything is."""
+        return all(grant.role != "auditor" for grant in self.grants) or self.without_audits.everything
+
+    @property
+    def administers(self) -> bool:
+        """Whether all of every cluster may be seen, and not as an auditor."""
+        return self.without_audits.everything
 
     def owns(self, cluster: str, namespace: str | None, at: datetime) -> bool:
         """Whether a namespace is the principal's own at a time; what has no namespace is nobody's."""

@@ -1,54 +1,111 @@
-"""What an owner sees of a row whose other side is someone else's: columns by what they tell. Pure.
+"""What an owner sees of a row whose other side is someone else's, by what the columns reveal (warehouse.access.rules). Pure.
 
-A side without namespace (the world, a host) is nobody's and shown. The levels, each hiding more than the one before:
-full; workload (no pod, address, labels, L7, policies of the peer); namespace (nor workload, service, identity);
-hidden (nor namespace). A column that is not named here tells who knows what, and is hidden from `workload` on.
+A side is someone else's unless it is the owner's own or truly outside of the cluster. One that has no namespace is outside unless
+something in the row says that it is a workload of the cluster, or names a namespace: see `is_inside`. The levels, each hiding more
+than the one before: full; workload (no pod, address, labels, L7, policies of the peer); namespace (nor workload, service, identity);
+hidden (nor namespace).
 """
 
 from __future__ import annotations
 
+from warehouse.access import rules
+from warehouse.access.rules import Reveals
 from warehouse.schema import Table
 
-LEVELS = ("full", "workload", "namespace", "hidden")
-
-FROM_NAMESPACE_ON = frozenset({"workload_name", "workload_kind", "service_name", "service_namespace", "identity", "cluster_name", "entity"})
-"""Of a side, without its `source_` or `destination_`: shown at `workload`, hidden from `namespace` on."""
-FROM_HIDDEN_ON = frozenset({"namespace"})
-SHOWN_OF_A_SIDE = frozenset({"port"})
+LEVELS = tuple(rules.HIDDEN_FROM)
 POLICIES = {"source": ("egress_allowed_by", "egress_denied_by"), "destination": ("ingress_allowed_by", "ingress_denied_by")}
 """What decided on the traffic of a side."""
-SHOWN = frozenset({
-    "cluster", "date", "time", "time_ns", "uuid", "flow_type", "flow_count", "recorded_lag_ms", "clock_skew", "node_name",
-    "verdict", "drop_reason", "drop_reason_desc", "traffic_direction", "is_reply", "reply", "event_type", "event_sub_type",
-    "l4_protocol", "l7_type", "ip_version", "ip_encrypted", "tcp_flags", "icmp_type", "icmp_code", "trace_observation_point",
-    "trace_reason", "policy_match_type", "auth_type", "ip_trace_option_type", "tunnel_protocol", "tunnel_ip_version",
-    "tunnel_source_port", "tunnel_destination_port", "tunnel_vni", "sock_xlate_point", "debug_capture_point", "emitter_name",
-    "emitter_version", "aggregate_ingress_flow_count", "aggregate_egress_flow_count", "aggregate_unknown_flow_count",
-    "hour", "minute", "flows", "repeats", "replies", "first_seen", "last_seen", "learned_from",
-})  # fmt: skip
-"""Of neither side, and telling nothing of who the peer is."""
-HIDDEN = frozenset({
-    "summary", "rest", "policy_log", "interface_name", "interface_index", "trace_id", "ip_trace_id", "socket_cookie", "cgroup_id",
-    "node_labels", "tunnel_source_ip", "tunnel_destination_ip", "proxy_port", "file_name", "file_line",
-})  # fmt: skip
-"""Of both sides at once, or of the machine below: an address, a URL or a socket tells who the peer is."""
+FIRST_POD_IDENTITY, FIRST_CIDR_IDENTITY = 100, 1 << 24
+"""Security identities in between are of pods; those below are reserved, those above of address ranges and nodes."""
+
+_IN_CLUSTER = r"(?i)[a-z0-9_*-]\.(svc|pod)([^a-z0-9_-]|$)|\bcluster\.local\b"
+"""A DNS name of a Service or pod, anywhere in a text."""
+_OUTSIDE_LABELS = r"(^|\n)(reserved|cidr|cidrgroup|fqdn|node):"
+_NAMESPACE_LABELS = r"io\.(kubernetes\.pod|cilium\.k8s)\."
+_HOSTS = r"(?i)(?:https?://(?:[^/@\s]*@)?|\b(?:Query|Proxy|Agent) )([a-z0-9_.*-]+)"
+"""The hosts in a text: those of URLs, and the names that DNS was asked for."""
+_PUBLIC_HOST = r"(?i)^[0-9.]+$|\.(com|net|org|edu|gov|mil|int|info|biz|arpa)\.?$|\.[a-z0-9-]+\.[a-z]{2}\.?$"
+"""A host with a dot that is no `service.namespace`: an address, or a name below a public domain."""
 
 
 def hidden_columns(table: Table, peer: str, level: str) -> frozenset[str]:
     """Columns of a table with two sides that are empty for who owns only the other side than `peer` (source or destination)."""
     if level not in LEVELS:
         raise ValueError(f"peer_detail {level!r} is none of {', '.join(LEVELS)}")
-    mine = "destination" if peer == "source" else "source"
-    shown = {name for name in table.schema.names if level == "full" or _is_shown(name, mine, peer, LEVELS.index(level))}
-    return frozenset(table.schema.names) - shown - {*table.partition_by, table.time_column}
+    found = {name: rules.rule_of(table, name) for name in table.schema.names}
+    hidden = {name for name, rule in found.items() if rule.side in (peer, "both") and rule.reveals in rules.HIDDEN_FROM[level]}
+    return frozenset(hidden) - {*table.partition_by, table.time_column}
 
 
-def _is_shown(name: str, mine: str, peer: str, step: int) -> bool:
-    if name in SHOWN or name in POLICIES[mine]:
-        return True
-    side, _, part = name.partition("_")
-    if side == mine:
-        return True
-    if side != peer:
-        return False
-    return part in SHOWN_OF_A_SIDE or (step < 2 and part in FROM_NAMESPACE_ON) or (step < 3 and part in FROM_HIDDEN_ON)
+def always_hidden(table: Table, level: str) -> frozenset[str]:
+    """Columns that are empty unless both sides are owned: nobody can tell whom they are about, or they stand for labels of a side."""
+    if level == "full":
+        return frozenset()
+    found = {name: rules.rule_of(table, name) for name in table.schema.names}
+    anything = {name for name, rule in found.items() if rule.side == "both" and rule.reveals is Reveals.ANYTHING}
+    return frozenset(anything | ({"source_labels_id", "destination_labels_id"} & set(found)))
+
+
+def is_inside(table: Table, side: str, own_names: str = "", is_own_service: str = "false") -> str:
+    """Whether a side without a namespace is in the cluster all the same, as a condition that is never null.
+
+    Said by a workload, pod or Service; an identity of pods; labels other than of the outside; policies of a namespace; a DNS name of
+    a Service or pod, wherever in the row it stands; and, in L7 records and texts, a host like `service.namespace`. `own_names` is a
+    regular expression of DNS names that are the owner's own and so give nothing away, `is_own_service` whether the Service is.
+    """
+    columns = set(table.schema.names)
+
+    def has(name: str, condition: str) -> list[str]:
+        return [condition.format(name=f"{side}_{name}")] if f"{side}_{name}" in columns else []
+
+    told = [f"{side}_{name} IS NOT NULL" for name in ("pod_name", "workload_name") if f"{side}_{name}" in columns]
+    services = [f"{side}_{name} IS NOT NULL" for name in ("service_name", "service_namespace") if f"{side}_{name}" in columns]
+    if services:
+        told.append(f"(({' OR '.join(services)}) AND NOT {is_own_service})")
+    told += has("identity", f"({{name}} >= {FIRST_POD_IDENTITY} AND {{name}} < {FIRST_CIDR_IDENTITY})")
+    labels = "array_to_string({name}, chr(10))"
+    told += has(
+        "labels",
+        f"(len({{name}}) > 0 AND (regexp_matches({labels}, '{_NAMESPACE_LABELS}') OR NOT regexp_matches({labels}, '{_OUTSIDE_LABELS}')))",
+    )
+    told += has("labels", _names_cluster(labels, own_names))
+    told += has("names", _names_cluster(labels, own_names))
+    told += has("dns_name", _names_cluster("{name}", own_names))
+    if f"{side}_entity" in columns:  # an hour's sum says neither identity nor labels: what is known by no name may be a pod
+        told.append(f"({side}_entity IS NULL AND {side}_dns_name IS NULL)")
+    told += [f"len(list_filter({name}, lambda p: p.namespace <> '')) > 0" for name in POLICIES[side] if name in columns]
+    if "learned_from" in columns:
+        told.append(_names_cluster("name", own_names))
+    if "l7_type" in columns:
+        text = _texts()
+        some = "l7_type IS NOT NULL OR summary IS NOT NULL OR policy_log IS NOT NULL"
+        told.append(f"CASE WHEN {some} THEN {_names_cluster(text, own_names)} OR {_has_short_host(text, own_names)} END")
+    return f"coalesce({' OR '.join(told) or 'false'}, false)"
+
+
+def _texts() -> str:
+    """Everything of a flow that is about both sides and may name one, as one text."""
+    parts = [
+        "'Query ' || l7_dns_query",
+        "array_to_string(list_transform(l7_dns_cnames, lambda n: 'Query ' || n), ' ')",
+        "l7_http_url",
+        "array_to_string(list_transform(l7_http_headers, lambda h: CASE WHEN lower(h.key) IN ('host', ':authority', 'x-forwarded-host') "
+        "THEN 'http://' || h.value ELSE h.value END), ' ')",
+        "l7_kafka_topic",
+        "summary",
+        "array_to_string(policy_log, ' ')",
+    ]
+    return f"concat_ws(' ', {', '.join(parts)})"
+
+
+def _names_cluster(text: str, own_names: str) -> str:
+    return f"regexp_matches({_without(text, own_names)}, '{_IN_CLUSTER}')"
+
+
+def _has_short_host(text: str, own_names: str) -> str:
+    is_short = f"contains(rtrim(h, '.'), '.') AND NOT regexp_matches(h, '{_PUBLIC_HOST}')"
+    return f"len(list_filter(regexp_extract_all({_without(text, own_names)}, '{_HOSTS}', 1), lambda h: {is_short})) > 0"
+
+
+def _without(text: str, own_names: str) -> str:
+    return f"regexp_replace({text}, '{own_names}', '', 'g')" if own_names else text

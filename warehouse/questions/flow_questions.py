@@ -36,7 +36,8 @@ def newest(wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: 
     """The newest flows that match, newest first, with the named columns of `flows`; with all of them for None."""
     names = list(columns) if columns else FLOWS.schema.names
     picked = ", ".join(f'"{name}"' for name in names)
-    sql = f'SELECT {picked} FROM {MATCHING} WHERE "time" >= ? ORDER BY "time" DESC, uuid'
+    # Flows of one moment without uuids come in an order made of what is shown: that of the files is made by what is hidden.
+    sql = f'SELECT {picked} FROM {MATCHING} WHERE "time" >= ? ORDER BY "time" DESC, uuid, hash({picked})'
     return FlowQuestion(name="flows", wanted=wanted, sql=sql, newest=True, limits=limits, refusal=column_refusal(names))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from warehouse.questions.answers import Answer, LakeSummary, coverage_of
 from warehouse.questions.question import ALL_TIME, Question, Request, Subject
 from warehouse.records import posture, versions
 from warehouse.records.configuration_coverage import KindCoverage, coverage_at
-from warehouse.schema import ACCESS_LOG, FLOWS, TABLES, VERSION_TABLES, Table
+from warehouse.schema import ACCESS_LOG, DRIFT, FLOWS, POSTURE, TABLES, VERSION_TABLES, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +53,9 @@ class _Posture(Question[Answer]):
         """The time and the clusters."""
         return Subject(window=Window(since=self.at, until=self.at), clusters=self.clusters)
 
-    def _seen(self, request: Request, read: Callable[..., pa.Table]) -> Answer:
+    def _seen(self, request: Request, table: Table, read: Callable[..., pa.Table]) -> Answer:
         rows = read(request.sight.lake, at=self.at, clusters=self.clusters or None)
-        return Answer(rows=_owned(rows, request.sight.scope, self.at or datetime.now(UTC)), window=self.subject.window)
+        return Answer(rows=_owned(table, rows, request.sight.scope, self.at or datetime.now(UTC)), window=self.subject.window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Drift(_Posture):
 
     def answer(self, request: Request) -> Answer:
         """The rows of open drift, by cluster and object."""
-        return self._seen(request, posture.open_drift)
+        return self._seen(request, DRIFT, posture.open_drift)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class Controls(_Posture):
 
     def answer(self, request: Request) -> Answer:
         """The newest row of each cluster and control."""
-        return self._seen(request, posture.controls)
+        return self._seen(request, POSTURE, posture.controls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +96,18 @@ class Evaluations(_Posture):
         return Answer(rows=rows.filter(pa.array(shown, pa.bool_())), window=self.subject.window)
 
 
-def _owned(rows: pa.Table, scope: Scope, at: datetime) -> pa.Table:
-    """The rows whose namespace is owned at a time; of those without a namespace, the ones whose cluster is seen whole."""
-    namespaces = rows["namespace"].to_pylist() if "namespace" in rows.column_names else [None] * rows.num_rows
-    seen = [
-        scope.sees_whole(cluster, at) if namespace is None else scope.owns(cluster, namespace, at)
-        for cluster, namespace in zip(rows["cluster"].to_pylist(), namespaces, strict=True)
-    ]
-    return rows.filter(pa.array(seen, pa.bool_()))
+def _owned(table: Table, rows: pa.Table, scope: Scope, at: datetime) -> pa.Table:
+    """The rows whose namespace is owned at a time; of those without a namespace, the ones whose cluster is seen whole.
+
+    Labels that are seen as an auditor alone are left out.
+    """
+
+    def is_shown(row: Mapping[str, Any], to: Scope) -> bool:
+        namespace = row.get("namespace")
+        return to.sees_whole(row["cluster"], at) if namespace is None else to.owns(row["cluster"], namespace, at)
+
+    seen = rows.filter(pa.array([is_shown(row, scope) for row in rows.to_pylist()], pa.bool_()))
+    return visible.without_labels(scope, table, seen, is_shown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +152,14 @@ class Configuration(Question[Answer]):
         )
         described: list[dict[str, Any]] = rows.select(["cluster", "kind", "namespace", "name", "valid_from", "valid_to"]).to_pylist()
         shown = [versions.is_shown(row, request.sight.scope, since, until) for row in described]
-        return Answer(rows=rows.filter(pa.array(shown, pa.bool_())), window=self.window, source="configuration history")
+        rows = rows.filter(pa.array(shown, pa.bool_()))
+        is_shown = partial(_is_version_shown, since, until)
+        rows = visible.without_labels(request.sight.scope, VERSION_TABLES[0], rows, is_shown)
+        return Answer(rows=rows, window=self.window, source="configuration history")
+
+
+def _is_version_shown(since: datetime, until: datetime, row: Mapping[str, Any], to: Scope) -> bool:
+    return versions.is_shown(row, to, since, until)
 
 
 @dataclass(frozen=True, kw_only=True)

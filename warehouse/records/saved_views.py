@@ -115,8 +115,7 @@ def change(
     """
     now, views = datetime.now(UTC), _newest(lake)
     found = next((view for view in views if view.id == wanted), None)
-    administers = scope.everything and not scope.is_auditors
-    if found is None or not (found.owner == owner_of(who) or (administers and found.shared_with)):
+    if found is None or not (found.owner == owner_of(who) or (scope.administers and found.shared_with)):
         raise QueryError("it is there no more: look at the list again")
     if found.owner != owner_of(who) and not deleted:
         raise AccessDeniedError(f"it is {found.owner}'s: only its owner renames and shares it")

@@ -23,13 +23,14 @@ from warehouse.access.principals import Scope
 from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
-from warehouse.schema import ACCESS_LOG, FLOWS, STRINGS, TABLES, Table
+from warehouse.schema import ACCESS_LOG, FLOWS, TABLES, Table
 from warehouse.sql import confinement, statements, windows, workers
 from warehouse.sql.workers import WORKERS
 
 MOST_MEMORY_BYTES = 512 * 1024**2
 """What an owner's own SQL may take; four times as much for who reads files."""
-ROWS_AT_ONCE = 65_536
+LEAST_COLUMN_BYTES = 4
+"""What a row's value takes at the least, also an empty one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def _add_view(connection: Any, lake: Lake, table: Table, window: Window, read: W
 
 def _reads_files(lake: Lake, scope: Scope) -> bool:
     """Whether someone's SQL may read the files themselves; an auditor reads no labels, so hers may not."""
-    return scope.everything and not scope.is_auditors and lake.is_local and confinement.is_possible()
+    return scope.administers and lake.is_local and confinement.is_possible()
 
 
 def _over_files(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
@@ -118,14 +119,14 @@ def _over_rows(sight: Sight, text: str, limits: Limits, cancelled: threading.Eve
     offered = [table for table in TABLES.values() if sight.scope.everything or scoping.is_shared(table) or table is ACCESS_LOG]
     named = [table for table in offered if re.search(rf"\b{table.name}\b", text, re.IGNORECASE)]
     with ExitStack() as opened:
-        sources = {table.name: _source(opened, sight, table, window) for table in named}
+        sources = {table.name: _source(opened, sight, table, window, limits) for table in named}
         key = (sight.scope, sight.peer_detail, read)
         ran = WORKERS.run((sight.lake.address(FLOWS), sight.principal), key, text, sources, limits, cancelled=cancelled)
     files = sum(isinstance(source.stamp, tuple) and len(source.stamp) for source in sources.values())
     return Ran(rows=ran.rows, cut=ran.cut, window=replace(window, until=window.until or ran.read_at), files=files)
 
 
-def _source(opened: ExitStack, sight: Sight, table: Table, window: Window) -> workers.Source:
+def _source(opened: ExitStack, sight: Sight, table: Table, window: Window, limits: Limits) -> workers.Source:
     """A table's rows for someone's own SQL, read when they are first asked for; of them, those that touch the window are queried."""
     lake = sight.lake
     within = windows.beginnings(table, sight.window)
@@ -136,15 +137,8 @@ def _source(opened: ExitStack, sight: Sight, table: Table, window: Window) -> wo
             return log.visible(lake.read(table, since=within.since, until=within.until), sight.scope, sight.principal).to_reader()
         connection = opened.enter_context(engine.connect_warm())
         shown = visible.relations(connection, sight.within(within), table)
-        emptied = [
-            name
-            for name in table.schema.names
-            if sight.scope.is_auditors and name.endswith("labels") and table.schema.field(name).type == STRINGS
-        ]
-        nothing = f"REPLACE ({', '.join(f'NULL::VARCHAR[] AS {name}' for name in emptied)})" if emptied else ""
-        return connection.sql(f"WITH {', '.join(shown.relations)} SELECT * {nothing} FROM visible_{table.name}").to_arrow_reader(
-            ROWS_AT_ONCE
-        )
+        most_rows = limits.memory_bytes // 2 // (LEAST_COLUMN_BYTES * len(table.columns))
+        return visible.reader(connection, shown, table, most_rows=None if sight.scope.administers else most_rows)
 
     view = windows.touching(table, f"{engine.LOADED}.{table.name}", window)
     return workers.Source(read=read, stamp=tuple(engine.files_of(lake, table, within)), view=view)
