@@ -114,7 +114,7 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
         _R.PATHS: "paths summary",
     },
     "posture": {
-        _R.NOTHING: "cluster date time control status checked failed observed",
+        _R.NOTHING: "cluster date time control status checked failed observed blueprints",
         _R.TEXT: "detail",
         # Sets of pods are named by their labels.
         _R.ANYTHING: "failing",

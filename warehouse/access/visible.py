@@ -17,10 +17,18 @@ from warehouse.access.principals import Scope
 from warehouse.access.sight import Sight
 from warehouse.engine import Window
 from warehouse.errors import QueryLimitError
+from warehouse.errors import QueryLimitError
+from warehouse.errors import QueryLimitError
+from warehouse.errors import QueryLimitError
+from warehouse.errors import QueryLimitError
 from warehouse.schema import COVERAGE, TIMESTAMP, Table
 
 LAID_OUT = "day-"
 """How the names of files begin that hold a closed day in its final layout (docs/layout.md)."""
+ROWS_AT_ONCE, ROWS_IN_ORDER = 65_536, 100_000
+ROWS_AT_ONCE, ROWS_IN_ORDER = 65_536, 100_000
+ROWS_AT_ONCE, ROWS_IN_ORDER = 65_536, 100_000
+ROWS_AT_ONCE, ROWS_IN_ORDER = 65_536, 100_000
 ROWS_AT_ONCE, ROWS_IN_ORDER = 65_536, 100_000
 LONGEST_ROW = timedelta(days=1)
 """No row of the ledger spans more time: one that touches a window begins at most this long before it."""
@@ -59,6 +67,206 @@ def relations(connection: Any, sight: Sight, table: Table, *, completed: Callabl
     if len(parts) > 1:
         found.append(engine.relation(f"visible_{table.name}", " UNION ALL ".join(f"FROM visible_{name}" for name in parts)))
     return Visible(relations=tuple(found), parts={f"visible_{name}": apart for name, apart in parts.items()}, files=len(files))
+
+
+def without_labels(scope: Scope, table: Table, rows: pa.Table, is_shown: Callable[[Mapping[str, Any], Scope], bool]) -> pa.Table:
+    """Rows that a scope shows, without the labels that it shows as an auditor's alone. `is_shown` says whether another scope shows a row.
+
+    For rows that were not read from `visible_TABLE`, which is without them already.
+    """
+    if scope.reads_every_label:
+        return rows
+    own = scope.without_audits
+    return labels.stripped(table, rows, lambda row: is_shown(row, own))
+
+
+def reader(connection: Any, shown: Visible, table: Table, *, most_rows: int | None) -> pa.RecordBatchReader:
+    """The rows of `visible_TABLE`, for a person's own SQL; raises QueryLimitError where they are more than `most_rows`.
+
+    They come by time and then in an order that depends on nothing but what is shown: the order of files is made by what is hidden.
+    With None they come as they are stored, for who sees everything.
+    """
+    named, view = f"WITH {', '.join(shown.relations)}", f"visible_{table.name}"
+    if most_rows is None:
+        return connection.sql(f"{named} FROM {view}").to_arrow_reader(ROWS_AT_ONCE)
+    time = f'"{table.time_column}"'
+    minutes = connection.sql(
+        f"{named} SELECT epoch_us(time_bucket(INTERVAL 1 minute, {time})), count(*) FROM {view} GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    if sum(rows for _, rows in minutes) > most_rows:
+        raise QueryLimitError(f"your rows of this window are more than {most_rows:,}, which need too much memory: ask for less time")
+    ordered = f"{named} SELECT r.* FROM {view} r WHERE epoch_us({time}) >= ? AND epoch_us({time}) < ? ORDER BY {time}, hash(r)"
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for span in _spans(minutes):
+            yield from connection.sql(ordered, params=span).to_arrow_reader(ROWS_AT_ONCE)
+
+    return pa.RecordBatchReader.from_batches(connection.sql(f"{named} FROM {view} LIMIT 0").to_arrow_table().schema, batches())
+
+
+def _spans(minutes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of time, in microseconds, that hold ROWS_IN_ORDER rows or one minute each: so many are put in order at once."""
+    spans: list[tuple[int, int]] = []
+    rows = ROWS_IN_ORDER
+    for minute, more in minutes:
+        end = minute + 60_000_000
+        if rows + more > ROWS_IN_ORDER:
+            spans.append((minute, end))
+            rows = more
+        else:
+            spans[-1] = (spans[-1][0], end)
+            rows += more
+    return spans
+
+
+def without_labels(scope: Scope, table: Table, rows: pa.Table, is_shown: Callable[[Mapping[str, Any], Scope], bool]) -> pa.Table:
+    """Rows that a scope shows, without the labels that it shows as an auditor's alone. `is_shown` says whether another scope shows a row.
+
+    For rows that were not read from `visible_TABLE`, which is without them already.
+    """
+    if scope.reads_every_label:
+        return rows
+    own = scope.without_audits
+    return labels.stripped(table, rows, lambda row: is_shown(row, own))
+
+
+def reader(connection: Any, shown: Visible, table: Table, *, most_rows: int | None) -> pa.RecordBatchReader:
+    """The rows of `visible_TABLE`, for a person's own SQL; raises QueryLimitError where they are more than `most_rows`.
+
+    They come by time and then in an order that depends on nothing but what is shown: the order of files is made by what is hidden.
+    With None they come as they are stored, for who sees everything.
+    """
+    named, view = f"WITH {', '.join(shown.relations)}", f"visible_{table.name}"
+    if most_rows is None:
+        return connection.sql(f"{named} FROM {view}").to_arrow_reader(ROWS_AT_ONCE)
+    time = f'"{table.time_column}"'
+    minutes = connection.sql(
+        f"{named} SELECT epoch_us(time_bucket(INTERVAL 1 minute, {time})), count(*) FROM {view} GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    if sum(rows for _, rows in minutes) > most_rows:
+        raise QueryLimitError(f"your rows of this window are more than {most_rows:,}, which need too much memory: ask for less time")
+    ordered = f"{named} SELECT r.* FROM {view} r WHERE epoch_us({time}) >= ? AND epoch_us({time}) < ? ORDER BY {time}, hash(r)"
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for span in _spans(minutes):
+            yield from connection.sql(ordered, params=span).to_arrow_reader(ROWS_AT_ONCE)
+
+    return pa.RecordBatchReader.from_batches(connection.sql(f"{named} FROM {view} LIMIT 0").to_arrow_table().schema, batches())
+
+
+def _spans(minutes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of time, in microseconds, that hold ROWS_IN_ORDER rows or one minute each: so many are put in order at once."""
+    spans: list[tuple[int, int]] = []
+    rows = ROWS_IN_ORDER
+    for minute, more in minutes:
+        end = minute + 60_000_000
+        if rows + more > ROWS_IN_ORDER:
+            spans.append((minute, end))
+            rows = more
+        else:
+            spans[-1] = (spans[-1][0], end)
+            rows += more
+    return spans
+
+
+def without_labels(scope: Scope, table: Table, rows: pa.Table, is_shown: Callable[[Mapping[str, Any], Scope], bool]) -> pa.Table:
+    """Rows that a scope shows, without the labels that it shows as an auditor's alone. `is_shown` says whether another scope shows a row.
+
+    For rows that were not read from `visible_TABLE`, which is without them already.
+    """
+    if scope.reads_every_label:
+        return rows
+    own = scope.without_audits
+    return labels.stripped(table, rows, lambda row: is_shown(row, own))
+
+
+def reader(connection: Any, shown: Visible, table: Table, *, most_rows: int | None) -> pa.RecordBatchReader:
+    """The rows of `visible_TABLE`, for a person's own SQL; raises QueryLimitError where they are more than `most_rows`.
+
+    They come by time and then in an order that depends on nothing but what is shown: the order of files is made by what is hidden.
+    With None they come as they are stored, for who sees everything.
+    """
+    named, view = f"WITH {', '.join(shown.relations)}", f"visible_{table.name}"
+    if most_rows is None:
+        return connection.sql(f"{named} FROM {view}").to_arrow_reader(ROWS_AT_ONCE)
+    time = f'"{table.time_column}"'
+    minutes = connection.sql(
+        f"{named} SELECT epoch_us(time_bucket(INTERVAL 1 minute, {time})), count(*) FROM {view} GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    if sum(rows for _, rows in minutes) > most_rows:
+        raise QueryLimitError(f"your rows of this window are more than {most_rows:,}, which need too much memory: ask for less time")
+    ordered = f"{named} SELECT r.* FROM {view} r WHERE epoch_us({time}) >= ? AND epoch_us({time}) < ? ORDER BY {time}, hash(r)"
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for span in _spans(minutes):
+            yield from connection.sql(ordered, params=span).to_arrow_reader(ROWS_AT_ONCE)
+
+    return pa.RecordBatchReader.from_batches(connection.sql(f"{named} FROM {view} LIMIT 0").to_arrow_table().schema, batches())
+
+
+def _spans(minutes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of time, in microseconds, that hold ROWS_IN_ORDER rows or one minute each: so many are put in order at once."""
+    spans: list[tuple[int, int]] = []
+    rows = ROWS_IN_ORDER
+    for minute, more in minutes:
+        end = minute + 60_000_000
+        if rows + more > ROWS_IN_ORDER:
+            spans.append((minute, end))
+            rows = more
+        else:
+            spans[-1] = (spans[-1][0], end)
+            rows += more
+    return spans
+
+
+def without_labels(scope: Scope, table: Table, rows: pa.Table, is_shown: Callable[[Mapping[str, Any], Scope], bool]) -> pa.Table:
+    """Rows that a scope shows, without the labels that it shows as an auditor's alone. `is_shown` says whether another scope shows a row.
+
+    For rows that were not read from `visible_TABLE`, which is without them already.
+    """
+    if scope.reads_every_label:
+        return rows
+    own = scope.without_audits
+    return labels.stripped(table, rows, lambda row: is_shown(row, own))
+
+
+def reader(connection: Any, shown: Visible, table: Table, *, most_rows: int | None) -> pa.RecordBatchReader:
+    """The rows of `visible_TABLE`, for a person's own SQL; raises QueryLimitError where they are more than `most_rows`.
+
+    They come by time and then in an order that depends on nothing but what is shown: the order of files is made by what is hidden.
+    With None they come as they are stored, for who sees everything.
+    """
+    named, view = f"WITH {', '.join(shown.relations)}", f"visible_{table.name}"
+    if most_rows is None:
+        return connection.sql(f"{named} FROM {view}").to_arrow_reader(ROWS_AT_ONCE)
+    time = f'"{table.time_column}"'
+    minutes = connection.sql(
+        f"{named} SELECT epoch_us(time_bucket(INTERVAL 1 minute, {time})), count(*) FROM {view} GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    if sum(rows for _, rows in minutes) > most_rows:
+        raise QueryLimitError(f"your rows of this window are more than {most_rows:,}, which need too much memory: ask for less time")
+    ordered = f"{named} SELECT r.* FROM {view} r WHERE epoch_us({time}) >= ? AND epoch_us({time}) < ? ORDER BY {time}, hash(r)"
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for span in _spans(minutes):
+            yield from connection.sql(ordered, params=span).to_arrow_reader(ROWS_AT_ONCE)
+
+    return pa.RecordBatchReader.from_batches(connection.sql(f"{named} FROM {view} LIMIT 0").to_arrow_table().schema, batches())
+
+
+def _spans(minutes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of time, in microseconds, that hold ROWS_IN_ORDER rows or one minute each: so many are put in order at once."""
+    spans: list[tuple[int, int]] = []
+    rows = ROWS_IN_ORDER
+    for minute, more in minutes:
+        end = minute + 60_000_000
+        if rows + more > ROWS_IN_ORDER:
+            spans.append((minute, end))
+            rows = more
+        else:
+            spans[-1] = (spans[-1][0], end)
+            rows += more
+    return spans
 
 
 def without_labels(scope: Scope, table: Table, rows: pa.Table, is_shown: Callable[[Mapping[str, Any], Scope], bool]) -> pa.Table:
