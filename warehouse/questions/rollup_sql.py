@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from warehouse import config
-from warehouse.access import scoping
+from warehouse.access import redaction, scoping
 from warehouse.questions import edge_rule
 from warehouse.schema import FLOWS
 
@@ -87,6 +87,15 @@ def timeline(flows: str) -> str:
         )"""
 
 
+def _is_named_or_outside(side: str) -> str:
+    """Whether a side has a namespace, or is outside: what is said of a pod without a namespace is nobody's to remember."""
+    pods = f"{side}_identity >= {redaction.FIRST_POD_IDENTITY} AND {side}_identity < {redaction.FIRST_CIDR_IDENTITY}"
+    inside = (
+        f"{side}_pod_name IS NOT NULL OR {side}_workload_name IS NOT NULL OR {side}_service_name IS NOT NULL OR coalesce({pods}, false)"
+    )
+    return f"({side}_namespace IS NOT NULL OR NOT ({inside}))"
+
+
 def dns_names(flows: str) -> str:
     """Rows of dns_names of the flows."""
     learned = [
@@ -100,7 +109,7 @@ def dns_names(flows: str) -> str:
         learned.append(
             f"""SELECT cluster, "time", flow_count, {other}_cluster_name, {other}_namespace, {side}_cluster_name, {side}_namespace,
                 {side}_ip, unnest({side}_names), 'names'
-            FROM {_located(flows)} WHERE {side}_names IS NOT NULL AND {side}_ip IS NOT NULL"""
+            FROM {_located(flows)} WHERE {side}_names IS NOT NULL AND {side}_ip IS NOT NULL AND {_is_named_or_outside(side)}"""
         )
     return f"""SELECT cluster, make_timestamptz(epoch_us("time") // {_HOUR_US} * {_HOUR_US}) AS hour,
             source_cluster_name, source_namespace, destination_cluster_name, destination_namespace, ip,
