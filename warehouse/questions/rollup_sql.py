@@ -103,7 +103,8 @@ def dns_names(flows: str) -> str:
         f"""SELECT cluster, "time", flow_count, destination_cluster_name AS source_cluster_name, destination_namespace AS source_namespace,
             source_cluster_name AS destination_cluster_name, source_namespace AS destination_namespace,
             unnest(l7_dns_ips) AS ip, l7_dns_query AS name, 'dns' AS learned_from
-        FROM {_located(flows)} WHERE l7_dns_ips IS NOT NULL AND l7_dns_query IS NOT NULL"""
+        FROM {_located(flows)} WHERE l7_dns_ips IS NOT NULL AND l7_dns_query IS NOT NULL
+            AND {" AND ".join(map(_is_named_or_outside, scoping.SIDES))}"""
     ]
     for side, other in (("source", "destination"), ("destination", "source")):
         learned.append(
