@@ -22,8 +22,11 @@ from warehouse.errors import StreamRefusedError
 CONNECT_SECONDS = 20
 TICK_SECONDS = 0.5
 """How soon a cancelled call ends at the latest."""
-FEW_BYTES, GATHER_SECONDS = 32 * 1024, 0.25
-"""After fewer bytes than this there is a pause, in which more arrive: each waking of a thread costs as much as many messages."""
+FEW_BYTES, GATHER_SECONDS, BUSY_SECONDS = 32 * 1024, 0.25, 10.0
+"""After fewer bytes than this there is a pause, in which more arrive: each waking of a thread costs as much as many messages.
+
+A stream that brought more at once lately makes no pause, so that its server never has to wait.
+"""
 READ_BYTES = 256 * 1024
 """About so much is handed on at once when more is there than that."""
 # Dead connections are found by TCP's own probes: servers close connections that are sent HTTP/2 pings too often.
@@ -82,7 +85,7 @@ class Call:
         multi = pycurl.CurlMulti()
         multi.add_handle(self._curl)
         try:
-            running = True
+            running, busy_until = True, 0.0
             while running:
                 if self._cancelled.is_set():
                     raise explain("CANCELLED", "by us", self._address)
@@ -90,7 +93,9 @@ class Call:
                 if self._chunks:
                     if (messages := self._cut()) is not None:
                         yield messages
-                        if len(messages.data) < FEW_BYTES:
+                        if len(messages.data) >= FEW_BYTES:
+                            busy_until = time.monotonic() + BUSY_SECONDS
+                        elif time.monotonic() >= busy_until:
                             self._cancelled.wait(GATHER_SECONDS)
                 elif running and multi.select(TICK_SECONDS) == -1:  # it waits for something else than a socket, as for a name's address
                     time.sleep(0.01)
