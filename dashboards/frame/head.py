@@ -71,7 +71,7 @@ def _account(visit: Visit) -> None:
         st.markdown(line)
     if visit.settings.dashboard.auth.mode == "oidc":
         st.button("Sign out", icon=":material/logout:", on_click=st.logout)
-    st.caption(f"Hindcast {version('hindcast-flows')} · light or dark as the browser is set, or as chosen at the top right: ⋮, Settings")
+    st.caption(f"Hindcast {version('hindcast-flows')} · light or dark as the browser is set, or as chosen by the ⋮ at the top right")
 
 
 def _short(name: str) -> str:

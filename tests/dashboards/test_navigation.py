@@ -79,12 +79,12 @@ def test_buttons_have_names_without_the_words_of_their_icons_and_escape_closes_t
 
 
 @pytest.mark.browser
-def test_the_theme_is_chosen_in_the_settings(address: str, visitor: Callable[..., Page]) -> None:
+def test_the_theme_is_chosen_in_the_menu(address: str, visitor: Callable[..., Page]) -> None:
     page = visitor(color_scheme="light")
     page.goto(f"{address}/docs?user=ada")
     settle(page)
-    page.get_by_test_id("stMainMenu").click()
-    expect(page.get_by_text("Settings", exact=True)).to_be_visible()
+    page.get_by_test_id("stMainMenu").get_by_role("button").first.click()
+    expect(page.get_by_test_id("stMainMenuPopover").get_by_text("Dark", exact=True)).to_be_visible()
 
 
 @pytest.mark.browser
