@@ -131,7 +131,8 @@ class _Segments:
         changes = np.zeros(len(self.data), np.int8)
         changes[self.begins] += 1  # fields begin, and end, at different places
         changes[self.ends] -= 1
-        return self.data[np.cumsum(changes, dtype=np.int8).view(bool)]
+        data: npt.NDArray[np.uint8] = self.data[np.cumsum(changes, dtype=np.int8).view(bool)]
+        return data
 
 
 def _are_different(some: _Segments, others: _Segments, count: int) -> npt.NDArray[np.bool_]:
@@ -144,7 +145,8 @@ def _are_different(some: _Segments, others: _Segments, count: int) -> npt.NDArra
     unequal = some.content() != others.content()
     if unequal.any():
         different[np.repeat(some.messages, some.ends - some.begins)[unequal]] = True
-    return different
+    result: npt.NDArray[np.bool_] = different
+    return result
 
 
 def _of_messages(segments: _Segments, wanted: npt.NDArray[np.bool_]) -> _Segments:

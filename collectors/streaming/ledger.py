@@ -222,8 +222,8 @@ class Ledger:
         joined, left = self._members.changes(self._nodes, address, {name: report.uptime_ns for name, report in listed.items()}, at)
         for name, started in joined:
             self._book(name, (started, started + 1), "joined", "relay")
-        for name, absent_since in left:
-            self._leave(name, self._nodes[name], absent_since)
+        for gone, absent_since in left:
+            self._leave(gone, self._nodes[gone], absent_since)
 
     def _leave(self, name: str | None, node: Node, at: int) -> None:
         """Book that a node left by `at`, at some time since the last sign of it, and forget it."""
