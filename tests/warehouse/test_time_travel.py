@@ -214,7 +214,7 @@ def test_questions_that_rollups_answer_are_asked_of_flows_or_refused(door: Door,
     assert door.answer(OPERATOR, count_questions.timeline(day)).rows["flows"].to_pylist() == [1]
     assert door.answer(OPERATOR, count_questions.values("verdict", day)).rows["flows"].to_pylist() == [1]
     assert door.answer(OPERATOR, count_questions.drop_reasons(day)).rows["drops"].to_pylist() == [1]
-    with pytest.raises(QueryError, match="edges_1h does not say when the lake learned of a flow"):
+    with pytest.raises(QueryError, match="edges_1h does not record when the lake learned of a flow"):
         door.answer(OPERATOR, edge_questions.edges(day))
 
 

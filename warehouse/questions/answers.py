@@ -1,4 +1,4 @@
-"""What a question is answered with: rows, and what has to be known to trust them."""
+"""The answer to a question: its rows, and the coverage and sources needed to judge how far to trust them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from warehouse.schema import FLOWS
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Rows, and what has to be known to trust them."""
+    """The rows of an answer, and what is needed to judge how far to trust them."""
 
     rows: pa.Table
     cut: bool = False
     """True if there were more rows than the limit."""
     window: Window
-    """The span of time that was looked at."""
+    """The span of time that was read."""
     coverage: tuple[NodeCoverage, ...] = ()
-    """Of the nodes of the clusters asked for, in the window; empty where the window has no bounds."""
+    """The coverage of each node of the requested clusters in the window; empty if the window has no bounds."""
     files: int = 0
-    """How many files of the lake the answer could read."""
+    """The number of files in the lake that may have been read for the answer."""
     seconds: float = 0.0
-    """How long the answer took."""
+    """How long the answer took, in seconds."""
     source: str = FLOWS.name
-    """The tables that the rows come from: a rollup is named where it stands in for flows."""
+    """The tables that the rows come from; names the rollup if one was read instead of flows."""
 
     @property
     def shares(self) -> dict[str, float]:
@@ -39,7 +39,7 @@ class Answer:
 
     @property
     def flows_lost(self) -> int:
-        """Flows known lost in the window."""
+        """The number of flows known to be lost in the window."""
         return sum(node.flows_lost for node in self.coverage)
 
 
@@ -49,16 +49,16 @@ class LakeSummary:
 
     bytes: int | None
     files: int | None
-    """Of all tables; None for a principal who does not see everything."""
+    """Totals over all tables; None for a principal who does not see everything."""
     oldest: datetime | None
-    """Time of the oldest flow."""
+    """The time of the oldest flow."""
     newest: datetime | None
 
 
 def coverage_of(sight: Sight, rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:
-    """The coverage of each node in a sight's window; empty if the window has no beginning.
+    """Return the coverage of each node in a sight's window; empty if the window has no start.
 
-    `rows` are the ledger's rows of that sight, where they have been read already. Raises LakeError.
+    Pass the ledger rows of that sight as `rows` if they have already been read. Raises LakeError.
     """
     window, now = sight.window, datetime.now(UTC)
     if window.since is None:

@@ -1,7 +1,8 @@
-"""Conditions on flows as people write them (`src.ns=shop`, `port!=443`, `pod~^web-`), and their SQL. Pure.
+"""Filter conditions on flows as users write them (`src.ns=shop`, `port!=443`, `pod~^web-`), and their SQL. Pure.
 
-A condition names a field, perhaps a side of the flow, an operator and values. It is asked of a relation that holds only
-what the principal may see, so a value that is hidden matches nothing. Who asks and when is warehouse.questions.door's.
+A condition consists of a field, optionally a side of the flow, an operator and values. It is applied to a relation that holds
+only what the principal may see, so a hidden value matches nothing. Principals and time windows do not belong here: see
+warehouse.questions.door.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from warehouse.errors import QueryError
 
 Side = Literal["either", "source", "destination"]
 OPERATORS = ("!=", "!~", ">=", "<=", "=", "~")
-"""Is any of, is none of, matches the regular expression, does not, at least, at most."""
+"""The operators: none of the values, does not match the regular expression, at least, at most, any of the values, matches."""
 _NEGATED = {"=": "!=", "!=": "=", "~": "!~", "!~": "~"}
 _SHAPE = re.compile(
     r"^\s*(?:(src|dst|source|destination|either)\.)?([a-z0-9_]+)\s*(!=|!~|>=|<=|=|~)\s*(.*?)\s*$", re.IGNORECASE | re.DOTALL
@@ -27,14 +28,14 @@ _SIDES: dict[str, Side] = {"src": "source", "source": "source", "dst": "destinat
 
 @dataclass(frozen=True, kw_only=True)
 class FilterField:
-    """Something of a flow that can be asked for."""
+    """A field of a flow that can be used in a filter."""
 
     name: str
     doc: str
     columns: tuple[str, ...]
-    """Of `flows`; of a field with sides without the side's prefix."""
+    """Columns of `flows`; without the `source_` or `destination_` prefix if the field has sides."""
     kind: Literal["text", "word", "number", "address", "list", "policy", "yes"] = "text"
-    """How values compare; a word is written in capitals in the lake."""
+    """How values are compared; a `word` is stored in upper case."""
     has_sides: bool = False
     other_names: tuple[str, ...] = ()
 
@@ -63,7 +64,7 @@ FIELDS: dict[str, FilterField] = {
         FilterField(name="method", doc="HTTP method", columns=("l7_http_method",), kind="word"),
         FilterField(name="url", doc="HTTP URL", columns=("l7_http_url",)),
         FilterField(name="code", doc="HTTP status", columns=("l7_http_code",), kind="number"),
-        FilterField(name="dns", doc="DNS name asked for", columns=("l7_dns_query",)),
+        FilterField(name="dns", doc="DNS name that was queried", columns=("l7_dns_query",)),
         FilterField(name="topic", doc="Kafka topic", columns=("l7_kafka_topic",)),
         FilterField(name="flags", doc="TCP flags, e.g. flags~RST", columns=("tcp_flags",)),
         FilterField(name="event", doc="Number of Cilium's monitor event", columns=("event_type",), kind="number"),
@@ -77,7 +78,7 @@ _POLICY_COLUMNS = ("egress_allowed_by", "ingress_allowed_by", "egress_denied_by"
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """One condition: the flow's field compares so with any of the values."""
+    """One condition: a field of the flow compared with one or more values."""
 
     field: str
     operator: str
@@ -90,49 +91,49 @@ class Condition:
 
     @property
     def is_negative(self) -> bool:
-        """Whether it excludes."""
+        """Whether the condition excludes matching flows."""
         return self.operator in ("!=", "!~")
 
     @property
     def has_sides(self) -> bool:
-        """Whether its field belongs to an end of the flow."""
+        """Whether the field belongs to one side of the flow, source or destination."""
         return FIELDS[self.field].has_sides
 
     @property
     def can_be_negated(self) -> bool:
-        """Whether it has an opposite."""
+        """Whether the operator has an opposite."""
         return self.operator in _NEGATED
 
     def negated(self) -> Condition:
-        """The opposite."""
+        """Return the opposite condition."""
         return replace(self, operator=_NEGATED[self.operator])
 
     def swapped(self) -> Condition:
-        """The same of the other end."""
+        """Return the same condition with source and destination exchanged."""
         side: dict[Side, Side] = {"source": "destination", "destination": "source", "either": "either"}
         return replace(self, side=side[self.side])
 
 
 def parse(text: str) -> Condition:
-    """A condition from its short form. Raises QueryError that says what is wrong and what would be right."""
+    """Parse the short form of a condition. Raises a QueryError that says what is wrong and how to correct it."""
     found = _SHAPE.match(text)
     if not found:
         raise QueryError(
-            f"{text!r} is no filter: write a field, an operator ({' '.join(OPERATORS)}) and a value, e.g. ns=shop or port!=443"
+            f"{text!r} is not a filter: write a field, an operator ({' '.join(OPERATORS)}) and a value, e.g. ns=shop or port!=443"
         )
     side, name, operator, written = found.groups()
     field = _NAMES.get(name.lower())
     if field is None:
         close = difflib.get_close_matches(name.lower(), _NAMES, n=1)
         raise QueryError(
-            f"{name!r} is no field of a filter; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(FIELDS)}")
+            f"{name!r} is not a filter field; " + (f"did you mean {close[0]!r}?" if close else f"the fields are {', '.join(FIELDS)}")
         )
     if side and not field.has_sides:
-        raise QueryError(f"{field.name} has no side: write {field.name}{operator}{written}")
-    whole = operator in ("~", "!~") or field.name == "url"  # a comma may be part of these
+        raise QueryError(f"{field.name} does not have a side: write {field.name}{operator}{written}")
+    whole = operator in ("~", "!~") or field.name == "url"  # these values may contain commas
     values = (written,) if whole else tuple(part.strip() for part in written.split(",") if part.strip())
     if not values or not values[0]:
-        raise QueryError(f"{text!r} names no value, e.g. {name}=something")
+        raise QueryError(f"{text!r} has no value: write {name}=something")
     condition = Condition(
         field=field.name,
         operator=operator,
@@ -144,14 +145,14 @@ def parse(text: str) -> Condition:
 
 
 def has_operator(text: str) -> bool:
-    """Whether a text has the shape of a condition (a field and an operator), and is not a value alone."""
+    """Whether a text looks like a condition (a field and an operator) rather than a bare value."""
     return _SHAPE.match(text) is not None
 
 
 def sql(conditions: Sequence[Condition], *, match_any: bool = False, both_ways: bool = False) -> tuple[str, list[Any]]:
-    """A condition on columns of `flows` with placeholders, and their values; true for no conditions.
+    """Return an SQL condition on columns of `flows`, with placeholders, and their values; `true` if there are no conditions.
 
-    `both_ways` lets through as well what matches with source and destination exchanged: the way back.
+    With `both_ways`, flows that match with source and destination exchanged (the return direction) are included too.
     """
     if not conditions:
         return "true", []
@@ -166,26 +167,26 @@ def sql(conditions: Sequence[Condition], *, match_any: bool = False, both_ways: 
 
 def _check(condition: Condition, field: FilterField) -> None:
     if condition.operator in (">=", "<=") and field.kind != "number":
-        raise QueryError(f"{field.name} is not a number: {condition.operator} cannot compare it")
+        raise QueryError(f"{field.name} is not a number, so {condition.operator} cannot be used: use = or !=")
     if condition.operator in ("~", "!~"):
         if field.kind in ("number", "yes", "address"):
-            raise QueryError(f"{field.name} has no text to match: use = or !=")
+            raise QueryError(f"{field.name} is not text, so it cannot be matched by a regular expression: use = or !=")
         try:
             re.compile(condition.values[0])
         except re.error as error:
-            raise QueryError(f"{condition.values[0]!r} is no regular expression: {error}") from error
+            raise QueryError(f"{condition.values[0]!r} is not a valid regular expression: {error}") from error
     for value in condition.values:
         if field.kind == "number":
             _check_number(value, field, may_be_range=condition.operator in ("=", "!="))
         if field.kind == "yes" and value.lower() not in ("yes", "no", "true", "false"):
-            raise QueryError(f"{value!r}: {field.name} is yes or no")
+            raise QueryError(f"{value!r} is not valid: {field.name} must be yes or no")
         if field.kind == "address":
             try:
                 network = ipaddress.ip_network(value, strict=False)
             except ValueError as error:
                 raise QueryError(f"{value!r} is neither an address nor a range such as 10.0.0.0/8") from error
             if network.version == 6 and network.prefixlen < 128:
-                raise QueryError(f"{value!r}: ranges of IPv6 cannot be asked for, single addresses can")
+                raise QueryError(f"{value!r}: IPv6 ranges are not supported: give a single address")
 
 
 def _check_number(value: str, field: FilterField, *, may_be_range: bool) -> None:
@@ -193,7 +194,7 @@ def _check_number(value: str, field: FilterField, *, may_be_range: bool) -> None
     for number in (low, high) if dash and may_be_range else (value,):
         if not (number.isascii() and number.isdigit() and len(number) <= 10):
             raise QueryError(
-                f"{field.name} takes a number" + (" or a range such as 8000-8100" if may_be_range else "") + f", not {value!r}"
+                f"{value!r} is not valid: {field.name} must be a number" + (" or a range such as 8000-8100" if may_be_range else "")
             )
     if dash and int(low) > int(high):
         raise QueryError(f"the range {value!r} of {field.name} ends before it starts: write {high}-{low}")
@@ -250,7 +251,7 @@ def _on_column(column: str, field: FilterField, condition: Condition) -> tuple[s
 def _in_list(column: str, given: list[Any], *, matches: bool) -> tuple[str, list[Any]]:
     if matches:
         return f"regexp_matches(array_to_string({column}, chr(10)), ?)", given
-    # Labels carry their source as a prefix, which few people write.
+    # Labels have their source as a prefix, which users rarely type.
     wanted = [form for value in given for form in (value, f"k8s:{value}")]
     return f"list_has_any({column}, [{', '.join('?' * len(wanted))}])", wanted
 

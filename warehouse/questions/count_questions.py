@@ -1,6 +1,6 @@
-"""Questions that count flows: over time, by namespace, by reason of drops, by the values of a column.
+"""Questions that count flows: over time, by namespace, by drop reason, or by the values of a column.
 
-They are answered from timeline_1m where it keeps what is asked for, else from the flows themselves.
+They are answered from timeline_1m if it has the required columns, otherwise from the flows themselves.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from warehouse.questions.time_buckets import BUCKETS, MINUTE
 from warehouse.schema import TIMELINE_1M
 
 DENIED = "verdict IN ('DROPPED', 'ERROR')"
-"""The condition on a row of flows that were denied."""
+"""SQL condition for rows of flows that were denied."""
 _MOST_PARTS = 1_000_000
-_KEPT = frozenset({"cluster", "source_namespace", "destination_namespace", "verdict", "drop_reason_desc"})
-"""Columns of `flows` that timeline_1m has as well."""
+_ON_TIMELINE = frozenset({"cluster", "source_namespace", "destination_namespace", "verdict", "drop_reason_desc"})
+"""Columns of `flows` that timeline_1m also has."""
 
 
 def timeline(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> FilteredQuestion:
-    """Flows by verdict in parts of the window: columns `start` (UTC), `verdict`, `flows`, `repeats` (docs/counting.md).
+    """Count flows by verdict per time bucket: columns `start` (UTC), `verdict`, `flows`, `repeats` (docs/counting.md).
 
-    Parts are `bucket_width` long and begin at round times; the first and the last may reach over the window's ends.
+    Buckets are `bucket_width` long and start at round times; the first and the last may extend beyond the window.
     """
     wanted = plain(wanted)
     width, limits = bucket_width(wanted, buckets), replace(limits, rows=_MOST_PARTS)
@@ -44,7 +44,7 @@ def timeline(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USU
 
 
 def pulse(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> RollupQuestion:
-    """Flows by verdict and drop reason in parts of the window, of a minute at least: `start`, `verdict`, `reason`, `flows`, `repeats`."""
+    """Count flows by verdict and drop reason per bucket of at least a minute: `start`, `verdict`, `reason`, `flows`, `repeats`."""
     wanted = plain(wanted)
     width = max(MINUTE, bucket_width(wanted, buckets))
     rows, values = rollup_filter.rows(TIMELINE, wanted)
@@ -55,7 +55,7 @@ def pulse(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL)
 
 
 def namespaces(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> RollupQuestion:
-    """Flows from or to each namespace in parts of the window, of a minute at least; a flow within a namespace counts once.
+    """Count flows from or to each namespace per bucket of at least a minute; a flow within a namespace counts once.
 
     Columns: `cluster`, `namespace`, `start`, `flows`, `denied`.
     """
@@ -78,7 +78,10 @@ def namespaces(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = U
 
 
 def drop_reasons(wanted: FlowFilter, *, limits: Limits = FEW) -> FilteredQuestion:
-    """Drops by cluster and reason, each drop once, most first: `cluster`, `drop_reason_desc` (null for drops at L7), `drops`, `flows`."""
+    """Count drops by cluster and reason, each drop once, most first.
+
+    Columns: `cluster`, `drop_reason_desc` (null for drops at L7), `drops`, `flows`.
+    """
     wanted = plain(wanted)
     sums = "sum(flows - repeats)::BIGINT AS drops, sum(flows)::BIGINT AS flows"
     order = "GROUP BY ALL ORDER BY drops DESC, cluster, drop_reason_desc"
@@ -92,9 +95,9 @@ def drop_reasons(wanted: FlowFilter, *, limits: Limits = FEW) -> FilteredQuestio
 
 
 def values(column: str, wanted: FlowFilter, *, limits: Limits = FEW) -> FilteredQuestion:
-    """The values of a column in the flows that match, most frequent first: columns `value`, `flows`."""
+    """Count the values of a column in the matching flows, most frequent first: columns `value`, `flows`."""
     wanted = plain(wanted)
-    if column in _KEPT and is_on_timeline(wanted):
+    if column in _ON_TIMELINE and is_on_timeline(wanted):
         rows, given = rollup_filter.rows(TIMELINE, wanted)
         sql = f"""SELECT {column} AS value, sum(flows)::BIGINT AS flows
             FROM ({rows}) WHERE {column} IS NOT NULL GROUP BY ALL ORDER BY flows DESC, value"""

@@ -1,7 +1,7 @@
-"""The door: every question to a lake is answered here, within what the principal may see, and noted in the access log.
+"""The door answers every question about a lake, within what the principal may see, and records it in the access log.
 
-A principal sees a flow if the source's or the destination's namespace is the principal's own. What the principal must not know
-of the other side is empty in the relations that every filter and aggregate works on. Printing and drawing do not belong here.
+A principal sees a flow if the principal owns the namespace of the source or of the destination. Columns that would reveal too
+much about the other side are null in the relations that every filter and aggregate reads. Printing and drawing do not belong here.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ T = TypeVar("T")
 
 
 class Door:
-    """Answers questions about one lake under one set of rules of ownership."""
+    """Answers questions about one lake under one ownership configuration."""
 
     def __init__(self, lake: Lake, ownership: config.Ownership, rollups: config.Rollups | None = None, *, purpose: str = "") -> None:
-        """`purpose` says in the access log where questions come from: a command, a page, a report."""
+        """`purpose` is recorded in the access log and says where questions come from: a command, a page or a report."""
         self._lake = lake
         self._ownership = ownership
         self._rollups = rollups or config.Rollups()
         self._purpose = purpose
 
     def answer(self, principal: Principal, question: Question[T], *, cancelled: threading.Event | None = None) -> T:
-        """The answer to one question, within what the principal may see. One statement runs, on the engine that is kept warm.
+        """Answer one question within what the principal may see, on the shared warm engine.
 
-        Setting `cancelled` ends a person's own SQL. Raises AccessDeniedError if the principal may see nothing, QueryError for a
-        question that cannot be asked, QueryLimitError for one that went too far, LakeError.
+        Setting `cancelled` stops SQL written by a user. Raises AccessDeniedError if the principal may see nothing, QueryError if
+        the question is invalid, QueryLimitError if it exceeded a limit, and LakeError.
         """
         began, subject = time.monotonic(), question.subject
         with self._noted(principal, question.name, subject) as (scope, note):
@@ -66,9 +66,9 @@ class Door:
 
     @contextmanager
     def refusals(self, principal: Principal, question: str, text: str) -> Iterator[None]:
-        """Within, a question is put together from what someone wrote (`text`). If that is refused, it is noted as a question would be.
+        """Context in which a question is built from user input (`text`); input that is rejected is recorded in the access log.
 
-        Raises the QueryError again, or AccessDeniedError for a principal who may see nothing.
+        The QueryError is raised again; for a principal who may see nothing, AccessDeniedError is raised instead.
         """
         try:
             yield
@@ -77,33 +77,33 @@ class Door:
                 raise
 
     def scope(self, principal: Principal) -> Scope:
-        """What a principal may see, by the grants in force now. Raises LakeError."""
+        """Return what a principal may see under the grants in force now. Raises LakeError."""
         return scope_of(principal, () if principal.is_operator else self.grants())
 
     def grants(self) -> tuple[Grant, ...]:
-        """Every grant and denial in force now, of all subjects: for those who administer ownership. Raises LakeError."""
+        """Return every grant and denial in force now, of all subjects, for ownership administration. Raises LakeError."""
         return grants.in_force(self._lake, self._ownership)
 
     @property
     def peer_detail(self) -> str:
-        """How much of the other side an owner sees."""
+        """How much detail an owner sees of the other side of a flow."""
         return self._ownership.peer_detail
 
     def clusters(self, principal: Principal, *, of: Table = FLOWS) -> list[str]:
-        """The clusters with rows of a table that the principal knows of, without a note in the access log. Raises LakeError."""
+        """Return the clusters with rows in a table that the principal may know of; not recorded in the access log. Raises LakeError."""
         return scoping.clusters_seen(self.scope(principal), self._lake.clusters(of))
 
     def recorded(self) -> frozenset[str]:
-        """Names of the tables that hold anything, which decides what there is to ask for. Raises LakeError."""
+        """Return the names of the tables that are not empty. Raises LakeError."""
         return frozenset(table.name for table in TABLES.values() if self._lake.contents(table))
 
     def as_of(self, asked: int | datetime) -> AsOf:
-        """The moment of a version of `flows`, or an instant. Raises QueryError if there is no such version, LakeError."""
+        """Return the AsOf for a version of `flows` or for an instant. Raises QueryError if the version does not exist, LakeError."""
         return time_travel.at_version(self._lake, asked) if isinstance(asked, int) else time_travel.at_instant(asked)
 
     @contextmanager
     def _noted(self, principal: Principal, question: str, subject: Subject) -> Iterator[tuple[Scope, log.Note]]:
-        """The principal's scope, and the question's entry in the access log. Raises AccessDeniedError if the scope is empty."""
+        """Yield the principal's scope and the question's access log entry. Raises AccessDeniedError if the scope is empty."""
         since, until = subject.window.since, subject.window.until
         entry = log.noted(self._lake, principal, purpose=self._purpose, question=question, text=subject.text, since=since, until=until)
         with entry as note:

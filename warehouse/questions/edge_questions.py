@@ -1,6 +1,6 @@
-"""Questions about who talks to whom: each connection counted once, whoever reported it; docs/counting.md has the rule.
+"""Questions about who talks to whom, counting each connection once however many nodes reported it (see docs/counting.md).
 
-A source is who opened the connection. The questions take the conditions that edges_1h can apply, and no others.
+The source is the side that opened the connection. Only filter conditions that edges_1h can apply are accepted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SIDES = ("source", "destination")
 
 
 class EdgeScope(StrEnum):
-    """What the ends of an edge are."""
+    """What the ends of an edge stand for."""
 
     CLUSTER = "cluster"
     NAMESPACE = "namespace"
@@ -35,7 +35,7 @@ _ENDS = {
 
 
 def edges(wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = USUAL) -> RollupQuestion:
-    """Who talks to whom, most flows first.
+    """Return who talks to whom, most flows first.
 
     Columns: `cluster`, both ends (`source_` and `destination_` with the parts of the scope), `flows`, `flows_once`, `forwarded`,
     `dropped`, `audited`, `flows_at_source`, `flows_at_destination`, `observers`, `drop_reasons`, `first_seen` and `last_seen`
@@ -48,7 +48,7 @@ def edges(wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: 
 
 
 def new_edges(wanted: FlowFilter, before: Window, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = USUAL) -> RollupQuestion:
-    """The edges of the window that the window `before` (with both bounds) does not have, in the order they appeared."""
+    """Return the edges of the window that are absent from the window `before` (with both bounds), in order of appearance."""
     wanted = plain(wanted)
     now, values = _edges(wanted, scope)
     met, more = _met(wanted, BEFORE)
@@ -61,7 +61,7 @@ def new_edges(wanted: FlowFilter, before: Window, *, scope: EdgeScope = EdgeScop
 
 
 def talkers(wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits: Limits = FEW) -> RollupQuestion:
-    """Ends by how much they talk, most first: `flows_once`, `as_client` and `as_server` (its parts), `dropped`."""
+    """Rank ends by traffic, most first: `flows_once`, split into `as_client` and `as_server`, and `dropped`."""
     wanted = plain(wanted)
     met, values = _met(wanted, rollup_filter.EDGES)
     parts = ", ".join(_ENDS[scope])
@@ -79,10 +79,10 @@ def talkers(wanted: FlowFilter, *, scope: EdgeScope = EdgeScope.WORKLOAD, limits
 
 
 def names(wanted: FlowFilter, *, limits: Limits = USUAL) -> RollupQuestion:
-    """Which DNS names an address had, with intervals; of all addresses if the filter names none.
+    """Return which DNS names each address had, and when; for all addresses if the filter names none.
 
     Columns: `cluster`, `ip`, `name`, `first_seen`, `last_seen`, `flows`, `learned_from`; `inferred` is true in every row,
-    because between two sightings the name is taken to have stayed.
+    because the name is assumed not to have changed between two sightings.
     """
     sql, values = inferred_names.intervals(wanted)
     return RollupQuestion(name="names", source=DNS_NAMES, wanted=wanted, sql=sql, values=tuple(values), limits=limits)
@@ -133,7 +133,10 @@ def _edges(wanted: FlowFilter, scope: EdgeScope) -> tuple[str, list[Any]]:
 
 
 def _met(wanted: FlowFilter, relation: str) -> tuple[str, list[Any]]:
-    """Both reports of a connection as one row: `flows_once` is the greater, and what neither end is known to have reported."""
+    """Merge both reports of a connection into one row.
+
+    `flows_once` is the greater of the two counts, plus flows whose direction (and so the reporting end) is unknown.
+    """
     rows, values = rollup_filter.rows(relation, wanted)
     ends = ", ".join(f"{side}_{part}" for side in _SIDES for part in _ENDS[EdgeScope.WORKLOAD])
 

@@ -1,7 +1,7 @@
-"""The one rule of edges, as SQL over flows: who is the client, which port is the service's, and what each end is called. Pure.
+"""The rule for edges, as SQL over flows: which side is the client, which port is the service's, how each end is named. Pure.
 
-Rollups and the edges of flows are both made of these expressions, so that they give the same edges for the same flows;
-docs/counting.md tells the rule to people.
+Rollups and edges computed from flows both use these expressions, so they produce the same edges for the same flows.
+docs/counting.md explains the rule.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 EPHEMERAL_PORT = 32_768
-"""Ports from here on are clients', unless Hubble says who opened the connection."""
+"""Ports from this number up are assumed to be client ports, unless Hubble reports who opened the connection."""
 SIDES = ("source", "destination")
 IDENTITIES = {
     1: "host", 2: "world", 3: "unmanaged", 4: "health", 5: "init", 6: "remote-node", 7: "kube-apiserver", 8: "ingress",
@@ -19,19 +19,19 @@ IDENTITIES = {
 _LOCAL_IDENTITIES, _REMOTE_NODES, _NO_IDENTITY = 1 << 24, 1 << 25, 1 << 26
 
 TURNED = f"coalesce(is_reply, source_port < {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}, false)"
-"""Whether a flow goes from the server to the client: it is a reply or, where Hubble does not know, its ports say so."""
-_NOBODYS = f"is_reply IS NULL AND source_port >= {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}"
-SERVER_PORT = f"CASE WHEN {TURNED} THEN source_port WHEN {_NOBODYS} THEN NULL ELSE destination_port END"
-"""The port of the service that was called; null where both ports are clients' and nobody knows who called."""
+"""Whether a flow goes from server to client: Hubble marks it as a reply or, if Hubble does not know, its ports suggest it."""
+_UNKNOWN_CALLER = f"is_reply IS NULL AND source_port >= {EPHEMERAL_PORT} AND destination_port >= {EPHEMERAL_PORT}"
+SERVER_PORT = f"CASE WHEN {TURNED} THEN source_port WHEN {_UNKNOWN_CALLER} THEN NULL ELSE destination_port END"
+"""The port of the called service; null if both ports are client ports and it is unknown who opened the connection."""
 
-# What Kubernetes makes the ends of generated names of: no vowels, and no digits that look like letters.
+# The alphabet of the suffixes that Kubernetes generates: no vowels, and no digits that look like letters.
 _GENERATED = "[bcdfghjklmnpqrstvwxz2456789]"
 _POD_NAME = rf"^(.+?)(?:-(?:{_GENERATED}{{6,10}}|\d{{8}}))?-{_GENERATED}{{5}}$"
 _NUMBERED_POD_NAME = r"^(.+)-\d{1,4}$"
 
 
 def server_port(source_port: int | None, destination_port: int | None, is_reply: bool | None) -> int | None:
-    """SERVER_PORT of one flow."""
+    """Return SERVER_PORT for one flow."""
     client_ports = [port is not None and port >= EPHEMERAL_PORT for port in (source_port, destination_port)]
     if is_reply is None and all(client_ports):
         return None
@@ -40,12 +40,12 @@ def server_port(source_port: int | None, destination_port: int | None, is_reply:
 
 
 def outside(side: str) -> str:
-    """Whether an end is no pod of a namespace: the world, a host, a node."""
+    """SQL for whether a side is not a pod in a namespace but, for example, the world, a host or a node."""
     return f"{side}_namespace IS NULL AND {side}_pod_name IS NULL"
 
 
 def entity(side: str) -> str:
-    """What an end outside is, by its identity; null inside, and where the identity says nothing."""
+    """SQL for the entity of a side outside any namespace, from its identity; null inside, or if the identity is not reserved."""
     numbers = " ".join(f"WHEN {side}_identity = {number} THEN '{name}'" for number, name in IDENTITIES.items())
     return f"""CASE WHEN NOT ({outside(side)}) THEN NULL {numbers}
         WHEN {side}_identity >= {_LOCAL_IDENTITIES} AND {side}_identity < {_REMOTE_NODES} THEN 'world'
@@ -53,18 +53,18 @@ def entity(side: str) -> str:
 
 
 def dns_name(side: str) -> str:
-    """The DNS name of an end outside: of several the first by alphabet; null inside, and where it has none."""
+    """SQL for the DNS name of a side outside any namespace, the alphabetically first of several; null inside, or if it has none."""
     return f"CASE WHEN {outside(side)} THEN list_min({side}_names) END"
 
 
 def workload_of_name(pod: str) -> str:
-    """The workload that a pod's name tells of; the pod's own name where it tells of none."""
+    """SQL for the workload name derived from a pod's name; the pod's own name if none can be derived."""
     return f"""CASE WHEN regexp_matches({pod}, '{_POD_NAME}') THEN regexp_extract({pod}, '{_POD_NAME}', 1)
             WHEN regexp_matches({pod}, '{_NUMBERED_POD_NAME}') THEN regexp_extract({pod}, '{_NUMBERED_POD_NAME}', 1) ELSE {pod} END"""
 
 
 def workloads_of_pods(flows: str) -> str:
-    """The query for each pod's workload in each hour, as the node that runs the pod reported it.
+    """Return the query for each pod's workload in each hour, as reported by the node that runs the pod.
 
     Columns: `cluster`, `hour` (whole hours since 1970), `namespace`, `pod`, `name`, `kind`.
     """
@@ -79,30 +79,30 @@ def workloads_of_pods(flows: str) -> str:
 
 
 def with_workloads(flows: str, pods: str) -> str:
-    """The query for flows whose ends are given the workloads of their pods: as told, else by `pods`, else by the pod's name.
+    """Return the query for flows with workload names filled in: as reported, else from `pods`, else from the pod's name.
 
-    An agent knows the workloads of its own node's pods alone; `pods` is a relation as `workloads_of_pods` gives it.
+    An agent knows only the workloads of pods on its own node; `pods` is a relation as returned by `workloads_of_pods`.
     """
     names = ", ".join(
         f"coalesce({side}_workload_name, {side}_pods.name, {workload_of_name(f'{side}_pod_name')}) AS {side}_workload_name"
         for side in SIDES
     )
     joins = " ".join(
-        f"""LEFT JOIN {pods} AS {side}_pods ON {side}_pods.cluster = told.cluster AND {side}_pods.hour = epoch_us(told."time") // 3600000000
-            AND {side}_pods.namespace IS NOT DISTINCT FROM told.{side}_namespace AND {side}_pods.pod = told.{side}_pod_name"""
+        f"""LEFT JOIN {pods} AS {side}_pods ON {side}_pods.cluster = f.cluster AND {side}_pods.hour = epoch_us(f."time") // 3600000000
+            AND {side}_pods.namespace IS NOT DISTINCT FROM f.{side}_namespace AND {side}_pods.pod = f.{side}_pod_name"""
         for side in SIDES
     )
-    return f"SELECT told.* REPLACE ({names}) FROM ({flows}) AS told {joins}"
+    return f"SELECT f.* REPLACE ({names}) FROM ({flows}) AS f {joins}"
 
 
 NEEDED = frozenset({"is_reply", "source_port", "destination_port"})
-"""Columns that `turned_round` reads."""
+"""The columns that `turned_round` reads."""
 
 
 def turned_round(flows: str, columns: Collection[str]) -> str:
-    """The query for flows of which each is turned round so that its source is the client, with the column `server_port`.
+    """Return the query for flows with sides exchanged where needed so that the source is the client, plus the column `server_port`.
 
-    `columns` are those that the relation of flows has.
+    `columns` are the columns of the relation `flows`.
     """
     ends = [name.removeprefix("source_") for name in sorted(columns) if name.startswith("source_")]
     both = [part for part in ends if f"destination_{part}" in columns]

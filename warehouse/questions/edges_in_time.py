@@ -1,4 +1,4 @@
-"""Who talks to whom by port, in parts of the window: from edges_1h where it keeps what is asked for, else from the flows."""
+"""Who talks to whom by port, per time bucket: read from edges_1h if it has the required columns, otherwise from the flows."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ MOST_EDGES = Limits(rows=5_000)
 _KEYS = "cluster, source_namespace, source_name, destination_namespace, destination_name, port, protocol"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BUCKETS = 24
-"""Parts of the window in which an edge's flows are counted."""
+"""The number of time buckets in which an edge's flows are counted."""
 
 
 def edges_in_time(wanted: FlowFilter, *, level: Level = "workload", limits: Limits = MOST_EDGES) -> FilteredQuestion:
-    """Who talks to whom, most flows first, with how many flows there were in parts of the window.
+    """Return who talks to whom, most flows first, with the number of flows per time bucket.
 
-    Columns: `cluster`; for both ends `_namespace` (null outside; at the level of clusters the cluster) and `_name` (null above
-    workloads, or where it is hidden); `port`, `protocol` (null above workloads); `flows`, `denied`, `audited` as reported;
-    `reason`, the commonest of drops; `first`, `last`, `first_denied` (within the window); `bucket_starts`, `bucket_flows`.
+    Columns: `cluster`; for both ends `_namespace` (null outside; at cluster level the cluster) and `_name` (null above workload
+    level, or where it is hidden); `port`, `protocol` (null above workload level); `flows`, `denied`, `audited` as reported;
+    `reason`, the most common drop reason; `first`, `last`, `first_denied` (within the window); `bucket_starts`, `bucket_flows`.
 
-    With conditions that edges_1h does not keep, and for pods, the flows themselves are asked, and the parts of time are finer.
+    For pods, and for conditions on columns that edges_1h does not have, the flows themselves are read and the buckets are finer.
     """
     wanted = plain(wanted)
     if level != "pod" and wanted.as_of is None and rollup_filter.edges_refusal(wanted) is None:
@@ -42,16 +42,18 @@ def edges_in_time(wanted: FlowFilter, *, level: Level = "workload", limits: Limi
 
 
 def first_and_last_seen(wanted: FlowFilter, *, level: Level = "workload", limits: Limits = MOST_EDGES) -> RollupQuestion:
-    """When edges were first and last seen in all that is recorded: in hours that are rolled up, until the end of the filter's window.
+    """Return when edges were first and last seen in all recorded time up to the end of the filter's window, in rolled-up hours only.
 
-    The window of `edges_in_time` gives no more than the first and the last time within it. Columns: `cluster`, both ends and the
-    port as there; `first`, `last`. The filter's `since` does not matter. Refused for conditions that edges_1h does not keep, and pods.
+    `edges_in_time` returns only the first and last time within its window. Columns: `cluster`, both ends and the port as there;
+    `first`, `last`. The filter's `since` is ignored. Pods, and conditions on columns that edges_1h does not have, are refused.
     """
     wanted = replace(plain(wanted), since=_EPOCH)
     rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
     named = f"SELECT cluster, {_ends(level)}, {_port(level, 'destination_port')}, first_seen, last_seen FROM ({rows})"
     sql = f"SELECT {_KEYS}, min(first_seen) AS first, max(last_seen) AS last FROM ({named}) GROUP BY ALL ORDER BY ALL"
-    refusal = "edges are not kept by pods" if level == "pod" else rollup_filter.edges_refusal(wanted)
+    refusal = (
+        "edges are not stored per pod: choose workloads, namespaces or clusters" if level == "pod" else rollup_filter.edges_refusal(wanted)
+    )
     return RollupQuestion(
         name="first_and_last_seen",
         source=EDGES_1H,
@@ -74,7 +76,7 @@ def _of_hours(wanted: FlowFilter, level: Level, limits: Limits) -> RollupQuestio
 
 def _of_flows(wanted: FlowFilter, level: Level, limits: Limits) -> FlowQuestion:
     own = ("workload_name", "pod_name") if level in ("workload", "pod") else ("pod_name",)
-    # Summed up by columns as they are stored first, so that naming sees thousands of rows, not millions.
+    # Aggregate by the stored columns first, so that names are worked out for thousands of rows rather than millions.
     stored = ", ".join(
         f"""{side}_namespace, {", ".join(f"{side}_{part}" for part in own)},
                 CASE WHEN {scoping.is_local(FLOWS, side)} THEN NULL ELSE {side}_cluster_name END AS {side}_cluster_name,
@@ -87,7 +89,7 @@ def _of_flows(wanted: FlowFilter, level: Level, limits: Limits) -> FlowQuestion:
                 coalesce(sum(flow_count), 0) AS flows, min("time") AS first, max("time") AS last
             FROM {CONNECTIONS} GROUP BY ALL
         )"""
-    if wanted.ports:  # an edge's port is that of the service
+    if wanted.ports:  # the port of an edge is the service's
         port = Condition(field="port", operator="=", values=tuple(map(str, wanted.ports)), side="destination")
         wanted = replace(wanted, ports=(), conditions=(*wanted.conditions, port))
     return FlowQuestion(
@@ -102,18 +104,18 @@ def _of_flows(wanted: FlowFilter, level: Level, limits: Limits) -> FlowQuestion:
 
 
 def _ends(level: Level) -> str:
-    """Both ends' `_namespace` and `_name` of rows with the parts of ends that a level needs."""
+    """SQL columns `_namespace` and `_name` of both ends, for rows that have the columns which the level needs."""
     return ", ".join(f"{_home(side, level)} AS {side}_namespace, {_name(side, level)} AS {side}_name" for side in SIDES)
 
 
 def _home(side: str, level: Level) -> str:
-    """The namespace of an end; at the level of clusters its cluster, and null outside."""
+    """SQL for the namespace of an end; at cluster level its cluster; null outside."""
     home = f"coalesce({side}_cluster_name, cluster)" if level == "cluster" else f"{side}_namespace"
     return f"CASE WHEN {side}_namespace IS NOT NULL THEN {home} END"
 
 
 def _name(side: str, level: Level) -> str:
-    """What an end is called: outside its DNS name (where the level names single ends) or its entity, else its workload or pod."""
+    """SQL for the name of an end: outside, its DNS name (at workload and pod level) or entity; inside, its workload or pod."""
     own = {"workload": f"{side}_workload_name", "pod": f"coalesce({side}_pod_name, {side}_workload_name)"}.get(level, "NULL")
     dns_name = f"rtrim({side}_dns_name, '.')" if level in ("workload", "pod") else "NULL"
     return f"CASE WHEN {side}_namespace IS NULL THEN coalesce({dns_name}, {side}_entity, 'unknown') ELSE {own} END"
@@ -125,7 +127,7 @@ def _port(level: Level, port: str) -> str:
 
 
 def _summed(named: str) -> str:
-    """The query for edges, from one for the parts of edges."""
+    """Return the query for edges, given a query for the rows to be aggregated."""
     return f"""WITH named AS ({named}), parts AS (
             SELECT {_KEYS}, bucket, sum(flows) AS flows, coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied,
                 coalesce(sum(flows) FILTER (verdict = 'AUDIT'), 0) AS audited, arg_max(drop_reason_desc, flows) AS reason,

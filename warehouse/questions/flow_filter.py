@@ -1,4 +1,4 @@
-"""Which flows a question is about, and the SQL condition that says so. Asking is warehouse.questions.door's."""
+"""The filter that selects which flows a question is about, and its SQL condition. Running questions belongs to warehouse.questions.door."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from warehouse.schema import FLOWS
 
 @dataclass(frozen=True, kw_only=True)
 class FlowFilter:
-    """Which flows are asked for: all conditions hold, each by any of its values. Empty means any."""
+    """Selects flows: every condition must hold, each for any one of its values. An empty condition matches everything."""
 
     since: datetime
     until: datetime
@@ -28,27 +28,27 @@ class FlowFilter:
     verdicts: tuple[str, ...] = ()
     drop_reasons: tuple[str, ...] = ()
     pods: tuple[str, ...] = ()
-    """Beginnings of the name of either pod."""
+    """Prefixes of the name of either pod."""
     ips: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     nodes: tuple[str, ...] = ()
     as_of: AsOf | None = None
-    """What was known then; all that is known for None."""
+    """Restricts the answer to what was known at that moment; None means everything known now."""
     conditions: tuple[conditions.Condition, ...] = ()
-    """More of them, as people write them."""
+    """Further conditions, as users write them."""
     match_any: bool = False
-    """One of `conditions` is enough."""
+    """True if it is enough that one of `conditions` holds."""
     both_ways: bool = False
-    """Also what matches `conditions` with source and destination exchanged."""
+    """True to include flows that match `conditions` with source and destination exchanged."""
 
 
 def bucket_width(wanted: FlowFilter, buckets: int = time_buckets.BUCKETS) -> timedelta:
-    """How long each part of a timeline is: a round time, at least a second."""
+    """Return the length of each time bucket: a round duration of at least a second."""
     return time_buckets.width_of(wanted.since, wanted.until, buckets)
 
 
 def column_refusal(names: Sequence[str]) -> str | None:
-    """Why columns cannot be asked for, if one of them is no column of `flows`; None if all are."""
+    """Return why the question is refused if one of the names is not a column of `flows`; None if all are."""
     for name in names:
         if name not in FLOWS.schema.names:
             close = difflib.get_close_matches(name, FLOWS.schema.names, n=1)
@@ -57,7 +57,7 @@ def column_refusal(names: Sequence[str]) -> str | None:
 
 
 def as_text(wanted: FlowFilter) -> str | None:
-    """The conditions as JSON, for the access log; None without any."""
+    """Return the conditions as JSON for the access log; None if there are none."""
     named = {name: value for name, value in asdict(wanted).items() if value and name not in ("since", "until", "conditions")}
     if wanted.conditions:
         named["conditions"] = [str(condition) for condition in wanted.conditions]
@@ -73,7 +73,7 @@ _PLAIN: dict[tuple[str, str], str] = {
     ("reason", "either"): "drop_reasons",
     ("node", "either"): "nodes",
 }
-"""Conditions that the filter has a place of its own for, by field and side."""
+"""The attribute of FlowFilter that expresses a condition, by field and side."""
 
 
 _COLUMNS = {"ips": "ip", "namespaces": "namespace"}
@@ -81,7 +81,7 @@ _WHOLE: Mapping[str, bool] = {"visible_flows": True}
 
 
 def plain(wanted: FlowFilter) -> FlowFilter:
-    """The same filter with as few `conditions` as it goes: a rollup knows what has a place of its own."""
+    """Return the same filter with as many `conditions` as possible moved to its own attributes, which rollups can apply."""
     if wanted.both_ways or (wanted.match_any and len(wanted.conditions) > 1):
         return wanted
     moved: dict[str, tuple[str, ...]] = {}
@@ -96,16 +96,16 @@ def plain(wanted: FlowFilter) -> FlowFilter:
 
 
 def has_sides(wanted: FlowFilter) -> bool:
-    """Whether a filter tells the source of a flow from its destination."""
+    """Whether a filter distinguishes the source of a flow from its destination."""
     sides = any(condition.side != "either" for condition in wanted.conditions) and not wanted.both_ways
     return bool(wanted.source_namespaces or wanted.destination_namespaces or sides)
 
 
 def matching(wanted: FlowFilter, parts: Mapping[str, bool] = _WHOLE) -> tuple[str, list[Any]]:
-    """The query for the flows that match, with placeholders, and their values.
+    """Return the query for the matching flows, with placeholders, and their values.
 
-    `parts` are the relations that `visible_flows` is made of, and whether row groups of each are left out for either end: then what
-    either end may have is asked of one end after the other, since DuckDB leaves out none for an OR over two columns.
+    `parts` maps each relation that makes up `visible_flows` to whether its row groups can be pruned by either end. If so, a
+    condition on either end becomes one scan per end, because DuckDB prunes nothing for an OR over two columns.
     """
     wanted = plain(wanted)
     scans: list[str] = []
@@ -118,8 +118,8 @@ def matching(wanted: FlowFilter, parts: Mapping[str, bool] = _WHOLE) -> tuple[st
 
 
 def _one_end_after_the_other(wanted: FlowFilter, *, is_laid_out: bool) -> list[tuple[str, list[Any]]]:
-    """The filter as conditions no flow meets two of."""
-    # Bloom filters leave out row groups for an address anywhere.
+    """Return the filter as mutually exclusive conditions."""
+    # Bloom filters prune row groups by address in every file.
     name = "ips" if wanted.ips else "namespaces" if wanted.namespaces and is_laid_out else None
     if name is None:
         return [flow_conditions(wanted)]
@@ -133,7 +133,7 @@ def _one_end_after_the_other(wanted: FlowFilter, *, is_laid_out: bool) -> list[t
 
 
 def flow_conditions(wanted: FlowFilter) -> tuple[str, list[Any]]:
-    """The filter as a condition on `visible_flows` with placeholders, and their values."""
+    """Return the filter as a condition on `visible_flows`, with placeholders, and their values."""
     parts, values = ['"time" >= ?', '"time" < ?'], [wanted.since, wanted.until]
 
     def among(columns: Sequence[str], wanted_values: Sequence[Any], how: Callable[[str, int], str] = _is_among) -> None:

@@ -1,6 +1,6 @@
-"""A row of `flows` as the JSON that `hubble observe -o jsonpb` prints of the flow. Pure.
+"""Converts a row of `flows` to the JSON that `hubble observe -o jsonpb` prints for the flow. Pure.
 
-Empty columns are left out, as unset fields are there; what only `rest` holds (fields newer than our columns) is not in it.
+Empty columns are omitted, like unset fields in Hubble's output. Fields that are only in `rest` (newer than our columns) are omitted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _EVENTS = {"FIN": "FIN", "SYN": "SYN", "RST": "RST", "PSH": "PSH", "ACK": "ACK",
 
 
 def flow_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The flow, with Hubble's own names, in the order of Hubble's message."""
+    """Return the flow with Hubble's field names, in the order of Hubble's message."""
     ends = {side: _end(row, side) for side in ("source", "destination")}
     flow = {
         "time": _time(row),
@@ -68,12 +68,12 @@ def flow_json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _some(**fields: Any) -> dict[str, Any] | None:
-    """Those that are set; None if none is."""
+    """Return the fields that are set; None if there are none."""
     return {name: value for name, value in fields.items() if value is not None and value != [] and value != ""} or None
 
 
 def _long(value: int | None) -> str | None:
-    """JSON of protobuf writes 64-bit numbers as text."""
+    """Return a 64-bit number as text, as protobuf's JSON mapping does."""
     return None if value is None else str(value)
 
 

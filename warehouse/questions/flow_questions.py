@@ -1,4 +1,4 @@
-"""Questions that need the flows themselves: the newest, one whole flow, and what to offer while someone types a filter."""
+"""Questions that need the flows themselves: the newest flows, a single flow, and completions for a filter being typed."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ COMPLETED: dict[str, str] = {
     "dns": "l7_dns_query",
     "pod": "unnest(list_distinct([source_pod_name, destination_pod_name]))",
 }
-"""Fields of a filter whose values are offered, and where they come from."""
+"""Filter fields whose values are offered as completions, and the SQL that yields them."""
 
 
 def newest(wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: Limits = USUAL) -> FlowQuestion:
-    """The newest flows that match, newest first, with the named columns of `flows`; with all of them for None."""
+    """Return the newest matching flows, newest first, with the named columns of `flows`, or all columns for None."""
     names = list(columns) if columns else FLOWS.schema.names
     picked = ", ".join(f'"{name}"' for name in names)
-    # Flows of one moment without uuids come in an order made of what is shown: that of the files is made by what is hidden.
+    # Flows with the same time and no uuid are ordered by the columns shown: the order in the files could reveal hidden columns.
     sql = f'SELECT {picked} FROM {MATCHING} WHERE "time" >= ? ORDER BY "time" DESC, uuid, hash({picked})'
     return FlowQuestion(name="flows", wanted=wanted, sql=sql, newest=True, limits=limits, refusal=column_refusal(names))
 
 
 def completions(wanted: FlowFilter, *, each: int = 25, limits: Limits = OFFERED) -> FlowQuestion:
-    """The commonest values of fields in the window, to be offered while someone types: columns `field`, `value`, `flows`.
+    """Return the most common values of each field in the window, as completions: columns `field`, `value`, `flows`.
 
-    Ports are those of services, and workloads are resolved as in edges.
+    Ports are service ports, and workloads are resolved as for edges.
     """
     picked = [f"SELECT '{field}' AS field, {source} AS value, flow_count FROM asked" for field, source in COMPLETED.items()]
     needed = ("source_namespace", "destination_namespace", "source_workload_name", "destination_workload_name",
@@ -62,7 +62,7 @@ def completions(wanted: FlowFilter, *, each: int = 25, limits: Limits = OFFERED)
 
 
 def one_flow(*, cluster: str, uuid: str, at: datetime, until: datetime) -> FlowQuestion:
-    """Every column of the flow with this uuid in a window; no row if the principal may not see it."""
+    """Return every column of the flow with this uuid in a window; no row if the principal may not see it."""
     names = ", ".join(f'"{name}"' for name in FLOWS.schema.names)
     wanted = FlowFilter(since=at, until=until, clusters=(cluster,))
     sql = f"SELECT {names} FROM {MATCHING} WHERE uuid = ?"

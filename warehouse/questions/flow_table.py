@@ -1,4 +1,4 @@
-"""Questions in SQL of ours over the flows that a principal may see and that match a filter."""
+"""Questions whose SQL is written by us, over the flows that a principal may see and that match a filter."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from warehouse.schema import FLOWS, Table
 MATCHING = "matching_flows"
 """The relation that the SQL of a FlowQuestion reads: the flows that the principal may see and that match the filter."""
 CONNECTIONS = "matching_connections"
-"""What it reads of a FlowQuestion about connections."""
+"""The relation that the SQL of a FlowQuestion about connections reads."""
 _PODS = "workloads_of_pods"
 _LEARNED_FROM = timedelta(days=1)
-"""How much of a window's end the workloads of pods are learned from: longer windows would be read twice."""
+"""How much of the end of a window is read to learn the workloads of pods; otherwise a long window would be read twice."""
 _LOOK_BACK = (timedelta(hours=1), timedelta(days=1))
-"""How far back from a window's end the newest flows are looked for before the whole of a longer window is."""
+"""How far back from the end of a window the newest flows are searched for before the whole window is searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilteredQuestion(Question[Answer]):
-    """A question in SQL of ours about the flows that match a filter, whichever table it reads."""
+    """A question about the flows that match a filter, with SQL written by us, whichever table it reads."""
 
     source: Table
     """The table that the SQL reads."""
     wanted: FlowFilter
-    """Which flows it is about."""
+    """The filter that selects the flows."""
     sql: str
-    """Ours, never a person's; whatever people gave is among `values`."""
+    """SQL written by us, never by a user; user input is only in `values`."""
     values: tuple[Any, ...] = ()
-    """For the placeholders in `sql`, in their order."""
+    """Values of the placeholders in `sql`, in order."""
 
     @property
     def subject(self) -> Subject:
@@ -58,19 +58,19 @@ class FilteredQuestion(Question[Answer]):
 
 @dataclass(frozen=True, kw_only=True)
 class FlowQuestion(FilteredQuestion):
-    """A question over the relation MATCHING, asked in one statement."""
+    """A question over the relation MATCHING, answered by one statement."""
 
     source: Table = FLOWS
     newest: bool = False
-    """True if only the newest flows are asked for, as many as `limits.rows`. The last value of `sql` is then the time from
-    which they are read; it is looked up first, which needs one column where the question itself may need all of them."""
+    """True if only the newest flows are wanted, up to `limits.rows`. The last value of `sql` is then the time from which they are
+    read. That time is looked up first, because this needs only one column where the question itself may need all of them."""
 
     connections: bool = False
-    """True if `sql` reads the relation CONNECTIONS instead: the matching flows, each turned round so that its source is who opened
-    the connection, with the column `server_port`. The filter's sides are those of the connection then."""
+    """True if `sql` reads the relation CONNECTIONS instead: the matching flows with sides exchanged where needed so that the source
+    opened the connection, plus the column `server_port`. The sides in the filter are then those of the connection."""
     resolves_workloads: bool = False
-    """True if pods are to be given their workloads, as rollups do, where the flow itself does not name one. A filter by workload
-    does so as well."""
+    """True to fill in the workloads of pods, as rollups do, where the flow itself does not name one. A filter by workload
+    has the same effect."""
 
     def answer(self, request: Request) -> Answer:
         """The rows of the SQL, with the coverage of the filter's window."""
@@ -103,10 +103,10 @@ class FlowQuestion(FilteredQuestion):
 
 
 def _learn_workloads(connection: Any, sight: Sight) -> None:
-    """Make a table of the pods' workloads, as the whole hours of the window's last day report them, to whomever."""
+    """Create a table of the pods' workloads from all flows in the last day of the window, rounded to whole hours."""
     window = sight.window
     if window.since is None or window.until is None:
-        raise ValueError("flows are asked for in a window with both bounds")
+        raise ValueError("a question about flows needs a window with a start and an end")
     until = min(window.until, datetime.now(UTC) + HOUR)
     since = max(window.since, until - _LEARNED_FROM).replace(minute=0, second=0, microsecond=0)
     until = (until + HOUR - timedelta.resolution).replace(minute=0, second=0, microsecond=0)
@@ -119,9 +119,9 @@ def _learn_workloads(connection: Any, sight: Sight) -> None:
 
 
 def _oldest(connection: Any, relations: Sequence[str], given: Sequence[Any], wanted: FlowFilter, limits: Limits) -> datetime:
-    """The time of the oldest of the newest flows, or the end of the window if no flow matches.
+    """Return the time of the oldest of the newest flows, or the end of the window if no flow matches.
 
-    Flows that are common are found without reading the whole of a long window.
+    Common flows are found without reading the whole of a long window.
     """
     if wanted.until - wanted.since <= _LOOK_BACK[0]:
         return wanted.since

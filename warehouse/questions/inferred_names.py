@@ -1,4 +1,4 @@
-"""DNS names that the lake remembers of addresses outside: for edges whose flows carried none, and as a question of their own."""
+"""DNS names recorded for addresses outside the cluster: added to edges whose flows had none, and available as a question."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from warehouse.questions.rollup_relations import RollupRelation
 from warehouse.schema import DNS_NAMES, STRINGS
 
 SEEN_WITHIN = timedelta(days=1)
-"""Sightings of a name that are no further apart belong to one interval."""
+"""Sightings of a name no further apart than this belong to one interval."""
 LOOK_BACK = timedelta(days=7)
-"""How long before a window a name may have been seen that still names a peer in it."""
+"""How long before a window a name may have been seen and still be used for a peer in it."""
 _MOST_NAMES = 1_000_000
 _KNOWN = f"SELECT DISTINCT cluster, ip, name FROM visible_{DNS_NAMES.name} WHERE ip IS NOT NULL AND name IS NOT NULL"
 
 
 def intervals(wanted: FlowFilter) -> tuple[str, list[object]]:
-    """The query for which names an address had, with intervals; see `edge_questions.names` for its columns."""
+    """Return the query for which names each address had, and when; see `edge_questions.names` for its columns."""
     where, values = rollup_filter.among(
         [
             (["cluster"], wanted.clusters),
@@ -48,9 +48,9 @@ def intervals(wanted: FlowFilter) -> tuple[str, list[object]]:
 
 
 def added(edges: pa.Table, request: Request, limits: Limits) -> pa.Table:
-    """Edges, with the columns `source_names_inferred` and `destination_names_inferred`, null where no name is remembered.
+    """Return edges with the columns `source_names_inferred` and `destination_names_inferred`, null where no name is recorded.
 
-    The names are those that the principal may see of the window and of LOOK_BACK before it. Raises QueryError, LakeError.
+    The names are those that the principal may see, from the window and LOOK_BACK before it. Raises QueryError, LakeError.
     """
     known = DNS_NAMES.schema.empty_table()
     since = request.sight.window.since

@@ -1,7 +1,7 @@
-"""A question as a value: its name, its source, its SQL and values, and why it cannot be asked if it cannot.
+"""A question as a value: its name, its limits, what it is about and, if it is invalid, the reason for refusing it.
 
-A question knows nothing of who asks: warehouse.questions.door gives it a Request, which says what the principal sees.
-Which questions there are is told by the modules that make them.
+A question does not know its principal: warehouse.questions.door passes it a Request, which says what the principal may see.
+The modules that build questions are listed in warehouse.questions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from warehouse.engine import Limits, Window
 T = TypeVar("T", covariant=True)
 ALL_TIME = Window()
 USUAL, FEW = Limits(), Limits(rows=200)
-"""Limits of questions that are given none."""
+"""Default limits of questions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +34,24 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One question on its way: how its principal sees the lake, and what else answering it takes."""
+    """One question being answered: what its principal may see of the lake, and what else is needed to answer it."""
 
     sight: Sight
     rollups: config.Rollups
-    """How hours that are not rolled up yet are summed up."""
+    """How hours that are not rolled up yet are aggregated."""
     cancelled: threading.Event | None = None
     """Set when the answer is no longer wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question(ABC, Generic[T]):
-    """Something that can be asked of a lake. Equal questions get equal answers from the same lake under the same scope."""
+    """A question about a lake. Equal questions get equal answers from the same lake under the same scope."""
 
     name: str
     """Its name in the access log."""
     limits: Limits = USUAL
     refusal: str | None = None
-    """Why it cannot be asked, for people; None if it can. A refused question is noted in the access log all the same."""
+    """Why the question is refused, in words for the user; None if it is valid. A refused question is still recorded in the access log."""
 
     @property
     @abstractmethod
@@ -60,4 +60,4 @@ class Question(ABC, Generic[T]):
 
     @abstractmethod
     def answer(self, request: Request) -> T:
-        """The answer within what the request's principal may see. Raises QueryError, LakeError."""
+        """Return the answer, within what the request's principal may see. Raises QueryError, LakeError."""

@@ -1,4 +1,4 @@
-"""Questions about what the lake records beside flows: coverage, configuration, drift, posture, the access log, the lake's size."""
+"""Questions about everything recorded besides flows: coverage, configuration, drift, posture, the access log, the lake's size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from warehouse.schema import ACCESS_LOG, DRIFT, FLOWS, POSTURE, TABLES, VERSION_
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger(Question[Answer]):
-    """The coverage of every node of the clusters that the principal knows of; rows of `coverage`, newest first."""
+    """The coverage of every node in the clusters that the principal may know of; rows of `coverage`, newest first."""
 
     name: str = "ledger"
     window: Window
@@ -36,7 +36,7 @@ class Ledger(Question[Answer]):
         return Subject(window=self.window)
 
     def answer(self, request: Request) -> Answer:
-        """The ledger's rows that touch the window."""
+        """Return the ledger rows that overlap the window."""
         rows = visible.ledger(request.sight).sort_by([("from", "descending")])
         return Answer(rows=rows, window=self.window, coverage=coverage_of(request.sight, rows))
 
@@ -44,7 +44,7 @@ class Ledger(Question[Answer]):
 @dataclass(frozen=True, kw_only=True)
 class _Posture(Question[Answer]):
     at: datetime | None = None
-    """The time that is asked about; now for None."""
+    """The time that the question is about; None means now."""
     clusters: tuple[str, ...] = ()
     """All of them when empty."""
 
@@ -60,46 +60,46 @@ class _Posture(Question[Answer]):
 
 @dataclass(frozen=True, kw_only=True)
 class Drift(_Posture):
-    """Drift from blueprints that is open, or was at a time, in what the principal owned then; rows of `drift`."""
+    """Drift from blueprints that is open now, or was at a given time, in what the principal owned then; rows of `drift`."""
 
     name: str = "drift"
 
     def answer(self, request: Request) -> Answer:
-        """The rows of open drift, by cluster and object."""
+        """Return the rows of open drift, by cluster and object."""
         return self._seen(request, DRIFT, posture.open_drift)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Controls(_Posture):
-    """The newest results of audit controls in clusters that the principal sees whole, of now or of a time; rows of `posture`."""
+    """The latest results of audit controls, now or at a given time, in clusters that the principal sees whole; rows of `posture`."""
 
     name: str = "controls"
 
     def answer(self, request: Request) -> Answer:
-        """The newest row of each cluster and control."""
+        """Return the latest row for each cluster and control."""
         return self._seen(request, POSTURE, posture.controls)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluations(_Posture):
-    """When each cluster of which the principal sees anything was last evaluated, and held against each blueprint.
+    """When each cluster that the principal may know of was last evaluated and compared with each blueprint.
 
-    Columns as `posture.evaluations`. A cluster without a row was never evaluated until then: no all-clear may be given for it.
+    Columns as in `posture.evaluations`. A cluster without a row had never been evaluated by then: never report it as clean.
     """
 
     name: str = "evaluations"
 
     def answer(self, request: Request) -> Answer:
-        """The newest evaluation of each cluster and blueprint."""
+        """Return the latest evaluation for each cluster and blueprint."""
         rows = posture.evaluations(request.sight.lake, at=self.at, clusters=self.clusters or None)
         shown = [request.sight.scope.sees_cluster(cluster) for cluster in rows["cluster"].to_pylist()]
         return Answer(rows=rows.filter(pa.array(shown, pa.bool_())), window=self.subject.window)
 
 
 def _owned(table: Table, rows: pa.Table, scope: Scope, at: datetime) -> pa.Table:
-    """The rows whose namespace is owned at a time; of those without a namespace, the ones whose cluster is seen whole.
+    """Return the rows whose namespace is owned at a time and, without a namespace, those whose cluster is seen whole.
 
-    Labels that are seen as an auditor alone are left out.
+    Labels that the principal sees only as an auditor are removed.
     """
 
     def is_shown(row: Mapping[str, Any], to: Scope) -> bool:
@@ -112,9 +112,9 @@ def _owned(table: Table, rows: pa.Table, scope: Scope, at: datetime) -> pa.Table
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration(Question[Answer]):
-    """Versions of configuration objects that were in force in a window, of what the principal owned meanwhile.
+    """Versions of configuration objects that were in force during a window, for what the principal owned at the time.
 
-    Objects of a whole cluster are for principals who see it whole. Columns of a version table.
+    Cluster-scoped objects are shown only to principals who see the whole cluster. Columns are those of a version table.
     """
 
     name: str = "configuration"
@@ -125,9 +125,9 @@ class Configuration(Question[Answer]):
     kinds: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    """Of objects; all of them when empty, as with clusters, kinds and namespaces."""
+    """Names of objects. When empty, all of them are included; likewise for clusters, kinds and namespaces."""
     recorded: datetime | None = None
-    """Only what the lake knew at this time."""
+    """Include only what the lake had recorded by this time."""
 
     @property
     def subject(self) -> Subject:
@@ -135,10 +135,10 @@ class Configuration(Question[Answer]):
         return Subject(window=self.window, clusters=self.clusters, namespaces=self.namespaces)
 
     def answer(self, request: Request) -> Answer:
-        """The versions, by table and object. Raises QueryError for a window without both bounds."""
+        """Return the versions, by table and object. Raises QueryError for a window without both bounds."""
         since, until = self.window.since, self.window.until
         if since is None or until is None:
-            raise QueryError("configuration is asked for in a window with both bounds")
+            raise QueryError("a question about configuration needs a window with a start and an end")
         rows = versions.between(
             request.sight.lake,
             since,
@@ -164,13 +164,13 @@ def _is_version_shown(since: datetime, until: datetime, row: Mapping[str, Any], 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigurationCoverage(Question[list[KindCoverage]]):
-    """What of each cluster's configuration was known at a time, by kind."""
+    """How much of each cluster's configuration was known at a time, by kind."""
 
     name: str = "configuration_coverage"
     at: datetime
     clusters: tuple[str, ...] = ()
     recorded: datetime | None = None
-    """Only what the lake knew at this time."""
+    """Include only what the lake had recorded by this time."""
 
     @property
     def subject(self) -> Subject:
@@ -178,9 +178,9 @@ class ConfigurationCoverage(Question[list[KindCoverage]]):
         return Subject(window=Window(since=self.at, until=self.at), clusters=self.clusters)
 
     def answer(self, request: Request) -> list[KindCoverage]:
-        """The coverage of each kind in the clusters that the principal knows of.
+        """Return the coverage of each kind in the clusters that the principal may know of.
 
-        The detail names files and objects of any namespace, so it is empty for a principal who does not see the cluster whole.
+        The detail names files and objects of any namespace, so it is None for a principal who does not see the whole cluster.
         """
         scope = request.sight.scope
         found = coverage_at(request.sight.lake, self.at, clusters=self.clusters or None, recorded=self.recorded)
@@ -190,7 +190,10 @@ class ConfigurationCoverage(Question[list[KindCoverage]]):
 
 @dataclass(frozen=True, kw_only=True)
 class AccessLog(Question[Answer]):
-    """Who asked what, newest first: all of it for who sees everything, else one's own and who looked at one's namespaces."""
+    """Who asked what, newest first.
+
+    Principals who see everything get all entries; others get their own entries and those of people who looked at their namespaces.
+    """
 
     name: str = "access_log"
     window: Window = ALL_TIME
@@ -201,7 +204,7 @@ class AccessLog(Question[Answer]):
         return Subject(window=self.window)
 
     def answer(self, request: Request) -> Answer:
-        """The entries of the window, at most `limits.rows`."""
+        """Return the entries of the window, at most `limits.rows`."""
         log.flush()
         rows = request.sight.lake.read(ACCESS_LOG, since=self.window.since, until=self.window.until)
         rows = log.visible(rows, request.sight.scope, request.sight.principal).sort_by([("time", "descending")])
@@ -210,7 +213,7 @@ class AccessLog(Question[Answer]):
 
 @dataclass(frozen=True, kw_only=True)
 class SizeOfLake(Question[LakeSummary]):
-    """Size and span of all flows in clusters that the principal knows of, from the log of the tables alone."""
+    """Size and time span of all flows in clusters that the principal may know of, read from the table logs only."""
 
     name: str = "lake_summary"
 
@@ -220,7 +223,7 @@ class SizeOfLake(Question[LakeSummary]):
         return Subject()
 
     def answer(self, request: Request) -> LakeSummary:
-        """The summary; without sizes for a principal who does not see everything."""
+        """Return the summary, without sizes for a principal who does not see everything."""
         lake, scope = request.sight.lake, request.sight.scope
         size = files = None
         if scope.everything:

@@ -1,4 +1,4 @@
-"""The conditions of a filter that rollups can apply, as SQL over their rows. Pure; the time is in the relation already."""
+"""SQL over the rows of rollups for those conditions of a filter that rollups can apply. Pure. The relation is already limited in time."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from warehouse.questions.time_buckets import HOUR
 from warehouse.schema import EDGES_1H, TIMELINE_1M
 
 TIMELINE, EDGES = f"visible_{TIMELINE_1M.name}", f"visible_{EDGES_1H.name}"
-"""The relations that questions of these rollups read."""
+"""The relations that questions over these rollups read."""
 _SIDES = ("source", "destination")
 
 
 def is_on_timeline(wanted: FlowFilter) -> bool:
-    """Whether timeline_1m has every column that the filter asks about."""
+    """Whether timeline_1m has every column that the filter needs."""
     return not (wanted.pods or wanted.ips or wanted.ports or wanted.nodes or wanted.conditions or wanted.as_of)
 
 
 def is_by_hour(wanted: FlowFilter, width: timedelta = HOUR) -> bool:
-    """Whether whole hours of edges_1h can answer in parts of this width.
+    """Whether whole hours of edges_1h can answer with time buckets of this width.
 
-    The source of an edge is who opened the connection, not who sent the flow: a filter by one side has to ask the minutes.
+    The source of an edge opened the connection; it did not necessarily send the flow. A filter by one side needs the minutes.
     """
     return width >= HOUR and not (wanted.source_namespaces or wanted.destination_namespaces)
 
 
 def timeline_refusal(wanted: FlowFilter) -> str | None:
-    """Why timeline_1m alone cannot answer for the filter; None if it can."""
+    """Return why timeline_1m alone cannot answer for the filter; None if it can."""
     if is_on_timeline(wanted):
         return None
-    return "minutes are kept by cluster, namespace, verdict and drop reason alone: leave other filters out"
+    return "minutes are stored by cluster, namespace, verdict and drop reason only: remove the other filters"
 
 
 def edges_refusal(wanted: FlowFilter) -> str | None:
-    """Why edges_1h alone cannot answer for the filter; None if it can."""
+    """Return why edges_1h alone cannot answer for the filter; None if it can."""
     lacking = {"pods": wanted.pods, "ips": wanted.ips, "nodes": wanted.nodes}
-    asked = [name for name, listed in lacking.items() if listed] + [str(condition) for condition in wanted.conditions]
-    return f"edges are not kept by {' or '.join(asked)}: leave that out, or ask for flows" if asked else None
+    unsupported = [name for name, listed in lacking.items() if listed] + [str(condition) for condition in wanted.conditions]
+    return f"edges cannot be filtered by {' or '.join(unsupported)}: remove that, or query flows" if unsupported else None
 
 
 def rows(relation: str, wanted: FlowFilter) -> tuple[str, list[Any]]:
-    """The query for a rollup's rows that the filter lets through, with placeholders, and their values.
+    """Return the query for the rows of a rollup that match the filter, with placeholders, and their values.
 
-    A condition on either end is asked of one end after the other, as `flow_filter.matching` does.
+    A condition on either end becomes one scan per end, as in `flow_filter.matching`.
     """
     where, values = among(
         [
@@ -66,7 +66,7 @@ def rows(relation: str, wanted: FlowFilter) -> tuple[str, list[Any]]:
 
 
 def among(conditions: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> tuple[str, list[Any]]:
-    """The condition that, for each pair, any of its columns has any of its values; a pair without values is left out."""
+    """Return the condition that, for each pair, any of its columns has any of its values; a pair without values is ignored."""
     parts: list[str] = ["true"]
     placed: list[Any] = []
     for columns, listed in conditions:

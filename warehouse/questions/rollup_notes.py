@@ -1,8 +1,8 @@
-"""Which flows a stored rollup stands for: told by the names of files, so that the log alone knows.
+"""File names of rollups record which flows each stored hour was made from, so the table log alone is enough to check it.
 
-A rollup has a file a cluster and day, named `rollup-`, then a note for each of the 24 hours, then a random part. The note is
-a digest of the names of the files of `flows` that can hold flows of that hour. Files never change, so a rollup's hour
-is right as long as the note is that of the files there are now: late flows, compaction or erasure give another.
+A rollup has one file per cluster and day, named `rollup-`, then a note for each of the 24 hours, then a random part. The note is
+a digest of the names of the files of `flows` that can hold flows of that hour. Files never change, so a stored hour is valid
+as long as its note matches the current files; late flows, compaction and erasure change the note.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ from warehouse.lake.files import StoredFile
 
 HOUR = timedelta(hours=1)
 SLACK = timedelta(milliseconds=1)
-"""Some engines cut the times in a file's statistics to milliseconds."""
+"""Some engines truncate the times in a file's statistics to milliseconds."""
 PREFIX = "rollup-"
 NONE, SEALED = "0000000", "1111111"
-"""Notes of an hour that is not rolled up, and of one that stands whatever becomes of its flows. No digest has these digits."""
+"""The notes of an hour that is not rolled up, and of one that stays valid whatever happens to its flows. No digest has these digits."""
 
 ClusterHour = tuple[str, datetime]
 
 
 def note(files: Iterable[StoredFile]) -> str:
-    """The digest of a set of files: 7 characters, 35 bits."""
+    """Return the digest of a set of files: 7 characters, 35 bits."""
     return _digest(tuple(sorted(file.path for file in files)))
 
 
-@functools.lru_cache(maxsize=10_000)  # a set that has changed is never asked for again
+@functools.lru_cache(maxsize=10_000)  # a set that has changed is never looked up again
 def _digest(paths: tuple[str, ...]) -> str:
     text = "\n".join(paths)
     return base64.b32encode(hashlib.sha256(text.encode()).digest())[: len(NONE)].decode().lower()
 
 
 def prefix(notes: Mapping[int, str]) -> str:
-    """How a rollup's file begins that has such notes, by hour of the day."""
+    """Return the file name prefix of a rollup with these notes, by hour of the day."""
     return PREFIX + "".join(notes.get(hour, NONE) for hour in range(24)) + "-"
 
 
 def notes(file: StoredFile) -> dict[datetime, str]:
-    """The hours a rollup's file stands for, each with its note."""
+    """Return the hours that a rollup file covers, each with its note."""
     text = file.name.removeprefix(PREFIX)
     if text == file.name or len(text) <= 24 * len(NONE):
-        return {}  # written by someone else: nothing is known of its rows
+        return {}  # not written by Hindcast: it is unknown which hours its rows cover
     day = day_of(file)
     cut = {hour: text[hour * len(NONE) : (hour + 1) * len(NONE)] for hour in range(24)}
     return {day + hour * HOUR: written for hour, written in cut.items() if written != NONE}
 
 
 def day_of(file: StoredFile) -> datetime:
-    """Start of the day whose partition a file is in, UTC."""
+    """Return the start of the day (UTC) of the partition that a file is in."""
     return datetime.fromisoformat(file.partition["date"]).replace(tzinfo=UTC)
 
 
 def by_hour(files: Iterable[StoredFile]) -> dict[ClusterHour, list[StoredFile]]:
-    """The files of flows that may hold flows of each hour of each cluster."""
+    """Return the files of `flows` that may hold flows of each hour of each cluster."""
     found: dict[ClusterHour, list[StoredFile]] = {}
     for file in files:
         for hour in _hours(file):

@@ -1,8 +1,8 @@
-"""Rollups as relations for questions: stored hours where they stand for the flows there are, the rest summed up from flows.
+"""Rollups as relations for questions: stored hours where they match the current flows, all other hours aggregated from flows.
 
-So an answer from a rollup is that of the flows, also in the hour that is open, in one that late flows reached, and where a
-window cuts one. Scope and redaction stand above both kinds of rows and below every aggregate. Who is who, and what is asked,
-are others' work.
+An answer from a rollup therefore equals the answer from the flows, also in the current hour, in an hour with late flows, and
+where the window starts or ends within an hour. Scope and redaction are applied to both kinds of rows, before any aggregate.
+Working out scopes and building questions do not belong here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M
 
 MINUTE = timedelta(minutes=1)
 GRAIN = {EDGES_1H.name: HOUR, TIMELINE_1M.name: MINUTE, LABEL_SETS.name: HOUR, DNS_NAMES.name: HOUR}
-"""The part of an hour that a table's row cannot be cut below."""
+"""The time span of one row of each rollup, which cannot be divided further."""
 
 Span = tuple[datetime, datetime]
 Spans = dict[str, list[Span]]
@@ -34,26 +34,26 @@ Spans = dict[str, list[Span]]
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A span of time in which one sees the same."""
+    """A span of time in which what the principal may see does not change."""
 
     window: Window
     scope: Scope
-    """Without times."""
+    """The scope in this span; its grants have no time bounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollupRelation:
-    """A rollup as a relation of a question."""
+    """A rollup as a relation that a question reads."""
 
     table: Table
     name: str
-    """Tells what is made on the connection for it apart from what is made for other relations."""
+    """The name of the relation, and the prefix of everything created for it on the connection."""
     namespaces: tuple[str, ...] = ()
-    """Rows of these namespaces, on either side, are all that the question will read. It changes no such row."""
+    """The only namespaces, on either side, that the question reads. This is a hint that does not change any row of them."""
     stored_only: bool = False
-    """True to leave out hours that are not rolled up."""
+    """True to skip hours that are not rolled up."""
     by_hour: bool = False
-    """True if timeline_1m may show all of an hour at its beginning: taken from edges_1h, which has far fewer rows."""
+    """True if timeline_1m may report a whole hour at its start; it is then read from edges_1h, which has far fewer rows."""
 
 
 @dataclass(kw_only=True)
@@ -61,19 +61,19 @@ class Sources:
     """Where the rows of an answer come from."""
 
     hourly_files: int = 0
-    """Of edges_1h where minutes were asked for."""
+    """Files of edges_1h that were read in place of timeline_1m."""
     rollup_files: int = 0
     flows_files: int = 0
 
     @property
     def files(self) -> int:
-        """How many files they are."""
+        """The number of files."""
         return self.hourly_files + self.rollup_files + self.flows_files
 
 
 @dataclass(kw_only=True)
 class _Parts:
-    """What of a window is read from where."""
+    """Which parts of a window are read from which files."""
 
     hourly_files: set[str] = field(default_factory=set)
     hourly: Spans = field(default_factory=dict)
@@ -82,13 +82,14 @@ class _Parts:
     flows_files: set[str] = field(default_factory=set)
     flows: Spans = field(default_factory=dict)
     hours: Spans = field(default_factory=dict)
-    """The whole hours that `flows` touches."""
+    """The whole hours that `flows` overlaps."""
 
 
 def query(connection: Any, sight: Sight, relation: RollupRelation, settings: config.Rollups) -> tuple[str, Sources]:
-    """The query for what a principal sees of a rollup, with the table's columns, and where its rows come from. Raises LakeError.
+    """Return the query for what a principal sees of a rollup, with the table's columns, and where its rows come from.
 
-    Parts of a window that are cut out of an hour whose flows are gone are not in it; `widened` says which window has them.
+    If the window starts or ends within an hour whose flows have been deleted, that hour is missing; `widened` returns a window that
+    includes it. Raises LakeError.
     """
     lake, table = sight.lake, relation.table
     sources, seen = Sources(), []
@@ -106,7 +107,7 @@ def query(connection: Any, sight: Sight, relation: RollupRelation, settings: con
             _sum_up(connection, lake, replace(relation, name=fresh), parts, piece.scope, settings)
             either.append(f"SELECT {columns} FROM {fresh}")
         whole = f"{relation.name}_whole_{number}"
-        # A row that stands for flows of the piece alone may begin before it: the window is in the rows already.
+        # A row may start before the piece although it covers only flows of the piece: the rows are already limited to the window.
         seen_of = {*parts.hourly, *parts.rollup, *parts.flows}
         shown = scoping.visible(piece.scope, replace(table, name=whole), Window(), seen_of, peer_detail=sight.peer_detail, ends_apart=False)
         seen.append(f"(WITH {engine.relation(whole, ' UNION ALL '.join(either))} {shown})")
@@ -117,7 +118,7 @@ def query(connection: Any, sight: Sight, relation: RollupRelation, settings: con
 
 
 def pieces(scope: Scope, window: Window) -> list[Piece]:
-    """The window, cut where what a scope shows changes: there a rollup's row cannot be had by halves, and flows are summed up."""
+    """Split the window where what a scope shows changes: a rollup row cannot be divided there, so flows are aggregated instead."""
     decided = (*scope.grants, *scope.denials)
     moments = {moment for grant in decided for moment in (grant.since, grant.until, *(cut for _, _, cut in grant.not_before)) if moment}
     inside = sorted(moment for moment in moments if window.since and window.until and window.since < moment < window.until)
@@ -129,7 +130,7 @@ def pieces(scope: Scope, window: Window) -> list[Piece]:
 
 
 def _at(scope: Scope, moment: datetime) -> Scope:
-    """What a scope shows from a moment on until it changes, without times."""
+    """Return what a scope shows from a moment until its next change, as grants without time bounds."""
 
     def holding(grants: Sequence[Grant]) -> tuple[Grant, ...]:
         return tuple(
@@ -142,13 +143,13 @@ def _at(scope: Scope, moment: datetime) -> Scope:
 
 
 def source_text(table: Table, sources: Sequence[Sources]) -> str:
-    """For people: `edges_1h`, `edges_1h and flows`, or `flows`."""
+    """Return the sources in words for the user: `edges_1h`, `edges_1h and flows`, or `flows`."""
     hourly, rollup, flows = (any(getattr(source, f"{name}_files") for source in sources) for name in ("hourly", "rollup", "flows"))
     return " and ".join([EDGES_1H.name] * hourly + [table.name] * (rollup or not (hourly or flows)) + [FLOWS.name] * flows)
 
 
 def widened(sight: Sight, table: Table) -> Window:
-    """The window, or a wider one where it cuts an hour (or minute) of which only the rollup is left. Raises LakeError."""
+    """Return the window, extended if it starts or ends within an hour (or minute) of which only the rollup is left. Raises LakeError."""
     window = sight.window
     if window.since is None or window.until is None:
         return window
@@ -163,7 +164,7 @@ def widened(sight: Sight, table: Table) -> Window:
 
 
 def _sum_up(connection: Any, lake: Lake, relation: RollupRelation, parts: _Parts, scope: Scope, settings: config.Rollups) -> None:
-    """Make a table, named as the relation, of the rollup's rows of those flows that are not rolled up."""
+    """Create a table with the relation's name that holds the rollup rows of the flows that are not rolled up."""
     table, name = relation.table, relation.name
     files, hours = f"{name}_files", f"{name}_hours"
     engine.add_view_of_files(connection, lake, FLOWS, sorted(parts.flows_files), files)
@@ -179,7 +180,7 @@ def _sum_up(connection: Any, lake: Lake, relation: RollupRelation, parts: _Parts
 
 
 def _names(scope: Scope, namespaces: Sequence[str]) -> frozenset[str] | None:
-    """Namespaces of which one has to be on either side of a flow, for it to matter; None if there is no telling."""
+    """Return the namespaces of which a relevant flow has one on either side; None if they cannot be listed."""
     if namespaces:
         return frozenset(namespaces)
     given = [grant.namespace for grant in scope.grants]
@@ -187,7 +188,7 @@ def _names(scope: Scope, namespaces: Sequence[str]) -> frozenset[str] | None:
 
 
 def _two_scans(relation: str, within: str, names: frozenset[str] | None) -> str:
-    """The flows that can matter. Two scans and no OR over both sides: only so DuckDB can leave out what cannot match."""
+    """Return the query for the relevant flows, as two scans without an OR over both sides: only then can DuckDB prune row groups."""
     if names is None:
         return f"SELECT * FROM {relation} WHERE {within}"
     listed = ", ".join(literal(name) for name in sorted(names)) or "NULL"
@@ -198,7 +199,7 @@ def _two_scans(relation: str, within: str, names: frozenset[str] | None) -> str:
 
 
 def _parts(sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
-    """Hour by hour: the rollup where it stands for the flows there are, else the flows."""
+    """Choose the source of each hour: the rollup if it matches the current flows, otherwise the flows."""
     lake, table, window = sight.lake, relation.table, piece.window
     notes, flows = _notes(sight, table, window), _flows(sight, window)
     hourly = _notes(sight, EDGES_1H, window) if relation.by_hour else {}
@@ -208,13 +209,13 @@ def _parts(sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
         if first >= last or not piece.scope.sees_cluster(cluster):
             continue
         files = flows.get((cluster, hour))
-        if (cluster, hour) in hourly and last - first == HOUR and _stands(hourly[cluster, hour][1], files):
+        if (cluster, hour) in hourly and last - first == HOUR and _is_valid(hourly[cluster, hour][1], files):
             parts.hourly_files.add(f"{lake.address(EDGES_1H)}/{hourly[cluster, hour][0]}")
             _add(parts.hourly, cluster, (first, last))
             continue
         path, written = notes.get((cluster, hour), ("", ""))
-        begin, end = last, last  # what the rollup has of it
-        if path and _stands(written, files):
+        begin, end = last, last  # the part that the rollup covers
+        if path and _is_valid(written, files):
             whole = _floor(first + grain - _MICROSECOND, grain), _floor(last, grain)
             if whole[0] < whole[1]:
                 begin, end = whole
@@ -229,13 +230,13 @@ def _parts(sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
     return parts
 
 
-def _stands(written: str, files: list[StoredFile] | None) -> bool:
-    """Whether a stored hour stands for the flows there are in these files."""
+def _is_valid(written: str, files: list[StoredFile] | None) -> bool:
+    """Whether a stored hour matches the flows that are in these files."""
     return files is None or written in (SEALED, rollup_notes.note(files))
 
 
 def _notes(sight: Sight, table: Table, window: Window) -> dict[ClusterHour, tuple[str, str]]:
-    """Path and note of each stored hour."""
+    """Return the path and note of each stored hour."""
     return {
         (file.partition["cluster"], hour): (file.path, written)
         for file in sight.lake.contents(table, clusters=sight.clusters or None, since=window.since, until=window.until)
@@ -248,7 +249,7 @@ def _flows(sight: Sight, window: Window) -> dict[ClusterHour, list[StoredFile]]:
 
 
 def _add(spans: Spans, cluster: str, span: Span) -> None:
-    """Add a span that is not before the last one, joined to it where they touch."""
+    """Append a span that does not precede the last one, merging the two if they touch."""
     there = spans.setdefault(cluster, [])
     if there and there[-1][1] == span[0]:
         span = (there.pop()[0], span[1])
@@ -256,7 +257,7 @@ def _add(spans: Spans, cluster: str, span: Span) -> None:
 
 
 def _within(column: str, spans: Spans) -> str:
-    """The condition that a row's time is in one of its cluster's spans; bounds of all of them first, which prune."""
+    """Return the condition that a row's time is in one of its cluster's spans, preceded by the overall bounds, which allow pruning."""
     if not spans:
         return "false"
     alike: dict[tuple[Span, ...], list[str]] = {}

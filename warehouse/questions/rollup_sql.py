@@ -1,7 +1,7 @@
-"""Rollups in SQL: a relation of flows -> the rows of edges_1h, timeline_1m, label_sets and dns_names.
+"""The SQL of rollups: turns a relation of flows into the rows of edges_1h, timeline_1m, label_sets and dns_names.
 
-The same text makes the stored rollups and stands in for the hours that have none, so that there is no seam between them.
-Which flows, and who may see the result, are others' work; the rules of counting are told in docs/counting.md.
+The same SQL writes the stored rollups and computes the hours that are not stored, so both give the same rows. Choosing the
+flows, and who may see the result, do not belong here. docs/counting.md explains the counting rules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from warehouse.questions import edge_rule
 from warehouse.schema import FLOWS
 
 DROP, POLICY_VERDICT = 1, 5
-"""Cilium's event types that report one and the same policy drop."""
+"""The two Cilium event types that both report the same policy drop."""
 
 ENDS = ("cluster_name", "namespace", "workload_kind", "workload_name", "entity", "dns_name", "cidr", "labels_id")
 _HOUR_US, _MINUTE_US = 3_600_000_000, 60_000_000
@@ -46,11 +46,11 @@ _LABELS = ("source_labels", "destination_labels")
 
 
 def counted(flows: str, columns: Sequence[str], *, empty: Sequence[str] = ()) -> str:
-    """Some columns of the flows, with what they count for: `flows`, and `repeats` of them that another flow reports as well.
+    """Return a query for the given columns of the flows, with `flows`, and `repeats`: how many of them another flow reports as well.
 
-    In a minute, one packet's drops (same node, ends, ports, reason) are as many as the greater of the two events' counts:
-    the k-th drop event repeats the k-th policy verdict. Repeats come as rows of their own, with `flows` 0: so only drops are
-    looked at twice. Columns of `empty` are null in those, since lists are costly to read.
+    Within a minute, the number of drops of the same kind (same node, ends, ports and reason) is the greater of the two events'
+    counts: the k-th drop event repeats the k-th policy verdict. Repeats are returned as separate rows with `flows` 0, so that only
+    drops are read twice. Columns in `empty` are null in those rows, because lists are expensive to read.
     """
     names = ", ".join(columns)
     some = ", ".join(f"NULL AS {name}" if name in empty else name for name in columns)
@@ -69,7 +69,7 @@ def counted(flows: str, columns: Sequence[str], *, empty: Sequence[str] = ()) ->
 
 
 def _located(flows: str) -> str:
-    """The flows, with a side's cluster only where it is not the one that saw the flow."""
+    """Return the flows with the cluster of a side set only if it differs from the cluster that saw the flow."""
     names = ", ".join(
         f"CASE WHEN {scoping.is_local(FLOWS, side)} THEN NULL ELSE {side}_cluster_name END AS {side}_cluster_name" for side in scoping.SIDES
     )
@@ -77,7 +77,7 @@ def _located(flows: str) -> str:
 
 
 def timeline(flows: str) -> str:
-    """Rows of timeline_1m of the flows."""
+    """Return the query for the rows of timeline_1m."""
     sides = ("source_cluster_name", "source_namespace", "destination_cluster_name", "destination_namespace")
     key = ("cluster", "time", *sides, "verdict", "drop_reason_desc")
     return f"""SELECT cluster, make_timestamptz(minute * {_MINUTE_US}) AS minute, * EXCLUDE (cluster, minute) FROM (
@@ -88,7 +88,7 @@ def timeline(flows: str) -> str:
 
 
 def _is_named_or_outside(side: str) -> str:
-    """Whether a side has a namespace, or is outside: what is said of a pod without a namespace is nobody's to remember."""
+    """SQL for whether a side has a namespace or is outside: answers about a pod without a namespace have no owner, so are not stored."""
     pods = f"{side}_identity >= {redaction.FIRST_POD_IDENTITY} AND {side}_identity < {redaction.FIRST_CIDR_IDENTITY}"
     inside = (
         f"{side}_pod_name IS NOT NULL OR {side}_workload_name IS NOT NULL OR {side}_service_name IS NOT NULL OR coalesce({pods}, false)"
@@ -97,9 +97,9 @@ def _is_named_or_outside(side: str) -> str:
 
 
 def dns_names(flows: str) -> str:
-    """Rows of dns_names of the flows."""
+    """Return the query for the rows of dns_names."""
     learned = [
-        # An answer goes from the resolver to who asked.
+        # A DNS response goes from the resolver to the client.
         f"""SELECT cluster, "time", flow_count, destination_cluster_name AS source_cluster_name, destination_namespace AS source_namespace,
             source_cluster_name AS destination_cluster_name, source_namespace AS destination_namespace,
             unnest(l7_dns_ips) AS ip, l7_dns_query AS name, 'dns' AS learned_from
@@ -120,10 +120,10 @@ def dns_names(flows: str) -> str:
 
 
 def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Rollups, *, labels: bool) -> str:
-    """Make tables of the flows' edges, and give the query of edges_1h's rows; label ids are null without `labels`.
+    """Create temporary tables of the edges and return the query for the rows of edges_1h; label ids are null without `labels`.
 
-    `hours_of_pods` is a relation of all flows of the same hours, whoever's: where a pod runs, its node tells its workload,
-    and so the far end's name is known. Nothing else is taken from it.
+    `hours_of_pods` is a relation of all flows of the same hours, regardless of owner: the node that runs a pod reports its workload,
+    which gives the name of the remote end. Nothing else is read from it.
     """
     connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_parts AS {_parts(flows, labels=labels)}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_pods AS {edge_rule.workloads_of_pods(hours_of_pods)}")
@@ -142,7 +142,7 @@ def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Roll
     counts = "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats, sum(replies)::BIGINT AS replies"
     seen = "min(first_seen) AS first_seen, max(last_seen) AS last_seen"
     key = f"cluster, hour, {', '.join(ends)}, destination_port, l4_protocol, verdict, drop_reason_desc, traffic_direction"
-    # A scan touches thousands of ports: of two ends' ports the busiest stay, the rest become one row without port.
+    # A port scan touches thousands of ports: the busiest ports between two ends are kept, the others become one row without a port.
     return f"""WITH named AS ({_named()}), met AS (
             SELECT cluster, hour, {turned}, destination_port, l4_protocol, verdict, drop_reason_desc, traffic_direction,
                 flows, repeats, replies, first_seen, last_seen
@@ -158,7 +158,7 @@ def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Roll
 
 
 def label_sets() -> str:
-    """Rows of label_sets of the flows that `edges` was given last, with labels."""
+    """Return the query for the rows of label_sets, for the flows last passed to `edges` with labels."""
     sides = " UNION ALL ".join(
         f"SELECT cluster, hour, {side}_namespace AS namespace, {_labels(side)} AS labels FROM edge_parts"
         for side in ("source", "destination")
@@ -168,7 +168,7 @@ def label_sets() -> str:
 
 
 def _parts(flows: str, *, labels: bool) -> str:
-    """Flows summed up as far as it goes without looking at each text: pods where no workload is told, addresses where no name is."""
+    """Return the query that aggregates flows before names are worked out: by pod if there is no workload, by address if no name."""
     ends = ", ".join(_end(side) for side in ("source", "destination"))
     listed = ", ".join(f"hash({name}) AS {name}_hash, any_value({name}) AS {name}" for name in _LABELS)
     sums = f"""SELECT cluster, epoch_us("time") // {_HOUR_US} AS hour, {edge_rule.TURNED} AS turned, {ends},
@@ -180,7 +180,7 @@ def _parts(flows: str, *, labels: bool) -> str:
         FROM ({counted(flows, _NEEDED + _LABELS if labels else _NEEDED, empty=_LABELS)}) GROUP BY ALL"""
     if not labels:
         return sums
-    # Repeats were counted without labels: they go to the row that is the same but for these.
+    # Repeats were counted without labels, so they are added to the row that is the same apart from labels.
     alike = ", ".join(_PART_KEY)
     return f"""SELECT * EXCLUDE (place, all_repeats) REPLACE (CASE WHEN place = 1 THEN all_repeats ELSE 0 END AS repeats) FROM (
             SELECT *, row_number() OVER (PARTITION BY {alike} ORDER BY flows DESC, source_labels_hash, destination_labels_hash) AS place,
@@ -190,7 +190,7 @@ def _parts(flows: str, *, labels: bool) -> str:
 
 
 def _end(side: str) -> str:
-    """What an end is told apart by."""
+    """SQL columns that identify a side."""
     outside, entity = edge_rule.outside(side), edge_rule.entity(side)
     unnamed = f"{outside} AND list_min({side}_names) IS NULL AND coalesce(starts_with({entity}, 'world'), true)"
     return f"""{side}_cluster_name, {side}_namespace, {side}_workload_kind, {side}_workload_name,
@@ -201,7 +201,7 @@ def _end(side: str) -> str:
 
 
 def _named() -> str:
-    """The parts with both ends' names."""
+    """Return the query for the aggregated flows with the names of both ends."""
     columns, joins = [], []
     for side in ("source", "destination"):
         pod, pods, ranges = f"edge_parts.{side}_pod_name", f"{side}_pods", f"{side}_ranges"
@@ -224,7 +224,7 @@ def _named() -> str:
 
 
 def _labels(side: str) -> str:
-    """The labels an end's set is made of: sorted, and without addresses where it is no pod."""
+    """SQL for the label set of a side: sorted, and without addresses if it is not a pod."""
     labels = f"edge_parts.{side}_labels"
     return f"""list_sort(CASE WHEN edge_parts.{side}_namespace IS NULL
         THEN list_filter({labels}, lambda label: NOT starts_with(label, 'cidr:')) ELSE {labels} END)"""
@@ -235,7 +235,7 @@ def _labels_id(labels: str) -> str:
 
 
 def range_of(address: str, settings: config.Rollups) -> str | None:
-    """The range that stands for an outside address; None if it is no address."""
+    """Return the address range that represents an outside address; None if the text is not an address."""
     try:
         version = ipaddress.ip_address(address).version
         bits = settings.world_prefix_ipv4 if version == 4 else settings.world_prefix_ipv6

@@ -1,4 +1,4 @@
-"""Questions in SQL of ours over a rollup: what a principal may see of its rows, for hours that are stored and hours that are not."""
+"""Questions over a rollup, with SQL written by us: the rows that a principal may see, for stored hours and hours not yet stored."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from warehouse.questions.question import Request
 from warehouse.questions.rollup_relations import RollupRelation
 
 BEFORE = "rows_before"
-"""The relation that holds a rollup's rows of the window `before`."""
+"""The relation that holds the rollup's rows of the window `before`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollupQuestion(FilteredQuestion):
-    """A question over the relation `visible_<rollup>`, which holds all that the principal may see of the filter's window.
+    """A question over the relation `visible_<rollup>`, which holds everything in the filter's window that the principal may see.
 
     The SQL applies the filter's conditions itself: see rollup_filter.
     """
 
     before: Window | None = None
-    """A second window, with both bounds, whose rows the SQL finds in the relation BEFORE."""
+    """A second window, with both bounds, whose rows the SQL reads from the relation BEFORE."""
     by_hour: bool = False
-    """True if the question does not tell minutes of one hour apart, so that it may be answered from whole hours."""
+    """True if the question does not distinguish minutes within an hour, so it may be answered from whole hours."""
     stored_only: bool = False
-    """True to answer from hours that are rolled up and no others: for windows so long that their coverage is not worked out."""
+    """True to read only hours that are rolled up, for windows so long that their coverage is not computed."""
     infers_names: bool = False
-    """True if addresses outside are to be given the DNS names that the lake remembers of them."""
+    """True to add the DNS names that the lake has recorded for outside addresses."""
 
     def answer(self, request: Request) -> Answer:
-        """The rows of the SQL, with the coverage of the window, which is widened where only a rollup is left of a cut hour."""
+        """Return the rows of the SQL, with the coverage of the window, which may be extended: see `rollup_relations.widened`."""
         wanted, table = self.wanted, self.source
         if wanted.as_of is not None:
-            raise QueryError(f"{table.name} does not say when the lake learned of a flow, so cannot answer as of a moment: ask flows")
+            raise QueryError(f"{table.name} does not record when the lake learned of a flow, so it cannot answer as of a time: query flows")
         sight = request.sight.within(rollup_relations.widened(request.sight, table))
         seen = {f"visible_{table.name}": sight}
         if self.before is not None:

@@ -1,4 +1,4 @@
-"""A person's own SQL as a question."""
+"""SQL written by a user, as a question."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from warehouse.sql import execution
 
 @dataclass(frozen=True, kw_only=True)
 class OwnSql(Question[Answer]):
-    """One query over the lake's tables, in DuckDB's SQL.
+    """One query over the lake's tables, in DuckDB SQL.
 
-    The operator's runs in this process, over the whole lake or the window if one is given. Whoever sees everything has a process
-    that may read the lake's files and nothing else. Anyone else's process holds no more than the principal's rows of the window,
-    24 h if it has no start.
+    The operator's query runs in this process, over the whole lake or the given window. For a principal who sees everything it runs
+    in a process that can read the lake's files and nothing else. For anyone else it runs in a process that holds only the rows of
+    the window that the principal may see; without a start, the window is 24 h.
     """
 
     name: str = "sql"
@@ -30,7 +30,7 @@ class OwnSql(Question[Answer]):
         return Subject(window=self.window, text=text)
 
     def answer(self, request: Request) -> Answer:
-        """The query's rows. Raises QueryError for a statement that does not only read."""
+        """Return the query's rows. Raises QueryError for a statement that is not read-only."""
         ran = execution.run(request.sight, self.text, self.limits, request.cancelled)
         coverage = coverage_of(request.sight.within(ran.window))
         return Answer(rows=ran.rows, cut=ran.cut, window=ran.window, coverage=coverage, files=ran.files)
