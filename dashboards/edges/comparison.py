@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Literal
 
 from dashboards.edges.edges import Edge
+from dashboards.edges.seen import Recorded
 from dashboards.frame import clock
 from warehouse.records.coverage import Gap
 
@@ -97,16 +98,23 @@ def in_gap(difference: Difference, gaps: Sequence[Gap], length: timedelta) -> bo
     return missing > length * 0.1
 
 
-def said(difference: Difference) -> str:
-    """What to know of it beside the numbers."""
+def said(difference: Difference, seen: Recorded | None = None) -> str:
+    """What to know of it beside the numbers. `seen` are the times of all that is recorded; without it only those of A and B are told."""
     a, b = difference.a, difference.b
     match difference.kind:
         case "new" if b:
+            first = seen.first(b) if seen else None
             if b.is_denied:
-                return f"✕ {'all' if b.denied == b.flows else 'mostly'} denied, in B since {clock.minute(b.first)}"
-            return f"first in B {clock.minute(b.first)}"
+                begin = f"✕ {'all' if b.denied == b.flows else 'mostly'} denied, in B since {clock.minute(b.first)}"
+            else:
+                begin = f"first in B {clock.minute(b.first)}"
+            if seen and (first is None or first == b.first):
+                return f"{begin}; in no earlier hour on record"
+            return begin + (f"; first seen {clock.minute(first)}" if first else "")
         case "vanished" if a:
-            return f"last in A {clock.minute(a.last)}" + (", was denied" if a.is_denied else "")
+            last = seen.last(a) if seen else None
+            later = f"; last seen {clock.minute(last)}" if last and last != a.last else ""
+            return f"last in A {clock.minute(a.last)}{later}" + (", was denied" if a.is_denied else "")
         case "flip" if a and b:
             if b.denied > a.denied:
                 since = f", in B since {clock.minute(b.first_denied)}" if b.first_denied else ""

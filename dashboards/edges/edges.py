@@ -49,6 +49,10 @@ class End:
         return f"{self.namespace}/{self.name}" if self.name else self.namespace
 
 
+Key = tuple[End, End, str]
+"""What makes two edges of different windows the same: both ends, and the port or nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Edge:
     """Who talks to whom in a window, all ports and clusters together, or each port for itself."""
@@ -72,7 +76,7 @@ class Edge:
         return f"{self.source} → {self.destination}" + (f" :{self.port.split('/')[0]}" if self.port else "")
 
     @property
-    def key(self) -> tuple[End, End, str]:
+    def key(self) -> Key:
         """What makes two edges of different windows the same."""
         return self.source, self.destination, self.port
 
@@ -93,12 +97,16 @@ def edges_of(answer: Answer, *, since: datetime, until: datetime, by_port: bool 
     hours = -(-(until - since) // timedelta(hours=1))
     parts = BUCKETS if answer.source == "flows" else max(1, min(BUCKETS, hours))
     counts = _counts(answer.rows, since, until, parts)
-    groups: dict[tuple[End, End, str], list[tuple[Mapping[str, Any], Counts]]] = {}
+    groups: dict[Key, list[tuple[Mapping[str, Any], Counts]]] = {}
     for place, row in enumerate(answer.rows.drop_columns(["bucket_starts", "bucket_flows"]).to_pylist()):
-        ends = [End(row[f"{side}_namespace"] or OUTSIDE, row[f"{side}_name"] or "") for side in ("source", "destination")]
-        port = f"{row['port']}/{row['protocol']}" if by_port and row["port"] is not None else ""
-        groups.setdefault((ends[0], ends[1], port), []).append((row, counts[place]))
+        groups.setdefault(key_of(row, by_port=by_port), []).append((row, counts[place]))
     return sorted((_edge(key, rows) for key, rows in groups.items()), key=lambda edge: (-edge.flows, str(edge)))
+
+
+def key_of(row: Mapping[str, Any], *, by_port: bool = True) -> Key:
+    """The key of the edge that a row of `edges_in_time` or `first_and_last_seen` is about."""
+    source, destination = (End(row[f"{side}_namespace"] or OUTSIDE, row[f"{side}_name"] or "") for side in ("source", "destination"))
+    return source, destination, f"{row['port']}/{row['protocol']}" if by_port and row["port"] is not None else ""
 
 
 def _counts(rows: pa.Table, since: datetime, until: datetime, parts: int) -> Counts:
@@ -113,7 +121,7 @@ def _counts(rows: pa.Table, since: datetime, until: datetime, parts: int) -> Cou
     return counts
 
 
-def _edge(key: tuple[End, End, str], told: Sequence[tuple[Mapping[str, Any], Counts]]) -> Edge:
+def _edge(key: Key, told: Sequence[tuple[Mapping[str, Any], Counts]]) -> Edge:
     rows = [row for row, _ in told]
     first_denials = [row["first_denied"] for row in rows if row["first_denied"]]
     return Edge(

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.edges import edges, map_component, map_layout, map_svg
+from dashboards.edges import edges, map_component, map_layout, map_svg, seen
 from dashboards.edges.edges import Edge, End
 from dashboards.flows import open_as_sql
 from dashboards.frame import clock, export, filters, head, navigation, ownership, summary, theme, url_state
@@ -17,6 +17,7 @@ from dashboards.visit import Visit
 from warehouse.engine import Limits
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.answers import Answer
+from warehouse.questions.conditions import Condition
 from warehouse.questions.edges_in_time import edges_in_time
 from warehouse.questions.flow_filter import FlowFilter
 
@@ -159,7 +160,19 @@ def _draw(
         map_component.draw(wide, narrow, key="map drawing", on_pick=lambda name: url_state.put("find", name))
     if picked:
         with grid.cell():
-            _panel(visit, picked, [edge for edge in with_ports if picked in (edge.source, edge.destination)], owns)
+            mine = [edge for edge in with_ports if picked in (edge.source, edge.destination)]
+            _panel(visit, picked, mine, owns, _recorded(visit, picked))
+
+
+def _recorded(visit: Visit, picked: End) -> seen.Recorded | None:
+    """When the edges of an end were first and last seen; asked for its namespace alone where the level has namespaces."""
+    level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
+    wanted = filters.applied(visit)
+    if level in ("namespace", "workload") and picked.namespace != edges.OUTSIDE and not wanted.match_any:
+        named = Condition(field="ns", operator="=", values=(picked.namespace,), side="either")
+        if not any((condition.field, condition.side) == ("ns", "either") for condition in wanted.conditions):
+            wanted = replace(wanted, conditions=(*wanted.conditions, named))
+    return seen.recorded(visit, wanted, level=level)
 
 
 def _caption(answer: Answer, wanted: FlowFilter, drawn: Sequence[Edge], found: Sequence[Edge]) -> str:
@@ -169,7 +182,7 @@ def _caption(answer: Answer, wanted: FlowFilter, drawn: Sequence[Edge], found: S
     return " · ".join(parts)
 
 
-def _panel(visit: Visit, picked: End, mine: Sequence[Edge], owns: Any) -> None:
+def _panel(visit: Visit, picked: End, mine: Sequence[Edge], owns: Any, times: seen.Recorded | None) -> None:
     """One end: its flows, and each of its edges by port."""
     with st.container(border=True, key="panel"):
         flows, denied = sum(edge.flows for edge in mine), sum(edge.denied for edge in mine)
@@ -192,10 +205,10 @@ def _panel(visit: Visit, picked: End, mine: Sequence[Edge], owns: Any) -> None:
         ):
             if listed:
                 st.markdown(f"**{title}** ({len(listed)})")
-                _peers(listed, picked, title)
+                _peers(listed, picked, title, times)
 
 
-def _peers(listed: Sequence[Edge], picked: End, title: str) -> None:
+def _peers(listed: Sequence[Edge], picked: End, title: str, times: seen.Recorded | None) -> None:
     rows = [
         {
             "Peer": str(edge.destination if edge.source == picked else edge.source),
@@ -203,10 +216,12 @@ def _peers(listed: Sequence[Edge], picked: End, title: str) -> None:
             "Flows": edge.flows,
             "Denied": 100 * edge.denied / edge.flows,
             "In time": list(edge.buckets),
-            "Since": edge.first,
+            "First": (times.first(edge) if times else None) or edge.first,
+            "Last": (times.last(edge) if times else None) or edge.last,
         }
         for edge in listed
     ]
+    where = "seen" if times else "in window"
     st.dataframe(
         rows,
         hide_index=True,
@@ -219,7 +234,8 @@ def _peers(listed: Sequence[Edge], picked: End, title: str) -> None:
             "Port": st.column_config.TextColumn(width=80),
             "Denied": st.column_config.NumberColumn(format="%.0f %%", width=65),
             "In time": st.column_config.BarChartColumn(y_min=0, width=90),
-            "Since": clock.column("First in window", "DD MMM HH:mm", width=100),
+            "First": clock.column(f"First {where}", "DD MMM HH:mm", width=100),
+            "Last": clock.column(f"Last {where}", "DD MMM HH:mm", width=100),
         },
     )
 

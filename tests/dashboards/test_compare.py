@@ -4,16 +4,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.edges import comparison
 from dashboards.edges.edges import Edge, End
 from dashboards.flows import open_as_sql
+from dashboards.frame import clock
 from dashboards.history import changes
+from pipelines.maintenance import rollup
+from warehouse import config
+from warehouse.lake.tables import Lake
 from warehouse.questions import conditions
 from warehouse.questions.flow_filter import FlowFilter
-from warehouse.schema import WORKLOADS
+from warehouse.schema import FLOWS, WORKLOADS
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -67,3 +72,43 @@ def test_compare_has_the_filter_bar_and_applies_it(filled: Path, look: Look, sai
     assert shown
     assert all("payments" in edge for edge in shown)
     assert "Open as SQL" in [link.proto.label for link in app.get("page_link")]
+
+
+def test_compare_and_map_say_when_an_edge_was_first_seen_in_all_that_is_recorded(folder: Path, look: Look, said: Said) -> None:
+    """The hour of B knows the edge from its own first minute; the rollup of the day before knows it longer."""
+    lake = Lake.open(config.Lake(url=str(folder / "lake")))
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - 3 * HOUR
+    first, again = hour - timedelta(hours=20) + timedelta(minutes=7), hour + timedelta(minutes=11)
+    lake.commit(FLOWS, lake.write_files(FLOWS, flows_at(first, again)), transactions={}, metadata={})
+    rollup.roll_up_closed_hours(lake, config.Rollups(), now=hour + 3 * HOUR)
+    window = {"from_": f"{hour:%Y-%m-%dT%H:%MZ}", "until": f"{hour + HOUR:%Y-%m-%dT%H:%MZ}"}
+    (row,) = [row for frame in look("compare", user="ada", against="before", **window).dataframe if "Edge" in frame.value
+              for row in frame.value.to_dict("records")]  # fmt: skip
+    assert row["Verdict and evidence"] == f"first in B {clock.minute(again)}; first seen {clock.minute(first)}"
+    frames = [frame.value for frame in look("map", user="ada", find="shop/web", **window).dataframe]
+    (shown,) = [frame for frame in frames if "Peer" in frame]
+    assert [moment.to_pydatetime().replace(tzinfo=UTC) for moment in shown["First"]] == [first]
+
+
+def test_without_rollups_first_and_last_are_said_of_the_windows_alone(filled: Path, look: Look) -> None:
+    app = look("compare", user="ada", last="15m", against="week")
+    texts = [text for frame in app.dataframe if "Edge" in frame.value for text in frame.value["Verdict and evidence"]]
+    assert texts
+    assert not any("first seen" in text or "on record" in text for text in texts)
+
+
+def flows_at(*times: datetime) -> pa.Table:
+    """Flows of one connection that was opened at each of the times."""
+    ends = {
+        f"{side}_{part}": value
+        for side, name in (("source", "shop/web"), ("destination", "cart/api"))
+        for part, value in zip(("namespace", "workload_name"), name.split("/"), strict=True)
+    }
+    rows = [
+        dict.fromkeys(FLOWS.schema.names)
+        | ends
+        | {"uuid": f"flow {number}", "time": at, "date": at.date(), "cluster": "c1", "verdict": "FORWARDED", "l4_protocol": "TCP",
+           "destination_port": 8080, "source_port": 40_000, "is_reply": False, "flow_count": 1}
+        for number, at in enumerate(times)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=FLOWS.schema)
