@@ -105,7 +105,7 @@ def _watch(lake: Lake, clusters: list[config.Cluster]) -> None:
 
     stop, failures = threading.Event(), list[BaseException]()
 
-    def told(taken: Snapshot) -> None:
+    def on_snapshot(taken: Snapshot) -> None:
         lacking = [look for look in taken.troubles if look.state != "absent"]
         state = (
             ""
@@ -118,7 +118,7 @@ def _watch(lake: Lake, clusters: list[config.Cluster]) -> None:
 
     def run(cluster: config.Cluster) -> None:
         try:
-            ClusterWatch(lake, cluster, told=told).run(stop)
+            ClusterWatch(lake, cluster, on_snapshot=on_snapshot).run(stop)
         except BaseException as error:
             failures.append(error)
             stop.set()

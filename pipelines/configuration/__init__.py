@@ -1,14 +1,14 @@
-"""Configuration history: what a cluster's API server or a folder of manifests holds becomes versions in the lake.
+"""Configuration history: records the objects of a cluster's API server, or of a folder of manifests, as versions in the lake.
 
-kinds       what is read, and what of it is kept
-recording   a state that was seen, against the versions in force: what began and what ended
-snapshot    one look at a cluster's API server
-watch       the same kept up to date by events
-manifests   one look at a folder of manifests
-looking     one look, at whichever of the two a cluster has
-audit_log   who changed what, from the API server's audit log
-manifest_yaml, differences   what was in force at a time, as YAML; what differs between two times
-care        few files instead of many
+kinds       the kinds of objects that are read, and the part of each that is recorded
+recording   compares an observed state with the versions in force and writes what began and what ended
+snapshot    reads a cluster's API server once
+watch       keeps the history of a cluster up to date from watch events
+manifests   reads a folder of manifests once
+looking     takes one snapshot from whichever source a cluster is configured with
+audit_log   finds who changed what in the API server's audit log
+manifest_yaml, differences   the configuration at a given time as YAML; the differences between two times
+care        compacts the version tables
 
-Judging a configuration (blueprints, drift, policies' verdicts) is other packages' work.
+Code that judges a configuration (blueprints, drift, policy verdicts) belongs in other packages.
 """

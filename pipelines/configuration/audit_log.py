@@ -1,4 +1,4 @@
-"""Who changed what, and when, from an API server's audit log: JSON lines of audit.k8s.io events. It writes nothing."""
+"""Reads who changed what, and when, from an API server's audit log: JSON lines of audit.k8s.io events. It writes nothing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = structlog.stdlib.get_logger(__name__)
 
 _WRITES, _DELETIONS = frozenset({"create", "update", "patch"}), frozenset({"delete", "deletecollection"})
 _LATENESS = timedelta(seconds=2)
-"""The server notes a request a moment after it has done it, and its clock need not be ours."""
+"""The server logs a request a moment after completing it, and its clock may differ from ours."""
 
 
 class AuditLog:
-    """The log, read when the first change is looked up. A log that cannot be read, and lines that are no events, say nothing;
-    it is logged how many."""
+    """An audit log, read when the first change is looked up. An unreadable log and malformed lines count as no information;
+    a warning is logged with their number."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -30,13 +30,13 @@ class AuditLog:
 
     @classmethod
     def of(cls, settings: config.Kubernetes) -> AuditLog:
-        """The log that the configuration names; an empty one if it names none."""
+        """Return the log that the configuration names, or an empty one if it names none."""
         return cls(settings.audit_log)
 
     def find(
         self, kind: str, namespace: str | None, name: str, earliest: datetime | None, latest: datetime, deletion: bool
     ) -> Change | None:
-        """The last change of an object (or its last deletion) in a span, as far as the log tells."""
+        """Return the last change (or the last deletion) of an object within a time span, or None if the log has none."""
         if self._path is None or kind not in BY_NAME:
             return None
         if self._changes is None:
@@ -63,16 +63,16 @@ class AuditLog:
         except OSError as error:
             log.warning("the audit log cannot be read", path=str(path), error=str(error))
         if bad:
-            log.warning("lines of the audit log are no events", path=str(path), lines=bad)
+            log.warning("the audit log has lines that are not audit events", path=str(path), lines=bad)
         return changes
 
 
 def _events(path: Path) -> Iterator[tuple[tuple[str, str | None, str | None], datetime, str, bool] | None]:
-    """Writes that were done: what (no name for a whole collection), when, by whom, whether a deletion. None for a bad line."""
+    """Yield completed writes: object (without a name for a whole collection), time, user, deletion or not. None for a bad line."""
     with path.open("rb") as lines:
         for line in lines:
             if b'"ResponseComplete"' not in line:
-                continue  # most of a log are other stages and reads: not worth parsing
+                continue  # most of the log is other stages and reads, which are not worth parsing
             try:
                 event = json.loads(line)
                 verb = event["verb"]
@@ -83,7 +83,7 @@ def _events(path: Path) -> Iterator[tuple[tuple[str, str | None, str | None], da
                     continue
                 at, resource = moment(event["stageTimestamp"]), about["resource"]
                 namespace = about.get("namespace") if resource != "namespaces" else about.get("name")
-                # A whole collection, and an object made by `generateName`, has no name.
+                # A request on a whole collection, and one that creates an object by `generateName`, has no name.
                 place = (f"{about.get('apiGroup', '')}/{resource}", namespace, about.get("name"))
                 yield None if at is None else (place, at, event["user"]["username"], verb in _DELETIONS)
             except (ValueError, KeyError, TypeError, AttributeError):

@@ -1,8 +1,9 @@
-"""Few files instead of many: what snapshots and watches append becomes, for each cluster, files of versions that have ended,
-one a month, and one of those in force. When it runs is others' work.
+"""Compacts the version tables: the files appended by snapshots and watches are merged, for each cluster, into one file a month
+of versions that have ended and one file of the versions in force. Scheduling does not belong here.
 
-The rows stay the same, but of a version that is stored with and without its end the one without goes. So questions about
-any time have the same answer before and after, also for what the lake knew at an earlier time. A second run finds nothing.
+Rows are unchanged, except that a version stored both without and with its end keeps only the row with the end. Questions
+about any time, including what the lake knew at an earlier time, therefore have the same answer before and after. A second
+run finds nothing to do.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
 
 OPEN_PREFIX, MONTH_PREFIX = "open-", "month-"
 LOOSE_FILES = 8
-"""A cluster's table is left alone until it has this many files of appends: each run writes what is in force anew."""
+"""A cluster's table is compacted only once it has this many appended files, because each run rewrites all versions in force."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tidied:
-    """What became of one cluster's files of one table."""
+    """The result of compacting one cluster's files of one table."""
 
     table: str
     cluster: str
@@ -36,8 +37,8 @@ class Tidied:
 
 
 def compact_configuration(lake: Lake, *, clusters: frozenset[str] | None = None, loose_files: int = LOOSE_FILES) -> list[Tidied]:
-    """Compact the tables of versions and their ledger, of these clusters if given. A table that another process compacts at
-    the same time is left to it. Raises LakeError."""
+    """Compact the version tables and their coverage ledger, for all clusters or the given ones. A table that another process
+    is compacting is skipped. Raises LakeError."""
     done = [_compact_versions(lake, table, cluster, files, loose_files) for table, cluster, files in _by_cluster(lake, clusters)]
     done += _compact_ledger(lake, CONFIG_COVERAGE, clusters, loose_files)
     return [each for each in done if each is not None]
@@ -45,10 +46,10 @@ def compact_configuration(lake: Lake, *, clusters: frozenset[str] | None = None,
 
 def _by_cluster(lake: Lake, clusters: frozenset[str] | None) -> Iterable[tuple[Table, str, list[StoredFile]]]:
     for table in VERSION_TABLES:
-        held: dict[str, list[StoredFile]] = {}
+        by_cluster: dict[str, list[StoredFile]] = {}
         for file in lake.contents(table):
-            held.setdefault(file.partition["cluster"], []).append(file)
-        yield from ((table, cluster, files) for cluster, files in sorted(held.items()) if clusters is None or cluster in clusters)
+            by_cluster.setdefault(file.partition["cluster"], []).append(file)
+        yield from ((table, cluster, files) for cluster, files in sorted(by_cluster.items()) if clusters is None or cluster in clusters)
 
 
 def _compact_versions(lake: Lake, table: Table, cluster: str, files: list[StoredFile], loose_files: int) -> Tidied | None:
@@ -59,7 +60,7 @@ def _compact_versions(lake: Lake, table: Table, cluster: str, files: list[Stored
     rows = versions.folded(lake, table, changing)
     ended = rows.filter(pc.is_valid(rows["valid_to"]))
     months = pc.strftime(ended["valid_to"], format="%Y-%m").unique().to_pylist()
-    # Ended versions join those of their month, so that a month is one file however often this runs.
+    # Versions that ended are merged with those of their month, so a month stays one file however often this runs.
     joined = [file for file in files if file.name.startswith(tuple(f"{CLOSED_PREFIX}{month}-" for month in months))]
     if joined:
         ended = versions.folded(lake, table, [*changing, *joined])
@@ -72,12 +73,12 @@ def _compact_versions(lake: Lake, table: Table, cluster: str, files: list[Stored
 
 
 def _compact_ledger(lake: Lake, table: Table, clusters: frozenset[str] | None, loose_files: int) -> list[Tidied | None]:
-    """Its appends join the files of their months."""
-    held: dict[str, list[StoredFile]] = {}
+    """Merge a table's appended files into the files of their months."""
+    by_cluster: dict[str, list[StoredFile]] = {}
     for file in lake.contents(table):
-        held.setdefault(file.partition["cluster"], []).append(file)
+        by_cluster.setdefault(file.partition["cluster"], []).append(file)
     done = []
-    for cluster, files in sorted(held.items()):
+    for cluster, files in sorted(by_cluster.items()):
         loose = [file for file in files if not file.name.startswith(MONTH_PREFIX)]
         if len(loose) < loose_files or (clusters is not None and cluster not in clusters):
             continue

@@ -1,6 +1,6 @@
-"""What differs between two states of a configuration: objects added, removed, changed and made anew, path by path. Pure.
+"""Computes the differences between two states of a configuration, path by path: objects added, removed, changed or recreated.
 
-Two states of one object are compared by `pipelines.objects.compare`, as drift does it.
+It does no I/O. Two states of one object are compared by `pipelines.objects.compare`, the same code that drift uses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class PathChange:
-    """One place of a manifest that changed; `before` or `after` is None where it was not there. Values are JSON texts."""
+    """One path of a manifest that changed; `before` or `after` is None where the path was absent. Values are JSON text."""
 
     path: str
     before: str | None
@@ -29,7 +29,7 @@ class PathChange:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectChange:
-    """An object that differs."""
+    """An object that differs between the two states."""
 
     how: str
     cluster: str
@@ -37,18 +37,18 @@ class ObjectChange:
     namespace: str | None
     name: str
     recreated: bool
-    """Whether it was deleted and made anew in between."""
+    """Whether the object was deleted and recreated in between."""
     at: Any
-    """When the later state began; of one that was removed, when it ended. None if there is no telling."""
+    """When the later state began; for a removed object, when it ended. None if unknown."""
     by: str | None
     paths: tuple[PathChange, ...]
     before: str | None
-    """The manifest before, JSON."""
+    """The earlier manifest, as JSON."""
     after: str | None
 
 
 def compare_states(before: Iterable[Row], after: Iterable[Row]) -> list[ObjectChange]:
-    """What differs between the versions in force at two times, by cluster, kind, namespace and name."""
+    """Return the differences between the versions in force at two times, by cluster, kind, namespace and name."""
     olds, news = ({_key(row): row for row in rows} for rows in (before, after))
     found = []
     for key in sorted(olds.keys() | news.keys(), key=lambda key: tuple(part or "" for part in key)):
@@ -60,7 +60,7 @@ def compare_states(before: Iterable[Row], after: Iterable[Row]) -> list[ObjectCh
 
 
 def compare_manifests(before: Manifest, after: Manifest) -> list[PathChange]:
-    """The places in which two states of an object differ in meaning."""
+    """Return the paths at which two states of an object differ in meaning."""
     return [_path_change(each) for each in changes(before, after)]
 
 

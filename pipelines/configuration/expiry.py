@@ -1,7 +1,8 @@
-"""Retention of configuration history: versions that ended longer ago than they are kept leave their tables, with their ledger.
+"""Retention of configuration history: versions that ended before the retention period are removed, with their coverage rows.
 
-What is in force stays, however old. Of the ledger the newest row of each kind stays, so that what is in force is not said never to
-have been seen. A version is stored with and without its end: both go in one commit, or it would be in force again.
+Versions in force stay, however old. The newest coverage row of each kind stays too, since otherwise the versions in force
+would appear never to have been observed. A version may be stored both without and with its end: both rows are removed in one
+commit, since otherwise the version would be in force again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
 
 Keep = Callable[[Table, str, str | None], timedelta]
-"""How long rows of a table, a cluster and a namespace (None: of none) are kept."""
+"""How long rows of a table, a cluster and a namespace (None: cluster-scoped) are retained."""
 Key = tuple[Any, ...]
 _LEDGER_KEY = ("from", "to", "state", "source", "recorded")
 _TRIES = 4
@@ -32,15 +33,15 @@ _TRIES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class _Expired:
-    """What of one cluster's rows of a table has had its time, named by some columns."""
+    """The expired rows of one cluster in a table, identified by some columns."""
 
     names: tuple[str, ...]
     going: frozenset[Key]
     held: int
-    """Versions that a hold keeps."""
+    """Versions that are under a legal hold and must stay."""
 
     def mask(self, rows: pa.Table) -> Mask:
-        """True for each row that goes."""
+        """Return a mask that is True for each row to remove."""
         return np.array([key in self.going for key in _keys(rows, self.names)], bool)
 
 
@@ -53,7 +54,7 @@ def retain_configuration(
     clusters: frozenset[str] | None = None,
     dry_run: bool = False,
 ) -> list[Removal]:
-    """Take out what has had its time, a commit for each table of a cluster; gives what went or, with `dry_run`, would go.
+    """Remove expired rows, one commit for each table and cluster; return what was removed or, with `dry_run`, would be.
 
     Raises LakeError.
     """
@@ -77,7 +78,7 @@ def _retain(lake: Lake, table: Table, cluster: str, settings: config.Retention, 
     if dry_run or not found.rows:
         return found
     new = [data for file in found.partly for data in removal.write_without(lake, table, file, expired.mask)]
-    # Under the guard of whoever makes few files of many, so that neither brings back what the other took out.
+    # The same guard as compaction takes, so that neither brings back what the other removed.
     lake.replace(table, [*found.whole, *found.partly], new, guard=f"compact:{cluster}", metadata={"hindcast.removal": "retention"})
     return found
 
@@ -110,22 +111,22 @@ def _expired_versions(
 def _expired_ledger(
     lake: Lake, table: Table, cluster: str, files: Sequence[StoredFile], settings: config.Retention, keep: Keep, now: datetime
 ) -> _Expired:
-    going, held, told = set[Key](), set[Key](), set[tuple[str, bool]]()
+    going, held, seen = set[Key](), set[Key](), set[tuple[str, bool]]()
     time_kept = keep(table, cluster, None)
     rows = _read(lake, table, files, (*_LEDGER_KEY, "kinds")).to_pylist()
     for row in sorted(rows, key=lambda row: (row["from"], row["to"]), reverse=True):
-        said = {(kind, observed) for kind in row["kinds"] or () for observed in {False, row["state"] == "observed"}}
-        is_newest, key = bool(said - told), tuple(row[name] for name in _LEDGER_KEY)
-        told |= said
+        covered = {(kind, observed) for kind in row["kinds"] or () for observed in {False, row["state"] == "observed"}}
+        is_newest, key = bool(covered - seen), tuple(row[name] for name in _LEDGER_KEY)
+        seen |= covered
         if is_newest or _end_of_day(row["to"]) + time_kept > now:
             continue
         (held if any(_holds(hold, cluster, row["from"], row["to"]) for hold in settings.holds) else going).add(key)
-    kept = {tuple(row[name] for name in _LEDGER_KEY) for row in rows} - going
-    return _Expired(names=_LEDGER_KEY, going=frozenset(going - kept), held=len(held))
+    staying = {tuple(row[name] for name in _LEDGER_KEY) for row in rows} - going
+    return _Expired(names=_LEDGER_KEY, going=frozenset(going - staying), held=len(held))
 
 
 def _holds(hold: config.Hold, cluster: str, begin: datetime, end: datetime) -> bool:
-    """Whether a hold speaks of what was so in a cluster from `begin` to `end`."""
+    """Return whether a hold covers the state of a cluster between `begin` and `end`."""
     return matches(hold.cluster, cluster) and (hold.since is None or end > hold.since) and (hold.until is None or begin < hold.until)
 
 

@@ -1,7 +1,7 @@
-"""The kinds of configuration history: where they are read, which table they go to, and what of an object is kept.
+"""The kinds of configuration history: where each is read, which table stores it, and which part of an object is recorded.
 
-Pure. Kept is what the user decided, not what the API server manages; never a Secret, and of pods and pod templates no
-environment, command or volume, since those hold secrets, too.
+It does no I/O. What the user decided is recorded, not what the API server manages. Secrets are never recorded, nor the
+environment, commands and volumes of pods and pod templates, since those may contain secrets too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POD_LABELS = "PodLabels"
 CILIUM_AGENTS = "CiliumAgents"
 CLUSTER_VERSION = "ClusterVersion"
 MANIFEST_FILE = "ManifestFile"
-"""A file of a folder of manifests, by its path, with the keys of the objects that stand in it."""
+"""A file of a folder of manifests, by its path, with the keys of the objects it defines."""
 
 _SERVER_MANAGED_ANNOTATIONS = (
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -52,15 +52,15 @@ POD_OWN_LABELS = frozenset(
         "statefulset.kubernetes.io/pod-name",
     }
 )
-"""Labels that each pod or each rollout has for itself. Cilium leaves them out of identities by default (job names it keeps)."""
+"""Labels with a different value for each pod or rollout. Cilium excludes them from identities by default (it keeps job names)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """An object as it was seen, reduced to what is kept.
+    """An object as it was observed, reduced to the part that is recorded.
 
-    `changed` and `manager` are what its managed fields say of its last change; `created` is its creation. Null where the
-    source does not say.
+    `changed` and `manager` are the time and the field manager of its last change, from its managed fields; `created` is its
+    creation time. They are None where the source does not have them.
     """
 
     kind: str
@@ -77,110 +77,110 @@ class Observed:
 
     @property
     def key(self) -> Key:
-        """What names the object in its cluster, now and later."""
+        """The key that identifies the object within its cluster over time."""
         return Key(self.kind, self.namespace, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind that is read. `places` are the paths of its list, the best first: the first one the cluster has is read."""
+    """A kind that is read. `places` are list paths in order of preference; the first that the cluster serves is read."""
 
     name: str
     table: Table
     places: tuple[str, ...]
     namespaced: bool = True
     keep: Callable[[Manifest], Manifest | None]
-    """What of an object is kept as its manifest; None for objects that are not kept."""
+    """Returns the part of an object that is recorded as its manifest, or None for objects that are not recorded."""
     keep_status: Callable[[Manifest], Any] = lambda _item: None
     groups: tuple[str, ...] = ()
-    """API groups a manifest of this kind may be of; the empty text is the core group."""
+    """API groups that a manifest of this kind may have; the empty string is the core group."""
     query: Mapping[str, str] | None = None
-    """Selectors of the list."""
+    """Selectors for the list request."""
     applies: bool = True
-    """Whether the manifest is whole, so that kubectl can apply it."""
+    """Whether the recorded manifest is complete, so that kubectl can apply it."""
 
     @property
     def is_optional(self) -> bool:
-        """Whether a cluster may well be without this kind: it is installed, or newer than some clusters."""
+        """Whether a cluster may lack this kind, because it has to be installed or is newer than some clusters."""
         return bool({*_CILIUM, *_NETWORK_API, _ADMISSION} & set(self.groups))
 
     @property
     def resource(self) -> tuple[str, str]:
-        """API group and plural, as audit events name it."""
+        """API group and plural, as audit events write them."""
         parts = self.places[0].strip("/").split("/")
         return ("" if parts[0] == "api" else parts[1]), parts[-1]
 
 
 def _whole(item: Manifest) -> Manifest:
-    """All of the object but what the API server manages."""
+    """Return the object without what the API server manages."""
     metadata = item.get("metadata") or {}
-    kept = {name: metadata[name] for name in ("name", "namespace", "labels") if metadata.get(name)}
+    recorded = {name: metadata[name] for name in ("name", "namespace", "labels") if metadata.get(name)}
     annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name not in _SERVER_MANAGED_ANNOTATIONS}
     if annotations:
-        kept["annotations"] = annotations
+        recorded["annotations"] = annotations
     rest = {name: value for name, value in item.items() if name not in ("apiVersion", "kind", "metadata", "status")}
-    return {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": kept, **rest}
+    return {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": recorded, **rest}
 
 
 def _namespace(item: Manifest) -> Manifest:
-    kept = _whole(item)
-    kept.pop("spec", None)  # finalizers, which the API server sets
-    return kept
+    recorded = _whole(item)
+    recorded.pop("spec", None)  # finalizers, which the API server sets
+    return recorded
 
 
 def _binding(item: Manifest) -> Manifest | None:
-    """Bindings that name people; Kubernetes' own and those of service accounts alone give no one a namespace."""
+    """Return bindings that name people; Kubernetes' own bindings and those for service accounts only grant nobody a namespace."""
     labels = (item.get("metadata") or {}).get("labels") or {}
     people = [subject for subject in item.get("subjects") or [] if subject.get("kind") in ("User", "Group")]
     return _whole(item) if people and labels.get("kubernetes.io/bootstrapping") != "rbac-defaults" else None
 
 
 def pod_traits(spec: Manifest) -> Manifest:
-    """What policies can tell pods apart by, beside labels."""
+    """Return what policies can distinguish pods by, besides labels."""
     ports = [
         {name: port[name] for name in ("name", "containerPort", "protocol") if name in port}
         for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
         for port in container.get("ports") or []
         if port.get("name")
     ]
-    kept: Manifest = {"serviceAccountName": spec.get("serviceAccountName") or "default"}
+    recorded: Manifest = {"serviceAccountName": spec.get("serviceAccountName") or "default"}
     if spec.get("hostNetwork"):
-        kept["hostNetwork"] = True
+        recorded["hostNetwork"] = True
     if ports:
-        kept["ports"] = sorted(ports, key=lambda port: json.dumps(port, sort_keys=True))
-    return kept
+        recorded["ports"] = sorted(ports, key=lambda port: json.dumps(port, sort_keys=True))
+    return recorded
 
 
 def _workload(item: Manifest) -> Manifest | None:
-    """Selector and what its pods will have. Replicas are left out: autoscalers change them all day."""
+    """Return the selector and the properties its pods will have. Replicas are omitted: autoscalers change them all day."""
     metadata, spec = item["metadata"], item.get("spec") or {}
     if any(owner.get("controller") for owner in metadata.get("ownerReferences") or []):
-        return None  # the owner is what people know
+        return None  # people know the owning workload instead
     template = ((spec.get("jobTemplate") or {}).get("spec") or spec).get("template") or {}
     labels = {name: value for name, value in ((template.get("metadata") or {}).get("labels") or {}).items() if name not in POD_OWN_LABELS}
-    kept = _whole({**item, "metadata": {**metadata, "annotations": None}})
-    for name in set(kept) - {"apiVersion", "kind", "metadata"}:
-        del kept[name]
+    recorded = _whole({**item, "metadata": {**metadata, "annotations": None}})
+    for name in set(recorded) - {"apiVersion", "kind", "metadata"}:
+        del recorded[name]
     selector = spec.get("selector") if "jobTemplate" not in spec and item["kind"] != "Job" else None
-    kept["spec"] = {
+    recorded["spec"] = {
         **({"selector": selector} if selector else {}),
         "template": {"metadata": {"labels": labels}, "spec": pod_traits(template.get("spec") or {})},
     }
-    return kept
+    return recorded
 
 
 def _node(item: Manifest) -> Manifest:
-    """Labels alone: by these nodes are selected."""
-    kept = _whole({**item, "metadata": {**item["metadata"], "annotations": None}})
-    kept.pop("spec", None)
-    return kept
+    """Return the labels only, by which nodes are selected."""
+    recorded = _whole({**item, "metadata": {**item["metadata"], "annotations": None}})
+    recorded.pop("spec", None)
+    return recorded
 
 
 def _conditions(item: Manifest) -> Any:
-    """The conditions of a policy, without the times at which they were looked at."""
+    """Return the conditions of a policy without their timestamps."""
     conditions = (item.get("status") or {}).get("conditions") or []
-    kept = [{name: each[name] for name in ("type", "status", "reason", "message") if each.get(name)} for each in conditions]
-    return {"conditions": sorted(kept, key=lambda each: str(each.get("type")))} if kept else None
+    recorded = [{name: each[name] for name in ("type", "status", "reason", "message") if each.get(name)} for each in conditions]
+    return {"conditions": sorted(recorded, key=lambda each: str(each.get("type")))} if recorded else None
 
 
 def _policy(name: str, *places: str, namespaced: bool, groups: tuple[str, ...]) -> Kind:
@@ -192,7 +192,7 @@ def _controller(name: str, plural: str, group: str = "apps") -> Kind:
 
 
 def _published(item: Manifest) -> Manifest | None:
-    """Admission policies are the cluster's own matter, but for those that guard what Hindcast published."""
+    """Record only the admission policies that guard objects published by Hindcast; all others are the cluster's own matter."""
     labels = (item.get("metadata") or {}).get("labels") or {}
     return _whole(item) if labels.get(_PUBLISHED[0]) == _PUBLISHED[1] else None
 
@@ -255,17 +255,17 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         name="ConfigMap",
         table=CLUSTER_SETTINGS,
-        # Only this one is read, and the rights to read it are for this one.
+        # Only this one object is read, and the read permission covers only this one.
         places=(f"/api/v1/namespaces/{CILIUM_NAMESPACE}/configmaps",),
         keep=lambda item: _whole(item) if item["metadata"].get("name") == CILIUM_CONFIG else None,
         groups=("",),
         query={"fieldSelector": f"metadata.name={CILIUM_CONFIG}"},
     ),
 )
-"""The kinds whose objects are kept one by one, in the order they are read."""
+"""The kinds whose objects are recorded one by one, in the order they are read."""
 
 PODS = Kind(name="Pod", table=WORKLOADS, places=("/api/v1/pods",), keep=lambda _item: None, groups=("",), applies=False)
-"""Pods are not kept one by one: see PodLabels in `pipelines.configuration.pods`."""
+"""Pods are not recorded one by one: see PodLabels in `pipelines.configuration.pods`."""
 
 DERIVED: dict[str, Table] = {
     POD_LABELS: WORKLOADS,
@@ -273,10 +273,10 @@ DERIVED: dict[str, Table] = {
     CLUSTER_VERSION: CLUSTER_SETTINGS,
     MANIFEST_FILE: CLUSTER_SETTINGS,
 }
-"""Hindcast's own kinds, made from what several objects, the API server or a folder of manifests say."""
+"""Hindcast's own kinds, derived from several objects, the API server or a folder of manifests."""
 
 TABLE_OF: dict[str, Table] = {**{kind.name: kind.table for kind in KINDS}, **DERIVED}
-"""The table that has a kind's versions."""
+"""The table that stores the versions of each kind."""
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 
@@ -301,7 +301,7 @@ _SHORT = {
 
 
 def named(text: str) -> str:
-    """The kind that people mean: by its name, its plural or its short name, in any case. Raises ConfigError with the nearest."""
+    """Return the kind for a name, plural or short name in any case. Raises ConfigError, which names the nearest match."""
     names = {name.lower(): name for name in TABLE_OF}
     plurals = {kind.resource[1]: kind.name for kind in KINDS}
     known = {**_SHORT, **plurals, **names}
@@ -309,25 +309,26 @@ def named(text: str) -> str:
         return known[text.lower()]
     close = difflib.get_close_matches(text.lower(), known, n=1)
     raise ConfigError(
-        f"no kind {text!r} is recorded" + (f"; did you mean {known[close[0]]}?" if close else f"; there are {', '.join(sorted(TABLE_OF))}")
+        f"{text!r} is not a recorded kind"
+        + (f"; did you mean {known[close[0]]}?" if close else f"; use one of {', '.join(sorted(TABLE_OF))}")
     )
 
 
 def tables_of(names: Iterable[str]) -> list[Table]:
-    """The tables that hold versions of these kinds, each once."""
+    """Return the tables that store versions of these kinds, without duplicates."""
     return list({TABLE_OF[name].name: TABLE_OF[name] for name in names}.values())
 
 
 def observe(kind: Kind, item: Manifest) -> Observed | None:
-    """The object reduced to what is kept; None if it is not kept. Lists of the API leave `kind` and `apiVersion` out of items."""
+    """Reduce an object to what is recorded, or return None if it is not recorded. API lists omit `kind` and `apiVersion` of items."""
     item = {**item, "kind": kind.name, "apiVersion": item.get("apiVersion") or api_version(kind.places[0])}
-    kept = kind.keep(item)
-    if kept is None:
+    recorded = kind.keep(item)
+    if recorded is None:
         return None
     metadata = item["metadata"]
     changed, manager = last_change(metadata)
     return observed(
-        kept,
+        recorded,
         namespace=namespace_of(kind, metadata),
         uid=metadata.get("uid"),
         status=kind.keep_status(item),
@@ -338,7 +339,7 @@ def observe(kind: Kind, item: Manifest) -> Observed | None:
 
 
 def namespace_of(kind: Kind, metadata: Manifest) -> str | None:
-    """The namespace an object belongs to; None for one of the whole cluster. A Namespace belongs to itself, so its owners see it."""
+    """Return the object's namespace, or None if it is cluster-scoped. A Namespace belongs to itself, so its owners can see it."""
     if kind.name == "Namespace":
         return str(metadata["name"])
     return metadata.get("namespace") if kind.namespaced else None
@@ -354,7 +355,7 @@ def observed(
     changed: datetime | None = None,
     manager: str | None = None,
 ) -> Observed:
-    """An Observed of a manifest that is already reduced."""
+    """Return an Observed for a manifest that is already reduced."""
     text = canonical(manifest)
     status_text = None if status is None else canonical(status)
     return Observed(
@@ -373,18 +374,18 @@ def observed(
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal texts."""
+    """Return JSON with sorted keys and no spaces, so that equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def api_version(place: str) -> str:
-    """The API version of a list's path: `v1`, or group and version."""
+    """Return the API version of a list path: `v1`, or group and version."""
     parts = place.strip("/").split("/")
     return parts[1] if parts[0] == "api" else f"{parts[1]}/{parts[2]}"
 
 
 def last_change(metadata: Manifest) -> tuple[datetime | None, str | None]:
-    """When, and by which field manager, the object (not its status) was changed last, as far as its managed fields tell."""
+    """Return when, and by which field manager, the object (not its status) was last changed according to its managed fields."""
     newest: tuple[datetime | None, str | None] = (None, None)
     for entry in metadata.get("managedFields") or []:
         at = moment(entry.get("time"))
@@ -394,7 +395,7 @@ def last_change(metadata: Manifest) -> tuple[datetime | None, str | None]:
 
 
 def moment(text: Any) -> datetime | None:
-    """A time of the API, in UTC; None for none. Fractions finer than a microsecond are cut."""
+    """Return an API time in UTC, or None for None. Fractions finer than a microsecond are truncated."""
     if not isinstance(text, str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""One look at a cluster, whatever its configuration is read from: its API server or a folder of manifests."""
+"""Takes one snapshot of a cluster's configuration from its source: its API server or a folder of manifests."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from warehouse.lake.tables import Lake
 def look(
     lake: Lake, cluster: config.Cluster, *, progress: Progress | None = None, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> tuple[Snapshot, list[str]]:
-    """Look at a cluster and record what is new; gives also the mistakes in manifests, as file, line and text.
+    """Take a snapshot of a cluster and record what is new; also return the mistakes found in manifests.
 
-    Raises LakeError; whatever else goes wrong is in the result and in the ledger.
+    Raises LakeError; every other failure is in the result and in the ledger.
     """
     if cluster.kubernetes is None or cluster.kubernetes.manifests is None:
         return snapshot.take(lake, cluster, progress=progress, now=now), []
@@ -34,22 +34,22 @@ def look(
 
 
 def look_and_insist(lake: Lake, cluster: config.Cluster) -> int:
-    """The same for schedulers; gives how many versions were written. Raises ClusterError, after all was recorded that could be,
-    if something of the cluster could not be read."""
+    """Take a snapshot on behalf of a scheduler and return the number of versions written. Raises ClusterError if some part of
+    the cluster could not be read, after recording everything that could be."""
     taken, _ = look(lake, cluster)
     lacking = [
         ": ".join(filter(None, (", ".join(each.kinds), each.state, each.detail))) for each in taken.troubles if each.state != "absent"
     ]
     if lacking:
-        raise ClusterError(f"cluster {cluster.name} is not covered whole: {'; '.join(lacking)}")
+        raise ClusterError(f"the configuration of cluster {cluster.name} was not read completely: {'; '.join(lacking)}")
     return taken.written.versions
 
 
 def describe(cluster: config.Cluster) -> str:
-    """What can be read of a cluster's configuration, for people. Raises ConfigError, ClusterError; also if a kind may not be read."""
+    """Describe what can be read of a cluster's configuration. Raises ConfigError, or ClusterError, also if a kind is forbidden."""
     settings = cluster.kubernetes
     if settings is None:
-        return "no kubernetes is configured: no configuration history"
+        return "kubernetes is not configured, so no configuration history is recorded"
     if settings.manifests is not None:
         folder = read_manifests(settings)
         if folder.mistakes:
@@ -70,5 +70,5 @@ def describe(cluster: config.Cluster) -> str:
     finally:
         access.close()
     if forbidden:
-        raise ClusterForbiddenError(f"Kubernetes {version}: may not read {', '.join(forbidden)}: see deploy/kubernetes-reader.yaml")
+        raise ClusterForbiddenError(f"Kubernetes {version}: not allowed to read {', '.join(forbidden)}; see deploy/kubernetes-reader.yaml")
     return f"Kubernetes {version}" + (f", without {', '.join(absent)}" if absent else "")

@@ -1,7 +1,7 @@
-"""Reads every object of a folder of manifests, or of a renderer's output; what is wrong names file, line and what to do.
+"""Reads every object of a folder of manifests, or of a renderer's output. Mistakes name the file, the line and the remedy.
 
-A file that cannot be read whole harms nothing else. It is remembered by its path, since objects that were last seen in it
-may still stand there.
+A file that cannot be read completely does not affect the other files. Its path is reported, because it may still define
+objects that were last seen in it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from warehouse.errors import ConfigError
 
 SUFFIXES = (".yaml", ".yml", ".json")
 DEFAULT_NAMESPACE = "default"
-"""Of an object that names none, as kubectl takes it."""
+"""The namespace of an object that names none, as in kubectl."""
 MAX_FILE_BYTES = 64 * 1024 * 1024
 RENDERED = "(rendered)"
-"""Stands for the file where a command gave the manifests."""
+"""Used in place of the file name when a command produced the manifests."""
 _MENTIONS = re.compile(rf"""["']?kind["']?\s*:\s*[\[{{"']*\s*({"|".join(sorted(BY_NAME, key=len, reverse=True))})(List)?\b""")
 _NOT_RENDERED = frozenset({"annotations"})
-"""Annotations may hold any text, so braces there prove nothing."""
+"""Annotations may contain any text, so braces in them are not evidence of a template."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """Something wrong in a file. `line` counts from 1."""
+    """A mistake in a file. `line` counts from 1."""
 
     file: str
     line: int
@@ -49,37 +49,37 @@ class Mistake:
 
 @dataclass(kw_only=True)
 class Folder:
-    """What a folder of manifests holds."""
+    """The contents of a folder of manifests."""
 
     objects: dict[Key, Observed] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
     doubtful: list[Mistake] = field(default_factory=list)
-    """Files that cannot be read and name no kind that is recorded: wrong only if a recorded object was last seen in them."""
+    """Unreadable files that mention no recorded kind: they matter only if a recorded object was last seen in them."""
     ambiguous: set[Key] = field(default_factory=set)
-    """Objects that stand there more than once: which one counts cannot be told."""
+    """Objects that are defined more than once, so it is unknown which definition applies."""
     left_alone: int = 0
-    """Documents of other kinds."""
+    """The number of documents of kinds that are not recorded."""
     files: dict[str, set[Key]] = field(default_factory=dict)
-    """The objects of each file, for files that have any."""
+    """The keys of the objects of each file, for files that define any."""
 
     @property
     def unreadable(self) -> set[str]:
-        """Files of which something could not be read: objects that were last seen in them may still stand there."""
+        """Files that could not be read completely: objects last seen in them may still be defined there."""
         return {mistake.file for mistake in (*self.mistakes, *self.doubtful)}
 
     def note_file(self, shown: str, line: int, text: str, *, names_kinds: bool) -> None:
-        """Note what is wrong with a document."""
+        """Record a mistake in a document."""
         (self.mistakes if names_kinds else self.doubtful).append(Mistake(file=shown, line=line, text=text))
 
 
 def read_manifests(settings: config.Kubernetes) -> Folder:
-    """All that the configuration's manifests hold: the folder as it is, or what its renderer gives.
+    """Read all configured manifests: the folder as it is, or the output of its renderer.
 
-    Raises ConfigError if there is no such folder, or if the renderer fails.
+    Raises ConfigError if the folder does not exist or the renderer fails.
     """
     folder = settings.manifests
     if folder is None or not folder.is_dir():
-        raise ConfigError(f"manifests: there is no folder {folder}")
+        raise ConfigError(f"manifests: the folder {folder} does not exist")
     if settings.render:
         found, places = Folder(), dict[Key, str]()
         _read_text(rendering.render(settings.render, folder, settings.render_timeout), RENDERED, found, places, None)
@@ -88,14 +88,14 @@ def read_manifests(settings: config.Kubernetes) -> Folder:
 
 
 def read_folder(folder: Path, *, exclude: Iterable[str] = ()) -> Folder:
-    """Everything in a folder but for files whose path matches a pattern. Raises ConfigError if there is no such folder."""
+    """Read a folder, except files whose path matches one of the patterns. Raises ConfigError if the folder does not exist."""
     if not folder.is_dir():
-        raise ConfigError(f"manifests: there is no folder {folder}")
+        raise ConfigError(f"manifests: the folder {folder} does not exist")
     patterns = tuple(exclude)
     paths = [path for path in _files(folder) if not _is_excluded(path.relative_to(folder), patterns)]
     sources = find_sources(folder, paths)
     found, places = Folder(), dict[Key, str]()
-    told = dict[int, int]()
+    reported = dict[int, int]()
     for path in paths:
         shown = str(path.relative_to(folder))
         text = _text_of(path, shown, found)
@@ -106,9 +106,9 @@ def read_folder(folder: Path, *, exclude: Iterable[str] = ()) -> Folder:
             if path.name not in KUSTOMIZATION_FILES:
                 _read_text(text, shown, found, places, sources.namespace_given.get(path))
         elif _MENTIONS.search(text):
-            # The source is named once; its files are remembered, since they may hold what was recorded before.
-            told[id(source)] = told.get(id(source), 0) + 1
-            if told[id(source)] == 1:
+            # The source is reported once; its files are remembered because recorded objects may come from them.
+            reported[id(source)] = reported.get(id(source), 0) + 1
+            if reported[id(source)] == 1:
                 found.mistakes.append(Mistake(file=source.file, line=source.line, text=source.text))
             found.doubtful.append(Mistake(file=shown, line=1, text=f"belongs to {source.file}, which has to be rendered"))
     return _settled(found)
@@ -121,7 +121,7 @@ def _settled(found: Folder) -> Folder:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files with manifests, in order; hidden folders such as .git are not looked into, and links are not followed out of the tree."""
+    """Return manifest files in order. Hidden folders such as .git are skipped, and links that leave the tree are not followed."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
@@ -130,7 +130,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _is_excluded(path: Path, patterns: Iterable[str]) -> bool:
-    """Whether a pattern matches the path or a folder above it."""
+    """Return whether a pattern matches the path or one of its parent folders."""
     names = [str(path), *(str(parent) for parent in path.parents if str(parent) != ".")]
     return any(fnmatchcase(name, pattern.rstrip("/").removeprefix("./")) for pattern in patterns for name in names)
 
@@ -139,7 +139,7 @@ def _text_of(path: Path, shown: str, found: Folder) -> str | None:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            text = f"too large: {size:,} bytes, and at most {MAX_FILE_BYTES:,} are read; split it, or leave it out with kubernetes.exclude"
+            text = f"too large: {size:,} bytes, but at most {MAX_FILE_BYTES:,} are read; split it, or exclude it with kubernetes.exclude"
             found.mistakes.append(Mistake(file=shown, line=1, text=text))
             return None
         data = path.read_bytes()
@@ -164,7 +164,7 @@ def _read_text(text: str, shown: str, found: Folder, places: dict[Key, str], nam
             continue
         head = document.value if isinstance(document.value, dict) else {}
         if head and not _is_recorded(head):
-            found.left_alone += 1  # too large, but of a kind that is not recorded anyway
+            found.left_alone += 1  # too large, but its kind is not recorded anyway
             continue
         problem = template_problem(document.text) or document.problem.text
         mentions = _MENTIONS.search(document.text) is not None or document.problem.is_cut_off or bool(head)
@@ -185,10 +185,10 @@ def _kind_of(document: dict[str, Any]) -> Kind | None:
 
 
 def _take(document: Document, shown: str, found: Folder, places: dict[Key, str], namespace_given: str | None) -> None:
-    """One document, or each item of a List."""
+    """Read one document, or each item of a List."""
     for line, value in _objects(document.value, document.line, document.item_lines):
         if not isinstance(value, dict) or not isinstance(value.get("kind"), str) or not isinstance(value.get("apiVersion"), str):
-            found.left_alone += value is not None  # values of a chart, a patch, ...: not a manifest
+            found.left_alone += value is not None  # values of a chart, a patch and the like are not manifests
             continue
         kind = _kind_of(value)
         if kind is None:
@@ -206,7 +206,7 @@ def _take(document: Document, shown: str, found: Folder, places: dict[Key, str],
 
 
 def _objects(value: Any, line: int, item_lines: tuple[int, ...]) -> Iterator[tuple[int, Any]]:
-    """The objects of a document with their lines: itself, or the items of a List, also of one whose items leave out their kind."""
+    """Yield the objects of a document with their lines: the document itself, or the items of a List (which may omit their kind)."""
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str) or not value["kind"].endswith("List"):
         yield line, value
         return
@@ -225,24 +225,24 @@ def _objects(value: Any, line: int, item_lines: tuple[int, ...]) -> Iterator[tup
 
 
 class _NotAManifestError(Exception):
-    """What is wrong with an object, as a sentence."""
+    """An object is not a valid manifest; the message says why."""
 
 
 def _observe(kind: Kind, value: dict[str, Any], namespace_given: str | None) -> Observed | None:
-    """The object reduced to what is kept; None if it is not kept. Raises _NotAManifestError for one that no API server takes."""
+    """Reduce an object to what is recorded, or return None. Raises _NotAManifestError if no API server would accept it."""
     metadata = value.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
         made_up = isinstance(metadata, dict) and metadata.get("generateName")
-        why = "; with generateName the server makes up a name, so history cannot follow it" if made_up else ""
+        why = "; with generateName the API server chooses the name, so its history cannot be followed" if made_up else ""
         raise _NotAManifestError(f"{kind.name} without metadata.name{why}")
     name = metadata["name"]
     for part in ("labels", "annotations"):
         given = metadata.get(part) or {}
         if not isinstance(given, dict) or not all(isinstance(text, str) for pair in given.items() for text in pair):
-            raise _NotAManifestError(f"{kind.name} {name}: metadata.{part} must be texts by name; quote numbers and true")
+            raise _NotAManifestError(f"{kind.name} {name}: metadata.{part} must map names to strings; quote numbers and true")
     namespace = metadata.get("namespace")
     if namespace is not None and not isinstance(namespace, str):
-        raise _NotAManifestError(f"{kind.name} {name}: metadata.namespace must be a text; quote it")
+        raise _NotAManifestError(f"{kind.name} {name}: metadata.namespace must be a string; quote it")
     if kind.namespaced and not namespace:
         if namespace_given is not None:
             raise _NotAManifestError(
@@ -252,17 +252,17 @@ def _observe(kind: Kind, value: dict[str, Any], namespace_given: str | None) -> 
     try:
         observed = kinds.observe(kind, value)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _NotAManifestError(f"{kind.name} {name} has not the form of its kind: {error}") from error
+        raise _NotAManifestError(f"{kind.name} {name} does not have the structure of its kind: {error}") from error
     if observed is not None:
         _check(kind, observed, value)
     return observed
 
 
 def _check(kind: Kind, observed: Observed, value: dict[str, Any]) -> None:
-    """Raises _NotAManifestError for templates that were not rendered, and for names and labels that no API server takes."""
+    """Raise _NotAManifestError for unrendered templates, and for names and labels that no API server accepts."""
     what = f"{kind.name} {observed.name}"
-    kept = json.loads(observed.manifest)
-    problem = next(filter(None, map(template_problem, texts_of(kept, skip=_NOT_RENDERED))), None)
+    manifest = json.loads(observed.manifest)
+    problem = next(filter(None, map(template_problem, texts_of(manifest, skip=_NOT_RENDERED))), None)
     if problem is not None:
         raise _NotAManifestError(f"{what} {problem}")
     if (problem := name_problem(kind.name, observed.name)) is not None:
@@ -273,13 +273,13 @@ def _check(kind: Kind, observed: Observed, value: dict[str, Any]) -> None:
     if (problem := labels_problem(value["metadata"].get("labels") or {})) is not None:
         raise _NotAManifestError(f"{what}: the label {problem}")
     if len(observed.manifest) > MAX_OBJECT_BYTES:
-        raise _NotAManifestError(f"{what} is too large: an API server takes at most {MAX_OBJECT_BYTES:,} bytes an object")
+        raise _NotAManifestError(f"{what} is too large: an API server accepts at most {MAX_OBJECT_BYTES:,} bytes per object")
 
 
 def _put(observed: Observed, here: str, found: Folder, places: dict[Key, str]) -> None:
     if observed.key in places:
         file, _, line = here.rpartition(":")
-        text = f"{observed.kind} {observed.name} stands also in {places[observed.key]}: keep one; neither is recorded"
+        text = f"{observed.kind} {observed.name} is also defined in {places[observed.key]}: keep one; neither is recorded"
         found.mistakes.append(Mistake(file=file, line=int(line), text=text))
         found.ambiguous.add(observed.key)
         return

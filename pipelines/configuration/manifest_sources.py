@@ -1,8 +1,8 @@
-"""Recognises files that manifests are made from: charts of Helm, kustomizations, and what Flux or Argo CD changes on its way in.
+"""Recognises sources of manifests: Helm charts, kustomizations, and what Flux or Argo CD changes on delivery.
 
-Such files are not what stands in a cluster: names, namespaces and labels are set later. They are reported with the command
-that renders them, and nothing of them is recorded. A kustomization that only lists resources changes nothing, so the files
-it lists are manifests as they are.
+The objects in such files differ from those in the cluster, because names, namespaces and labels are set later. They are
+reported with the command that renders them, and none of their objects is recorded. A kustomization that only lists resources
+changes nothing, so the files it lists are ordinary manifests.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pipelines.objects.kubernetes_yaml import read_documents
 CHART_FILE = "Chart.yaml"
 KUSTOMIZATION_FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _PLAIN_KEYS = frozenset({"apiVersion", "kind", "metadata", "resources", "bases", "images", "replicas", "sortOptions", "secretGenerator"})
-"""Keys of a kustomization that change nothing of what is recorded."""
+"""Keys of a kustomization that do not affect what is recorded."""
 _FLUX_KEYS = ("targetNamespace", "namePrefix", "nameSuffix", "patches", "patchesStrategicMerge", "patchesJson6902", "components")
 _DELIVERIES = re.compile(r"kustomize\.toolkit\.fluxcd\.io|argoproj\.io")
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*([:=?+\-/#%^,@][^}]*)?\}")
 _REPOSITORY_LEVELS = 6
-"""How far above the folder the top of its repository is looked for."""
+"""How many levels above the folder the root of its repository is searched for."""
 
 
 @dataclass(kw_only=True)
@@ -33,23 +33,23 @@ class Source:
     """Files from which manifests are rendered."""
 
     file: str
-    """The file that says so, relative to the folder."""
+    """The file that identifies the source, relative to the folder."""
     line: int
     text: str
-    """What it is, and what to do."""
+    """What the source is, and how to render it."""
 
 
 @dataclass(kw_only=True)
 class Sources:
-    """What of a folder is a source: by file, the source it belongs to; and namespaces that are given to files from outside."""
+    """The sources of a folder, by the files that belong to them, and the namespaces that files are given from outside."""
 
     of_file: dict[Path, Source] = field(default_factory=dict)
     namespace_given: dict[Path, str] = field(default_factory=dict)
-    """Files whose objects get a namespace if they name none: who gives it."""
+    """Files whose objects get a namespace if they name none, with what assigns it."""
 
 
 def find_sources(folder: Path, files: Iterable[Path]) -> Sources:
-    """The sources among the files of a folder. Files that cannot be read are left to whoever reads them all."""
+    """Return the sources among the files of a folder. Unreadable files are skipped; the folder reader reports them."""
     files = list(files)
     found = Sources()
     _add_charts(folder, files, found)
@@ -59,9 +59,9 @@ def find_sources(folder: Path, files: Iterable[Path]) -> Sources:
 
 
 def template_problem(text: str) -> str | None:
-    """What to do about a text that holds what a template engine would replace; None if there is nothing of that kind."""
+    """Return what to do about text that contains template placeholders, or None if it contains none."""
     if "{{" in text or "{%" in text:
-        return "is a template that was not rendered; render first, for a chart of Helm: helm template NAME CHART-FOLDER > manifests.yaml"
+        return "is a template that was not rendered; render first, for a Helm chart: helm template NAME CHART-FOLDER > manifests.yaml"
     found = _VARIABLE.search(text)
     if found is not None:
         command = "flux build kustomization NAME --path FOLDER > manifests.yaml"
@@ -70,7 +70,7 @@ def template_problem(text: str) -> str | None:
 
 
 def texts_of(value: Any, *, skip: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Every key and text of a JSON value, but for what is below keys to skip."""
+    """Yield every key and string of a JSON value, except below the keys to skip."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -89,7 +89,7 @@ def _add_charts(folder: Path, files: list[Path], found: Sources) -> None:
         shown = _shown(folder, chart)
         name = chart.name if chart != folder else "NAME"
         command = f"helm template {shlex.quote(name)} {shlex.quote(shown)} > manifests.yaml"
-        text = f"is a chart of Helm, whose templates are not manifests; render first: {command}"
+        text = f"is a Helm chart, whose templates are not manifests; render first: {command}"
         source = Source(file=str((chart / CHART_FILE).relative_to(folder)), line=1, text=text)
         found.of_file.update(dict.fromkeys(inside, source))
 
@@ -112,7 +112,7 @@ def _add_kustomizations(folder: Path, files: list[Path], found: Sources) -> None
 
 
 def _members(place: Path, kustomizations: Mapping[Path, tuple[Path, Any]], known: set[Path], visited: set[Path]) -> Iterator[Path]:
-    """The files a kustomization builds from: those beside it, and what it refers to, in turn."""
+    """Return the files a kustomization builds from: those beside it, and everything it refers to, recursively."""
     if place in visited:
         return
     visited.add(place)
@@ -137,7 +137,7 @@ def _references(kustomization: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _add_deliveries(folder: Path, files: list[Path], found: Sources) -> None:
-    """What Flux's Kustomizations and Argo CD's Applications of the folder do to files of it."""
+    """Find what Flux Kustomizations and Argo CD Applications of the folder do to its files."""
     for path in files:
         text = _text_of(path)
         if text is None or not _DELIVERIES.search(text):
@@ -170,12 +170,12 @@ def _add_delivery(folder: Path, files: list[Path], found: Sources, where: str, v
         for each in sources if isinstance(namespace, str) and isinstance(sources, list) else ():
             place = _delivered(folder, each.get("path")) if isinstance(each, Mapping) else None
             if place is not None:
-                who = f"the Argo CD Application {name} ({where}) puts it into {namespace}"
-                found.namespace_given.update({path: who for path in files if path.is_relative_to(place)})
+                origin = f"the Argo CD Application {name} ({where}) puts it into {namespace}"
+                found.namespace_given.update({path: origin for path in files if path.is_relative_to(place)})
 
 
 def _delivered(folder: Path, path: Any) -> Path | None:
-    """The place a path of the repository means, if it lies within the folder."""
+    """Return the path within the folder that a path of the repository refers to, or None if it lies outside."""
     if not isinstance(path, str) or path.strip("./") == "":
         return None
     for base in (folder, *folder.absolute().parents[:_REPOSITORY_LEVELS]):
@@ -190,7 +190,7 @@ def _delivered(folder: Path, path: Any) -> Path | None:
 
 
 def _first_mapping(path: Path) -> tuple[int, dict[str, Any]] | None:
-    """The line and the value of a file's first mapping."""
+    """Return the line and the value of a file's first mapping."""
     text = _text_of(path)
     documents = read_documents(text) if text is not None else iter(())
     return next(((each.line, each.value) for each in documents if isinstance(each.value, dict) and each.problem is None), None)
@@ -208,5 +208,5 @@ def _shown(folder: Path, place: Path) -> str:
 
 
 def _normal(path: Path) -> str:
-    """The path without `..`, also where it does not exist."""
+    """Return the path without `..`, even if it does not exist."""
     return os.path.normpath(path)

@@ -1,8 +1,8 @@
-"""Versions as YAML that `kubectl apply` takes. Pure.
+"""Writes versions as YAML that `kubectl apply` accepts. It does no I/O.
 
-What was recorded is the object without what the API server manages; for another cluster, or a later time, what the
-server had given to it must go, too: addresses of Services and ports on nodes. Kinds of which only a part is recorded
-(workloads, nodes, Hindcast's own) cannot be applied and are left out.
+A recorded object already lacks what the API server manages. To apply it to another cluster, or at a later time, the values
+that the server assigned must be removed too: cluster IPs of Services and node ports. Kinds that are only partly recorded
+(workloads, nodes, Hindcast's own) cannot be applied and are omitted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 from pipelines.configuration.kinds import BY_NAME, KINDS
 
 APPLICABLE = frozenset(kind.name for kind in KINDS if kind.applies)
-"""The kinds whose manifests are whole."""
+"""The kinds whose manifests are complete."""
 _ORDER = {kind.name: index for index, kind in enumerate(KINDS)}
 _GIVEN_TO_SERVICES = ("clusterIP", "clusterIPs", "healthCheckNodePort")
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
@@ -26,7 +26,7 @@ _NOT_TEXTS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "nu
 
 
 def documents(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """One YAML document for each version that can be applied, namespaces first. Rows are those of a version table."""
+    """Return a YAML document for each version that can be applied, namespaces first. Rows are those of a version table."""
     chosen = [row for row in rows if row["kind"] in APPLICABLE]
     for row in sorted(chosen, key=lambda row: (_ORDER[row["kind"]], row["namespace"] or "", row["name"])):
         lines = ["---\n"]
@@ -35,13 +35,13 @@ def documents(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def applicable(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A recorded manifest without what another cluster would have to give anew; in the order people write it."""
+    """Return a recorded manifest without the values another cluster must assign itself, in the key order people write."""
     first: dict[str, Any] = {name: manifest[name] for name in ("apiVersion", "kind", "metadata") if name in manifest}
     value = {**first, **manifest}
     if value["kind"] == "Service":
         spec = dict(value.get("spec") or {})
         for name in _GIVEN_TO_SERVICES:
-            if spec.get(name) not in ("None", ["None"]):  # a headless Service is what somebody decided
+            if spec.get(name) not in ("None", ["None"]):  # a headless Service is a user's decision
                 spec.pop(name, None)
         spec["ports"] = [{name: port[name] for name in port if name != "nodePort"} for port in spec.get("ports") or []]
         if not spec["ports"]:
@@ -51,13 +51,13 @@ def applicable(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_partial(kind: str) -> bool:
-    """Whether only a part of objects of this kind is recorded."""
+    """Return whether objects of this kind are only partly recorded."""
     return kind not in BY_NAME or not BY_NAME[kind].applies
 
 
-# A cluster's 5,000 policies take PyYAML's C emitter more than a second, and this a fifth of that.
+# PyYAML's C emitter needs more than a second for a cluster's 5,000 policies; this code needs a fifth of that.
 def _block(value: Any, indent: str, lines: list[str], first: str) -> None:
-    """Append a JSON object or array, not empty, in block style; the first line begins with `first`, the others with `indent`."""
+    """Append a non-empty JSON object or array in block style; the first line begins with `first`, the others with `indent`."""
     start = first
     if isinstance(value, dict):
         for name, item in value.items():
@@ -82,14 +82,14 @@ def _scalar(item: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    """A number, true, false or null; readers of YAML 1.1 take 1e+16 for a text, and 1.0e+16 for a number."""
+    """Write a number, true, false or null. YAML 1.1 readers take 1e+16 for a string, but 1.0e+16 for a number."""
     text = json.dumps(value)
     return re.sub(r"^(-?\d+)e", r"\1.0e", text) if "e" in text else text
 
 
 @functools.lru_cache(maxsize=10_000)
 def _text(text: str) -> str:
-    """A text, plain where no reader of YAML takes it for something else; a JSON string is a YAML string, too, if it is printable."""
+    """Write a string, unquoted where no YAML reader takes it for another type. A printable JSON string is also a YAML string."""
     if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXTS:
         return text
     if text.isprintable() or text.replace("\n", "").isprintable():

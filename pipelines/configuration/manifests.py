@@ -1,9 +1,8 @@
-"""One look at a folder of manifests, as GitOps keeps them, or at what a renderer makes of it; no API server is needed.
+"""Reads a folder of manifests, as GitOps keeps them, or the output of a renderer, once; no API server is needed.
 
-A file that cannot be read makes nothing else uncertain: objects that were last seen in it stay as they were, and everything
-else begins, changes and ends as the manifests say. Which file an object stands in is itself recorded, as a version of the
-kind ManifestFile. Manifests say nothing of pods, of Cilium's agents, or of when and by whom something was changed; defaults
-that an API server would add are not in them.
+A file that cannot be read affects nothing else: objects last seen in it stay as they were, and all others begin, change and
+end as the manifests say. The file that defines an object is itself recorded, as a version of the kind ManifestFile. Manifests
+contain no pods, no Cilium agents, no times or authors of changes, and none of the defaults an API server would add.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ _ALWAYS = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def take(lake: Lake, cluster: config.Cluster, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> tuple[Snapshot, list[Mistake]]:
-    """Look at a cluster's manifests and record what is new; gives also what is wrong in the files.
+    """Read a cluster's manifests and record what is new; also return the mistakes in the files.
 
-    Raises LakeError, ConfigError if there is no such folder or it cannot be rendered (the ledger says so, too).
+    Raises LakeError, and ConfigError if the folder does not exist or cannot be rendered (the ledger records that too).
     """
     return again_on_conflict(lambda: _record(lake, cluster, now))
 
@@ -51,7 +50,7 @@ def _record(lake: Lake, cluster: config.Cluster, now: Callable[[], datetime]) ->
     recorder = Recorder(lake, cluster.name, source=SOURCE)
     seen_before = _objects_by_file(lake, cluster.name)
     may_stand = {key for file in folder.unreadable for key in seen_before.get(file, ())}
-    # A file that names no kind we record and held no object before is somebody else's: nothing is missing.
+    # A file that mentions no recorded kind and never defined a recorded object is not ours: nothing is missing.
     mistakes = folder.mistakes + [each for each in folder.doubtful if each.file in seen_before and _is_news(each, folder)]
     for each in folder.objects.values():
         recorder.saw(each, at=begin)
@@ -71,12 +70,12 @@ def _record(lake: Lake, cluster: config.Cluster, now: Callable[[], datetime]) ->
 
 
 def _is_news(doubt: Mistake, folder: Folder) -> bool:
-    """Whether a doubtful file is not already accounted for by a mistake of the same file or of the source it belongs to."""
+    """Return whether a doubtful file is not already explained by a mistake of the same file or of the source it belongs to."""
     return not any(mistake.file == doubt.file or doubt.text.startswith(f"belongs to {mistake.file},") for mistake in folder.mistakes)
 
 
 def _record_files(recorder: Recorder, folder: Folder, seen_before: dict[str, set[Key]], *, at: datetime) -> None:
-    """Remember which file each object stands in; a file that could not be read whole keeps what it had."""
+    """Record which file defines each object; a file that could not be read completely keeps its previous objects."""
     seen: set[Key] = set()
     for file in sorted(folder.files.keys() | (folder.unreadable & seen_before.keys())):
         keys = folder.files.get(file, set())
@@ -96,7 +95,7 @@ def _file_object(file: str, keys: Collection[Key]) -> Observed:
 
 
 def _objects_by_file(lake: Lake, cluster: str) -> dict[str, set[Key]]:
-    """The objects last seen in each file. Raises LakeError."""
+    """Return the objects last seen in each file. Raises LakeError."""
     table = BY_NAME["ConfigMap"].table
     rows = versions.in_force(lake, _ALWAYS, tables=[table], clusters=[cluster], kinds=[MANIFEST_FILE])
     return {
@@ -105,8 +104,8 @@ def _objects_by_file(lake: Lake, cluster: str) -> dict[str, set[Key]]:
     }
 
 
-def _detail(mistakes: Iterable[Mistake], kept: int) -> str:
+def _detail(mistakes: Iterable[Mistake], unchanged: int) -> str:
     found = list(mistakes)
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    stays = f"; {kept} objects last seen in these files stay as they were" if kept else ""
+    stays = f"; {unchanged} objects last seen in these files stay as they were" if unchanged else ""
     return f"{len(found)} mistakes in manifests: {'; '.join(str(each) for each in found[:_SHOWN])}{more}{stays}"

@@ -1,8 +1,8 @@
-"""PodLabels: what selectors can tell pods apart by, one object for each distinct set that a workload's pods have.
+"""PodLabels: what selectors can distinguish pods by, as one object for each distinct label set of a workload's pods.
 
-Pods come and go all day while what policies see of them stays: so not each pod is kept, but each set of labels, service
-account, host network and named ports, under the workload that owns the pods. Labels that each pod or rollout has for
-itself are left out (`kinds.POD_OWN_LABELS`). A set begins with its first pod and ends with its last. Pure.
+Pods come and go all day while what policies see of them rarely changes. So not every pod is recorded, but each distinct set of
+labels, service account, host network and named ports, under the workload that owns the pods. Labels that differ for each pod
+or rollout are left out (`kinds.POD_OWN_LABELS`). A set begins with its first pod and ends with its last. It does no I/O.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ _DONE = ("Succeeded", "Failed")
 
 
 def pod_labels(pod: Mapping[str, Any]) -> Observed | None:
-    """The set a pod belongs to; None for a pod that has ended and has no address any more."""
+    """Return the set a pod belongs to, or None for a pod that has ended and no longer has an address."""
     metadata, spec = pod["metadata"], pod.get("spec") or {}
     if (pod.get("status") or {}).get("phase") in _DONE:
         return None
     workload = owner(metadata)
     labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name not in kinds.POD_OWN_LABELS}
-    told = {"workload": workload, "labels": labels, **kinds.pod_traits(spec)}
-    digest = hashlib.sha256(kinds.canonical(told).encode()).hexdigest()[:8]
+    traits = {"workload": workload, "labels": labels, **kinds.pod_traits(spec)}
+    digest = hashlib.sha256(kinds.canonical(traits).encode()).hexdigest()[:8]
     namespace = metadata.get("namespace") or "default"
     name = f"{workload['kind']}.{workload['name']}.{digest}".lower()
     manifest = {
         "apiVersion": "hindcast/v1",
         "kind": POD_LABELS,
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
-        "spec": {name: value for name, value in told.items() if name != "labels"},
+        "spec": {name: value for name, value in traits.items() if name != "labels"},
     }
     return kinds.observed(manifest, namespace=namespace, created=kinds.moment(metadata.get("creationTimestamp")))
 
 
 def owner(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Kind and name of the workload a pod belongs to: of a ReplicaSet its Deployment, of a CronJob's run the CronJob.
+    """Return kind and name of the workload a pod belongs to: its Deployment for a ReplicaSet, the CronJob for its Jobs.
 
-    Both are told by their names, which Kubernetes makes so; a pod without owner is its own workload.
+    Both are derived from names that Kubernetes generates; a pod without an owner is its own workload.
     """
     controller = next((each for each in metadata.get("ownerReferences") or [] if each.get("controller")), None)
     if controller is None:
@@ -61,15 +61,15 @@ def owner(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(kw_only=True)
 class PodSets:
-    """Which pods are in which set, kept up to date by events."""
+    """Tracks which pods are in which set, updated by events."""
 
     _set_of: dict[tuple[str, str], Key] = field(default_factory=dict)
     _sizes: dict[Key, int] = field(default_factory=dict)
     sets: dict[Key, Observed] = field(default_factory=dict)
-    """The sets that have pods. A set's creation is that of its oldest pod seen."""
+    """Return the sets that have pods. The creation time of a set is that of its oldest observed pod."""
 
     def put(self, pod: Mapping[str, Any]) -> tuple[Observed | None, Key | None]:
-        """A pod as it is now: gives the set that came into being by it, if one did, and the one that it was the last of."""
+        """Add or update a pod; return the set it created, if any, and the set it was the last pod of, if any."""
         seen, place = pod_labels(pod), _place(pod)
         before = self._set_of.get(place)
         if seen is not None and before == seen.key:
@@ -79,13 +79,13 @@ class PodSets:
             return None, emptied
         self._set_of[place] = seen.key
         self._sizes[seen.key] = self._sizes.get(seen.key, 0) + 1
-        held = self.sets.get(seen.key)
-        if held is None or _older(seen.created, held.created):
+        known = self.sets.get(seen.key)
+        if known is None or _older(seen.created, known.created):
             self.sets[seen.key] = seen
-        return (seen if held is None else None), emptied
+        return (seen if known is None else None), emptied
 
     def remove(self, pod: Mapping[str, Any]) -> Key | None:
-        """A pod is gone: gives the set that it was the last of, if it was."""
+        """Remove a pod; return the set it was the last pod of, if any."""
         key = self._set_of.pop(_place(pod), None)
         if key is None:
             return None

@@ -1,9 +1,9 @@
-"""A state that was seen, against the versions in force: what began and what ended goes to the lake. Where it was seen is others' work.
+"""Compares an observed state with the versions in force and writes what began and what ended. Reading the state does not belong here.
 
-A Recorder belongs to one look, or one watch, at one cluster. It reads what is in force, is told what there is, and writes
-the difference, so that an unchanged cluster writes no version. Each table is one commit, numbered by cluster: of two that
-look at a cluster at once the second gets CommitConflictError and looks again; one that is killed between two tables has
-written whole tables, and the next look writes the others.
+A Recorder serves one snapshot, or one watch, of one cluster. It reads the versions in force, receives the observed objects
+and writes the difference, so an unchanged cluster writes no version. Each table is one commit, numbered by cluster: if two
+processes record a cluster at once, the second gets CommitConflictError and starts over. A process killed between two tables has
+written complete tables, and the next snapshot writes the others.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
 
 CHANGED, DELETED, RECREATED = "changed", "deleted", "recreated"
 GIVE_ACCESS = ("Namespace", "RoleBinding", "ClusterRoleBinding")
-"""Kinds that say who may see what: one that was deleted and made anew gives nothing from the new one's creation on."""
+"""Kinds that decide who may see what: if one is deleted and recreated, its grants end at the creation of the new one."""
 _MICROSECOND = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
 _ALWAYS = datetime(9999, 1, 1, tzinfo=UTC)
-"""Versions in force then have no end yet."""
+"""The placeholder end of versions in force."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """When something was changed and by whom; `source` as in the column `valid_from_source`."""
+    """When something was changed, and by whom; `source` as in the column `valid_from_source`."""
 
     at: datetime
     by: str | None
@@ -41,12 +41,12 @@ class Change:
 
 
 FindChange = Callable[[str, str | None, str, datetime | None, datetime, bool], Change | None]
-"""Looks a change up: kind, namespace, name, not before, not after, whether it is a deletion."""
+"""Looks up a change: kind, namespace, name, earliest time, latest time, whether it is a deletion."""
 
 
 @dataclass(kw_only=True)
 class _Known:
-    """A version in force. `row` is the one that is not stored yet."""
+    """A version in force. `row` is the row that is not stored yet, if any."""
 
     hash: str
     uid: str | None
@@ -69,15 +69,15 @@ class Written:
 
 
 class Recorder:
-    """Writes the history of one cluster."""
+    """Writes the configuration history of one cluster."""
 
     def __init__(
         self, lake: Lake, cluster: str, *, source: str, find_change: FindChange | None = None, tables: Collection[Table] = VERSION_TABLES
     ) -> None:
-        """Reads what is in force. Raises LakeError."""
+        """Read the versions in force. Raises LakeError."""
         self._lake, self._cluster, self._source = lake, cluster, source
         self._find_change = find_change
-        # The numbers come before what they guard: whoever commits in between makes the number stale.
+        # The commit numbers are read before the versions they guard, so that a commit in between invalidates them.
         self._numbers = {table.name: lake.transaction_version(table, self._app_id) or 0 for table in tables}
         stored = versions.in_force(lake, _ALWAYS, tables=list(tables), clusters=[cluster], kinds=list(TABLE_OF))
         columns = stored.select(["kind", "namespace", "name", "hash", "uid", "valid_from"]).to_pydict()
@@ -97,18 +97,18 @@ class Recorder:
 
     @property
     def pending(self) -> int:
-        """Versions that began or ended and are not stored yet."""
+        """The number of versions that began or ended and are not stored yet."""
         return sum(map(len, self._began.values())) + sum(map(len, self._ended.values()))
 
     def knows(self, kind: str) -> list[Key]:
-        """The objects of a kind that are in force."""
+        """Return the objects of a kind that are in force."""
         return [key for key in self._known if key[0] == kind]
 
     def saw(self, seen: Observed, *, at: datetime) -> bool:
-        """An object as it was at a time; gives whether that is news."""
+        """Record an object as it was at a time; return whether that is a change."""
         known = self._known.get(seen.key)
         recreated = known is not None and known.uid is not None and seen.uid is not None and known.uid != seen.uid
-        # A cluster that moves from manifests to its API server: the uid has to be stored, or the next re-creation would go unseen.
+        # When a cluster moves from manifests to its API server, the uid must be stored so that the next recreation is noticed.
         learned_uid = known is not None and known.uid is None and seen.uid is not None
         if known is not None and known.hash == seen.hash and not recreated and not learned_uid:
             return False
@@ -143,7 +143,7 @@ class Recorder:
         return True
 
     def missed(self, key: Key, *, at: datetime, source: str = "snapshot") -> None:
-        """An object is not there any more at a time; nothing happens if it was not known."""
+        """Record that an object no longer exists at a time; does nothing if it was not in force."""
         known = self._known.pop(key, None)
         if known is None:
             return
@@ -153,15 +153,15 @@ class Recorder:
         self._end(key, known, end, DELETED)
 
     def missed_others(self, kind: str, seen: Collection[Key], *, at: datetime) -> None:
-        """A kind was read whole, and there was nothing of it but `seen`."""
+        """Record that a kind was read completely and that only the objects in `seen` exist."""
         for key in self.knows(kind):
             if key not in seen:
                 self.missed(key, at=at)
         self._last_looks[kind] = max(at, self._last_looks.get(kind, at))
 
     def commit(self, *, recorded: datetime) -> int:
-        """Store what began and ended; gives how many versions. Raises CommitConflictError if another has written this cluster's
-        history meanwhile, LakeError. After an error this recorder's view is stale: make another."""
+        """Store what began and ended; return the number of versions. Raises LakeError, and CommitConflictError if another process
+        has written this cluster's history meanwhile. After an error this recorder is out of date: make a new one."""
         stored = 0
         for table in VERSION_TABLES:
             began, ended = self._began.pop(table.name, []), self._ended.pop(table.name, [])
@@ -191,7 +191,7 @@ class Recorder:
 
     def _end(self, key: Key, known: _Known, change: Change, how: str) -> None:
         values = {"valid_to": change.at, "valid_to_source": change.source, "ended_how": how, "ended_by": change.by}
-        if known.row is not None:  # it began since the last commit
+        if known.row is not None:  # it began after the last commit
             known.row.update(values)
         else:
             self._ended.setdefault(TABLE_OF[key[0]].name, []).append((key, known.valid_from, values))
@@ -205,31 +205,31 @@ class Recorder:
         self.written.by_kind[kind] = self.written.by_kind.get(kind, 0) + 1
 
     def _beginning(self, seen: Observed, known: _Known | None, at: datetime) -> Change:
-        """When a version began and who made it: the audit log, else its managed fields, else its creation, else now.
+        """Decide when a version began and who made it: from the audit log, else managed fields, else its creation, else now.
 
-        Not before the last look that did not see it, and after the version before it. Times of the API are whole seconds;
-        one that is earlier than a look which saw something else is of a clock that is wrong, or of another change.
+        The begin is never before the last snapshot that did not see the version, and always after the previous version. API
+        times have whole seconds; one earlier than a snapshot that saw another state is due to a wrong clock or another change.
         """
         after = known.valid_from + _MICROSECOND if known is not None else self._lives_ended.get(seen.key)
         earliest = max(filter(None, (self._last_looks.get(seen.kind), after)), default=None)
-        told, source = (seen.changed, "managed_fields") if seen.changed is not None else (seen.created, "created")
-        is_possible = told is not None and (earliest is None or told + _SECOND > earliest)
-        # The log also has writes that changed nothing: the one of the time that the object itself tells is the right one.
-        span = (told, told + 2 * _SECOND) if told is not None and is_possible else (None, at)
+        reported, source = (seen.changed, "managed_fields") if seen.changed is not None else (seen.created, "created")
+        is_possible = reported is not None and (earliest is None or reported + _SECOND > earliest)
+        # The log also contains writes that changed nothing: the one at the time recorded in the object is the right one.
+        span = (reported, reported + 2 * _SECOND) if reported is not None and is_possible else (None, at)
         audited = self._audit(seen.key, max(filter(None, (earliest, span[0])), default=None), min(at, span[1]), deletion=False)
         if audited is not None:
             return audited
-        if told is not None and is_possible:
+        if reported is not None and is_possible:
             latest = max(at, earliest) if earliest is not None else at
-            return Change(at=min(max(told, earliest) if earliest is not None else told, latest), by=seen.manager, source=source)
+            return Change(at=min(max(reported, earliest) if earliest is not None else reported, latest), by=seen.manager, source=source)
         source = "watch" if self._source == "watch" else "snapshot"
-        # A manager whose change lies before the last look did not make this version.
-        return Change(at=max(at, earliest) if earliest is not None else at, by=seen.manager if told is None else None, source=source)
+        # A manager whose change precedes the last snapshot did not make this version.
+        return Change(at=max(at, earliest) if earliest is not None else at, by=seen.manager if reported is None else None, source=source)
 
     def _end_of_life(self, seen: Observed, known: _Known, begin: Change) -> Change:
-        """When an object that was deleted and made anew had ended at the latest: at the creation of the new one.
+        """Return the latest possible end of an object that was deleted and recreated: the creation of the new object.
 
-        The first version that is known of the new one may be younger (`begin`). No earlier than the last look that saw the old one.
+        The first known version of the new object may be younger (`begin`). Never before the last snapshot that saw the old one.
         """
         if seen.created is None:
             return begin
@@ -240,33 +240,33 @@ class Recorder:
         return self._find_change(*key, earliest, latest, deletion) if self._find_change is not None else None
 
     def _ending_rows(self, table: Table, ended: Iterable[tuple[Key, datetime, dict[str, Any]]], recorded: datetime) -> pa.Table:
-        """The stored rows of versions, with their ends."""
+        """Return the stored rows of versions, with their ends."""
         ends = {(*key, valid_from): values for key, valid_from, values in ended}
         if not ends:
             return table.schema.empty_table()
         kinds = sorted({kind for kind, *_ in ends})
         stored = versions.in_force(self._lake, _ALWAYS, tables=[table], clusters=[self._cluster], kinds=kinds)
         keys = list(zip(*(stored[name].to_pylist() for name in ("kind", "namespace", "name", "valid_from")), strict=True))
-        kept = [index for index, key in enumerate(keys) if key in ends]
-        rows = stored.take(pa.array(kept, pa.int64()))
+        indexes = [index for index, key in enumerate(keys) if key in ends]
+        rows = stored.take(pa.array(indexes, pa.int64()))
         for name in ("valid_to", "valid_to_source", "ended_how", "ended_by"):
-            values = [ends[keys[index]][name] for index in kept]
+            values = [ends[keys[index]][name] for index in indexes]
             place = table.schema.get_field_index(name)
             rows = rows.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
         place = table.schema.get_field_index("ended_recorded")
         return rows.set_column(
-            place, table.schema.field("ended_recorded"), pa.repeat(pa.scalar(recorded, rows["recorded"].type), len(kept))
+            place, table.schema.field("ended_recorded"), pa.repeat(pa.scalar(recorded, rows["recorded"].type), len(indexes))
         )
 
 
 def last_looks(lake: Lake, cluster: str) -> dict[str, datetime]:
-    """Of each kind, until when it is known what there was. Raises LakeError."""
+    """Return the time up to which each kind is known. Raises LakeError."""
     return {each.kind: each.before for each in coverage_at(lake, _ALWAYS, clusters=[cluster]) if each.before is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What the ledger says of kinds after a look; columns of config_coverage."""
+    """What a snapshot adds to the ledger about some kinds; columns of config_coverage."""
 
     state: str
     kinds: tuple[str, ...]
@@ -276,7 +276,7 @@ class Look:
 
 
 def note_looks(lake: Lake, cluster: str, looks: Iterable[Look], *, source: str, begin: datetime, end: datetime, recorded: datetime) -> None:
-    """Write down in the ledger what was looked at and what could not be seen. Raises LakeError."""
+    """Write to the ledger what was observed and what could not be observed. Raises LakeError."""
     rows = [
         {
             "cluster": cluster,

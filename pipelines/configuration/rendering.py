@@ -1,4 +1,4 @@
-"""Runs the command that renders a folder of manifests, as the configuration names it: without a shell and with a time limit."""
+"""Runs the configured command that renders a folder of manifests, without a shell and with a time limit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from warehouse.errors import ConfigError
 
 MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 FOLDER = "{folder}"
-"""Stands for the folder's absolute path in an argument."""
+"""A placeholder in arguments for the absolute path of the folder."""
 _SHOWN_CHARACTERS = 2_000
 
 
 def render(command: Sequence[str], folder: Path, time_limit: timedelta) -> str:
-    """What the command writes, run in the folder.
+    """Run the command in the folder and return its output.
 
     Raises ConfigError with the end of its standard error if it fails, takes too long or writes too much.
     """
@@ -30,25 +30,25 @@ def render(command: Sequence[str], folder: Path, time_limit: timedelta) -> str:
     what = f"render: {shlex.join(command)}"
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
-            # A session of its own, so that what the command starts ends with it.
+            # A session of its own, so that the command's child processes end with it.
             process = subprocess.Popen(  # noqa: S603 - the administrator's own command, and no shell
                 arguments, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
             )
         except OSError as error:
-            raise ConfigError(f"{what}: cannot be run: {arguments[0]}: {error.strerror}; is it installed, and on the PATH?") from error
+            raise ConfigError(f"{what}: cannot run {arguments[0]}: {error.strerror}; is it installed and on the PATH?") from error
         try:
             code = process.wait(time_limit.total_seconds())
         except subprocess.TimeoutExpired as error:
-            raise ConfigError(f"{what}: did not end within {time_limit.total_seconds():g} s{_told(errors)}") from error
+            raise ConfigError(f"{what}: did not finish within {time_limit.total_seconds():g} s{_error_output(errors)}") from error
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if code != 0:
-            raise ConfigError(f"{what}: ended with exit code {code}{_told(errors)}")
+            raise ConfigError(f"{what}: failed with exit code {code}{_error_output(errors)}")
         size = output.seek(0, os.SEEK_END)
         if size > MAX_OUTPUT_BYTES:
-            raise ConfigError(f"{what}: wrote {size:,} bytes, and at most {MAX_OUTPUT_BYTES:,} are read")
+            raise ConfigError(f"{what}: wrote {size:,} bytes, but at most {MAX_OUTPUT_BYTES:,} are read")
         output.seek(0)
         try:
             return output.read().decode("utf-8-sig")
@@ -56,8 +56,8 @@ def render(command: Sequence[str], folder: Path, time_limit: timedelta) -> str:
             raise ConfigError(f"{what}: its output is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _told(errors: IO[bytes]) -> str:
-    """The end of what the command wrote to its standard error."""
+def _error_output(errors: IO[bytes]) -> str:
+    """Return the end of the command's standard error, as part of an error message."""
     errors.seek(max(errors.seek(0, os.SEEK_END) - 4 * _SHOWN_CHARACTERS, 0))
     text = errors.read().decode("utf-8", "replace").strip()[-_SHOWN_CHARACTERS:]
     return f": {text}" if text else "; it wrote nothing to its standard error"

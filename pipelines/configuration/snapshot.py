@@ -1,7 +1,7 @@
-"""One look at a cluster: each kind is read whole, in pages, and what is new goes to the lake with a line of the ledger.
+"""Takes one snapshot of a cluster: reads each kind completely, in pages, and writes what is new with one ledger row.
 
-A kind that cannot be read says so in the ledger and nothing of it is taken for deleted; the other kinds go on.
-Running it again writes nothing but that line. When it runs is others' work.
+A kind that cannot be read is reported in the ledger, and none of its objects counts as deleted; the other kinds continue.
+Running it again without changes writes only the ledger row. Scheduling does not belong here.
 """
 
 from __future__ import annotations
@@ -35,53 +35,53 @@ from warehouse.lake.tables import Lake
 
 SOURCE = "snapshot"
 TRIES = 3
-"""How often a look is taken anew because another process wrote the same cluster's history meanwhile."""
+"""How often a snapshot is repeated because another process wrote the same cluster's history meanwhile."""
 ALL_KINDS = (*(kind.name for kind in KINDS), POD_LABELS, CILIUM_AGENTS, CLUSTER_VERSION)
 
 
 @dataclass(kw_only=True)
 class Snapshot:
-    """What came of a look at one cluster."""
+    """The result of a snapshot of one cluster."""
 
     cluster: str
     begin: datetime
     objects: dict[str, int] = field(default_factory=dict)
-    """Objects seen, by kind that was read whole."""
+    """The number of objects, for each kind that was read completely."""
     troubles: list[Look] = field(default_factory=list)
-    """The kinds that could not be read or do not exist, by why."""
+    """The kinds that could not be read or do not exist, by reason."""
     written: Written = field(default_factory=Written)
     pods: PodSets = field(default_factory=PodSets)
     watchable: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Where a watch of each kind (pods are Pod) goes on from: the list's path and its resource version."""
+    """Where a watch of each kind (Pod for pods) continues: the path of the list and its resource version."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether all was read that the cluster has."""
+        """Whether everything the cluster has was read."""
         return all(look.state == "absent" for look in self.troubles)
 
 
 Result = TypeVar("Result")
 Progress = Callable[[str, str, int], None]
-"""Told of each kind that is read: cluster, kind, objects seen so far."""
+"""Called with the progress of each kind: cluster, kind, number of objects so far."""
 
 
 def take(
     lake: Lake, cluster: config.Cluster, *, now: Callable[[], datetime] = lambda: datetime.now(UTC), progress: Progress | None = None
 ) -> Snapshot:
-    """Look at a cluster's API server and record what is new. Raises LakeError; whatever else goes wrong is in the result
-    and in the ledger."""
+    """Take a snapshot of a cluster's API server and record what is new. Raises LakeError; every other failure is in the
+    result and in the ledger."""
     return again_on_conflict(lambda: _take(lake, cluster, now, progress or (lambda _cluster, _kind, _objects: None)))
 
 
 def again_on_conflict(look: Callable[[], Result]) -> Result:
-    """The result of a look, taken anew while another process writes the same cluster's history. Raises CommitConflictError in the end."""
+    """Take a snapshot, repeating it while another process writes the same history; finally raises CommitConflictError."""
     return Retrying(retry=retry_if_exception_type(CommitConflictError), stop=stop_after_attempt(TRIES), reraise=True)(look)
 
 
 def _take(lake: Lake, cluster: config.Cluster, now: Callable[[], datetime], progress: Progress) -> Snapshot:
     settings = cluster.kubernetes
     if settings is None:
-        raise ConfigError(f"cluster {cluster.name}: no kubernetes is configured, so its configuration cannot be read")
+        raise ConfigError(f"cluster {cluster.name}: kubernetes is not configured, so its configuration cannot be read")
     begin = now()
     taken = Snapshot(cluster=cluster.name, begin=begin)
     try:
@@ -93,7 +93,7 @@ def _take(lake: Lake, cluster: config.Cluster, now: Callable[[], datetime], prog
     try:
         recorder = Recorder(lake, cluster.name, source=SOURCE, find_change=AuditLog.of(settings).find)
         look_at(access, recorder, taken, at=begin, progress=progress)
-        recorder.missed_others(MANIFEST_FILE, (), at=begin)  # the cluster's configuration is not read from files any more
+        recorder.missed_others(MANIFEST_FILE, (), at=begin)  # the configuration is no longer read from files
         recorder.commit(recorded=now())
     finally:
         access.close()
@@ -103,7 +103,7 @@ def _take(lake: Lake, cluster: config.Cluster, now: Callable[[], datetime], prog
 
 
 def ledger_lines(taken: Snapshot) -> Iterator[Look]:
-    """A look as lines of the ledger: what was observed, and one for each thing that kept something from being so."""
+    """Return a snapshot as ledger rows: what was observed, and one row for each reason that something was not."""
     if taken.objects:
         yield Look(
             state="observed", kinds=tuple(taken.objects), objects=sum(taken.objects.values()), versions_written=taken.written.versions
@@ -112,15 +112,15 @@ def ledger_lines(taken: Snapshot) -> Iterator[Look]:
 
 
 def look_at(access: ClusterAccess, recorder: Recorder, taken: Snapshot, *, at: datetime, progress: Progress) -> None:
-    """Read every kind, tell the recorder, and note in `taken` how it went."""
+    """Read every kind, pass its objects to the recorder, and store the outcome in `taken`."""
     daemonsets: list[Manifest] = []
     away: ClusterError | None = None
     for kind in (*KINDS, PODS):
         name = POD_LABELS if kind is PODS else kind.name
-        if away is not None:  # the next request would wait as long in vain
+        if away is not None:  # the next request would only wait as long for nothing
             _trouble(taken, name, away)
             continue
-        with _told(taken, name):
+        with _failures_recorded(taken, name):
             try:
                 if kind is PODS:
                     _read_pods(access, recorder, taken, at, progress)
@@ -134,16 +134,16 @@ def look_at(access: ClusterAccess, recorder: Recorder, taken: Snapshot, *, at: d
         _trouble(taken, CILIUM_AGENTS, away)
         _trouble(taken, CLUSTER_VERSION, away)
         return
-    with _told(taken, CILIUM_AGENTS):
+    with _failures_recorded(taken, CILIUM_AGENTS):
         if "DaemonSet" not in taken.objects:
             raise ClusterForbiddenError(f"cluster {taken.cluster}: DaemonSets could not be read")
         _record_all(recorder, taken, CILIUM_AGENTS, [cilium_agents(each) for each in daemonsets], at)
-    with _told(taken, CLUSTER_VERSION):
+    with _failures_recorded(taken, CLUSTER_VERSION):
         _record_all(recorder, taken, CLUSTER_VERSION, [cluster_version(access.request("GET", "/version"))], at)
 
 
 def cilium_agents(daemonset: Manifest) -> Observed:
-    """CiliumAgents: image, version and readiness of Cilium's DaemonSet."""
+    """Record CiliumAgents: image, version and readiness of Cilium's DaemonSet."""
     containers = daemonset["spec"]["template"]["spec"].get("containers") or []
     agent = next((each for each in containers if each["name"] == "cilium-agent"), containers[0] if containers else {})
     image, status = agent.get("image", ""), daemonset.get("status") or {}
@@ -164,7 +164,7 @@ def cilium_agents(daemonset: Manifest) -> Observed:
 
 
 def cluster_version(version: Manifest) -> Observed:
-    """ClusterVersion: the version of Kubernetes."""
+    """Record ClusterVersion: the version of Kubernetes."""
     manifest = {
         "apiVersion": "hindcast/v1",
         "kind": CLUSTER_VERSION,
@@ -175,7 +175,7 @@ def cluster_version(version: Manifest) -> Observed:
 
 
 def is_cilium(daemonset: Manifest) -> bool:
-    """Whether a DaemonSet is that of Cilium's agents."""
+    """Return whether a DaemonSet is that of the Cilium agents."""
     metadata = daemonset["metadata"]
     return (metadata["name"], metadata.get("namespace")) == (kinds.CILIUM_DAEMONSET, kinds.CILIUM_NAMESPACE)
 
@@ -183,7 +183,7 @@ def is_cilium(daemonset: Manifest) -> bool:
 def _read_kind(
     access: ClusterAccess, recorder: Recorder, taken: Snapshot, kind: Kind, at: datetime, progress: Progress, cilium: list[Manifest] | None
 ) -> None:
-    """Read one kind from the first of its places that the cluster has; Cilium's DaemonSet goes to `cilium`, too."""
+    """Read one kind from the first list path that the cluster serves; Cilium's DaemonSet is also put into `cilium`."""
     for last, place in ((place == kind.places[-1], place) for place in kind.places):
         seen: dict[Key, Observed] = {}
         objects, version = 0, ""
@@ -203,14 +203,14 @@ def _read_kind(
                 version = page.resource_version
                 progress(taken.cluster, kind.name, objects)
         except ClusterMissingError as error:
-            if not kind.is_optional:  # every cluster has it: what answers is not one, or only a part of one
+            if not kind.is_optional:  # every cluster has this kind: whatever answered is not a complete API server
                 raise ClusterError(str(error)) from error
             if not last:
                 continue
-            if "Namespace" in taken.objects:  # whose definition is gone is gone, too
+            if "Namespace" in taken.objects:  # without their definition, the objects are gone too
                 recorder.missed_others(kind.name, (), at=at)
             raise
-        # Only now: a list that expires and is begun anew may show another state.
+        # Recorded only now: a list that expires and is restarted may show another state.
         for observed in seen.values():
             recorder.saw(observed, at=at)
         recorder.missed_others(kind.name, seen, at=at)
@@ -243,8 +243,8 @@ def _record_all(recorder: Recorder, taken: Snapshot, kind: str, seen: list[Obser
 
 
 @contextmanager
-def _told(taken: Snapshot, kind: str) -> Iterator[None]:
-    """What goes wrong with a kind becomes a line of the ledger."""
+def _failures_recorded(taken: Snapshot, kind: str) -> Iterator[None]:
+    """Record a failure to read a kind as a ledger row."""
     try:
         yield
     except ClusterError as error:
@@ -261,7 +261,7 @@ def _trouble(taken: Snapshot, kind: str, error: ClusterError) -> None:
     state = states.get(type(error), "failed")
     detail: Any = "the cluster does not have this kind" if state == "absent" else str(error)
     for index, look in enumerate(taken.troubles):
-        if look.state == state and (state != "failed" or look.detail == detail):  # the detail is then of the first kind
+        if look.state == state and (state != "failed" or look.detail == detail):  # kinds with the same failure share a row
             taken.troubles[index] = Look(state=state, kinds=(*look.kinds, kind), detail=look.detail)
             return
     taken.troubles.append(Look(state=state, kinds=(kind,), detail=detail))

@@ -1,8 +1,8 @@
-"""The history of one cluster kept up to date by events: a look at everything, then a watch of each kind that could be read.
+"""Keeps the history of one cluster up to date: takes a snapshot, then watches each kind that could be read.
 
-What a watch saw goes to the lake every few seconds, and every few minutes a line of the ledger says until when all kinds
-had been heard of. When a watch breaks or has expired, everything is looked at anew, and the ledger shows the gap; so it is
-every hour, for kinds that came to exist or may be read since. A folder of manifests is looked at every few minutes.
+Watch events are stored every few seconds, and every few minutes a ledger row records up to when all kinds were observed. When
+a watch breaks or expires, a new snapshot is taken and the ledger shows the gap. A snapshot is also taken every hour, for kinds
+that were installed or permitted since. A folder of manifests is read every few minutes.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ log = structlog.stdlib.get_logger(__name__)
 
 SOURCE = "watch"
 FLUSH_SECONDS = 5.0
-"""How long an event waits before it is stored."""
+"""How long an event waits at most before it is stored."""
 LEDGER_EVERY = timedelta(minutes=5)
 LOOK_EVERY = timedelta(hours=1)
 LOOK_SOON = timedelta(minutes=1)
-"""Where a kind could not be read for a reason that may pass."""
+"""How soon to retry when a kind could not be read for a reason that may pass."""
 PAUSE_SECONDS = 10.0
-"""Before a cluster that is away is looked at again."""
+"""How soon to retry a cluster that cannot be reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Heard:
-    """Something came over the watch of a kind; `event` is None when the watch was begun or resumed."""
+    """An event on the watch of a kind; `event` is None when the watch was started or resumed."""
 
     kind: str
     at: datetime
@@ -50,7 +50,7 @@ class _Heard:
 
 
 class ClusterWatch:
-    """Watches one cluster until it is told to stop."""
+    """Watches one cluster until it is stopped."""
 
     def __init__(
         self,
@@ -62,32 +62,32 @@ class ClusterWatch:
         look_every: timedelta = LOOK_EVERY,
         pause_seconds: float = PAUSE_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        told: Callable[[Snapshot], None] = lambda _taken: None,
+        on_snapshot: Callable[[Snapshot], None] = lambda _taken: None,
     ) -> None:
-        """`told` hears of every look at everything."""
-        self._lake, self._cluster, self._now, self._told = lake, cluster, now, told
+        """Make a watch; `on_snapshot` is called after each full snapshot."""
+        self._lake, self._cluster, self._now, self._on_snapshot = lake, cluster, now, on_snapshot
         self._flush_seconds, self._pause_seconds = flush_seconds, pause_seconds
         self._ledger_every, self._look_every = ledger_every, look_every
 
     def run(self, stop: threading.Event) -> None:
-        """Watch until `stop` is set; what was seen by then is stored. Raises LakeError."""
+        """Watch until `stop` is set; everything observed by then is stored. Raises LakeError."""
         while not stop.is_set():
             try:
                 if self._cluster.kubernetes is not None and self._cluster.kubernetes.manifests is not None:
                     taken, _ = manifests.take(self._lake, self._cluster, now=self._now)
-                    self._told(taken)
+                    self._on_snapshot(taken)
                     stop.wait(self._ledger_every.total_seconds())
                 else:
                     self._look_and_watch(stop)
             except (ClusterError, CommitConflictError, ConfigError) as error:
-                log.warning("the watch begins anew", cluster=self._cluster.name, error=str(error))
+                log.warning("the watch is restarted", cluster=self._cluster.name, error=str(error))
                 stop.wait(self._pause_seconds)
 
     def _look_and_watch(self, stop: threading.Event) -> None:
         settings = self._cluster.kubernetes
         if settings is None:
-            raise ConfigError(f"cluster {self._cluster.name}: no kubernetes is configured, so its configuration cannot be read")
-        # The look's own access, made and closed by it, so that what it says of credentials is in the ledger.
+            raise ConfigError(f"cluster {self._cluster.name}: kubernetes is not configured, so its configuration cannot be read")
+        # The snapshot opens and closes its own access, so that credential errors reach the ledger.
         access, began = ClusterAccess(settings, cluster=self._cluster.name), self._now()
         ended = threading.Event()
         try:
@@ -97,7 +97,7 @@ class ClusterWatch:
             recorder.commit(recorded=self._now())
             taken.written = recorder.written
             self._note(snapshot.ledger_lines(taken), began, self._now(), source=snapshot.SOURCE)
-            self._told(taken)
+            self._on_snapshot(taken)
             if taken.watchable:
                 self._watch(access, recorder, taken, stop, ended)
             else:
@@ -107,7 +107,7 @@ class ClusterWatch:
             access.close()
 
     def _watch(self, access: ClusterAccess, recorder: Recorder, taken: Snapshot, stop: threading.Event, ended: threading.Event) -> None:
-        """Take events until told to stop, until a watch fails, or until it is time to look at everything again."""
+        """Process events until stopped, until a watch fails, or until the next snapshot is due."""
         inbox: queue.SimpleQueue[_Heard] = queue.SimpleQueue()
         for kind, (place, version) in taken.watchable.items():
             arguments = (access, kind, place, version, inbox, lambda: stop.is_set() or ended.is_set())
@@ -136,7 +136,7 @@ class ClusterWatch:
                     self._note_watched(heard, ledger_from, until, recorder.written.versions - versions_before)
                     ledger_from, versions_before = until, recorder.written.versions
         recorder.commit(recorded=self._now())
-        # Told to stop, everything that had come by then is stored: nothing but the connections' own delay is missing.
+        # When stopped, everything received so far is stored: nothing is missing but the delay of the connections.
         until = min(heard.values()) if error is not None else min(self._now(), look_again)
         if until > ledger_from:
             self._note_watched(heard, ledger_from, until, recorder.written.versions - versions_before)
@@ -146,7 +146,7 @@ class ClusterWatch:
     def _listen(
         self, access: ClusterAccess, kind: str, place: str, version: str, inbox: queue.SimpleQueue[_Heard], stop: Callable[[], bool]
     ) -> None:
-        """Put what comes over the watch of a kind into the inbox, and go on where the server ended it."""
+        """Put the events on the watch of a kind into the inbox, and resume the watch where the server ended it."""
         try:
             while not stop():
                 for event in access.watch(place, version, stop=stop):
@@ -157,7 +157,7 @@ class ClusterWatch:
                 inbox.put(_Heard(kind=kind, at=self._now(), error=error))
 
     def _record(self, recorder: Recorder, taken: Snapshot, kind: str, event: Event, at: datetime) -> None:
-        """What an event says, told to the recorder."""
+        """Pass an event to the recorder."""
         gone = event.type == "DELETED"
         if kind == PODS.name:
             came, emptied = (None, taken.pods.remove(event.object)) if gone else taken.pods.put(event.object)

@@ -1,4 +1,4 @@
-"""Compaction: closed hours become few sorted files, closed days get their final layout, each flow once.
+"""Compaction: closed hours become a few sorted files, closed days get their final layout, and duplicate flows are dropped.
 
 `compaction_plan` decides what is due, `layout` decides the order of rows. Work is done in pieces that fit in memory,
 whatever the size of an hour or a day.
@@ -27,18 +27,18 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
 
 MEMORY_BYTES = 1_000_000_000
-"""About what the rows of one piece may take; sorting and writing them takes half as much again."""
+"""Approximate memory for the rows of one piece; sorting and writing them takes half as much again."""
 ROW_BYTES, UNPACKED = 1_000, 20
-"""More than a row takes in memory, and than texts grow when they are unpacked: files that fit by this are not looked into."""
+"""A safe upper bound for the memory of a row, including decoded strings: files that fit by this bound are not inspected."""
 SHORTEST = timedelta(seconds=1)
-"""Of the times that one too large is cut into."""
+"""The number of parts that a time span with too many rows is cut into."""
 
 __all__ = ["GRACE", "Done", "Task", "clusters_to_compact", "compact", "compact_closed_hours", "guard", "plan", "plan_days"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What became of a task."""
+    """The result of a task."""
 
     files_before: int
     files_after: int
@@ -48,7 +48,7 @@ class Done:
 
 
 def clusters_to_compact(lake: Lake, *, now: datetime) -> list[str]:
-    """Names of the clusters that have something due. Raises LakeError."""
+    """Return the names of the clusters that have something due. Raises LakeError."""
     return sorted({task.cluster for table in (FLOWS, COVERAGE) for due in (plan, plan_days) for task in due(lake, now=now, table=table)})
 
 
@@ -61,9 +61,9 @@ def compact_closed_hours(
     day: datetime | None = None,
     progress: Callable[[Task, Done | None], None] = lambda _task, _done: None,
 ) -> list[Done]:
-    """Compact flows and the ledger, closed hours first and then closed days, and tell of each.
+    """Compact flows and the ledger, closed hours first and then closed days, and yield the result of each task.
 
-    Of all clusters, or those given; of one hour alone, or one day. Raises LakeError.
+    Covers all clusters or the given ones, and optionally only one hour or one day. Raises LakeError.
     """
     done: list[Done] = []
     for table in (FLOWS, COVERAGE):
@@ -79,12 +79,12 @@ def compact_closed_hours(
 
 
 def compact(lake: Lake, task: Task) -> Done | None:
-    """Do a task in one commit; None if it has nothing to do, or another process did it first. Raises LakeError."""
+    """Do a task in one commit; return None if nothing is left to do or another process did it first. Raises LakeError."""
     work = _Work(lake, task)
     if task.hours:
         used = work.hours()
     elif any(is_loose(file) for file in task.files):
-        return None  # flows have come meanwhile; they go into their hours' files first
+        return None  # flows have arrived meanwhile; they go into their hours' files first
     else:
         used = work.day()
     if not used:
@@ -103,7 +103,7 @@ def compact(lake: Lake, task: Task) -> Done | None:
 
 
 class _Work:
-    """A task being done: what it has written, and how many rows it left out as duplicates."""
+    """A task in progress: the files it has written, and how many duplicate rows it dropped."""
 
     def __init__(self, lake: Lake, task: Task) -> None:
         self._lake, self._task, self._table = lake, task, task.table
@@ -115,7 +115,7 @@ class _Work:
         self.duplicates = 0
 
     def hours(self) -> list[StoredFile]:
-        """Write each hour that has loose rows; gives the files that are replaced."""
+        """Write each hour that has loose rows; return the files that are replaced."""
         used: dict[str, StoredFile] = {}
         for begin in self._task.hours:
             span, prefix = (begin, begin + HOUR), f"hour-{begin:%H}-"
@@ -131,7 +131,7 @@ class _Work:
         return list(used.values())
 
     def day(self) -> list[StoredFile]:
-        """Write the day in its final layout; gives the files that are replaced."""
+        """Write the day in its final layout; return the files that are replaced."""
         span = (self._task.day, self._task.day + DAY)
         piece: list[Band] = []
         for band in [*layout.cut(self._pieces.pairs(self._files)), None]:
@@ -143,19 +143,19 @@ class _Work:
         return self._files
 
     def _write(self, files: Sequence[StoredFile], span: Span, prefix: str, keys: Sequence[str], bands: Sequence[Band]) -> None:
-        """Write a file of the rows of a time and of bands that lie side by side."""
+        """Write one file with the rows of a time span and of adjacent bands."""
         rows = CodedRows(self._table.file_schema, self._pieces.read(files, span, _around(bands)))
         lead = layout.places(rows, [band.first for band in bands[1:] if band.first]) if len(bands) > 1 else None
         order = layout.ordered(rows, keys, self._table.time_column, lead)
-        kept = _each_once(rows, self._pieces.uuids(self._task.day_files, span))
-        self.duplicates += len(rows) - int(kept.sum())
-        groups = layout.row_groups(order[kept[order]], ROW_GROUP_ROWS if self._task.hours else DAY_GROUP_ROWS, lead)
+        chosen = _each_once(rows, self._pieces.uuids(self._task.day_files, span))
+        self.duplicates += len(rows) - int(chosen.sum())
+        groups = layout.row_groups(order[chosen[order]], ROW_GROUP_ROWS if self._task.hours else DAY_GROUP_ROWS, lead)
         self.written += self._lake.write_file(self._table, self._partition, (rows.take(group) for group in groups), prefix=prefix)
         del rows
         pa.default_memory_pool().release_unused()
 
     def _parts(self, files: Sequence[StoredFile], span: Span, band: Band) -> list[Span]:
-        """A time, halved until the rows of each part fit in memory; a day in which one pair of namespaces has too many needs that."""
+        """Halve a time span until the rows of each part fit in memory; needed if one pair of namespaces dominates a day."""
         if span[1] - span[0] <= SHORTEST or sum(file.rows * ROW_BYTES + file.size * UNPACKED for file in files) < MEMORY_BYTES:
             return [span]
         if self._pieces.count(files, span, band) <= self._rows_at_once:
@@ -169,24 +169,24 @@ class _Work:
 
 
 def _around(bands: Sequence[Band]) -> Band:
-    """Bands that lie side by side as one."""
+    """Merge adjacent bands into one."""
     return Band(first=bands[0].first, end=bands[-1].end, rows=sum(band.rows for band in bands))
 
 
 def _each_once(rows: CodedRows, stored: pa.Array) -> npt.NDArray[np.bool_]:
-    """Which rows have a uuid that is not stored and that no other row has which was recorded earlier; all rows without uuid."""
+    """Return a mask of the rows to write: the first recorded row of each uuid that is not stored yet, and all rows without uuid."""
     uuids = rows.column("uuid")
-    kept = np.ones(len(rows), bool)
+    chosen = np.ones(len(rows), bool)
     if uuids is None:
-        return kept
+        return chosen
     numbers = uuids.dictionary_encode().indices.fill_null(-1).to_numpy()
-    kept[:] = numbers == -1
+    chosen[:] = numbers == -1
     firsts = np.unique(numbers, return_index=True)[1]
-    if len(firsts) < len(rows):  # what was known of a flow first is what time travel goes by
+    if len(firsts) < len(rows):  # time travel uses what was first known of a flow
         lag = rows.column("recorded_lag_ms")
         known = np.arange(len(rows)) if lag is None else np.argsort(lag.fill_null(0).to_numpy(zero_copy_only=False), kind="stable")
         firsts = known[np.unique(numbers[known], return_index=True)[1]]
-    kept[firsts] = True
+    chosen[firsts] = True
     if len(stored):
-        kept &= ~pc.is_in(uuids, stored, skip_nulls=True).to_numpy(zero_copy_only=False)
-    return kept
+        chosen &= ~pc.is_in(uuids, stored, skip_nulls=True).to_numpy(zero_copy_only=False)
+    return chosen

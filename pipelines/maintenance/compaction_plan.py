@@ -1,9 +1,9 @@
-"""What is due to be compacted, from the table's log alone. Doing it is pipelines.maintenance.compaction's work.
+"""Decides what is due to be compacted, from the table's log alone. The work itself belongs in pipelines.maintenance.compaction.
 
-Files tell by their names what they are: `hour-HH-...` holds flows of that hour alone, `day-...` flows of a day in its final
-layout; all else is loose. What is loose in a closed hour goes into its hour files, so late flows open an hour again by
-themselves. A closed day's hour files become day files; late flows of such a day stay in hour files beside them until
-they are more than LATE_SHARE of its flows.
+File names state what a file is: `hour-HH-...` contains flows of that hour only, `day-...` flows of a day in its final
+layout; every other file is loose. Loose files of a closed hour go into its hour files, so late flows reopen an hour without
+further bookkeeping. A closed day's hour files become day files; late flows of such a day stay in hour files beside them until
+they exceed LATE_SHARE of its flows.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS, Table
 
 GRACE = timedelta(minutes=10)
-"""An hour counts as closed this long after its end: by then what was on its way has come."""
+"""An hour counts as closed this long after its end, when delayed flows have arrived."""
 DAY_GRACE = timedelta(hours=3)
 """A day gets its final layout this long after its end: hour files serve questions about the last hours better."""
 LATE_SHARE = 0.02
-"""Of a day's flows: more than these in hour files beside its day files, and the day is laid out again."""
+"""The share of a day's flows in hour files beside its day files above which the day is laid out again."""
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-_SLACK = timedelta(milliseconds=1)  # some engines cut the times in a file's statistics to milliseconds
+_SLACK = timedelta(milliseconds=1)  # some engines truncate the times in file statistics to milliseconds
 
 
 def guard(cluster: str, day: str) -> str:
-    """What whoever replaces files of a partition commits as, so that no two do at a time."""
+    """Return the guard under which files of a partition are replaced, so that only one process replaces them at a time."""
     return f"compact:{cluster}/{day}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Hours of one cluster and day that share loose files, or a whole day of it, to be compacted in one commit."""
+    """Hours of one cluster and day that share loose files, or its whole day, to be compacted in one commit."""
 
     table: Table
     cluster: str
     day: datetime
-    """Its start, UTC."""
+    """Start of the day, UTC."""
     hours: tuple[datetime, ...]
-    """Their starts; none if the day is to get its final layout."""
+    """Starts of the hours; empty if the day is to get its final layout."""
     files: tuple[StoredFile, ...]
     day_files: tuple[StoredFile, ...] = ()
-    """Of hours: the day's files in final layout, which stay, and hold flows that may have come a second time."""
+    """For hours: the day's files in final layout, which stay, and may contain flows that arrive a second time."""
 
     @property
     def size(self) -> int:
-        """Bytes of its files."""
+        """Total bytes of the task's files."""
         return sum(file.size for file in self.files)
 
     @property
     def rows(self) -> int:
-        """Rows of its files."""
+        """Total rows of the task's files."""
         return sum(file.rows for file in self.files)
 
     @property
     def guard(self) -> str:
-        """What no two may replace at a time."""
+        """The guard of the partition, so that only one process replaces its files at a time."""
         return guard(self.cluster, f"{self.day:%Y-%m-%d}")
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ def plan(
     day: datetime | None = None,
     table: Table = FLOWS,
 ) -> list[Task]:
-    """The closed hours that have loose files, oldest first; of these clusters, of one hour or day, if given. Raises LakeError."""
+    """Return the closed hours with loose files, oldest first; optionally of some clusters, one hour or one day. Raises LakeError."""
     tasks = []
     for (cluster, begin), files in _days(lake, table, clusters, day):
         loose = [
@@ -96,7 +96,7 @@ def plan(
 def plan_days(
     lake: Lake, *, now: datetime, clusters: frozenset[str] | None = None, day: datetime | None = None, table: Table = FLOWS
 ) -> list[Task]:
-    """The closed days that are due for their final layout, oldest first. Their loose files go into hour files before. Raises LakeError."""
+    """Return closed days due for their final layout, oldest first. Loose files go into hour files before that. Raises LakeError."""
     tasks = []
     for (cluster, begin), files in _days(lake, table, clusters, day):
         rows = sum(file.rows for file in files)
@@ -108,19 +108,19 @@ def plan_days(
 
 
 def is_loose(file: StoredFile) -> bool:
-    """Whether it has not been compacted yet."""
+    """Return whether a file has not been compacted yet."""
     return not file.name.startswith(("hour-", "day-"))
 
 
 def is_within(file: StoredFile, hour: datetime) -> bool:
-    """Whether the log says that all of a file's rows are of an hour."""
+    """Return whether all of a file's rows belong to an hour, according to the log."""
     return file.rows > 0 and file.first is not None and file.last is not None and hour <= file.first and file.last + _SLACK < hour + HOUR
 
 
 def _days(
     lake: Lake, table: Table, clusters: frozenset[str] | None, day: datetime | None
 ) -> Iterable[tuple[tuple[str, datetime], list[StoredFile]]]:
-    """Each cluster and day, and its files."""
+    """Yield each cluster and day with its files."""
     found: dict[tuple[str, datetime], list[StoredFile]] = {}
     for file in lake.contents(table):
         begin, cluster = _day_of(file), file.partition["cluster"]
@@ -130,7 +130,7 @@ def _days(
 
 
 def _connected(files: Iterable[tuple[StoredFile, set[datetime]]]) -> list[tuple[set[datetime], list[StoredFile]]]:
-    """Files together with those that they share hours with."""
+    """Group files with those that they share hours with."""
     groups: list[tuple[set[datetime], list[StoredFile]]] = []
     for file, hours in files:
         apart = []
@@ -145,7 +145,7 @@ def _connected(files: Iterable[tuple[StoredFile, set[datetime]]]) -> list[tuple[
 
 
 def _hours(file: StoredFile) -> Iterator[datetime]:
-    """Starts of the hours of its day that a file may have rows of."""
+    """Return the starts of the hours of its day that a file may have rows of."""
     day = _day_of(file)
     first = day if file.first is None else max(day, file.first)
     last = day + 23 * HOUR if file.last is None else min(day + DAY - _SLACK, file.last + _SLACK)
@@ -156,7 +156,7 @@ def _hours(file: StoredFile) -> Iterator[datetime]:
 
 
 def _hour_of(file: StoredFile) -> datetime | None:
-    """The hour whose compacted file it is."""
+    """Return the hour of a compacted hour file."""
     return _day_of(file).replace(hour=int(file.name[5:7])) if file.name.startswith("hour-") else None
 
 

@@ -1,7 +1,7 @@
-"""Erasure: a namespace's history taken out of flows and rollups on request, with a finding that tells of it.
+"""Erasure: removes a namespace's history from flows and rollups on request, and records a finding about it.
 
-A row goes if either side of it is the namespace, whoever owns the other. Docs/retention.md says what that costs whom. Holds
-win. Running it again after a crash finishes it.
+A row is removed if either of its sides is the namespace, whoever owns the other side. Docs/retention.md describes the
+consequences. Legal holds take precedence. Running it again after a crash finishes it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import ERASURES, TABLES, TIMESTAMP, Table
 
 TABLE_NAMES = ("flows", "edges_1h", "timeline_1m", "label_sets", "dns_names")
-"""What is erased from. Findings, the ledger and the configuration's history tell of the platform, and stay."""
+"""The tables that are erased from. Findings, the ledger and configuration history describe the platform, and stay."""
 BEGUN, DONE = ERASURES
-"""Kinds of the findings: one before the first row goes, so that no crash can hide it, one when all have gone."""
+"""Kinds of the findings: one before the first row is removed, so that no crash can hide it, and one when all are removed."""
 SOURCE = "hindcast maintain erase"
 _LABEL = "k8s:io.kubernetes.pod.namespace="
 _SERVICES = ("source_service_namespace", "destination_service_namespace")
@@ -36,33 +36,33 @@ _LABELS = ("source_labels", "destination_labels")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Whose history is to go."""
+    """A request to erase a namespace's history."""
 
     cluster: str
     namespace: str
     since: datetime | None = None
     until: datetime | None = None
-    """End of the window, exclusive; the moment of asking when absent."""
+    """End of the window, exclusive; the time of the request if None."""
     reason: str
     asked_by: str = ""
-    """Who asked; the user who runs it when empty."""
+    """Who requested it; the operating system's user if empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """Rows of a table that name a namespace in either side, within the request's window."""
+    """Selects the rows of a table that name a namespace on either side, within the request's window."""
 
     table: Table
     request: Request
 
     @property
     def columns(self) -> Sequence[str]:
-        """The time, and whatever names a side's namespace."""
+        """The time, and the columns that name a side's namespace."""
         wanted = (self.table.time_column, *NAMESPACE_COLUMNS, *_SERVICES, *_LABELS)
         return [name for name in wanted if name in self.table.schema.names]
 
     def mask(self, rows: pa.Table) -> Mask:
-        """True for each row that names it."""
+        """Return a mask that is True for each row that names it."""
         named = np.zeros(rows.num_rows, bool)
         for name in (*NAMESPACE_COLUMNS, *_SERVICES):
             if name in rows.column_names:
@@ -76,7 +76,7 @@ class Named:
         begin = rows[self.table.time_column].cast(TIMESTAMP)
         inside = np.ones(rows.num_rows, bool)
         if self.request.since is not None:
-            # A row of a rollup speaks of the time that follows.
+            # A rollup row covers the time after its timestamp.
             span = self.table.row_span
             since = self.request.since - span + timedelta(microseconds=1) if span else self.request.since
             inside &= pc.greater_equal(begin, pa.scalar(since, TIMESTAMP)).to_numpy()
@@ -94,9 +94,9 @@ def erase(
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> list[Removal]:
-    """Take the rows out and leave the findings; gives what went or, with `dry_run`, would go. Raises LakeError.
+    """Remove the rows and record the findings; return what was removed or, with `dry_run`, would be. Raises LakeError.
 
-    `progress` is told how many partitions are done, of how many.
+    `progress` is called with the number of partitions done and their total.
     """
     request = replace(request, until=min(request.until or now, now), asked_by=request.asked_by or getpass.getuser())
     selections = [Named(table=TABLES[name], request=request) for name in TABLE_NAMES if name in TABLES]
@@ -114,7 +114,7 @@ def erase(
         if gone:
             done.append(gone)
         progress(number + 1, len(planned))
-    # A collector may have stored flows of the window since: they are few, and go the same way.
+    # A collector may have stored more flows of the window since: they are few, and are removed the same way.
     for selection in selections:
         for found in _find(lake, selection, holds):
             gone = removal.remove(lake, found, selection, holds, why="erasure", again=lambda: [])
@@ -138,7 +138,7 @@ def _in_reach(file: StoredFile, request: Request) -> bool:
 
 
 def _holds_text(lists: pa.ChunkedArray, text: str) -> Mask:
-    """True for each list that holds a text."""
+    """Return a mask that is True for each list that contains a string."""
     found = np.zeros(len(lists), bool)
     whole = lists.combine_chunks()
     hits = pc.equal(pc.list_flatten(whole), text).fill_null(False).to_numpy(zero_copy_only=False)
@@ -152,12 +152,12 @@ def _leave_finding(lake: Lake, request: Request, kind: str, removals: Sequence[R
     for one in removals:
         rows[one.table.name] = rows.get(one.table.name, 0) + one.rows
         held[one.table.name] = held.get(one.table.name, 0) + one.held
-    window = f"from {_said(request.since) or 'the beginning'} until {_said(request.until)}"
-    told = f"{sum(rows.values()):,} rows" + (f", {sum(held.values()):,} more are held" if any(held.values()) else "")
+    window = f"from {_iso_or_none(request.since) or 'the beginning'} until {_iso_or_none(request.until)}"
+    count = f"{sum(rows.values()):,} rows" + (f", {sum(held.values()):,} more are held" if any(held.values()) else "")
     verb = "was erased" if kind == DONE else "is being erased"
     detail: dict[str, Any] = {
-        "since": _said(request.since),
-        "until": _said(request.until),
+        "since": _iso_or_none(request.since),
+        "until": _iso_or_none(request.until),
         "reason": request.reason,
         "asked_by": request.asked_by,
         "rows": rows,
@@ -170,12 +170,12 @@ def _leave_finding(lake: Lake, request: Request, kind: str, removals: Sequence[R
         subject=f"namespace/{request.namespace}",
         kind=kind,
         severity="info",
-        summary=f"the history of {request.namespace} {window} {verb} on request: {told}",
+        summary=f"the history of {request.namespace} {window} {verb} on request: {count}",
         detail=detail,
         source=SOURCE,
         now=now,
     )
 
 
-def _said(moment: datetime | None) -> str | None:
+def _iso_or_none(moment: datetime | None) -> str | None:
     return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,7 @@
 """The order of rows in compacted files: which rows lie together, so that questions read little and files are small.
 
 A closed day is cut into bands of source namespaces, and a band is sorted by destination namespace: a question about
-either end finds it in few row groups. docs/layout.md tells what else was tried. It reads and writes nothing.
+either side finds its rows in a few row groups. docs/layout.md describes the alternatives that were tried. It does no I/O.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from warehouse.lake.files import ROW_GROUP_ROWS
 from warehouse.schema import COVERAGE, FLOWS
 
 DAY_GROUP_ROWS = 4 * ROW_GROUP_ROWS
-"""A day's row groups are larger: a question over many days pays for each in every footer."""
+"""Row groups of a day are larger, because a question over many days pays for each of them in every footer."""
 Pair = tuple[str | None, str | None]
 """Source and destination namespace."""
 SOURCE, DESTINATION = "source_namespace", "destination_namespace"
 _PODS = ("source_pod_name", "destination_pod_name")
 _KIND = ("node_name", "traffic_direction", "event_type", "is_reply", "summary")
-"""Rows that are equal in these differ in little but time, port and uuid."""
+"""Rows that are equal in these columns differ in little but time, port and uuid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A table's sort keys; time comes after them."""
+    """A table's sort keys, followed by time."""
 
     hour: tuple[str, ...]
     day: tuple[str, ...]
-    """Within a band."""
+    """Columns that order the rows within a band."""
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -46,7 +46,7 @@ LAYOUTS: Mapping[str, Layout] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """Rows whose pair sorts at or after `first` and before `end`; None is no bound."""
+    """Rows whose pair sorts at or after `first` and before `end`; None means unbounded."""
 
     first: Pair | None
     end: Pair | None
@@ -57,7 +57,7 @@ EVERYTHING = Band(first=None, end=None, rows=0)
 
 
 def cut(pairs: Mapping[Pair, int]) -> list[Band]:
-    """A day's bands: as many as give either end an equal share of the row groups, about equally large."""
+    """Return a day's bands of about equal size, as many as give both sides an equal share of the row groups."""
     total = sum(pairs.values())
     bands = max(1, round(math.sqrt(total / DAY_GROUP_ROWS)))
     ordered_pairs = sorted(pairs, key=sort_key)
@@ -72,7 +72,7 @@ def cut(pairs: Mapping[Pair, int]) -> list[Band]:
 
 
 def count_pairs(rows: CodedRows) -> dict[Pair, int]:
-    """How many rows have which namespaces at their ends."""
+    """How many rows have each pair of namespaces."""
     source_ranks, sources = rows.ranks(SOURCE)
     destination_ranks, destinations = rows.ranks(DESTINATION)
     width = len(destinations) + 1
@@ -82,20 +82,20 @@ def count_pairs(rows: CodedRows) -> dict[Pair, int]:
 
 
 def sort_key(pair: Pair) -> tuple[bool, str, bool, str]:
-    """Pairs in the order of their names, none last."""
+    """Return the pairs in the order of their names, None last."""
     source, destination = pair
     return source is None, source or "", destination is None, destination or ""
 
 
 def places(rows: CodedRows, bounds: Sequence[Pair]) -> npt.NDArray[np.int64]:
-    """How many of the sorted `bounds` are at or before each row's pair."""
+    """Return how many of the sorted `bounds` are at or before each row's pair."""
     source_ranks, sources = rows.ranks(SOURCE)
     destination_ranks, destinations = rows.ranks(DESTINATION)
     width = len(destinations) + 2
     marks = []
     for source, destination in bounds:
         place = len(sources) if source is None else bisect.bisect_left(sources, source)
-        # A source that no row has: the mark is where the next source begins.
+        # No row has this source: use the position where the next source begins.
         known = source is None or (place < len(sources) and sources[place] == source)
         column = len(destinations) if destination is None else bisect.bisect_left(destinations, destination)
         marks.append(place * width + (column if known else 0))
@@ -104,7 +104,7 @@ def places(rows: CodedRows, bounds: Sequence[Pair]) -> npt.NDArray[np.int64]:
 
 
 def ordered(rows: CodedRows, keys: Sequence[str], time_column: str, lead: npt.NDArray[np.int64] | None = None) -> Order:
-    """The order of rows by `lead` if given, by these columns, null last, and then by time."""
+    """Return the order of rows by `lead` if given, by these columns, null last, and then by time."""
     packed: list[npt.NDArray[np.uint64]] = []
     free = 0
     leading = [(lead, int(lead.max(initial=0)))] if lead is not None else []
@@ -121,7 +121,7 @@ def ordered(rows: CodedRows, keys: Sequence[str], time_column: str, lead: npt.ND
 
 
 def row_groups(order: Order, group_rows: int, lead: npt.NDArray[np.int64] | None = None) -> Iterator[Order]:
-    """Rows for one row group after the other, equally large, none with two values of `lead`, by which they are ordered."""
+    """Yield the rows of each row group, about equally large, none with two values of `lead`, by which the rows are ordered."""
     ends = [len(order)] if lead is None else [*(np.flatnonzero(np.diff(lead[order])) + 1).tolist(), len(order)]
     begin = 0
     for end in ends:
@@ -131,7 +131,7 @@ def row_groups(order: Order, group_rows: int, lead: npt.NDArray[np.int64] | None
 
 
 def _numbered(rows: CodedRows, name: str) -> tuple[npt.NDArray[np.int64], int]:
-    """A column as numbers from 0 in its own order, null last, and the greatest of them."""
+    """Return a column as ranks from 0 in its own order, null last, and the greatest rank."""
     plain = rows.column(name)
     if plain is None:
         ranks, texts = rows.ranks(name)

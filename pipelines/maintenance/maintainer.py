@@ -1,7 +1,7 @@
-"""The maintainer: keeps what is still being written small, every half minute, beside a collector.
+"""The maintainer runs beside a collector and, every half minute, keeps the partitions that are still being written small.
 
-It merges fresh files, deletes those that it replaced an hour ago, and keeps the tables' logs small. Everything it does may be
-interrupted at any moment, done by several maintainers at once, and done again. What waits for an hour or a day to close is the DAGs'.
+It merges new files, deletes those that it replaced an hour ago, and keeps the tables' logs small. Its work may be interrupted
+at any moment, done by several maintainers at once, and repeated. Work that waits for an hour or a day to close belongs to the DAGs.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from warehouse.schema import TABLES
 
 EVERY_SECONDS = 30.0
 REPLACED_KEPT = timedelta(hours=1)
-"""How long a file that was merged stays on the disk for readers that began before, unless vacuum is to come sooner."""
+"""How long a merged file stays on disk for readers that opened it before, unless vacuum is configured to run sooner."""
 LOG_EVERY = 50
-"""Versions of a table after which its log is looked at."""
+"""After this many versions of a table its log is checked."""
 _log = structlog.get_logger()
 
 
 class Maintainer:
-    """Merges, deletes and tidies for one collector. Not for use by several threads."""
+    """Merges files, deletes replaced ones and cleans logs for one collector. Not thread-safe."""
 
     def __init__(self, settings: config.Config) -> None:
-        """The lake is opened by the first round, so that one that is away does not keep a collector from starting."""
+        """The lake is opened in the first round, so that an unreachable lake does not prevent a collector from starting."""
         self._settings = settings
         self._clusters = [cluster.name for cluster in settings.clusters]
         self._lake: Lake | None = None
         self._replaced: list[tuple[float, str, list[str]]] = []
         self._tidied: dict[str, int] = {}
         self.cpu_seconds = 0.0
-        """What the rounds took of a core so far."""
+        """The share of a CPU core that the rounds have used so far."""
 
     def run(self, stop: threading.Event, *, every_seconds: float = EVERY_SECONDS) -> None:
-        """A round every so often until `stop` is set. A round that fails is logged, and the next one tries again."""
+        """Run a round at each interval until `stop` is set. A round that fails is logged, and the next one tries again."""
         while not stop.wait(every_seconds):
             began = time.thread_time()
             try:
                 self.round(now=datetime.now(UTC))
             except LakeError as error:
-                _log.warning("merging failed, it is tried again", error=str(error))
+                _log.warning("merging failed and will be retried", error=str(error))
             finally:
                 self.cpu_seconds += time.thread_time() - began
 
     def round(self, *, now: datetime) -> list[merging.Merged]:
-        """Merge what is due, delete what was replaced long enough ago, and tidy logs. Raises LakeError."""
+        """Merge what is due, delete files that were replaced long enough ago, and clean logs. Raises LakeError."""
         lake = self._lake = self._lake or Lake.open(self._settings.lake)
         done = merging.merge(lake, now=now, clusters=self._clusters)
         for one in done:
@@ -61,7 +61,7 @@ class Maintainer:
         return done
 
     def _delete_replaced(self, lake: Lake) -> None:
-        """Files that wait longer when the process ends are left to vacuum."""
+        """Replaced files that are still waiting when the process ends are left to vacuum."""
         kept_seconds = min(REPLACED_KEPT, self._settings.retention.vacuum_after).total_seconds()
         while self._replaced and time.monotonic() - self._replaced[0][0] >= kept_seconds:
             _, table, paths = self._replaced.pop(0)
@@ -76,7 +76,7 @@ class Maintainer:
 
 
 def beside(settings: config.Config, stop: threading.Event) -> threading.Thread:
-    """Start a maintainer in a thread of its own that ends with the process or when `stop` is set."""
+    """Start a maintainer in its own thread, which ends with the process or when `stop` is set."""
     thread = threading.Thread(target=Maintainer(settings).run, args=(stop,), name="maintainer", daemon=True)
     thread.start()
     return thread

@@ -1,11 +1,11 @@
-"""Merging: while rows are still coming, the small files of a partition become fewer and larger ones, within a minute or two.
+"""Merging: while rows are still arriving, the small files of a partition are merged into larger ones within a minute or two.
 
-It serves every table that is appended to in small pieces: the open hours of flows and of the ledger, access_log, posture, drift,
-findings, saved views and policy changes. Closed hours and days of flows and the ledger are pipelines.maintenance.compaction's,
-configuration history is pipelines.configuration.care's, and rollups have one file a partition anyway.
+It covers every table that is appended to in small pieces: the open hours of flows and of the ledger, access_log, posture, drift,
+findings, saved views and policy changes. Closed hours and days of flows and the ledger belong to pipelines.maintenance.compaction,
+configuration history to pipelines.configuration.care, and rollups have one file per partition anyway.
 
-No row changes, and none is lost or doubled: all merges of a table are one guarded commit. Files of about the same size are merged,
-as in a log-structured merge tree, so that a row is rewritten a few times and a partition never has more than a few files.
+No row is changed, lost or duplicated: all merges of a table are one guarded commit. Files of similar size are merged, as in a
+log-structured merge tree, so that a row is rewritten only a few times and a partition never has more than a few files.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE, COVERAGE, FLOWS, ROLLUPS, TABLES, VERSION_TABLES, Table
 
 HOURLY = (FLOWS, COVERAGE)
-"""Tables whose closed hours are compacted: here only their open hours are merged."""
+"""Tables whose closed hours are compacted: only their open hours are merged here."""
 MERGED: tuple[Table, ...] = tuple(table for table in TABLES.values() if table not in (*ROLLUPS, *VERSION_TABLES, CONFIG_COVERAGE))
 RATIO = 2.0
-"""A file is merged with smaller ones that have at least its rows divided by this together."""
+"""A file is merged with smaller ones if together they have at least its rows divided by this."""
 LEAST_FILES = 3
-"""Fewer are left alone while more may come."""
+"""Fewer files than this are not merged while more may arrive."""
 MOST_ROWS = {table.name: ROW_GROUP_ROWS for table in HOURLY}
-"""What the files of an open hour are merged up to: what has more is read fast enough until its hour is compacted."""
+"""Files of an open hour are merged up to this many rows: larger files are read fast enough until their hour is compacted."""
 MOST_ROWS_OF_OTHERS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """Files of one partition that are to become one."""
+    """Files of one partition that are to be merged into one."""
 
     table: Table
     files: tuple[StoredFile, ...]
 
     @property
     def guard(self) -> str:
-        """What no two may replace at a time."""
+        """The guard of the partition, so that only one process replaces its files at a time."""
         return guard(self.files[0].partition)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """What was merged of one table."""
+    """What was merged in one table."""
 
     table: Table
     replaced: tuple[StoredFile, ...]
@@ -61,14 +61,14 @@ class Merged:
 
 
 def guard(partition: Mapping[str, str]) -> str:
-    """The guard of a partition of any table, the same that compaction, retention and erasure commit as."""
+    """Return the guard of a partition of any table, the same that compaction, retention and erasure commit under."""
     if "date" in partition:
         return compaction_plan.guard(partition.get("cluster", FLEET), partition["date"])
     return "compact:" + "/".join(partition.values())
 
 
 def plan(lake: Lake, table: Table, *, now: datetime, clusters: Collection[str] | None = None) -> list[Merge]:
-    """What is to be merged of a table, of these clusters if given. Raises LakeError."""
+    """Return what is to be merged in a table, optionally of some clusters. Raises LakeError."""
     hourly = table in HOURLY
     files = lake.contents(table, clusters=clusters, since=now - HOUR - GRACE if hourly else None)
     groups: dict[tuple[str, ...], list[StoredFile]] = {}
@@ -83,10 +83,10 @@ def plan(lake: Lake, table: Table, *, now: datetime, clusters: Collection[str] |
 
 
 def choose(files: Iterable[StoredFile], *, is_closed: bool, most_rows: int) -> list[StoredFile]:
-    """Which files of a partition to merge into one of at most `most_rows`; none if it is well as it is.
+    """Choose the files of a partition to merge into one of at most `most_rows`; empty if nothing should be merged.
 
-    The smallest first, and each further one whose rows are at most RATIO times those of the smaller ones together. Where nothing
-    more will come, all.
+    Takes the smallest, and each further file whose rows are at most RATIO times those of the smaller ones together. Takes all
+    files where no more rows are expected.
     """
     chosen: list[StoredFile] = []
     rows = 0
@@ -94,14 +94,14 @@ def choose(files: Iterable[StoredFile], *, is_closed: bool, most_rows: int) -> l
         if rows + file.rows > most_rows or (not is_closed and len(chosen) >= LEAST_FILES and file.rows > RATIO * rows):
             break
         if not is_closed and chosen and len(chosen) < LEAST_FILES and file.rows > RATIO * max(rows, 1):
-            chosen, rows = [], 0  # too few of this size: see whether there are enough of a larger one
+            chosen, rows = [], 0  # too few of this size: try whether there are enough larger ones
         chosen.append(file)
         rows += file.rows
     return chosen if len(chosen) >= (2 if is_closed else LEAST_FILES) else []
 
 
 def merge(lake: Lake, *, now: datetime, clusters: Collection[str] | None = None, tables: Sequence[Table] = MERGED) -> list[Merged]:
-    """Merge what is due of these tables; what another process replaces at the same time is left to it.
+    """Merge what is due in these tables; files that another process replaces at the same time are skipped.
 
     Raises LakeError naming the first file or table that failed, after all others have been merged.
     """
@@ -122,9 +122,9 @@ def merge(lake: Lake, *, now: datetime, clusters: Collection[str] | None = None,
 
 
 def _all(lake: Lake, table: Table, merges: Sequence[Merge], failures: list[LakeError]) -> Merged:
-    """Do merges of a table in one commit, or where another process replaces some of the files meanwhile, in several.
+    """Do the merges of a table in one commit, or in several if another process replaces some of the files meanwhile.
 
-    One whose files cannot be read is left out and added to `failures`.
+    A merge whose files cannot be read is skipped and added to `failures`.
     """
     written: list[DataFile] = []
     readable: list[Merge] = []
@@ -149,7 +149,7 @@ def _all(lake: Lake, table: Table, merges: Sequence[Merge], failures: list[LakeE
 
 
 def _written(lake: Lake, merge: Merge) -> list[DataFile]:
-    """One file with the rows of the merge's, in the order that compaction gives an hour."""
+    """Write one file with the rows of the merge, in the order that compaction gives an hour."""
     table = merge.table
     rows = CodedRows(table.file_schema, (part for file in merge.files for part in lake.coded_rows(table, file.path)))
     keys = layout.LAYOUTS[table.name].hour if table.name in layout.LAYOUTS else ()
@@ -159,7 +159,7 @@ def _written(lake: Lake, merge: Merge) -> list[DataFile]:
 
 
 def _hour_of(file: StoredFile, now: datetime) -> datetime | None:
-    """The open hour that all of a loose file's rows are of; None for any other file."""
+    """Return the open hour that all of a loose file's rows belong to, or None for any other file."""
     if not is_loose(file) or file.first is None:
         return None
     begin = file.first.replace(minute=0, second=0, microsecond=0)
@@ -167,7 +167,7 @@ def _hour_of(file: StoredFile, now: datetime) -> datetime | None:
 
 
 def _is_closed(file: StoredFile, now: datetime) -> bool:
-    """Whether nothing more is expected in a file's partition."""
+    """Return whether no more rows are expected in a file's partition."""
     day = file.partition.get("date")
     return day is not None and datetime.fromisoformat(day).replace(tzinfo=UTC) + DAY + DAY_GRACE <= now
 

@@ -1,6 +1,6 @@
-"""Pieces of a table's files: the rows of a time and of a band, read row group by row group, as few of them as possible.
+"""Reads pieces of a table's files, the rows of a time span and of a band, from as few row groups as possible.
 
-What is done with them, and how large a piece may be, is others' work.
+How pieces are used, and how large they may be, does not belong here.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import Table
 
 Span = tuple[datetime, datetime]
-"""From the first moment to before the second."""
+"""A time span, from the first time up to but not including the second."""
 Mask = npt.NDArray[np.bool_]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Pieces:
-    """Reads pieces of one table. All raise LakeError."""
+    """Reads pieces of one table. All methods raise LakeError."""
 
     def __init__(self, lake: Lake, table: Table) -> None:
         self._lake, self._table, self._schema = lake, table, table.file_schema
         self._has_ends = {SOURCE, DESTINATION} <= set(self._schema.names)
 
     def read(self, files: Sequence[StoredFile], span: Span, band: Band, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of a time and band; those columns and what it needs to choose, or all."""
+        """Return the rows of a time span and band; all columns, or the given ones and those needed to select rows."""
         needed = None if names is None else [*names, self._table.time_column, SOURCE, DESTINATION]
         for stored in files:
             with self._lake.coded_file(self._table, stored.path) as file:
@@ -51,18 +51,18 @@ class Pieces:
                     yield rows
 
     def count(self, files: Sequence[StoredFile], span: Span, band: Band = EVERYTHING) -> int:
-        """How many rows of a time and band there are."""
+        """Return the number of rows of a time span and band."""
         return sum(rows.num_rows for rows in self.read(files, span, band, []))
 
     def uuids(self, files: Sequence[StoredFile], span: Span) -> pa.Array:
-        """The uuids of a time's rows; none in a table without them."""
+        """Return the uuids of the rows of a time span; none in a table without uuids."""
         found = [pa.array([], pa.string())]
         for rows in self.read(files, span, EVERYTHING, ["uuid"]) if "uuid" in self._schema.names else ():
             found += rows["uuid"].chunks if "uuid" in rows.column_names else []
         return pa.concat_arrays(found)
 
     def outside(self, stored: StoredFile, hours: Sequence[datetime]) -> Iterator[pa.Table]:
-        """A file's rows that are of none of the hours."""
+        """Return the rows of a file that belong to none of the hours."""
         with self._lake.coded_file(self._table, stored.path) as file:
             for group in file.groups:
                 spans = [(hour, hour + HOUR) for hour in hours]
@@ -72,7 +72,7 @@ class Pieces:
                     yield CodedRows(self._schema, [read]).take(np.flatnonzero(~inside))
 
     def pairs(self, files: Sequence[StoredFile]) -> Counter[Pair]:
-        """How many rows have which namespaces at their ends; all have none in a table without such columns."""
+        """Return how many rows have each pair of namespaces; in a table without such columns both are None."""
         found: Counter[Pair] = Counter()
         for stored in files:
             if not self._has_ends:
@@ -86,7 +86,7 @@ class Pieces:
         return found
 
     def row_bytes(self, stored: StoredFile) -> float:
-        """About how many bytes a row of a file takes in memory."""
+        """Estimate the bytes a row of a file takes in memory."""
         with self._lake.coded_file(self._table, stored.path) as file:
             return file.row_bytes
 
@@ -95,14 +95,14 @@ class Pieces:
         return pa.schema([self._schema.field(SOURCE), self._schema.field(DESTINATION)])
 
     def _of(self, rows: pa.Table, span: Span) -> Mask:
-        """Which rows are of a time."""
+        """Return a mask of the rows within a time span."""
         times = rows[self._table.time_column].cast(pa.int64()).to_numpy()
         begin, end = ((moment - _EPOCH) // timedelta(microseconds=1) for moment in span)
         inside: Mask = (times >= begin) & (times < end)
         return inside
 
     def _within(self, file: CodedFile, group: int, span: Span) -> bool | None:
-        """Whether a row group is of a time, all or nothing; None if neither is known."""
+        """Return whether all (True) or none (False) of a row group is within a time span; None if neither is certain."""
         bounds = file.bounds(group, self._table.time_column)
         if bounds is None or bounds.has_null:
             return None
@@ -111,7 +111,7 @@ class Pieces:
         return True if bounds.least >= span[0] and bounds.greatest < span[1] else None
 
     def _within_band(self, file: CodedFile, group: int, band: Band) -> bool | None:
-        """Whether a row group is of a band, all or nothing, as far as its sources tell; None if neither is known."""
+        """Return whether all or none of a row group is in a band, judging by its sources; None if neither is certain."""
         if band.first is None and band.end is None:
             return True
         bounds = file.bounds(group, SOURCE)
@@ -126,7 +126,7 @@ class Pieces:
 
 
 def _of_band(rows: CodedRows, band: Band) -> Mask:
-    """Which rows are of a band."""
+    """Return a mask of the rows in a band."""
     before = layout.places(rows, [bound for bound in (band.first, band.end) if bound is not None])
     inside: Mask = before == (0 if band.first is None else 1)
     return inside

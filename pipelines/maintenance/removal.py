@@ -1,7 +1,7 @@
-"""Rows taken out of the lake's tables: whole files leave the table, others are written again without the rows.
+"""Removes rows from the lake's tables: files are dropped from the table, or rewritten without some rows.
 
-Which rows go is the caller's (retention, erasure); what a hold keeps is decided here, so that none of them can get past it.
-Files leave the disk only by vacuum.
+The caller (retention, erasure) decides which rows go; legal holds are applied here, so that no caller can bypass them.
+Only vacuum deletes files from disk.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import ROLLUPS, TIMESTAMP, Table
 
 GROUP_ROWS = 64 * 1024
-"""Rows of a row group, which are held in memory at once, where a file is written again."""
+"""Rows of a row group, which are in memory at once, where a file is rewritten."""
 NAMESPACE_COLUMNS = ("source_namespace", "destination_namespace", "namespace", "peer_namespace")
-"""What a row's namespaces are read from, in any table."""
+"""The columns that name a row's namespaces, in any table."""
 _UNIQUE_NAME = len("00000000-0000-0000-0000-000000000000.parquet")
 _TRIES = 4
 Mask = npt.NDArray[np.bool_]
 
 
 class Selection(Protocol):
-    """Rows of a table that are to go."""
+    """Selects rows of a table to be removed."""
 
     @property
     def columns(self) -> Sequence[str]:
-        """Columns that `mask` reads; without any, every row goes."""
+        """Columns that `mask` reads; if empty, every row is removed."""
 
     def mask(self, rows: pa.Table) -> Mask:
-        """True for each row that goes."""
+        """Return a mask that is True for each row to remove."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """What goes of one partition."""
+    """What is removed from one partition."""
 
     table: Table
     cluster: str
     day: date
     whole: tuple[StoredFile, ...] = ()
-    """Files all of whose rows go."""
+    """Files all of whose rows are removed."""
     partly: tuple[StoredFile, ...] = ()
-    """Files that are written again without the rows."""
+    """Files that are rewritten without the removed rows."""
     rows: int = 0
     held: int = 0
-    """Rows that would go, but for a hold."""
+    """Rows that would be removed if they were not under a hold."""
 
     @property
     def size(self) -> int:
@@ -68,7 +68,7 @@ class Removal:
 
 
 def find(lake: Lake, table: Table, selection: Selection, holds: Iterable[config.Hold], files: Sequence[StoredFile]) -> list[Removal]:
-    """What of these files would go, a removal a partition, oldest first. Raises LakeError."""
+    """Return what would be removed from these files, one removal per partition, oldest first. Raises LakeError."""
     partitions: dict[tuple[date, str], list[StoredFile]] = {}
     for file in files:
         partitions.setdefault(partition_of(file), []).append(file)
@@ -86,20 +86,20 @@ def find(lake: Lake, table: Table, selection: Selection, holds: Iterable[config.
 def remove(
     lake: Lake, removal: Removal, selection: Selection, holds: Sequence[config.Hold], *, why: str, again: Callable[[], list[Removal]]
 ) -> Removal | None:
-    """Take the rows out in one commit; gives what went, None if another process left nothing to do.
+    """Remove the rows in one commit; return what was removed, or None if another process left nothing to do.
 
-    If another replaces the partition's files meanwhile, `again` has to say what is to go now. Raises LakeError.
+    If another process replaces the partition's files meanwhile, `again` must return what is to be removed now. Raises LakeError.
     """
     for tries_left in reversed(range(_TRIES)):
         table, cluster = removal.table, removal.cluster
         here = Holds(holds, table, cluster, removal.day)
-        kept = [data for file in removal.partly for data in _write_kept(lake, table, selection, here, file)]
+        rewritten = [data for file in removal.partly for data in _write_remaining(lake, table, selection, here, file)]
         old = [*removal.whole, *removal.partly]
         if not old:
             return removal
         try:
-            # Without data_change: an append that meets one fails and has to be tried again, and collectors come first.
-            lake.replace(table, old, kept, guard=guard(removal), metadata={"hindcast.removal": why})
+            # data_change stays unset: with it a concurrent append would fail and be retried, and collectors take precedence.
+            lake.replace(table, old, rewritten, guard=guard(removal), metadata={"hindcast.removal": why})
             return removal
         except CommitConflictError:
             if not tries_left:
@@ -112,18 +112,18 @@ def remove(
 
 
 def guard(removal: Removal) -> str:
-    """As whoever else replaces files of the partition commits, compaction or the rollup: no two may at a time."""
+    """Return the guard that compaction and rollups also use for the partition, so that only one replaces its files at a time."""
     day = removal.day.isoformat()
     return f"rollup:{removal.cluster}/{day}" if removal.table in ROLLUPS else compaction_plan.guard(removal.cluster, day)
 
 
 class Holds:
-    """The holds that touch one partition."""
+    """The holds that cover one partition."""
 
     def __init__(self, holds: Iterable[config.Hold], table: Table, cluster: str, day: date) -> None:
         begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
         end = begin + timedelta(days=1)
-        # A row of the ledger may reach a day beyond its partition's.
+        # A ledger row may extend a day beyond its partition.
         reach = end + timedelta(days=1) if "to" in table.schema.names else end
         self._table = table
         self._named = [name for name in NAMESPACE_COLUMNS if name in table.schema.names]
@@ -138,14 +138,14 @@ class Holds:
 
     @property
     def columns(self) -> list[str]:
-        """Columns that `mask` reads; none without holds."""
+        """Columns that `mask` reads; empty without holds."""
         if not self._holds:
             return []
         reach = ["to"] if "to" in self._table.schema.names else []
         return [*self._named, self._table.time_column, *reach]
 
     def mask(self, rows: pa.Table) -> Mask:
-        """True for each row that is held."""
+        """Return a mask that is True for each row under a hold."""
         held = np.zeros(rows.num_rows, bool)
         if not self._holds:
             return held
@@ -168,29 +168,29 @@ class Holds:
 
 
 def partition_of(file: StoredFile) -> tuple[date, str]:
-    """The day and the cluster of a file; a table without clusters is the whole fleet's."""
+    """Return the day and the cluster of a file; a table without clusters covers the whole fleet."""
     return date.fromisoformat(file.partition["date"]), file.partition.get("cluster", FLEET)
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a name that may hold * and ? means this one."""
+    """Return whether a name pattern, which may contain * and ?, matches a name."""
     return fnmatchcase(name, principals.glob(pattern))
 
 
-def each_name(column: pa.ChunkedArray, says: Callable[[str], bool], *, none: bool) -> Mask:
-    """What `says` says of each name of a column, asked once a distinct name; `none` for nulls."""
+def each_name(column: pa.ChunkedArray, predicate: Callable[[str], bool], *, none: bool) -> Mask:
+    """Apply `predicate` once to each distinct name of a column and return the result for each row; `none` is the result for nulls."""
     encoded = pc.dictionary_encode(column.combine_chunks())
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
-    told = np.array([*(says(name) if name is not None else none for name in encoded.dictionary.to_pylist()), none], bool)
-    codes: npt.NDArray[np.int64] = encoded.indices.cast(pa.int64()).fill_null(len(told) - 1).to_numpy(zero_copy_only=False)
-    answer: Mask = told[codes]
+    results = np.array([*(predicate(name) if name is not None else none for name in encoded.dictionary.to_pylist()), none], bool)
+    codes: npt.NDArray[np.int64] = encoded.indices.cast(pa.int64()).fill_null(len(results) - 1).to_numpy(zero_copy_only=False)
+    answer: Mask = results[codes]
     return answer
 
 
 @dataclass(kw_only=True)
 class _Found:
-    """A removal in the making."""
+    """A removal being put together."""
 
     table: Table
     cluster: str
@@ -219,25 +219,25 @@ class _Found:
 
 
 def _count(lake: Lake, table: Table, selection: Selection, holds: Holds, file: StoredFile) -> tuple[int, int]:
-    """How many rows of a file go, and how many more would without the holds."""
+    """Count how many rows of a file are removed, and how many more would be without the holds."""
     columns = dict.fromkeys([*selection.columns, *holds.columns])
     if not columns:
         return file.rows, 0
     going = held = 0
     for rows in _batches(lake, table, file, list(columns)):
         wanted = selection.mask(rows)
-        kept = wanted & holds.mask(rows)
-        going += int((wanted & ~kept).sum())
-        held += int(kept.sum())
+        held_back = wanted & holds.mask(rows)
+        going += int((wanted & ~held_back).sum())
+        held += int(held_back.sum())
     return going, held
 
 
-def _write_kept(lake: Lake, table: Table, selection: Selection, holds: Holds, file: StoredFile) -> list[DataFile]:
+def _write_remaining(lake: Lake, table: Table, selection: Selection, holds: Holds, file: StoredFile) -> list[DataFile]:
     return write_without(lake, table, file, lambda rows: selection.mask(rows) & ~holds.mask(rows))
 
 
 def write_without(lake: Lake, table: Table, file: StoredFile, goes: Callable[[pa.Table], Mask]) -> list[DataFile]:
-    """Write the rows of a file that stay, in their order and under the same kind of name, a row group at a time. Raises LakeError."""
+    """Write the remaining rows of a file, in order and under the same kind of name, a row group at a time. Raises LakeError."""
 
     def groups() -> Iterator[pa.Table]:
         waiting: list[pa.Table] = []

@@ -1,7 +1,7 @@
-"""Retention: rows leave the lake when they are older than their table, cluster and namespace is kept. Running it again changes nothing.
+"""Retention: removes rows older than the retention of their table, cluster and namespace. Running it again changes nothing.
 
-Days are the unit: a day's rows go when the end of the day is older than that. A flow between two namespaces is kept as long
-as the longer of them; what has no namespace as long as the cluster.
+The unit is a day: a day's rows expire when the end of the day is older than the retention. A flow between two namespaces has
+the longer of their retentions; a row without a namespace has the cluster's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TRIES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """A partition some of whose rows may have had their time."""
+    """A partition that may contain expired rows."""
 
     table: Table
     cluster: str
@@ -40,21 +40,21 @@ class Due:
 
 @dataclass(frozen=True, kw_only=True)
 class Expired:
-    """The rows of one partition that have had their time."""
+    """The expired rows of one partition."""
 
     settings: config.Retention
     table: Table
     cluster: str
     age: timedelta
-    """Since the end of the partition's day."""
+    """Age of the partition, from the end of its day."""
 
     @property
     def columns(self) -> Sequence[str]:
-        """The namespaces, unless all are kept no longer than this."""
+        """The namespace columns, or none if no namespace has a longer retention than this age."""
         return [] if self.age >= max(kept_for(self.settings, self.table, self.cluster)) else self._named
 
     def mask(self, rows: pa.Table) -> Mask:
-        """True for each row none of whose namespaces is kept longer."""
+        """Return a mask that is True for each row none of whose namespaces has a longer retention."""
         if not self.columns:
             return np.ones(rows.num_rows, bool)
         without_any = np.ones(rows.num_rows, bool)
@@ -74,7 +74,7 @@ class Expired:
 
 
 def keep(settings: config.Retention, table: Table, cluster: str, namespace: str | None) -> timedelta:
-    """How long rows of a table are kept; `namespace` is None for what has none."""
+    """Return the retention of rows of a table; `namespace` is None for rows without one."""
     for override in settings.overrides:
         time = override.time_of(table.name)
         of_namespace = override.namespace == "*" or (namespace is not None and matches(override.namespace, namespace))
@@ -84,7 +84,7 @@ def keep(settings: config.Retention, table: Table, cluster: str, namespace: str 
 
 
 def kept_for(settings: config.Retention, table: Table, cluster: str) -> list[timedelta]:
-    """All the times for which rows of a cluster may be kept, whatever their namespace."""
+    """Return all retentions that apply to rows of a cluster, whatever their namespace."""
     times = [override.time_of(table.name) for override in settings.overrides if matches(override.cluster, cluster)]
     return [*(time for time in times if time is not None), settings.time_of(table.name)]
 
@@ -92,11 +92,11 @@ def kept_for(settings: config.Retention, table: Table, cluster: str) -> list[tim
 def due(
     lake: Lake, settings: config.Retention, *, now: datetime, clusters: frozenset[str] | None = None, tables: Iterable[Table] | None = None
 ) -> list[Due]:
-    """The partitions that may hold rows which have had their time, oldest first, by the log alone. Raises LakeError."""
+    """Return the partitions that may contain expired rows, oldest first, from the log alone. Raises LakeError."""
     found: list[Due] = []
     for table in TABLES.values() if tables is None else tables:
         if "date" not in table.partition_by:
-            continue  # its rows belong to no day: versions of what is configured, which pipelines.configuration.expiry takes out
+            continue  # its rows belong to no day: configuration versions, which pipelines.configuration.expiry removes
         partitions: dict[tuple[date, str], list[StoredFile]] = {}
         for file in lake.contents(table):
             day, cluster = partition_of(file)
@@ -119,7 +119,7 @@ def retain(
     dry_run: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Removal]:
-    """Take out what has had its time, partition by partition; gives what went or, with `dry_run`, would go. Raises LakeError."""
+    """Remove expired rows, partition by partition; return what was removed or, with `dry_run`, would be. Raises LakeError."""
     done: list[Removal] = []
     for planned in due(lake, settings, now=now, clusters=clusters):
         selection = planned.selection
@@ -135,12 +135,12 @@ def retain(
             if gone:
                 done.append(gone)
         progress()
-    kept = partial(keep, settings)
-    return [*done, *expiry.retain_configuration(lake, settings, kept, now=now, clusters=clusters, dry_run=dry_run)]
+    keep_time = partial(keep, settings)
+    return [*done, *expiry.retain_configuration(lake, settings, keep_time, now=now, clusters=clusters, dry_run=dry_run)]
 
 
 def _seal(lake: Lake, planned: Due) -> None:
-    """Let the day's rollups stand: they were made of all its flows, and must not be made again of those that stay or come late."""
+    """Freeze the day's rollups: they were computed from all its flows, and must not be recomputed from those that remain."""
     for tries_left in reversed(range(_TRIES)):
         try:
             rollup.seal(lake, planned.cluster, datetime(planned.day.year, planned.day.month, planned.day.day, tzinfo=UTC))

@@ -1,6 +1,6 @@
-"""Rollups: closed hours of flows are summed up into edges_1h, timeline_1m, label_sets and dns_names. When it runs is others' work.
+"""Rollups: sums up closed hours of flows into edges_1h, timeline_1m, label_sets and dns_names. Scheduling does not belong here.
 
-What the sums are is warehouse.questions.rollup_sql's, which flows a stored hour stands for warehouse.questions.rollup_notes'. An hour whose
+warehouse.questions.rollup_sql defines the sums, warehouse.questions.rollup_notes which flows a stored hour represents. An hour whose
 flows have changed since is done again; a second run finds nothing to do.
 """
 
@@ -25,9 +25,9 @@ from warehouse.questions.rollup_notes import HOUR, SEALED
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
 
 ORDER = (LABEL_SETS, DNS_NAMES, TIMELINE_1M, EDGES_1H)
-"""How the tables are committed: an hour is done when the last has it."""
+"""The order in which tables are committed: an hour is done when the last table has it."""
 BATCH_ROWS = 4_000_000
-"""Flows that are summed up at once: each query costs about as much as 50,000 flows before it begins."""
+"""Flows that are summed up at once: the overhead of each query is about the cost of 50,000 flows."""
 LIMITS = Limits(seconds=3600, rows=1_000_000_000, memory_bytes=3 * 1024**3 // 2)
 SORTED_BY = {
     EDGES_1H.name: (
@@ -45,34 +45,34 @@ class Task:
 
     cluster: str
     day: datetime
-    """Its start, UTC."""
+    """Start of the day, UTC."""
     hours: tuple[tuple[datetime, tuple[StoredFile, ...]], ...]
-    """Start of each hour, and the files that may hold its flows."""
+    """Start of each hour, and the files that may contain its flows."""
 
     @property
     def partition(self) -> dict[str, str]:
-        """Of the rollups' tables."""
+        """The partition in the tables of rollups."""
         return {"cluster": self.cluster, "date": f"{self.day:%Y-%m-%d}"}
 
     @property
     def guard(self) -> str:
-        """What no two may replace at a time."""
+        """The guard of the partition, so that only one process replaces its files at a time."""
         return f"rollup:{self.cluster}/{self.day:%Y-%m-%d}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What became of a task."""
+    """The result of a task."""
 
     hours: int
     flows: int
-    """Flows summed up."""
+    """The number of flows summed up."""
     rows: Mapping[str, int]
-    """Rows made, by table."""
+    """The number of rows written, by table."""
 
 
 def plan(lake: Lake, *, now: datetime, clusters: frozenset[str] | None = None, hour: datetime | None = None) -> list[Task]:
-    """The closed hours whose flows are not, or no longer, rolled up, oldest day first. Raises LakeError."""
+    """Return the closed hours whose flows have no rollup or an outdated one, oldest day first. Raises LakeError."""
     rolled: dict[tuple[str, datetime], str] = {}
     for file in lake.contents(EDGES_1H):
         rolled |= {(file.partition["cluster"], begin): note for begin, note in rollup_notes.notes(file).items()}
@@ -87,12 +87,12 @@ def plan(lake: Lake, *, now: datetime, clusters: frozenset[str] | None = None, h
 
 
 def clusters_to_roll_up(lake: Lake, *, now: datetime) -> list[str]:
-    """Names of the clusters that have closed hours to roll up. Raises LakeError."""
+    """Return the names of the clusters that have closed hours to roll up. Raises LakeError."""
     return sorted({task.cluster for task in plan(lake, now=now)})
 
 
 def roll_up(lake: Lake, task: Task, settings: config.Rollups) -> Done | None:
-    """Do a task; None if another process did it meanwhile. What is stored of other hours of the day stays. Raises LakeError."""
+    """Do a task; return None if another process did it meanwhile. Stored rows of the day's other hours stay. Raises LakeError."""
     made: dict[str, list[pa.Table]] = {table.name: [] for table in ORDER}
     for hours in _batches(task):
         for name, rows in _sums(lake, task, hours, settings).items():
@@ -118,7 +118,7 @@ def roll_up_closed_hours(
     hour: datetime | None = None,
     progress: Callable[[Task, Done | None], None] = lambda _task, _done: None,
 ) -> list[Done]:
-    """Roll up what is to be, and tell of each task. Raises LakeError."""
+    """Roll up what is due, and yield the result of each task. Raises LakeError."""
     done = []
     for task in plan(lake, now=now, clusters=clusters, hour=hour):
         result = roll_up(lake, task, settings)
@@ -129,10 +129,10 @@ def roll_up_closed_hours(
 
 
 def seal(lake: Lake, cluster: str, day: datetime) -> None:
-    """Let what is rolled up of a day stand from now on, whatever becomes of its flows. Raises LakeError, CommitConflictError.
+    """Freeze the stored rollups of a day, whatever happens to its flows. Raises LakeError, CommitConflictError.
 
-    For retention, before it takes part of a day's flows away: without it their rollup would be made again from the rest.
-    A day all of whose flows go needs none.
+    Retention calls this before it removes part of a day's flows: otherwise their rollup would be recomputed from the rest.
+    It is not needed for a day all of whose flows are removed.
     """
     partition = {"cluster": cluster, "date": f"{day:%Y-%m-%d}"}
     for table in ORDER:
@@ -142,7 +142,7 @@ def seal(lake: Lake, cluster: str, day: datetime) -> None:
 
 
 def _batches(task: Task) -> Iterator[dict[datetime, tuple[StoredFile, ...]]]:
-    """The task's hours, as many at once as have BATCH_ROWS rows; those that share all their files, such as a day's, together."""
+    """Batch the task's hours up to BATCH_ROWS rows; hours that share all their files, as in a compacted day, stay together."""
     alike: dict[tuple[str, ...], dict[datetime, tuple[StoredFile, ...]]] = {}
     for begin, files in task.hours:
         alike.setdefault(tuple(sorted(file.path for file in files)), {})[begin] = files
@@ -159,7 +159,7 @@ def _batches(task: Task) -> Iterator[dict[datetime, tuple[StoredFile, ...]]]:
 
 
 def _sums(lake: Lake, task: Task, hours: Mapping[datetime, tuple[StoredFile, ...]], settings: config.Rollups) -> dict[str, pa.Table]:
-    """The rollups' rows of some hours."""
+    """Compute the rollup rows of some hours."""
     paths = sorted({file.path for files in hours.values() for file in files})
     within = " OR ".join(f"(\"time\" >= '{begin.isoformat()}' AND \"time\" < '{(begin + HOUR).isoformat()}')" for begin in hours)
     with engine.connect(LIMITS) as connection:
@@ -178,12 +178,12 @@ def _sums(lake: Lake, task: Task, hours: Mapping[datetime, tuple[StoredFile, ...
 
 
 def _put(lake: Lake, table: Table, partition: Mapping[str, str], new: pa.Table | None, notes: Mapping[datetime, str], guard: str) -> None:
-    """Replace some hours' rows of a day; without new rows all stay, and the hours get other notes."""
+    """Replace the rows of some hours of a day; without new rows all stay, and only the notes of the hours change."""
     old = _stored(lake, table, partition)
-    kept: dict[datetime, str] = {}
+    other_notes: dict[datetime, str] = {}
     rows = [] if new is None else [new]
     for file in old:
-        kept |= rollup_notes.notes(file)
+        other_notes |= rollup_notes.notes(file)
         stay = lake.dataset(table, [f"{lake.address(table)}/{file.path}"]).to_table()
         if new is not None:
             time, type_ = stay[table.time_column], table.schema.field(table.time_column).type
@@ -193,7 +193,7 @@ def _put(lake: Lake, table: Table, partition: Mapping[str, str], new: pa.Table |
             stay = stay.filter(pc.invert(reduce(pc.or_, inside)))
         rows.append(stay.select(table.schema.names).cast(table.schema))
     ordered = pa.concat_tables(rows).sort_by([(name, "ascending") for name in SORTED_BY[table.name]])
-    prefix = rollup_notes.prefix({begin.hour: note for begin, note in {**kept, **notes}.items()})
+    prefix = rollup_notes.prefix({begin.hour: note for begin, note in {**other_notes, **notes}.items()})
     written = lake.write_files(table, ordered, prefix=prefix)
     if old or written:
         lake.replace(table, old, written, guard=guard, whole=dict(partition), data_change=new is not None)
@@ -204,7 +204,7 @@ def _stored(lake: Lake, table: Table, partition: Mapping[str, str]) -> list[Stor
 
 
 def _fitting(table: Table, rows: pa.Table, partition: Mapping[str, str]) -> pa.Table:
-    """The rows with their partition's columns, in the table's order and types."""
+    """Return the rows with their partition's columns, in the table's order and types."""
     day = datetime.fromisoformat(partition["date"]).date()
     for name, value in (("cluster", pa.scalar(partition["cluster"])), ("date", pa.scalar(day, pa.date32()))):
         column = pa.array([value.as_py()] * rows.num_rows, value.type)

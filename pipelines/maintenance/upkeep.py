@@ -1,4 +1,4 @@
-"""What keeps the tables' folders and logs small and is no change of any row: vacuum, checkpoint; and what they amount to."""
+"""Keeps the tables' folders and logs small without changing any row (vacuum, checkpoint), and reports their sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from warehouse.schema import TABLES
 
 @dataclass(frozen=True, kw_only=True)
 class Vacuumed:
-    """What left the disk, or would, of one table."""
+    """The files of one table that were deleted from disk, or would be."""
 
     table: str
     files: int
@@ -21,29 +21,29 @@ class Vacuumed:
 
 @dataclass(frozen=True, kw_only=True)
 class TableStatistics:
-    """A table from outside, by its log alone."""
+    """Sizes of a table, from its log alone."""
 
     table: str
     files: int
     rows: int
     bytes: int
     days: int
-    """Days that it has rows of; 0 where rows belong to none."""
+    """The number of days it has rows of; 0 where rows do not belong to days."""
     oldest: datetime | None
     newest: datetime | None
     largest_partition_files: int
-    """Files of the partition that has most: many are slow to read, and say that compaction is behind."""
+    """Files of the partition with the most files: many are slow to read, and show that compaction is behind."""
 
     @property
     def bytes_per_row(self) -> float | None:
-        """None without rows."""
+        """Average bytes per row; None without rows."""
         return self.bytes / self.rows if self.rows else None
 
 
 def vacuum(
     lake: Lake, *, older_than: timedelta, dry_run: bool = False, progress: Callable[[str], None] = lambda _table: None
 ) -> list[Vacuumed]:
-    """Delete files that left each table, or never were in it, longer than `older_than` ago. Running it again deletes nothing.
+    """Delete files that each table no longer refers to, or never did, for longer than `older_than`. A second run deletes nothing.
 
     Raises LakeError, ValueError for less than an hour.
     """
@@ -56,25 +56,25 @@ def vacuum(
 
 
 def in_groups(clusters: Sequence[str], *, size: int = 8) -> list[list[str]]:
-    """The clusters in groups for tasks beside each other: small enough to spread, large enough not to drown in start-up."""
+    """Group clusters for parallel tasks: small enough to spread, large enough that start-up time does not dominate."""
     return [list(clusters[begin : begin + size]) for begin in range(0, len(clusters), size)]
 
 
 def checkpoint(lake: Lake) -> dict[str, int]:
-    """Write each table's log as one file; gives the tables' versions. Raises LakeError."""
+    """Write a checkpoint of each table's log; return the tables' versions. Raises LakeError."""
     return {table.name: lake.checkpoint(table) for table in TABLES.values()}
 
 
 def statistics(lake: Lake) -> list[TableStatistics]:
-    """Of every table. Raises LakeError."""
-    told = []
+    """Return the sizes of every table. Raises LakeError."""
+    tables = []
     for table in TABLES.values():
         files = lake.contents(table)
         partitions: dict[tuple[str, ...], int] = {}
         for file in files:
             key = tuple(file.partition.values())
             partitions[key] = partitions.get(key, 0) + 1
-        told.append(
+        tables.append(
             TableStatistics(
                 table=table.name,
                 files=len(files),
@@ -86,4 +86,4 @@ def statistics(lake: Lake) -> list[TableStatistics]:
                 largest_partition_files=max(partitions.values(), default=0),
             )
         )
-    return told
+    return tables

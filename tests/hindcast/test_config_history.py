@@ -87,7 +87,7 @@ def test_mistakes_in_manifests_are_told_and_are_a_failure_while_the_other_cluste
     assert "c2" in result.stdout
     (fleet.folder / "c1" / "a.yaml").unlink()
     (fleet.folder / "c1").rmdir()
-    assert "there is no folder" in fleet.run("snapshot", code=1).stderr
+    assert "does not exist" in fleet.run("snapshot", code=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -202,4 +202,4 @@ def test_a_renderer_that_fails_is_told_with_its_standard_error(fleet: Fleet) -> 
     document["clusters"][0]["kubernetes"]["render"] = ["sh", "-c", "echo no such overlay >&2; exit 3"]
     fleet.config.write_text(json.dumps(document))
     result = fleet.run("snapshot", "--cluster", "c1", code=1)
-    assert "ended with exit code 3: no such overlay" in result.output.replace("\n", " ")
+    assert "failed with exit code 3: no such overlay" in result.output.replace("\n", " ")

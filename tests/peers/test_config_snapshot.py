@@ -342,7 +342,7 @@ def test_a_check_names_what_may_not_be_read(clusters: dict[str, Any]) -> None:
         return looking.describe(config.Cluster(name="c1", kubernetes=config.Kubernetes(kubeconfig=clusters["two"].kubeconfig(user))))
 
     assert described("admin").startswith("Kubernetes v1.36.3, without ClusterNetworkPolicy")
-    with pytest.raises(ClusterForbiddenError, match="may not read Namespace, NetworkPolicy"):
+    with pytest.raises(ClusterForbiddenError, match="not allowed to read Namespace, NetworkPolicy"):
         described("reader")
 
 

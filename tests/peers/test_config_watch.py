@@ -42,13 +42,13 @@ class Watched:
         settings = config.Cluster(name="c1", kubernetes=config.Kubernetes(kubeconfig=self.cluster.kubeconfig()))
         stop, looked, failures = threading.Event(), threading.Event(), list[BaseException]()
 
-        def told(_taken: Any) -> None:
+        def on_snapshot(_taken: Any) -> None:
             self.looks += 1
             looked.set()
 
         def run() -> None:
             try:
-                ClusterWatch(self.lake, settings, flush_seconds=0.3, pause_seconds=0.3, told=told).run(stop)
+                ClusterWatch(self.lake, settings, flush_seconds=0.3, pause_seconds=0.3, on_snapshot=on_snapshot).run(stop)
             except BaseException as error:
                 failures.append(error)
 

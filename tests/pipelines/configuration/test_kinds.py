@@ -111,7 +111,7 @@ def test_a_kind_is_found_by_name_plural_and_short_name(text: str, name: str) -> 
 def test_an_unknown_kind_is_told_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean CiliumNetworkPolicy"):
         kinds.named("ciliumnetworkpolcy")
-    with pytest.raises(ConfigError, match=r"there are .*NetworkPolicy"):
+    with pytest.raises(ConfigError, match=r"use one of .*NetworkPolicy"):
         kinds.named("Secret?!")
 
 

@@ -291,7 +291,7 @@ def test_a_chart_is_a_source_also_where_its_templates_are_plain(folder: Path) ->
     found = manifests.read_folder(folder)
     assert names(found) == ["shop/a"]
     (mistake,) = mistakes(found)
-    assert mistake.startswith("web/Chart.yaml:1: is a chart of Helm")
+    assert mistake.startswith("web/Chart.yaml:1: is a Helm chart")
     assert "helm template web web" in mistake
 
 
@@ -312,7 +312,7 @@ def test_a_chart_is_a_source_also_where_its_templates_are_plain(folder: Path) ->
         (policy("web").replace("namespace: shop", "namespace: shop.x"), "lower-case"),
         (policy("web").replace("namespace: shop", "namespace: 7"), "quote it"),
         (policy("web").replace("namespace: shop", "namespace: shop\n  labels: {team: a b}"), "is not a label"),
-        (policy("web").replace("name: web", "generateName: web-"), "makes up a name"),
+        (policy("web").replace("name: web", "generateName: web-"), "chooses the name"),
     ],
 )
 def test_what_no_api_server_takes_is_a_mistake_that_says_what_to_do(folder: Path, text: str, what: str) -> None:
@@ -385,8 +385,8 @@ def test_a_renderer_gets_no_shell_and_may_name_the_folder(history: Any, folder: 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("import sys; sys.stderr.write('no such chart: web'); sys.exit(3)", r"ended with exit code 3: no such chart: web"),
-        ("import time; print('x', flush=True); time.sleep(600)", r"did not end within 0.5 s"),
+        ("import sys; sys.stderr.write('no such chart: web'); sys.exit(3)", r"failed with exit code 3: no such chart: web"),
+        ("import time; print('x', flush=True); time.sleep(600)", r"did not finish within 0.5 s"),
         ("import sys; sys.stdout.buffer.write(b'\\xff')", r"its output is not UTF-8"),
     ],
 )
@@ -402,7 +402,7 @@ def test_a_renderer_that_fails_ends_nothing_and_says_why(history: Any, folder: P
 
 
 def test_a_renderer_that_is_not_installed_is_named(history: Any, folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"render: no-such-program x: cannot be run: .*is it installed"):
+    with pytest.raises(ConfigError, match=r"render: no-such-program x: cannot run no-such-program: .*is it installed"):
         manifests.take(history.lake, cluster(folder, render=("no-such-program", "x")))
 
 

@@ -39,7 +39,7 @@ def cluster(folder: Path) -> config.Cluster:
 
 def test_an_empty_folder_holds_nothing_and_one_that_is_not_there_is_an_error(folder: Path) -> None:
     assert manifests.read_folder(folder).objects == {}
-    with pytest.raises(ConfigError, match="there is no folder"):
+    with pytest.raises(ConfigError, match="does not exist"):
         manifests.read_folder(folder / "nowhere")
 
 
@@ -59,7 +59,7 @@ def test_an_object_that_stands_twice_names_both_places_and_is_not_recorded(folde
     found = manifests.read_folder(folder)
     assert [key[2] for key in found.objects] == ["other"]
     (mistake,) = found.mistakes
-    assert str(mistake) == "b.yaml:2: NetworkPolicy web stands also in a.yaml:1: keep one; neither is recorded"
+    assert str(mistake) == "b.yaml:2: NetworkPolicy web is also defined in a.yaml:1: keep one; neither is recorded"
 
 
 def test_lists_are_taken_apart_and_other_documents_are_left_alone(folder: Path) -> None:
@@ -137,8 +137,8 @@ def test_a_scheduler_is_told_of_what_is_not_covered_after_the_rest_was_recorded(
     assert looking.look_and_insist(history.lake, cluster(folder)) == 1
     (folder / "b.yaml").write_text(netpol("new"))
     (folder / "c.yaml").write_text(netpol("cut") + "  ingress: [{")
-    with pytest.raises(ClusterError, match=r"not covered whole: .*c.yaml:5"):
+    with pytest.raises(ClusterError, match=r"not read completely: .*c.yaml:5"):
         looking.look_and_insist(history.lake, cluster(folder))
     assert len(history.at(datetime.now(UTC))) == 2
-    with pytest.raises(ClusterError, match="there is no folder"):
+    with pytest.raises(ClusterError, match="does not exist"):
         looking.look_and_insist(history.lake, cluster(folder / "gone"))
