@@ -181,7 +181,7 @@ def test_a_table_that_cannot_tell_says_so_and_disturbs_no_other(door: Door, lake
     commit(other._lake, [row], silent)
     window = Window(as_of=other.as_of(NOON))
     assert other.sql(OPERATOR, COUNT, window=window).rows.to_pylist() == [{"n": 1}]
-    with pytest.raises(QueryError, match="silent does not say when its rows were recorded"):
+    with pytest.raises(QueryError, match="silent does not record when its rows were learned"):
         other.sql(OPERATOR, "SELECT count(*) FROM silent", window=window)
 
 

@@ -1,3 +1,3 @@
-"""The lake's tables: Delta tables and their files, dictionaries, time travel and the evolution of schemas.
+"""The lake's tables: Delta tables and their files, dictionary encoding, time travel and schema evolution.
 
-Nothing here knows who asks: what a person may see is warehouse.access's."""
+Access control does not belong here: what a principal may see is decided in warehouse.access."""

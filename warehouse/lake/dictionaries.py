@@ -1,7 +1,7 @@
-"""Rows whose texts stay dictionary-encoded from one file to the next: read, put together, reordered, written again.
+"""Rows whose strings stay dictionary-encoded while files are read, merged, reordered and written again.
 
-Wide rows repeat nearly every text and label list. Here each distinct one is held once and a row holds its number, so that
-sorting millions of rows moves numbers. What order rows have, and what a file looks like, is others' work.
+Wide rows repeat nearly every string and label list. Here each distinct value is stored once and a row holds its number (its
+code), so sorting millions of rows only moves numbers. The order of rows and the layout of files do not belong here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 UNREPEATED = frozenset({"uuid", "trace_id"})
-"""Texts that differ in every row: a dictionary of them costs more than it saves."""
+"""String columns that differ in every row: a dictionary of them costs more than it saves."""
 BATCH_ROWS = 256 * 1024
 _CODED = pa.dictionary(pa.int32(), pa.string())
 _CODED_LIST = pa.list_(pa.field("element", _CODED))
@@ -28,7 +28,7 @@ Order = npt.NDArray[np.int64]
 
 
 def coded_type(field: pa.Field) -> pa.DataType:
-    """The type a column of the table's schema has here: texts and lists of texts as dictionaries, all else as it is."""
+    """Return the type a column of the table's schema has here: strings and lists of strings become dictionaries."""
     if field.name in UNREPEATED:
         return field.type
     if pa.types.is_string(field.type):
@@ -39,7 +39,7 @@ def coded_type(field: pa.Field) -> pa.DataType:
 
 
 def encode(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns that `rows` has of `schema`, in its order, with their `coded_type`s."""
+    """Return the columns of `rows` that are in `schema`, in the schema's order, with their `coded_type`s."""
     names = [name for name in schema.names if name in rows.column_names]
     types = [pa.field(name, coded_type(schema.field(name))) for name in names]
     return pa.table([_as(rows[field.name], field.type) for field in types], schema=pa.schema(types))
@@ -47,7 +47,7 @@ def encode(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What a column's values in a row group lie between."""
+    """The least and greatest value of a column in a row group."""
 
     least: Any
     greatest: Any
@@ -55,10 +55,10 @@ class Bounds:
 
 
 class CodedFile:
-    """A Parquet file, read row group by row group with texts as dictionaries."""
+    """A Parquet file that is read one row group at a time, with strings as dictionaries."""
 
     def __init__(self, source: pa.NativeFile, schema: pa.Schema) -> None:
-        """`source` stays the caller's to close; of the columns only those of `schema` are read."""
+        """The caller remains responsible for closing `source`; only columns of `schema` are read."""
         self._source = source
         self._schema = schema
         self._file = pq.ParquetFile(source)
@@ -71,42 +71,43 @@ class CodedFile:
 
     @property
     def groups(self) -> range:
-        """The numbers of its row groups."""
+        """The numbers of the row groups."""
         return range(int(self._metadata.num_row_groups))
 
     @property
     def row_bytes(self) -> float:
-        """About how many bytes a row takes in memory."""
+        """The approximate size of a row in memory, in bytes."""
         size = sum(self._metadata.row_group(group).total_byte_size for group in self.groups)
         return float(4 * len(self._present) + size / max(1, self._metadata.num_rows))
 
     def bounds(self, group: int, name: str) -> Bounds | None:
-        """A column's bounds in a row group; None if the file does not say."""
+        """Return a column's bounds in a row group; None if the file does not record them."""
         row_group = self._metadata.row_group(group)
         if name not in self._places:
             return None
-        told = row_group.column(self._places[name]).statistics
-        if told is None or not told.has_min_max:
+        statistics = row_group.column(self._places[name]).statistics
+        if statistics is None or not statistics.has_min_max:
             return None
-        return Bounds(least=told.min, greatest=told.max, has_null=not told.has_null_count or told.null_count > 0)
+        has_null = not statistics.has_null_count or statistics.null_count > 0
+        return Bounds(least=statistics.min, greatest=statistics.max, has_null=has_null)
 
     def read(self, group: int, names: Collection[str] | None = None) -> pa.Table:
-        """A row group, as `encode` gives it, without columns that are all null in the file."""
+        """Return a row group, encoded as by `encode`, without columns that are all null in the file."""
         wanted = [name for name in self._schema.names if name in self._present and (names is None or name in names)]
         try:
             rows = self._coded.read_row_group(group, columns=wanted, use_threads=False)
-        except (pa.ArrowException, OSError):  # pages that pyarrow cannot read so, as some other engines write them
+        except (pa.ArrowException, OSError):  # some other engines write pages that pyarrow cannot read as dictionaries
             rows = self._file.read_row_group(group, columns=wanted, use_threads=False)
         return encode(rows, self._schema)
 
 
 class CodedRows:
-    """Rows in memory, each repeated text or list as the number of its value."""
+    """Rows in memory, with each repeated string or list stored as the number of its value."""
 
     def __init__(self, schema: pa.Schema, parts: Iterable[pa.Table]) -> None:
-        """Put tables together that `encode` or `CodedFile` gave; a column that a table does not have is null there.
+        """Concatenate tables returned by `encode` or `CodedFile`; a column that a table lacks is null in its rows.
 
-        Tables are asked for as they are needed and not kept: what they hold takes a fraction of the memory here.
+        Tables are taken from `parts` one after the other and then released: the same rows take a fraction of the memory here.
         """
         self.schema = schema
         self._coded: dict[str, tuple[Codes, pa.Array]] = {}
@@ -127,11 +128,11 @@ class CodedRows:
         return self.count
 
     def codes(self, name: str) -> tuple[Codes, pa.Array]:
-        """A text column's number in each row, -1 for null, and the texts by number."""
+        """Return a string column's number in each row (-1 for null), and the strings by number."""
         return self._coded.get(name) or (np.full(self.count, _NULL, np.int32), pa.array([], pa.string()))
 
     def ranks(self, name: str) -> tuple[Order, list[str]]:
-        """A text column as numbers in the texts' own order, null last, and the texts in that order."""
+        """Return a string column as its rank in each row in alphabetical order, null last, and the strings in that order."""
         numbers, texts = self.codes(name)
         order = np.asarray(pc.array_sort_indices(texts))
         rank = np.empty(len(texts) + 1, np.int64)
@@ -140,11 +141,11 @@ class CodedRows:
         return rank[numbers], texts.take(pa.array(order)).to_pylist()
 
     def column(self, name: str) -> pa.Array | None:
-        """A column that is not of repeated texts; None if it is all null."""
+        """Return a column that is not dictionary-encoded; None if it is all null."""
         return self._plain.get(name)
 
     def take(self, order: Order) -> pa.Table:
-        """Those rows, in that order, as a table of `coded_type`s whose dictionaries hold only what is used."""
+        """Return these rows, in this order, as a table of `coded_type`s whose dictionaries hold only the values used."""
         picked = pa.array(order)
         columns = []
         for field in self.schema:
@@ -160,7 +161,7 @@ class CodedRows:
 
 
 class _Batch:
-    """Tables put together, texts and lists numbered."""
+    """Concatenated tables, with strings and lists numbered."""
 
     def __init__(self, schema: pa.Schema, tables: Sequence[pa.Table]) -> None:
         self.count: int = sum(table.num_rows for table in tables)
@@ -183,7 +184,7 @@ class _Batch:
 
 
 def _batches(parts: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
-    """Tables by turns, at least BATCH_ROWS at a time but for the last."""
+    """Yield the tables in batches of at least BATCH_ROWS rows, except for the last batch."""
     batch: list[pa.Table] = []
     for part in parts:
         batch.append(part)
@@ -195,7 +196,7 @@ def _batches(parts: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
 
 
 def _merged(batches: Sequence[tuple[Codes, pa.Array] | None], sizes: Sequence[int], type_: pa.DataType) -> tuple[Codes, pa.Array]:
-    """Numbered values of one batch after the other, equal values with one number; all null where there is None."""
+    """Concatenate the numbered values of several batches, renumbered so that equal values share a number; None means all null."""
     given = [batch for batch in batches if batch is not None]
     if len(batches) == 1:
         return given[0]
@@ -217,27 +218,28 @@ def _as_coded(values: pa.Array) -> pa.Array:
 
 
 def _smallest(numbers: npt.NDArray[np.int32], values: pa.Array) -> Codes:
-    """The numbers in two bytes if they fit."""
+    """Return the numbers as 16-bit integers if they fit."""
     return numbers.astype(np.int16) if len(values) <= np.iinfo(np.int16).max else numbers
 
 
 def _present(metadata: pq.FileMetaData) -> set[str]:
-    """Names of the columns that are not known to be all null."""
+    """Return the names of the columns that are not known to be all null."""
     found = set()
     for row_group in (metadata.row_group(group) for group in range(metadata.num_row_groups)):
         if not row_group.num_rows:
-            continue  # says nothing
+            continue  # an empty row group has no values
         for place in range(row_group.num_columns):
             chunk = row_group.column(place)
-            told = chunk.statistics
+            statistics = chunk.statistics
             # An empty list counts as a null there.
-            if "." in chunk.path_in_schema or told is None or not told.has_null_count or told.null_count < chunk.num_values:
+            is_null = statistics is not None and statistics.has_null_count and statistics.null_count >= chunk.num_values
+            if "." in chunk.path_in_schema or not is_null:
                 found.add(chunk.path_in_schema.partition(".")[0])
     return found
 
 
 def _as(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
-    """The column, of that type."""
+    """Return the column converted to a type."""
     if column.type == type_:
         return column
     if type_ == _CODED:
@@ -251,13 +253,13 @@ def _coded_list(lists: pa.ListArray) -> pa.ListArray:
     values, offsets = lists.values, lists.offsets
     if not pa.types.is_dictionary(values.type):
         values = values.dictionary_encode()
-    if lists.null_count:  # from_arrays takes a list for null where its offset is
+    if lists.null_count:  # from_arrays makes a list null if its offset is null
         offsets = pa.array(offsets.to_numpy(), mask=np.append(lists.is_null().to_numpy(zero_copy_only=False), False))
     return pa.ListArray.from_arrays(offsets, values.cast(_CODED), type=_CODED_LIST)
 
 
 def _numbers(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
-    """Each row's number, and the texts."""
+    """Return each row's number, and the strings by number."""
     unified = column.unify_dictionaries()
     numbers = np.empty(len(column), np.int32)
     place = 0
@@ -270,9 +272,9 @@ def _numbers(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
 
 
 def _list_numbers(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
-    """Each row's number, and the distinct lists, as lists of dictionary-encoded texts.
+    """Return each row's number, and the distinct lists as lists of dictionary-encoded strings.
 
-    A list's element numbers, one after the other, are bytes, and distinct bytes are what a dictionary of binaries finds.
+    The element numbers of a list are read as one binary value, so dictionary-encoding the binaries finds the distinct lists.
     """
     unified = column.unify_dictionaries()
     texts = unified.chunk(0).values.dictionary
@@ -300,16 +302,16 @@ def _list_numbers(column: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
 
 
 def _coded(numbers: Codes, values: pa.Array) -> pa.Array:
-    """Numbered values as an array whose dictionary holds only those that occur."""
+    """Return numbered values as an array whose dictionary holds only the values that occur."""
     used = np.zeros(len(values) + 1, bool)
     used[numbers] = True
     has_null = bool(used[_NULL])
     used[_NULL] = False
-    kept = np.flatnonzero(used)
+    occurring = np.flatnonzero(used)
     place = np.zeros(len(values) + 1, np.int32)
-    place[kept] = np.arange(len(kept), dtype=np.int32)
+    place[occurring] = np.arange(len(occurring), dtype=np.int32)
     indices = pa.array(place[numbers], mask=numbers == _NULL if has_null else None)
-    some = values.take(pa.array(kept))
+    some = values.take(pa.array(occurring))
     if not pa.types.is_list(values.type):
         return pa.DictionaryArray.from_arrays(indices, some)
     inner = some.values.indices.fill_null(_NULL).to_numpy()

@@ -1,4 +1,4 @@
-"""Rows of small files that are asked for again and again, kept in memory. Files never change, so what is kept stays right."""
+"""An in-memory cache for the rows of small files that are read often. Files never change, so cached rows stay valid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_BYTES = 64 * 1024**2
 
 
 class KeptFiles:
-    """The rows of files, those asked for last; safe to use in several threads."""
+    """The rows of the most recently used files; safe to use from several threads."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -21,7 +21,7 @@ class KeptFiles:
         self._bytes = 0
 
     def rows(self, paths: Iterable[str], read: Callable[[list[str]], Mapping[str, pa.Table]]) -> list[pa.Table]:
-        """The rows of each file, in order; `read` gives those of the files that are not kept."""
+        """Return the rows of each file, in order; `read` is called for the files that are not cached."""
         paths = list(paths)
         with self._lock:
             found = {path: self._rows[path] for path in paths if path in self._rows}
@@ -31,10 +31,10 @@ class KeptFiles:
         if missing:
             read_now = read(missing)
             found |= read_now
-            self._keep(read_now)
+            self._store(read_now)
         return [found[path] for path in paths]
 
-    def _keep(self, rows: Mapping[str, pa.Table]) -> None:
+    def _store(self, rows: Mapping[str, pa.Table]) -> None:
         with self._lock:
             for path, table in rows.items():
                 if path not in self._rows:

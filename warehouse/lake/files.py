@@ -1,6 +1,6 @@
-"""Data files of the lake: Parquet as Hindcast writes it, and the statistics Delta prunes by.
+"""Writes the lake's data files: Parquet, with the statistics that Delta uses for pruning.
 
-It knows the layout of a file, not the table's log; warehouse.lake.tables puts the files in the log.
+This module knows the layout of a file but not the table's log; warehouse.lake.tables adds files to the log.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from warehouse.schema import Table
 
 ROW_GROUP_ROWS = 64 * 1024
 SMALL_ROWS = 500
-"""A file of fewer rows is merged with others within a minute: it is written with as little work as possible."""
+"""A file with fewer rows will be merged with others within a minute, so it is written as cheaply as possible."""
 PAGE_BYTES = 8 * 1024 * 1024
 SCATTERED = ("_port", "_lag_ms", "_latency_ns")
-"""Endings of the names of numbers that repeat too seldom for a dictionary."""
+"""Name suffixes of numeric columns whose values repeat too seldom for a dictionary."""
 ASKED_BY_NAME = frozenset({"source_pod_name", "destination_pod_name", "source_ip", "destination_ip"})
-"""Columns with Bloom filters: a question for one value skips row groups, for about 0.01 bytes a row."""
+"""Columns with Bloom filters: a query for one value skips row groups, at a cost of about 0.01 bytes per row."""
 DISTINCT = 4096
 STATISTICS_LEAVES = 32
 STATISTICS_CHARACTERS = 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400_000_000
-# Spark cuts timestamps in statistics to milliseconds, so a greatest value may be that much too small.
+# Spark truncates timestamps in statistics to milliseconds, so a maximum may be that much too small.
 _SLACK = 999
 _LAST_CHARACTER = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
@@ -46,7 +46,7 @@ _SURROGATES = range(0xD800, 0xE000)
 
 @dataclass(frozen=True, kw_only=True)
 class DataFile:
-    """A Parquet file that is written but not yet in the table's log.
+    """A Parquet file that has been written but is not yet in the table's log.
 
     `path` is relative to the table's folder, `size` is in bytes, `modified` in milliseconds since 1970,
     `statistics` is the JSON text of a Delta add action.
@@ -62,7 +62,7 @@ class DataFile:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A file of the table's log. `first` and `last` bound its times; None if the log does not say."""
+    """A file in the table's log. `first` and `last` bound its times; None if the log does not record them."""
 
     path: str
     partition: dict[str, str]
@@ -73,17 +73,17 @@ class StoredFile:
 
     @property
     def name(self) -> str:
-        """Its name without folders."""
+        """The file name without folders."""
         return self.path.rpartition("/")[2]
 
 
 def write_files(table: Table, rows: pa.Table, filesystem: pafs.FileSystem, *, where: str, prefix: str = "") -> list[DataFile]:
-    """Write `rows` as one file a partition below the root of `filesystem`, in the order given; none for no rows.
+    """Write `rows`, in the given order, as one file per partition below the root of `filesystem`; no rows give no file.
 
-    Names begin with `prefix`, so that later readers of the log can tell files apart.
+    File names start with `prefix`, so readers of the log can tell kinds of files apart.
 
-    Raises LakeError naming `where`, the table's address, if the rows do not fit the table or the disk does not take
-    them; files already written are deleted then.
+    Raises LakeError naming `where`, the table's address, if the rows do not fit the table or cannot be stored; files
+    that were already written are then deleted.
     """
     written: list[DataFile] = []
     try:
@@ -102,13 +102,13 @@ def write_files(table: Table, rows: pa.Table, filesystem: pafs.FileSystem, *, wh
 def write_file(
     table: Table, partition: Mapping[str, str], groups: Iterable[pa.Table], filesystem: pafs.FileSystem, *, where: str, prefix: str = ""
 ) -> list[DataFile]:
-    """Write row groups of one partition, taken one after the other, as one file; none for no rows.
+    """Write the row groups of one partition, consumed one after the other, as one file; no rows give no file.
 
-    They have the table's columns in its order without those of the partition, all of them the same types: the schema's, or
+    Every group has the table's columns in order, without the partition columns, and the same types: those of the schema, or
     dictionaries of them. Raises LakeError as `write_files` does.
     """
     path = "/".join([f"{name}={quote(value, safe='')}" for name, value in partition.items()] + [f"{prefix}{uuid.uuid4()}.parquet"])
-    told = _Statistics()
+    statistics = _Statistics()
     try:
         filesystem.create_dir(path.rpartition("/")[0], recursive=True)
         with contextlib.ExitStack() as stack:
@@ -120,7 +120,7 @@ def write_file(
                     sink = stack.enter_context(filesystem.open_output_stream(path))
                     writer = stack.enter_context(pq.ParquetWriter(sink, group.schema, **_how(table, is_small=group.num_rows < SMALL_ROWS)))
                 writer.write_table(group, row_group_size=group.num_rows)
-                told.add(group)
+                statistics.add(group)
         if writer is None:
             return []
         size = int(filesystem.get_file_info(path).size)
@@ -130,11 +130,13 @@ def write_file(
             raise _unwritable(table, where, error) from error
         raise
     modified = time.time_ns() // 1_000_000
-    return [DataFile(path=path, partition=dict(partition), size=size, rows=told.rows, modified=modified, statistics=told.text())]
+    return [
+        DataFile(path=path, partition=dict(partition), size=size, rows=statistics.rows, modified=modified, statistics=statistics.text())
+    ]
 
 
 def delete_files(filesystem: pafs.FileSystem, paths: list[str]) -> None:
-    """Delete files as far as that goes; what stays is not in the log and disturbs no reader."""
+    """Delete files, ignoring errors: a file that remains is not in the log, so no reader sees it."""
     for path in paths:
         try:
             filesystem.delete_file(path)
@@ -143,10 +145,10 @@ def delete_files(filesystem: pafs.FileSystem, paths: list[str]) -> None:
 
 
 class _Statistics:
-    """Delta's statistics of a file: the number of rows, and nulls, least and greatest of the first 32 leaf columns.
+    """Delta's statistics of a file: the number of rows, and the null count, minimum and maximum of the first 32 leaf columns.
 
-    Columns that are all null, lists and bytes have only their nulls counted. Any other has both bounds: deltalake's own
-    reader takes one that is missing for one that excludes the file.
+    For columns that are all null, lists and bytes, only nulls are counted. All others get both bounds, because deltalake's
+    reader treats a missing bound as one that excludes the file.
     """
 
     def __init__(self) -> None:
@@ -155,7 +157,7 @@ class _Statistics:
         self._bounds: dict[str, tuple[pa.Scalar, pa.Scalar]] = {}
 
     def add(self, rows: pa.Table) -> None:
-        """Count rows of the file."""
+        """Add rows of the file to the statistics."""
         self.rows += rows.num_rows
         leaves = 0
         for field, column in zip(rows.schema, rows.columns, strict=True):
@@ -177,18 +179,18 @@ class _Statistics:
             )
 
     def text(self) -> str:
-        """The JSON of an add action."""
+        """Return the statistics as the JSON text of an add action."""
         least = {name: _bound(bounds[0], upper=False) for name, bounds in self._bounds.items()}
         greatest = {name: _bound(bounds[1], upper=True) for name, bounds in self._bounds.items()}
-        told = {"numRecords": self.rows, "minValues": least, "maxValues": greatest, "nullCount": self._nulls}
+        statistics = {"numRecords": self.rows, "minValues": least, "maxValues": greatest, "nullCount": self._nulls}
         # deltalake 1.6.6 reads \u escapes of U+20000 and other even planes as other characters, so none are written.
-        return json.dumps(told, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(statistics, separators=(",", ":"), ensure_ascii=False)
 
 
 def upper_bound(text: str) -> str:
-    """`text` if it has at most 32 characters, else the least text of at most 32 that sorts after all that begin like it.
+    """Return `text` if it has at most 32 characters, else the smallest text of at most 32 that sorts after all with its prefix.
 
-    Order is that of code points, which is the order of UTF-8 bytes. `text` if none sorts after them.
+    The order is that of code points, which equals the order of UTF-8 bytes. If no such text exists, `text` is returned.
     """
     if len(text) <= STATISTICS_CHARACTERS:
         return text
@@ -200,7 +202,7 @@ def upper_bound(text: str) -> str:
 
 
 def _partitions(table: Table, rows: pa.Table) -> Iterator[tuple[dict[str, str], pa.Table]]:
-    """The rows of each partition, in their order, without the partition columns."""
+    """Yield each partition's values and its rows, in order, without the partition columns."""
     names = list(table.partition_by)
     others = rows.drop_columns(names)
     for keys in rows.select(names).group_by(names, use_threads=False).aggregate([]).to_pylist():
@@ -212,14 +214,14 @@ def _partitions(table: Table, rows: pa.Table) -> Iterator[tuple[dict[str, str], 
             mask = equal if mask is None else pc.and_(mask, equal)
         places = pc.indices_nonzero(mask)
         first, last = places[0].as_py(), places[-1].as_py()
-        # What lies together, as a collector's batches do, is not copied.
+        # Rows that are contiguous, as in a collector's batches, are sliced instead of copied.
         part = others.slice(first, len(places)) if last - first + 1 == len(places) else others.filter(mask)
         yield {name: value.isoformat() if isinstance(value, date) else str(value) for name, value in keys.items()}, part
 
 
 @functools.lru_cache(maxsize=64)
 def _how(table: Table, *, is_small: bool) -> dict[str, Any]:
-    """How the columns of a file are stored."""
+    """Return the ParquetWriter options for a table's files."""
     encodings: dict[str, str] = {}
     dictionaries: list[str] = []
     for field in table.file_schema:
@@ -231,15 +233,15 @@ def _how(table: Table, *, is_small: bool) -> dict[str, Any]:
             encodings[field.name] = "BYTE_STREAM_SPLIT"
         elif not pa.types.is_boolean(field.type):
             dictionaries.extend(_leaves(field))
-    asked = [name for name in table.schema.names if name in ASKED_BY_NAME]
+    filtered = [name for name in table.schema.names if name in ASKED_BY_NAME]
     return {
-        # LZ4 takes half of zstd's work where most of it is done once a column, and a seventh more bytes.
+        # For small files LZ4 costs half the CPU time of zstd and a seventh more bytes.
         "compression": "lz4" if is_small else "zstd",
         "use_dictionary": dictionaries,
         "column_encoding": encodings,
         "data_page_size": PAGE_BYTES,
         "store_schema": False,
-        "bloom_filter_options": None if is_small or not asked else {name: {"ndv": DISTINCT, "fpp": 0.01} for name in asked},
+        "bloom_filter_options": None if is_small or not filtered else {name: {"ndv": DISTINCT, "fpp": 0.01} for name in filtered},
     }
 
 
@@ -248,7 +250,7 @@ def _unwritable(table: Table, where: str, error: BaseException) -> LakeError:
 
 
 def _leaves(field: pa.Field, prefix: str = "") -> Iterator[str]:
-    """Paths of the Parquet columns a field is stored in."""
+    """Yield the paths of the Parquet columns that a field is stored in."""
     path = prefix + field.name
     if pa.types.is_list(field.type):
         yield from _leaves(pa.field("element", field.type.value_type), f"{path}.list.")
@@ -265,7 +267,7 @@ def _has_order(type_: pa.DataType) -> bool:
 
 
 def _bound(scalar: pa.Scalar, *, upper: bool) -> bool | int | str:
-    """A least or greatest value as Delta writes it in JSON."""
+    """Return a minimum or maximum as Delta writes it in JSON."""
     if pa.types.is_timestamp(scalar.type):
         value: datetime = scalar.as_py().astimezone(UTC)
         return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -1,7 +1,7 @@
-"""Copies on this machine of a remote lake's files, so that a question that is asked again fetches nothing.
+"""A cache on local disk for the files of a remote lake, so that repeating a question downloads nothing.
 
-A data file never changes once it is written, so a copy never needs to be checked. The folder is bounded in bytes and may be
-shared by processes and deleted at any time; nothing in it is needed.
+A data file never changes once it is written, so copies need no validation. The size of the folder is limited. It may be
+shared by several processes and deleted at any time.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ import pyarrow.fs as pafs
 from warehouse.lake.files import StoredFile
 
 LARGEST_SHARE = 8
-"""A file that would take more than this part of the room is read where it is."""
+"""A file larger than 1/LARGEST_SHARE of the cache is not copied but read remotely."""
 PINNED_SECONDS = 600.0
-"""A copy that was used in this time is not deleted: a question may be about to open it."""
+"""A copy used within this time is not deleted: a question may be about to open it."""
 _AT_ONCE = 8
 
 
 class LocalCopies:
-    """The copies of one lake's files. Safe to use in several threads and processes."""
+    """The copies of one lake's files. Safe to use from several threads and processes."""
 
     def __init__(self, folder: Path, url: str, most_bytes: int) -> None:
-        """Copies go below `folder`, in a folder named by the lake's address. With `most_bytes` 0 nothing is copied."""
+        """Copies are stored below `folder`, in a folder named after a hash of the lake's address. `most_bytes` 0 disables copying."""
         self._folder = folder / hashlib.sha256(url.encode()).hexdigest()[:16]
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._sizes: OrderedDict[str, int] | None = None
 
     def folder(self, table: str) -> Path:
-        """Where the copies of a table's files are, at the same paths as in the table."""
+        """Return the folder with the copies of a table's files, which have the same paths as in the table."""
         return self._folder / table
 
     def fetch(self, table: str, filesystem: pafs.FileSystem, wanted: Sequence[StoredFile]) -> Mapping[str, Path]:
-        """The copies of these files by their paths, fetched where there is none yet; files that are too large have none.
+        """Return the copies of these files by path, downloading those that are missing; files that are too large are left out.
 
-        Raises OSError if a file cannot be read where it is. A folder that cannot be written to has no copies.
+        Raises OSError if a remote file cannot be read. If the folder cannot be written to, nothing is returned.
         """
         small = [file for file in wanted if file.size * LARGEST_SHARE <= self._most_bytes]
         found = {file.path: self.folder(table) / file.path for file in small}
@@ -66,7 +66,7 @@ class LocalCopies:
         return {path: copy for path, copy in found.items() if copy.exists()}
 
     def _is_there(self, copy: Path, size: int) -> bool:
-        """Whether there is a copy, which is then marked as used now."""
+        """Whether a copy exists; if so, mark it as used now."""
         try:
             if copy.stat().st_size != size:
                 return False
@@ -78,14 +78,14 @@ class LocalCopies:
     def _copy(self, filesystem: pafs.FileSystem, file: StoredFile, copy: Path) -> None:
         with filesystem.open_input_file(file.path) as source:
             content = source.read()
-        with contextlib.suppress(OSError):  # a full disk: the file is read where it is
+        with contextlib.suppress(OSError):  # if the disk is full, the file is read remotely
             copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             unfinished = copy.with_name(f".{uuid.uuid4().hex}")
             unfinished.write_bytes(content)
             unfinished.replace(copy)
 
     def _make_room(self, size: int) -> bool:
-        """Delete the copies that were not used longest until so many bytes more fit; gives whether they do."""
+        """Delete the least recently used copies until `size` more bytes fit; return whether they do."""
         with self._lock:
             sizes = self._known()
             left = sum(sizes.values()) + size
@@ -100,7 +100,7 @@ class LocalCopies:
             return left <= self._most_bytes
 
     def _known(self) -> OrderedDict[str, int]:
-        """The copies there are, those used longest ago first, as this process knows them."""
+        """Return the sizes of the copies known to this process, least recently used first."""
         if self._sizes is None:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             listed = [(path.stat(), str(path)) for path in self._folder.rglob("*") if path.is_file()]

@@ -1,6 +1,6 @@
-"""The entries of a table's Delta log: reading those that follow a known version, and deleting those that nobody needs.
+"""The entries of a table's Delta log: reads those after a known version, and deletes those that are no longer needed.
 
-deltalake reads a table's log as a whole. Here a version that is known already is brought forward by the few entries after it.
+deltalake reads a table's whole log. Here a version that is already known is updated with the few entries after it.
 """
 
 from __future__ import annotations
@@ -19,38 +19,40 @@ from warehouse.lake.files import StoredFile
 from warehouse.schema import Table
 
 KEPT = timedelta(minutes=20)
-"""Entries younger than this are never deleted: a reader that knows an older version needs them to go on from it."""
+"""Entries younger than this are never deleted: a reader that knows an older version needs them to catch up."""
 MOST_BYTES = 6 * 1024**2
-"""What a table's entries and checkpoints may take before those older than KEPT are deleted."""
+"""The size of a table's entries and checkpoints above which those older than KEPT are deleted."""
 CHECKPOINT_EVERY = 30
-"""Versions after the newest checkpoint that make a new one worth its cost when a log is to become smaller."""
+"""The number of versions after the newest checkpoint from which a new one is worth its cost when shrinking a log."""
 _ENTRY = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(.*\.)?parquet")
-_OURS = frozenset({"operation", "operationParameters", "operationMetrics", "timestamp", "clientVersion", "readVersion", "isBlindAppend"})
+_STANDARD_KEYS = frozenset(
+    {"operation", "operationParameters", "operationMetrics", "timestamp", "clientVersion", "readVersion", "isBlindAppend"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogEntry:
-    """What one commit changed of a table's files."""
+    """The changes that one commit made to a table's files."""
 
     added: Sequence[StoredFile]
     removed: Sequence[tuple[str, Mapping[str, str] | None]]
-    """Decoded path of each file, and the values of its partition where the log says them."""
+    """The decoded path of each file, and the values of its partition if the log records them."""
 
 
 class SchemaChangedError(Exception):
-    """An entry changes more of the table than its files: the log has to be read as a whole."""
+    """An entry changes more than the table's files, so the whole log has to be read."""
 
 
 def entry_name(version: int) -> str:
-    """The path of a version's entry below the table's folder."""
+    """Return the path of a version's entry below the table's folder."""
     return f"_delta_log/{version:020}.json"
 
 
 def entries_after(table: Table, filesystem: pafs.FileSystem, version: int) -> Iterator[LogEntry]:
-    """The entries that follow a version, up to the newest there is.
+    """Yield the entries after a version, up to the newest.
 
-    Raises SchemaChangedError for an entry that is not about files alone; OSError and ValueError if one cannot be read.
+    Raises SchemaChangedError for an entry that changes more than files; OSError and ValueError if one cannot be read.
     """
     while (content := _content(filesystem, version + 1)) is not None:
         version += 1
@@ -58,7 +60,7 @@ def entries_after(table: Table, filesystem: pafs.FileSystem, version: int) -> It
 
 
 def metadata(filesystem: pafs.FileSystem, version: int) -> dict[str, Any]:
-    """What the entry of a version says of its commit; empty if there is no such entry. Raises OSError, ValueError."""
+    """Return the commit info in the entry of a version; empty if there is no such entry. Raises OSError, ValueError."""
     for line in reversed((_content(filesystem, version) or b"").splitlines()):
         if b'"commitInfo"' in line:
             found: dict[str, Any] = json.loads(line).get("commitInfo", {})
@@ -67,25 +69,25 @@ def metadata(filesystem: pafs.FileSystem, version: int) -> dict[str, Any]:
 
 
 def versions(filesystem: pafs.FileSystem) -> list[int]:
-    """The versions that have an entry, ascending. Raises OSError."""
+    """Return the versions that have an entry, ascending. Raises OSError."""
     return sorted(int(match[1]) for info in _listed(filesystem) if (match := _ENTRY.fullmatch(info.base_name)))
 
 
 def size(filesystem: pafs.FileSystem) -> int:
-    """Bytes of the log's files. Raises OSError."""
+    """Return the size of the log's files in bytes. Raises OSError."""
     return sum(info.size for info in _listed(filesystem) if _number(info) is not None)
 
 
 def newest_checkpoint(filesystem: pafs.FileSystem) -> int:
-    """The version of the newest checkpoint; 0 without one. Raises OSError."""
+    """Return the version of the newest checkpoint; 0 if there is none. Raises OSError."""
     return max((_number(info) or 0 for info in _listed(filesystem) if _CHECKPOINT.fullmatch(info.base_name)), default=0)
 
 
 def delete_old(filesystem: pafs.FileSystem, *, now: datetime, most_bytes: int = MOST_BYTES) -> int:
-    """Delete entries and checkpoints that are older than KEPT and than the newest checkpoint, if the log has more than `most_bytes`.
+    """Delete entries and checkpoints older than both KEPT and the newest checkpoint, if the log is larger than `most_bytes`.
 
-    The oldest go first, until the log is small enough. The newest entry of each key in the commits' own metadata stays. Gives
-    the number of files deleted. Raises OSError, ValueError.
+    The oldest are deleted first, until the log is small enough. For each key in the commits' custom metadata, the newest entry
+    with that key is retained. Returns the number of files deleted. Raises OSError, ValueError.
     """
     listed = [info for info in _listed(filesystem) if _number(info) is not None]
     left = sum(info.size for info in listed)
@@ -106,20 +108,20 @@ def delete_old(filesystem: pafs.FileSystem, *, now: datetime, most_bytes: int = 
 
 
 def _deletable(filesystem: pafs.FileSystem, listed: Sequence[pafs.FileInfo], old: Collection[int | None]) -> set[str]:
-    """The names of old checkpoints, and of old entries whose commits' own metadata has no key that no later entry has."""
+    """Return the names of old checkpoints, and of old entries whose custom metadata keys all occur in later entries too."""
     found = {info.base_name for info in listed if _CHECKPOINT.fullmatch(info.base_name)}
     seen: set[str] = set()
     for info in sorted((info for info in listed if _ENTRY.fullmatch(info.base_name)), key=lambda info: info.base_name, reverse=True):
         number = _number(info)
-        keys = _own(metadata(filesystem, number or 0))
+        keys = _custom_keys(metadata(filesystem, number or 0))
         if number in old and keys <= seen:
             found.add(info.base_name)
         seen |= keys
     return found
 
 
-def _own(said: Mapping[str, Any]) -> set[str]:
-    return set(said) - _OURS
+def _custom_keys(commit_info: Mapping[str, Any]) -> set[str]:
+    return set(commit_info) - _STANDARD_KEYS
 
 
 def _number(info: pafs.FileInfo) -> int | None:
@@ -133,7 +135,7 @@ def _listed(filesystem: pafs.FileSystem) -> list[pafs.FileInfo]:
 
 
 def _content(filesystem: pafs.FileSystem, version: int) -> bytes | None:
-    """An entry's bytes; None if there is none."""
+    """Return an entry's bytes; None if it does not exist."""
     try:
         with filesystem.open_input_file(entry_name(version)) as entry:
             content: bytes = entry.read()
@@ -156,20 +158,20 @@ def _parsed(table: Table, content: bytes) -> LogEntry:
 
 
 def _stored(table: Table, add: Mapping[str, Any]) -> StoredFile:
-    told = json.loads(add.get("stats") or "{}")
-    first, last = (_moment((told.get(bound) or {}).get(table.time_column)) for bound in ("minValues", "maxValues"))
+    statistics = json.loads(add.get("stats") or "{}")
+    first, last = (_moment((statistics.get(bound) or {}).get(table.time_column)) for bound in ("minValues", "maxValues"))
     return StoredFile(
         path=unquote(add["path"]),
         partition={name: add["partitionValues"].get(name) for name in table.partition_by},
         size=add["size"],
-        rows=told.get("numRecords") or 0,
+        rows=statistics.get("numRecords") or 0,
         first=first,
         last=last,
     )
 
 
 def _moment(text: str | None) -> datetime | None:
-    """A time of a file's statistics; None for one that cannot be understood, which excludes no file."""
+    """Return a time from a file's statistics; None if it cannot be parsed, so that it excludes no file."""
     try:
         moment = None if text is None else datetime.fromisoformat(text)
     except ValueError:

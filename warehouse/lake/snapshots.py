@@ -1,6 +1,6 @@
-"""The files of one version of a table, by partition, and how one version follows from the one before.
+"""The files of one version of a table, by partition, and how the next version is derived from it.
 
-A snapshot is immutable. Reading the log is warehouse.lake.tables' and warehouse.lake.log's.
+A snapshot is immutable. Reading the log belongs to warehouse.lake.tables and warehouse.lake.log.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from warehouse.lake.files import StoredFile
 from warehouse.lake.log import LogEntry
 from warehouse.schema import Table
 
-_SLACK = timedelta(milliseconds=1)  # some engines cut the times in a file's statistics to milliseconds
+_SLACK = timedelta(milliseconds=1)  # some engines truncate the times in a file's statistics to milliseconds
 _MICROSECOND = timedelta(microseconds=1)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 Key = tuple[str | None, ...]
-"""The values of a partition's columns, in the table's order."""
+"""The values of the partition columns, in the table's order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which files of a table are asked for: of these clusters (None for all), with rows in [since, until) (None for no bound)."""
+    """Selects files of a table: of these clusters (None for all) that may hold rows in [since, until) (None for no bound)."""
 
     clusters: Collection[str] | None = None
     since: datetime | None = None
     until: datetime | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for times without a zone."""
+        """Raise ValueError for times without a time zone."""
         for moment in (self.since, self.until):
             if moment is not None and moment.utcoffset() is None:
                 raise ValueError(f"{moment.isoformat()} has no time zone; give one, e.g. UTC")
@@ -44,14 +44,14 @@ class Snapshot:
     """One version of a table."""
 
     def __init__(self, table: Table, version: int, partitions: Mapping[Key, Mapping[str, StoredFile]]) -> None:
-        """`partitions` holds each partition's files by their decoded paths."""
+        """`partitions` maps each partition to its files by decoded path."""
         self._table = table
         self.version = version
         self._partitions = partitions
 
     @classmethod
     def of_actions(cls, table: Table, version: int, actions: pa.Table) -> Snapshot:
-        """The snapshot of the add actions as deltalake flattens them, one row a file."""
+        """Build a snapshot from add actions as flattened by deltalake, one row per file."""
         names = [f"{bound}.{table.time_column}" for bound in ("min", "max")]
         bounds = [actions[name].to_pylist() if name in actions.column_names else [None] * actions.num_rows for name in names]
         keys = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in table.partition_by]
@@ -72,7 +72,7 @@ class Snapshot:
         return cls(table, version, partitions)
 
     def after(self, entries: Iterable[LogEntry]) -> Snapshot:
-        """The snapshot after further entries of the log, the first of which is of the next version."""
+        """Return the snapshot after further log entries, the first of which belongs to the next version."""
         partitions = dict(self._partitions)
         changed: dict[Key, dict[str, StoredFile]] = {}
         version = self.version
@@ -96,7 +96,7 @@ class Snapshot:
         return Snapshot(self._table, version, partitions)
 
     def files(self, wanted: Wanted | None = None) -> Iterator[StoredFile]:
-        """The files that may hold what is wanted; None for all. A bound that is not known excludes no file."""
+        """Yield the files that may hold the wanted rows; all files for None. An unknown bound excludes no file."""
         if wanted is None:
             for files in self._partitions.values():
                 yield from files.values()
@@ -111,25 +111,25 @@ class Snapshot:
                 yield file
 
     def of_days(self, wanted: Wanted) -> Iterator[StoredFile]:
-        """All files of the partitions whose day may have wanted rows."""
+        """Yield all files of the partitions whose day may have wanted rows."""
         for files in self._among(wanted):
             yield from files.values()
 
     def partition(self, values: Mapping[str, str]) -> Mapping[str, StoredFile]:
-        """The files of one partition by their paths."""
+        """Return the files of one partition by path."""
         return self._partitions.get(self._key(values), {})
 
     def holds(self, path: str, values: Mapping[str, str]) -> bool:
-        """Whether a file of that partition is in this version."""
+        """Whether a file of the partition is in this version."""
         return path in self.partition(values)
 
     def values(self, column: str) -> set[str]:
-        """The distinct values of a partition column, without null."""
+        """Return the distinct values of a partition column, without null."""
         place = self._table.partition_by.index(column)
         return {value for key in self._partitions if (value := key[place]) is not None}
 
     def _among(self, wanted: Wanted) -> Iterator[Mapping[str, StoredFile]]:
-        """The partitions of the wanted clusters and days."""
+        """Yield the partitions of the wanted clusters and days."""
         names = self._table.partition_by
         cluster_at = names.index("cluster") if "cluster" in names and wanted.clusters is not None else None
         date_at = names.index("date") if "date" in names else None
@@ -150,5 +150,5 @@ class Snapshot:
 
 
 def as_utc(moment: datetime | None) -> datetime | None:
-    """Statistics come without a zone in some versions of the log."""
+    """Return a time in UTC; statistics in some versions of the log have no time zone."""
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -1,7 +1,7 @@
-"""The lake's tables: appended to exactly once, read by pruned file lists. The one module that imports deltalake.
+"""The lake's tables: exactly-once appends, and reads through pruned file lists.
 
-Writing has two steps: `write_files` puts Parquet files beside the table, `commit` makes them part of it, all or none.
-A `Lake` may be shared by threads.
+Writing takes two steps: `write_files` puts Parquet files into the table's folder, and `commit` makes all of them part of the
+table, or none. A `Lake` may be shared by threads.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from warehouse.schema import TABLES, Table
 PROPERTIES = {"delta.checkpointInterval": "100"}
 _FAILURES = (DeltaError, OSError, ValueError, pa.ArrowException)
 _LOOK_ANEW_SECONDS = 300.0
-"""A version that was looked at longer ago is not brought forward entry by entry: entries in between may be deleted. Less than log.KEPT."""
+"""A version checked longer ago than this is not updated entry by entry, since entries may have been deleted. Less than log.KEPT."""
 _LOOK_AWAY_SECONDS = 1.0
-"""A look at a remote lake's log serves the calls of so long: each is a request, and a question makes several."""
+"""A remote lake's log is checked at most this often: each check is a request, and a question makes several."""
 
 
 class Lake:
     """A handle on the tables below one address.
 
-    Each call sees the newest commit; of a remote lake, one that another handle made may be seen a second later.
+    Each call sees the newest commit; in a remote lake, commits of other handles may become visible a second later.
     """
 
     def __init__(self, url: str, options: Mapping[str, str], copies: LocalCopies) -> None:
@@ -65,10 +65,10 @@ class Lake:
 
     @classmethod
     def open(cls, settings: config.Lake) -> Lake:
-        """Open the lake, creating tables and columns that are not there yet; safe to do in several processes at once.
+        """Open the lake, creating missing tables and columns; safe to do in several processes at once.
 
-        Raises LakeError naming table and address, also for a table of a newer Hindcast, and ConfigError if an option names
-        an environment variable that is not set.
+        Raises LakeError naming the table and address, also for a table written by a newer Hindcast, and ConfigError if an option
+        names an environment variable that is not set.
         """
         options = {
             name: config.read_secret(None, value.removeprefix("env:")) if value.startswith("env:") else value
@@ -82,32 +82,32 @@ class Lake:
         return lake
 
     def apart(self, table: Table) -> Lake:
-        """A handle on one table alone: nobody who reads by this one waits for its commits. Raises LakeError."""
+        """Return a handle on one table only, so that readers of this handle do not wait for its commits. Raises LakeError."""
         lake = Lake(self._url, self._options, self._copies)
         lake._open_table(table)
         return lake
 
     def address(self, table: Table) -> str:
-        """Absolute folder or URL of a table."""
+        """Return the absolute folder or URL of a table."""
         return f"{self._url}/{table.name}"
 
     def write_files(self, table: Table, rows: pa.Table, *, prefix: str = "") -> list[DataFile]:
-        """Write rows (partition columns included) as one Parquet file a cluster and day, not yet visible to readers.
+        """Write rows (including partition columns) as one Parquet file per cluster and day, not yet visible to readers.
 
-        Rows keep their order; no rows, no files; names begin with `prefix`. Raises LakeError; nothing is left behind then.
+        Rows keep their order, no rows give no files, and file names start with `prefix`. Raises LakeError and then leaves nothing behind.
         """
         return files.write_files(table, rows, self._filesystems[table.name], where=self.address(table), prefix=prefix)
 
     def write_file(self, table: Table, partition: Mapping[str, str], groups: Iterable[pa.Table], *, prefix: str = "") -> list[DataFile]:
-        """Write row groups of one partition, without the partition's columns, as one file, not yet visible; none for no rows.
+        """Write row groups of one partition, without the partition columns, as one file that is not yet visible; no rows give no file.
 
-        Texts may be dictionary-encoded (warehouse.lake.dictionaries). Raises LakeError; nothing is left behind then.
+        Strings may be dictionary-encoded (warehouse.lake.dictionaries). Raises LakeError and then leaves nothing behind.
         """
         return files.write_file(table, partition, groups, self._filesystems[table.name], where=self.address(table), prefix=prefix)
 
     @contextlib.contextmanager
     def coded_file(self, table: Table, path: str) -> Iterator[CodedFile]:
-        """A file of the table's log to be read row group by row group. Raises LakeError naming it, then or while it is read."""
+        """Open a file of the table to read it one row group at a time. Raises LakeError naming the file, also while it is read."""
         try:
             with self._filesystems[table.name].open_input_file(path) as source:
                 yield CodedFile(source, table.file_schema)
@@ -115,18 +115,18 @@ class Lake:
             raise self._error(table, f"has a file that cannot be read, {path}", error) from error
 
     def coded_rows(self, table: Table, path: str) -> Iterator[pa.Table]:
-        """The rows of a file of the table's log, one row group after the other, as CodedFile reads them. Raises LakeError naming it."""
+        """Yield the row groups of a file of the table, as read by CodedFile. Raises LakeError naming the file."""
         with self.coded_file(table, path) as file:
             for group in file.groups:
                 yield file.read(group)
 
     def commit(self, table: Table, data_files: Sequence[DataFile], *, transactions: Mapping[str, int], metadata: Mapping[str, str]) -> None:
-        """Append files to the table, all or none, and with them note the version of each app id in `transactions`.
+        """Append files to the table, all or none, and record the version of each app id in `transactions` with them.
 
-        Versions of an app id must rise. Raises CommitConflictError if one is committed already or another process commits
-        the same app id at the same time, LakeError for anything else. After an error the files are deleted and nothing is
-        stored; to try again, write them again. Only if the table cannot even be read after an error are they left, since
-        the commit may have been made: ask `transaction_version` before trying again.
+        Versions of an app id must increase. Raises CommitConflictError if a version is already committed or another process
+        commits the same app id at the same time, LakeError for anything else. After an error the files are deleted and nothing is
+        stored; write them again to retry. Only if the table cannot even be read after an error are the files left in place,
+        because the commit may have succeeded: check `transaction_version` before retrying.
         """
         actions: list[Any] = [AddAction(file.path, file.size, file.partition, file.modified, True, file.statistics) for file in data_files]
         properties = CommitProperties(
@@ -135,7 +135,7 @@ class Lake:
         with self._lock:
             try:
                 handle = self._newest(table)
-                # deltalake refuses only what was committed since the handle was read; what is older is ours to see.
+                # deltalake only refuses conflicts committed since the handle was read; older ones are checked here.
                 self._refuse_repeated(table, handle, transactions)
                 handle.create_write_transaction(
                     actions, "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
@@ -148,7 +148,7 @@ class Lake:
                 if not isinstance(error, _FAILURES):
                     raise
                 if committed:
-                    return  # it failed after the commit, e.g. in writing a checkpoint: the rows are stored
+                    return  # the failure came after the commit, e.g. while writing a checkpoint: the rows are stored
                 if isinstance(error, CommitFailedError) and "oncurrent transaction" in str(error):
                     raise CommitConflictError(
                         f"table {table.name} at {self.address(table)}: another process commits as one of {', '.join(transactions)}"
@@ -166,12 +166,12 @@ class Lake:
         data_change: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Put files in the place of others; readers see the one or the other, appends go on meanwhile.
+        """Replace files by others in one commit; readers see either the old or the new files, and appends are not blocked.
 
-        `guard` names what no two may replace at a time, such as a partition, or several of them. With `whole`, a partition, the
-        old files have to be all there are in it. `data_change` says that the rows are not the same, for who follows the table's changes.
-        Raises CommitConflictError if another replaced some of them first (the new files are deleted then: look again),
-        LakeError for anything else.
+        `guard` names one or more things that must not be replaced concurrently, such as a partition. If `whole` names a partition,
+        the old files must be all files in it. `data_change` marks the rows as changed for consumers of the table's changes.
+        Raises CommitConflictError if another process replaced some of the files first (the new files are then deleted: read the
+        table again), LakeError for anything else.
         """
         guards = [guard] if isinstance(guard, str) else sorted(set(guard))
         named = ", ".join(guards[:3]) + (f" or {len(guards) - 3} others" if len(guards) > 3 else "")
@@ -181,12 +181,12 @@ class Lake:
         with self._lock:
             try:
                 handle = self._newest(table)
-                # What is checked here must not be older than what deltalake compares with: see _snapshot.
+                # The snapshot checked here must not be older than the version that deltalake compares with: see _snapshot.
                 stored = self._snapshot(table, at_least=handle.version())
                 there = set() if whole is None else set(stored.partition(whole))
                 if not all(stored.holds(file.path, file.partition) for file in old) or not there <= {file.path for file in old}:
                     raise CommitConflictError(f"table {table.name} at {self.address(table)}: {named} was replaced by another process")
-                # From here to the commit deltalake itself refuses whoever else commits as one of the same guards.
+                # From here to the commit, deltalake itself refuses any other commit with one of the same guards.
                 properties = CommitProperties(
                     custom_metadata=dict(metadata or {}), app_transactions=[Transaction(name, handle.version()) for name in guards]
                 )
@@ -195,7 +195,7 @@ class Lake:
                 )
                 self._expire(table)
             except BaseException as error:
-                # Where nothing is put in their place, that they are gone tells as much, unless another took them.
+                # Without new files, the commit succeeded if the old files are gone, unless another process removed them.
                 committed = self._is_committed(table, new) if new else self._is_committed(table, old) is False
                 if committed is False:
                     files.delete_files(self._filesystems[table.name], [file.path for file in new])
@@ -214,34 +214,34 @@ class Lake:
     def contents(
         self, table: Table, *, clusters: Collection[str] | None = None, since: datetime | None = None, until: datetime | None = None
     ) -> Sequence[StoredFile]:
-        """Every file of the table, or those of these clusters in the days that [since, until) touches. Raises LakeError."""
+        """Return every file of the table, or those of these clusters in the days that [since, until) overlaps. Raises LakeError."""
         wanted = Wanted(clusters=clusters, since=since, until=until)
         return list(self._known(table).of_days(wanted))
 
     def vacuum(self, table: Table, *, older_than: timedelta, dry_run: bool) -> dict[str, int]:
-        """Delete files that no reader can want: out of the table, or never in it, for longer than `older_than` (whole hours, at least one).
+        """Delete files that have not been in the table for longer than `older_than` (whole hours, at least one), or never were.
 
-        Gives their paths below the table's folder, with their sizes in bytes; with `dry_run` they stay. Raises LakeError,
-        ValueError for less than an hour.
+        Returns their paths below the table's folder with their sizes in bytes; `dry_run` deletes nothing. Raises LakeError,
+        and ValueError for less than an hour.
         """
         hours = -(-older_than // timedelta(hours=1))
         if older_than < timedelta(hours=1):
-            raise ValueError(f"a vacuum after {older_than} could take files from under a reader or a writer: give an hour at least")
+            raise ValueError(f"a vacuum after {older_than} could delete files that are still being read or written: give an hour at least")
         with self._lock:
             try:
                 handle = self._newest(table)
-                # First on paper: a vacuum writes two commits even when it finds nothing, and finds what others deleted before.
+                # Dry run first: a vacuum writes two commits even if it finds nothing, and it also lists files already deleted.
                 found = handle.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True)
-                told = self._filesystems[table.name].get_file_info([unquote(path) for path in found])
-                told = [info for info in told if info.type == pafs.FileType.File]
-                if told and not dry_run:
+                existing = self._filesystems[table.name].get_file_info([unquote(path) for path in found])
+                existing = [info for info in existing if info.type == pafs.FileType.File]
+                if existing and not dry_run:
                     handle.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
             except _FAILURES as error:
                 raise self._error(table, "cannot be vacuumed", error) from error
-        return {info.path: info.size for info in told}
+        return {info.path: info.size for info in existing}
 
     def checkpoint(self, table: Table) -> int:
-        """Write the log's state in one file, so that opening is fast, and delete log entries past their time; gives the version.
+        """Write a checkpoint, which makes opening the table fast, and delete expired log entries. Returns the version.
 
         Raises LakeError.
         """
@@ -255,9 +255,9 @@ class Lake:
                 raise self._error(table, "cannot be checkpointed", error) from error
 
     def tidy_log(self, table: Table, *, now: datetime) -> int:
-        """Keep the table's log small: see log.delete_old; gives how many of its files were deleted. Raises LakeError.
+        """Keep the table's log small (see log.delete_old) and return how many of its files were deleted. Raises LakeError.
 
-        A checkpoint is written first where the newest one is too old to let anything be deleted.
+        A checkpoint is written first if the newest one is too old for anything to be deleted.
         """
         filesystem = self._filesystems[table.name]
         try:
@@ -271,12 +271,12 @@ class Lake:
             raise self._error(table, "has a log that cannot be tidied", error) from error
 
     def delete_replaced(self, table: Table, paths: Sequence[str]) -> None:
-        """Delete files that `replace` took out of the table, as far as that goes; vacuum takes the rest. Raises LakeError."""
+        """Delete files that `replace` removed from the table; vacuum deletes any that cannot be deleted now. Raises LakeError."""
         known = {file.path for file in self._known(table).files()}
         files.delete_files(self._filesystems[table.name], [path for path in paths if path not in known])
 
     def transaction_version(self, table: Table, app_id: str) -> int | None:
-        """The version `app_id` committed last, None if it never did. Raises LakeError."""
+        """Return the last version that `app_id` committed; None if there is none. Raises LakeError."""
         with self._lock:
             try:
                 return self._newest(table).transaction_version(app_id)
@@ -284,13 +284,13 @@ class Lake:
                 raise self._error(table, "cannot be read", error) from error
 
     def last_metadata(self, table: Table, key: str) -> str | None:
-        """What the newest commit that has `key` in its metadata says; None if none has. Raises LakeError."""
+        """Return the value of `key` in the metadata of the newest commit that has it; None if no commit has it. Raises LakeError."""
         filesystem = self._filesystems[table.name]
         try:
             for version in reversed(log.versions(filesystem)):
-                said = log.metadata(filesystem, version)
-                if key in said:
-                    return str(said[key])
+                commit_info = log.metadata(filesystem, version)
+                if key in commit_info:
+                    return str(commit_info[key])
             return None
         except _FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
@@ -304,28 +304,28 @@ class Lake:
         until: datetime | None = None,
         version: int | None = None,
     ) -> list[str]:
-        """Absolute paths (or URLs) of the files that may hold rows of these clusters with `since` <= time < `until`.
+        """Return absolute paths (or URLs) of the files that may hold rows of these clusters with `since` <= time < `until`.
 
-        Time is `time` in flows and `from` in coverage; None means no limit. `version` asks for the files of an earlier version
-        of the table. Raises LakeError, ValueError for naive times.
+        Time is `time` in flows and `from` in coverage; None means no limit. `version` selects an earlier version of the table.
+        Raises LakeError, and ValueError for naive times.
         """
         return [f"{self.address(table)}/{path}" for path in self._pruned(table, clusters, since, until, version)]
 
     def version(self, table: Table) -> int:
-        """The table's newest version. Raises LakeError."""
+        """Return the table's newest version. Raises LakeError."""
         return self._known(table).version
 
     def commit_time(self, table: Table, version: int) -> datetime:
-        """When a version was committed. Raises LakeError."""
+        """Return when a version was committed. Raises LakeError."""
         try:
-            # deltalake's history gives entries of other versions where this one's has been deleted.
-            said = log.metadata(self._filesystems[table.name], version)
-            return datetime.fromtimestamp(said["timestamp"] / 1000, UTC)
+            # deltalake's history returns entries of other versions if this version's entry has been deleted.
+            commit_info = log.metadata(self._filesystems[table.name], version)
+            return datetime.fromtimestamp(commit_info["timestamp"] / 1000, UTC)
         except (*_FAILURES, KeyError) as error:
             raise self._error(table, f"has no version {version} in its log, or no longer", error) from error
 
     def has_files_of(self, table: Table, version: int) -> bool:
-        """Whether vacuum has left every file of an earlier version. Raises LakeError."""
+        """Whether every file of an earlier version still exists, that is, was not vacuumed. Raises LakeError."""
         try:
             newest = self._snapshot(table)
             left = [file.path for file in self._at(table, version).files() if not newest.holds(file.path, file.partition)]
@@ -343,9 +343,9 @@ class Lake:
         *,
         matching: pc.Expression | None = None,
     ) -> pa.Table:
-        """Rows of these clusters with `since` <= time < `until`, in no order; limits as in `files`, all columns for None.
+        """Return rows of these clusters with `since` <= time < `until`, unordered; limits as in `files`, all columns for None.
 
-        `matching` is one more condition; only rows that meet all of them are held in memory. Raises LakeError, ValueError for naive times.
+        `matching` is an additional condition; only matching rows are loaded into memory. Raises LakeError, ValueError for naive times.
         """
         clusters = None if clusters is None else list(clusters)
         condition = _condition(table, clusters, since, until)
@@ -363,7 +363,7 @@ class Lake:
     def read_kept(
         self, table: Table, clusters: Iterable[str] | None = None, since: datetime | None = None, until: datetime | None = None
     ) -> pa.Table:
-        """As `read` with all columns, for a table of small files: they are read from disk once and then from memory. Raises LakeError."""
+        """Like `read` with all columns, for a table of small files, which are cached in memory once read. Raises LakeError."""
         clusters = None if clusters is None else list(clusters)
 
         def read(paths: list[str]) -> dict[str, pa.Table]:
@@ -379,13 +379,13 @@ class Lake:
             raise self._error(table, "cannot be read", error) from error
 
     def dataset(self, table: Table, addresses: Sequence[str]) -> pads.Dataset:
-        """The rows of files that `files` gave, to be read by pyarrow or DuckDB wherever they are."""
+        """Return the rows of files listed by `files` as a dataset that pyarrow and DuckDB can read, whether local or remote."""
         return self._dataset(table, [address.removeprefix(f"{self.address(table)}/") for address in addresses])
 
     def copies(self, table: Table, addresses: Sequence[str]) -> dict[str, str]:
-        """Of a remote lake, the files that `files` gave as files of this machine, as far as they are small enough. Raises LakeError.
+        """Return local copies of files of a remote lake (as listed by `files`), by address. Raises LakeError.
 
-        A file that has none is read where it is.
+        Files that are too large to copy are left out and have to be read remotely.
         """
         begin = len(self.address(table)) + 1
         found = self._fetched(table, [address[begin:] for address in addresses])
@@ -407,30 +407,30 @@ class Lake:
         return pads.dataset(paths, schema=table.schema, format="parquet", filesystem=filesystem, partitioning=folders)
 
     def clusters(self, table: Table) -> list[str]:
-        """Names of the clusters the table holds rows of, sorted. Raises LakeError."""
+        """Return the names of the clusters with rows in the table, sorted. Raises LakeError."""
         return sorted(self._known(table).values("cluster"))
 
     def files_may_lack_columns(self, table: Table) -> bool:
-        """Whether columns were added to the table after files were, so that some files have fewer than its schema."""
+        """Whether some files may have fewer columns than the schema, because columns were added after they were written."""
         with self._lock:
             return evolution.files_may_lack_columns(self._tables[table.name])
 
     @property
     def is_local(self) -> bool:
-        """Whether the tables are folders of this machine."""
+        """Whether the tables are folders on this machine."""
         return "://" not in self._url
 
     def size(self, table: Table) -> tuple[int, int]:
-        """Bytes and number of the table's files. Raises LakeError."""
+        """Return the total size in bytes and the number of the table's files. Raises LakeError."""
         sizes = [file.size for file in self._known(table).files()]
         return sum(sizes), len(sizes)
 
     def rows(self, table: Table) -> int:
-        """How many rows the table holds, from the log alone. Raises LakeError."""
+        """Return the number of rows in the table, from the log alone. Raises LakeError."""
         return sum(file.rows for file in self._known(table).files())
 
     def span(self, table: Table) -> tuple[datetime | None, datetime | None]:
-        """The least and the greatest time that the log knows of; None without rows. Raises LakeError."""
+        """Return the earliest and the latest time recorded in the log; None without rows. Raises LakeError."""
         files = list(self._known(table).files())
         firsts, lasts = ([bound for bound in bounds if bound] for bounds in ([f.first for f in files], [f.last for f in files]))
         return min(firsts, default=None), max(lasts, default=None)
@@ -459,15 +459,15 @@ class Lake:
                 else:
                     self._filesystems[table.name] = pafs.SubTreeFileSystem(address, pafs.LocalFileSystem())
                 return
-            except _FAILURES as error:  # another process may have created it just now: look once more
+            except _FAILURES as error:  # another process may have just created it: try once more
                 if last_try:
                     raise self._error(table, "cannot be opened", error) from error
 
     def _newest(self, table: Table) -> DeltaTable:
         handle = self._tables[table.name]
         now = time.monotonic()
-        # Versions are numbered without a gap, so that a look for the next one's file tells whether there is any. Entries of the
-        # log expire, but not so soon.
+        # Versions are numbered without gaps, so the file of the next version exists if there is a newer one. Log entries expire,
+        # but not within _LOOK_ANEW_SECONDS.
         is_next = Path(self.address(table), "_delta_log", f"{handle.version() + 1:020}.json")
         if not self.is_local or is_next.exists() or now - self._updated.get(table.name, -_LOOK_ANEW_SECONDS) >= _LOOK_ANEW_SECONDS:
             handle.update_incremental()
@@ -475,7 +475,7 @@ class Lake:
         return handle
 
     def _expire(self, table: Table) -> None:
-        """Let the next call look at the log: this handle has just added to it."""
+        """Make the next call check the log again, because this handle has just added to it."""
         if table.name in self._looked:
             self._looked[table.name] -= _LOOK_AWAY_SECONDS
 
@@ -488,7 +488,7 @@ class Lake:
                 )
 
     def _is_committed(self, table: Table, data_files: Sequence[DataFile | StoredFile]) -> bool | None:
-        """Whether the files are in the log after all; None if that cannot be told."""
+        """Whether the files are in the log after all; None if that cannot be determined."""
         try:
             stored = self._snapshot(table, anew=True)
         except _FAILURES:
@@ -496,21 +496,21 @@ class Lake:
         return any(stored.holds(file.path, file.partition) for file in data_files)
 
     def _at(self, table: Table, version: int) -> Snapshot:
-        """An earlier version."""
+        """Return an earlier version."""
         handle = DeltaTable(self.address(table), version=version, storage_options=self._options)
         return Snapshot.of_actions(table, version, pa.table(handle.get_add_actions(flatten=True)))
 
     def _known(self, table: Table) -> Snapshot:
-        """The newest version. Raises LakeError."""
+        """Return the newest version. Raises LakeError."""
         try:
             return self._snapshot(table)
         except _FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
 
     def _snapshot(self, table: Table, *, at_least: int = 0, anew: bool = False) -> Snapshot:
-        """The newest version: the one that is known, brought forward by what was committed since.
+        """Return the newest version: the known snapshot, updated with later commits.
 
-        It is `at_least` of a version that is known to be there. `anew` looks at a remote log too, however short ago the last look was.
+        The result is not older than `at_least`, a version known to exist. `anew` checks a remote log even if it was just checked.
         """
         with self._lock:
             known, now = self._snapshots.get(table.name), time.monotonic()
@@ -532,7 +532,7 @@ class Lake:
     def _pruned(
         self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None, version: int | None = None
     ) -> list[str]:
-        """Paths, below the table's folder, of the files that may hold such rows; an unknown bound never excludes a file."""
+        """Return the paths below the table's folder of the files that may hold such rows; an unknown bound never excludes a file."""
         wanted = Wanted(clusters=None if clusters is None else set(clusters), since=since, until=until)
         try:
             stored = self._snapshot(table) if version is None else self._at(table, version)
