@@ -77,7 +77,7 @@ def test_an_entry_that_no_column_can_hold_is_noted_without_its_window(lake: Lake
 
 
 def test_the_first_answer_of_a_process_is_withheld_when_it_cannot_be_noted(lake: Lake, door: Door, broken: pytest.MonkeyPatch) -> None:
-    with pytest.raises(LakeError, match=r"cannot be noted in the access log, so it is not answered: disk full"):
+    with pytest.raises(LakeError, match=r"cannot be recorded in the access log, so it is not answered: disk full"):
         door.answer(OPERATOR, OwnSql(text="SELECT 1 AS one"))
     broken.undo()
     (row,) = stored(lake)

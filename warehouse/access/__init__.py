@@ -1,3 +1,3 @@
-"""Who may see what, as of the time of a row: ownership, grants, scopes, redaction, and the log of what was asked.
+"""Access control, as of the time of each row: ownership, grants, scopes, redaction and the access log.
 
-Every table is read under a scope from here; no question is put together here."""
+Every table is read under a scope defined here. Building questions does not belong here."""

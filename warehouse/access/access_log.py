@@ -1,9 +1,8 @@
-"""The table `access_log`: writing an entry for each question, and which entries a principal sees.
+"""The table `access_log`: writes an entry for each question, and decides which entries a principal sees.
 
-Entries are stored in batches, by default every two seconds, so that a question does not wait for a commit. The first question
-of a process is stored before its answer is given; later ones are stored within seconds. As long as an entry could not be
-stored, no question is answered: answers are withheld until the lake takes entries again, and entries are tried again until
-they are stored.
+Entries are stored in batches, every two seconds, so a question does not wait for a commit. The entry of a process's first
+question is stored before its answer is returned; later entries are stored within seconds. If an entry cannot be stored,
+answers are withheld until the lake accepts entries again; storing is retried until it succeeds.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from warehouse.schema import ACCESS_LOG
 FLUSH_SECONDS = 2.0
 RETRY_SECONDS = 30.0
 PAUSE_SECONDS = 1.0
-"""After a failed write, questions are refused without another try for this long."""
+"""For this long after a failed write, questions are refused without another attempt to write."""
 ATTEMPTS_AT_EXIT, EXIT_PAUSE_SECONDS = 3, 1.0
 MOST_UNANSWERED = 20_000
-"""Entries of questions without an answer that are kept while the lake takes nothing; older ones are dropped."""
+"""How many entries of unanswered questions are queued while the lake accepts none; the oldest beyond that are dropped."""
 TEXT_CHARACTERS = 20_000
 MOST_NAMESPACES = 500
-"""Above it, an entry names clusters instead."""
+"""An entry with more namespaces than this names clusters instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class Entry:
 
 
 class _Waiting:
-    """Entries that are not stored yet, by lake."""
+    """The queue of entries that are not stored yet, by lake."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,7 +70,7 @@ class _Waiting:
         self._failures: weakref.WeakKeyDictionary[Lake, tuple[float, Exception]] = weakref.WeakKeyDictionary()
 
     def add(self, lake: Lake, entry: Entry) -> None:
-        """Queue an entry; it is stored within FLUSH_SECONDS, or as soon as the lake takes it."""
+        """Queue an entry; it is stored within FLUSH_SECONDS, or as soon as the lake accepts it."""
         with self._lock:
             self._entries.setdefault(lake, []).append(entry)
             self._schedule(FLUSH_SECONDS)
@@ -79,7 +78,7 @@ class _Waiting:
     def add_answered(self, lake: Lake, entry: Entry) -> None:
         """Queue the entry of a question that is about to be answered.
 
-        Raises LakeError if entries cannot be stored at present: the answer must not be given then. The entry then says so.
+        Raises LakeError if entries cannot be stored at present: the answer must then be withheld, and the entry records that.
         """
         with self._lock:
             trusted = lake in self._stored and lake not in self._failures
@@ -94,15 +93,17 @@ class _Waiting:
             with self._lock:
                 _, error = self._failures.get(lake, (0.0, None))
         if error is not None:
-            withheld = replace(entry, outcome="failed", rows=0, detail="the answer was withheld: the access log could not be written")
+            withheld = replace(
+                entry, outcome="failed", rows=0, detail="the answer was withheld because the access log could not be written"
+            )
             with self._lock:
                 self._entries[lake] = [withheld if one is entry else one for one in self._entries.get(lake, [])]
                 self._schedule(RETRY_SECONDS)
-            raise LakeError(f"the question cannot be noted in the access log, so it is not answered: {error}") from error
+            raise LakeError(f"the question cannot be recorded in the access log, so it is not answered: {error}") from error
 
     def flush(self) -> None:
-        """Store all entries that wait; those that cannot be stored go on waiting."""
-        with self._storing:  # whoever flushes next knows that all earlier entries were stored or put back
+        """Store all queued entries; those that cannot be stored remain queued."""
+        with self._storing:  # the next flush can rely on all earlier entries being stored or queued again
             with self._lock:
                 taken, self._entries = self._entries, {}
                 if self._timer is not None:
@@ -112,12 +113,12 @@ class _Waiting:
                 for lake in list(taken):
                     self._store(lake, taken[lake])
                     del taken[lake]
-            finally:  # after an interrupt
+            finally:  # entries left after an interrupt are queued again
                 for lake, entries in taken.items():
                     self._put_back(lake, entries)
 
     def finish(self) -> None:
-        """Store what waits when the process ends, with a few attempts; what cannot be stored is written to the program's log."""
+        """Store the queued entries when the process ends, with a few attempts; log those that cannot be stored as errors."""
         for attempt in range(ATTEMPTS_AT_EXIT):
             self.flush()
             if not self._entries:
@@ -142,12 +143,12 @@ class _Waiting:
                 self._handles[lake] = lake.apart(ACCESS_LOG)
             handle = self._handles[lake]
             handle.commit(ACCESS_LOG, handle.write_files(ACCESS_LOG, _table(entries)), transactions={}, metadata={})
-        except Exception as error:  # whatever it is, the entries are not stored
+        except Exception as error:  # whatever the cause, the entries are not stored
             self._put_back(lake, entries)
             with self._lock:
                 self._failures[lake] = (time.monotonic(), error)
                 waiting = len(self._entries[lake])
-            import structlog  # commands start without it: it takes a tenth of a second
+            import structlog  # imported here because it would slow the start of every command by 0.1 s
 
             structlog.get_logger().warning("access log not stored", error=str(error), waiting=waiting)
             return
@@ -159,13 +160,13 @@ class _Waiting:
         with self._lock:
             waiting = entries + self._entries.get(lake, [])
             surplus = sum(entry.outcome != "answered" for entry in waiting) - MOST_UNANSWERED
-            kept = []
+            remaining = []
             for entry in waiting:
                 if surplus > 0 and entry.outcome != "answered":
                     surplus -= 1
                 else:
-                    kept.append(entry)
-            self._entries[lake] = kept
+                    remaining.append(entry)
+            self._entries[lake] = remaining
             self._schedule(RETRY_SECONDS)
 
     def _schedule(self, seconds: float) -> None:
@@ -180,12 +181,12 @@ atexit.register(_waiting.finish)
 
 
 def flush() -> None:
-    """Store the entries that wait, now."""
+    """Store the queued entries now."""
     _waiting.flush()
 
 
 def _table(entries: list[Entry]) -> pa.Table:
-    """Rows of the table. An entry that cannot be represented is stored without its text and window: one bad entry drops no other."""
+    """Return the entries as rows. An entry that cannot be represented is stored without text and window, so it affects no other."""
     try:
         return pa.Table.from_pylist([_row(entry) for entry in entries], schema=ACCESS_LOG.schema)
     except (pa.ArrowException, ValueError, OverflowError, TypeError):
@@ -201,7 +202,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _encodable(value: Any) -> Any:
-    """A value with whatever UTF-8 cannot hold (lone surrogates) written as an escape."""
+    """Return a value in which characters that UTF-8 cannot encode (lone surrogates) are escaped."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     return [_encodable(one) for one in value] if isinstance(value, list | tuple) else value
@@ -212,7 +213,7 @@ def _encodable(value: Any) -> Any:
 
 @dataclass(kw_only=True)
 class Note:
-    """What the code that answers a question fills in for its entry."""
+    """The part of an entry that is filled in by the code that answers the question."""
 
     namespaces: tuple[str, ...] = ()
     rows: int = 0
@@ -222,7 +223,7 @@ class Note:
 def noted(
     lake: Lake, principal: Principal, *, purpose: str, question: str, text: str | None, since: datetime | None, until: datetime | None
 ) -> Iterator[Note]:
-    """Note one question, whether it is answered or fails. Raises LakeError instead of letting an answer through that cannot be noted."""
+    """Record one question, whether it is answered or fails. Raises LakeError if the answer must be withheld for lack of a record."""
     asked, began, note = datetime.now(UTC), time.monotonic(), Note()
 
     def entry(outcome: str, detail: str | None) -> Entry:
@@ -251,7 +252,7 @@ def noted(
 
 
 def looked_at(scope: Scope, clusters: Sequence[str], namespaces: Sequence[str]) -> tuple[str, ...]:
-    """What a question could show, as cluster/namespace with * and ?: what it names, else all that the scope gives."""
+    """Return what a question could show, as cluster/namespace with * and ?: the namespaces it names, else the whole scope."""
     if namespaces:
         return tuple(f"{cluster}/{namespace}" for cluster in clusters or ("*",) for namespace in namespaces)
     found = {
@@ -266,10 +267,10 @@ def looked_at(scope: Scope, clusters: Sequence[str], namespaces: Sequence[str]) 
 
 
 def visible(rows: pa.Table, scope: Scope, principal: Principal) -> pa.Table:
-    """The entries that a principal may see.
+    """Return the entries that a principal may see.
 
-    Who sees everything sees all of them, an auditor without the labels that others asked for. Anyone else sees the own ones, and
-    of those who looked at owned namespaces who it was, when and why, without the text, the rows and other namespaces.
+    A principal who sees everything gets all entries (auditors without labels in the queries of others). Anyone else gets their own
+    entries, and those about namespaces they own with who asked, when and why, but without the text, rows and other namespaces.
     """
     if scope.everything:
         return rows if scope.reads_every_label else stripped(ACCESS_LOG, rows, lambda row: row["principal"] == principal.user)
@@ -285,7 +286,7 @@ def visible(rows: pa.Table, scope: Scope, principal: Principal) -> pa.Table:
 
 
 def _mine(scope: Scope, looked: str, since: datetime | None, until: datetime | None) -> str | None:
-    """The part of what was looked at that is the scope's own, at some time that was looked at."""
+    """Return the part of a cluster/namespace pattern that the scope owned at some time in the window; None if there is none."""
     cluster, _, namespace = looked.partition("/")
     for grant in scope.grants:
         if (grant.until and since and grant.until <= since) or (grant.since and until and grant.since >= until):
@@ -302,7 +303,7 @@ def _mine(scope: Scope, looked: str, since: datetime | None, until: datetime | N
 
 
 def _narrower(one: str, other: str) -> str | None:
-    """The one of two patterns that the other covers; None if neither does."""
+    """Return the narrower of two patterns if one covers the other; None otherwise."""
     if fnmatchcase(one, glob(other)):
         return one
     return other if fnmatchcase(other, glob(one)) else None

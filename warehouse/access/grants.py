@@ -1,7 +1,7 @@
-"""All grants in force: the configuration's, with what the lake has recorded of namespaces and RoleBindings.
+"""All grants in force: those of the configuration and those derived from recorded namespaces and RoleBindings.
 
-They are worked out again as soon as the lake has other rows of namespaces or RoleBindings, or the configuration is another one: what
-is taken away is gone at the next question. What a grant means is said in warehouse.access.principals.
+Grants are recomputed whenever the recorded namespaces or RoleBindings or the configuration change, so a revoked grant is gone at
+the next question. warehouse.access.principals defines what a grant means.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _known: weakref.WeakKeyDictionary[Lake, tuple[_Recorded, dict[config.Ownership, 
 
 
 def in_force(lake: Lake, ownership: config.Ownership) -> tuple[Grant, ...]:
-    """The grants of now. Raises LakeError."""
+    """Return the grants in force now. Raises LakeError."""
     recorded = (_files(lake, NAMESPACES), _files(lake, ROLE_BINDINGS))
     with _lock:
         read, grants = _known.get(lake, (None, {}))
@@ -75,7 +75,7 @@ def _bindings(lake: Lake) -> Iterator[BindingVersion]:
 
 
 def _versions(lake: Lake, table: Table, kind: str) -> Iterator[dict[str, Any]]:
-    """Each version once: it is written when it begins, and again, with its end, when it ends."""
+    """Yield each version once; a version is stored when it begins, and again with its end when it ends."""
     versions: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in lake.read(table, _COLUMNS).to_pylist():
         key = tuple(row[name] for name in ("cluster", "kind", "namespace", "name", "valid_from"))

@@ -1,6 +1,6 @@
-"""What auditors read instead of columns that hold labels (warehouse.access.rules): nothing, or what is left without the labels. Pure.
+"""Removes labels from the columns that auditors read (see warehouse.access.rules). Pure.
 
-An auditor who also owns a namespace reads the labels of that namespace: whoever calls says of which rows and sides.
+An auditor who also owns a namespace may read the labels of that namespace; the caller decides for which rows and sides.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from warehouse.access.rules import Reveals
 from warehouse.schema import Table
 
 HIDDEN = "(labels are hidden)"
-"""Stands in an object where labels, or a selector of them, stood."""
+"""Replaces labels and label selectors in an object."""
 _KEYS = re.compile(r"(^|[.\[])([a-z]*labels?|[a-z]*selectors?|[a-z]*matchexpressions|annotations)($|[.\[\]])", re.IGNORECASE)
-"""Of a key, or of a path into an object: what lies below holds labels. Annotations often repeat the whole object as text."""
+"""Matches a key, or a path into an object, below which there are labels. Annotations often repeat the whole object as text."""
 _BELOW_LABELS = r"(?i)((?:labels?|selectors?|matchexpressions|annotations))[.\[][^\s,;]*"
 _LABEL = r"[\w./:-]+=[\w.-]+"
-"""Of what people asked for: a label, or anything that looks like one."""
+"""Matches a label, or anything that looks like one, in text written by users."""
 
 
 def without_labels(table: Table, column: str) -> str:
-    """The SQL of what is left of a column without labels."""
+    """Return the SQL for a column without its labels."""
     reveals, quoted = rules.rule_of(table, column).reveals, f'"{column}"'
     if reveals is Reveals.POLICIES:
-        kept = "name := p.name, namespace := p.namespace, labels := NULL::VARCHAR[], revision := p.revision, kind := p.kind"
-        return f"list_transform({quoted}, lambda p: struct_pack({kept}))"
+        fields = "name := p.name, namespace := p.namespace, labels := NULL::VARCHAR[], revision := p.revision, kind := p.kind"
+        return f"list_transform({quoted}, lambda p: struct_pack({fields}))"
     if reveals is Reveals.PATHS:
         cut = f"regexp_replace({{}}, '{_BELOW_LABELS}', '\\1', 'g')"
         if pa.types.is_list(table.schema.field(column).type):
@@ -42,14 +42,14 @@ def without_labels(table: Table, column: str) -> str:
 
 
 def stripped(table: Table, rows: pa.Table, is_own: Callable[[Mapping[str, Any]], bool]) -> pa.Table:
-    """The rows of a table without labels, but for those rows that are the auditor's own. Objects keep what is not a label."""
-    kept = rows.to_pylist()
+    """Return the rows of a table without labels, except for rows the auditor owns. Other parts of objects are retained."""
+    stripped_rows = rows.to_pylist()
     columns = [name for name in rows.column_names if rules.rule_of(table, name).reveals in rules.WITH_LABELS]
-    for row in kept:
+    for row in stripped_rows:
         if not is_own(row):
             for name in columns:
                 row[name] = _stripped(rules.rule_of(table, name).reveals, row[name])
-    return pa.Table.from_pylist(kept, schema=rows.schema)
+    return pa.Table.from_pylist(stripped_rows, schema=rows.schema)
 
 
 def _stripped(reveals: Reveals, value: Any) -> Any:
@@ -64,7 +64,7 @@ def _stripped(reveals: Reveals, value: Any) -> Any:
     try:
         return json.dumps(_object(json.loads(value)), sort_keys=True)
     except ValueError:
-        return None  # it is no JSON, so nobody can tell what it holds
+        return None  # without valid JSON it is impossible to tell where labels are
 
 
 def _object(value: Any) -> Any:

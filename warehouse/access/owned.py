@@ -1,6 +1,6 @@
-"""What grants decide for a group of clusters, as SQL conditions on the rows of a table: what is owned, and when. Pure.
+"""Translates the grants for a group of clusters into SQL conditions on the rows of a table: what is owned, and when. Pure.
 
-Which scans these conditions go into is warehouse.access.scoping.
+warehouse.access.scoping builds the scans that use these conditions.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from warehouse.schema import Table
 
 SIDES = ("source", "destination")
 _MOST_OWN_NAMES = 50
-"""Namespaces whose DNS names are known to be the owner's own; names of more would make every question long."""
+"""At most this many owned namespaces are recognized in DNS names, which bounds the length of the SQL."""
 
 
 class Rule:
-    """What is decided for a group of clusters, as conditions on the rows of a table."""
+    """The grants and denials for a group of clusters, as conditions on the rows of a table."""
 
     def __init__(self, table: Table, decided: Sequence[Grant], until: datetime | None) -> None:
         self._table = table
@@ -32,9 +32,10 @@ class Rule:
         self.sees_all = always and not self._denials
 
     def owns(self, side: str = "") -> str:
-        """Whether the namespace of a side (of the row, without one) is owned at the row's time: true, or false or null if it is not.
+        """SQL for whether the namespace of a side (of the row, if no side is given) is owned at the row's time.
 
-        It is kept short, and plain names a bare IN, since it is worked out for every row, and files are pruned by it.
+        The result is true, or else false or null. The condition is short, with exact names in a bare IN, because it is evaluated for
+        every row and used to prune files.
         """
         column = f"{side}_namespace" if side else "namespace"
         named = self._names(column, [grant for grant in self._grants if grant.namespace is not None], self._throughout)
@@ -47,19 +48,19 @@ class Rule:
         return f"{allowed} AND NOT coalesce({any_of(taken)}, false)" if taken else allowed
 
     def owned(self, side: str) -> str:
-        """As `owns`, but never null."""
+        """Like `owns`, but never null."""
         return f"coalesce({self.owns(side)}, false)"
 
     def foreign(self, side: str, *, is_foreign_named: bool = False) -> str:
-        """Whether a side is someone else's: its namespace is not owned, or it has none and is in the cluster all the same.
+        """SQL for whether a side belongs to someone else: its namespace is not owned, or it has none but is inside the cluster.
 
-        `is_foreign_named` says that a side with a namespace is known not to be owned.
+        Pass `is_foreign_named` if a side that has a namespace is known not to be owned.
         """
         named = "true" if is_foreign_named else f"NOT {self.owned(side)}"
         return f"CASE WHEN {side}_namespace IS NOT NULL THEN {named} ELSE {self._foreign_unnamed(side)} END"
 
     def _foreign_unnamed(self, side: str) -> str:
-        """Whether a side without namespace is someone else's. Who sees the cluster whole, and is denied nothing, knows every side."""
+        """SQL for whether a side without a namespace belongs to someone else; never true if the whole cluster is seen without denials."""
         names = sorted({grant.namespace or "" for grant in self._grants if self._throughout(grant) == "true" and not grant.not_before})
         plain = [] if self._denials else [name for name in names if re.fullmatch("[a-z0-9-]+", name)][:_MOST_OWN_NAMES]
         own_names = rf"(?i)[a-z0-9_.*-]*\b({'|'.join(plain)})\.(svc|pod)\b[a-z0-9_.-]*" if plain else ""
@@ -75,27 +76,27 @@ class Rule:
         return f"({inside} AND NOT {whole})"
 
     def prunes(self, column: str) -> str:
-        """The beginning of a condition that holds wherever `owns` does, and that files are pruned by; empty where `owns` does itself."""
+        """SQL prefix that is implied by `owns` and lets files be pruned; empty if `owns` allows pruning by itself."""
         if all(self._throughout(grant) == "true" and not grant.not_before for grant in self._grants):
             return ""
         named = self.names_in(column)
         return f"{named} AND " if named else ""
 
     def names_in(self, column: str) -> str:
-        """Whether a column has one of the names that are ever owned; empty where that cannot be listed."""
+        """SQL for whether a column has one of the names owned at any time; empty if the names cannot be listed."""
         names = {grant.namespace for grant in self._grants}
         if any(name is None or not is_plain(name) for name in names):
             return ""
         return f"{column} IN ({', '.join(literal(name) for name in sorted(name or '' for name in names))})"
 
     def whole(self) -> str:
-        """Whether the cluster is seen whole at the row's time."""
+        """SQL for whether the whole cluster is seen at the row's time."""
         given = any_of([self._throughout(grant) for grant in self._grants if grant.namespace is None])
         taken = any_of([self._ever(grant) for grant in self._denials if grant.namespace is None])
         return f"({given} AND NOT {taken})"
 
     def _names(self, column: str, grants: Sequence[Grant], when: Callable[[Grant], str]) -> list[str]:
-        """Conditions on the name and the time, plain names of the same time as one IN."""
+        """Return conditions on name and time; exact names with the same time are combined in one IN."""
         plain: dict[str, set[str]] = {}
         others: list[str] = []
         for grant in grants:
@@ -118,11 +119,11 @@ class Rule:
         return f'"{self._table.time_column}"'
 
     def _before(self, moment: datetime) -> str:
-        """Whether a row begins before a time; said without asking the row where the window ends by then."""
+        """SQL for whether a row begins before a time; constant if the window ends by then."""
         return "true" if self._until is not None and moment >= self._until else f"{self._start()} < {time_literal(moment)}"
 
     def _throughout(self, grant: Grant) -> str:
-        """Whether a grant holds for all of the time a row stands for; a row that holds for long (a version) need only touch it."""
+        """SQL for whether a grant covers the whole time span of a row; for versions, which last long, an overlap is enough."""
         start = self._start()
         parts = []
         if "valid_to" in self._table.schema.names:
@@ -139,7 +140,7 @@ class Rule:
         return f"({' AND '.join(parts)})" if parts else "true"
 
     def _ever(self, grant: Grant) -> str:
-        """Whether a grant holds at any moment that a row stands for."""
+        """SQL for whether a grant overlaps the time span of a row."""
         start = self._start()
         parts = []
         if grant.until is not None:
@@ -154,7 +155,7 @@ class Rule:
 
 
 def is_local(table: Table, side: str) -> str:
-    """Whether a side is in the cluster that saw the flow: in a mesh, a namespace of that name elsewhere is another's."""
+    """SQL for whether a side is in the cluster that saw the flow: in a mesh, a namespace of the same name elsewhere is another one."""
     name = f"{side}_cluster_name"
     if name not in table.schema.names:
         return "true"
@@ -165,10 +166,10 @@ def is_local(table: Table, side: str) -> str:
 
 
 def time_literal(moment: datetime) -> str:
-    """A moment in SQL."""
+    """Return a time as an SQL literal."""
     return f"{literal(moment.isoformat())}::TIMESTAMPTZ"
 
 
 def any_of(parts: Sequence[str]) -> str:
-    """Whether one of several conditions holds; false for none."""
+    """Return the disjunction of SQL conditions; false if there are none."""
     return "(" + (" OR ".join(parts) or "false") + ")"

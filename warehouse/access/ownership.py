@@ -1,6 +1,7 @@
-"""The sources of ownership -> grants, each with its reason: the file, labels and annotations of namespaces, RoleBindings. Pure.
+"""Turns the sources of ownership into grants with reasons: the file, labels and annotations of namespaces, RoleBindings. Pure.
 
-What a grant means for a principal is warehouse.access.principals' work, reading the recorded configuration warehouse.questions.door's.
+What a grant means for a principal belongs to warehouse.access.principals; reading the recorded configuration belongs to
+warehouse.access.grants.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 @dataclass(frozen=True, kw_only=True)
 class NamespaceVersion:
-    """A namespace as it was in [valid_from, valid_to); None: it still is."""
+    """A namespace as it was in [valid_from, valid_to); None if it still exists unchanged."""
 
     cluster: str
     name: str
     uid: str
-    """Empty where it is not known: manifests have none."""
+    """Empty if unknown: manifests have no uid."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     valid_from: datetime
@@ -47,7 +48,7 @@ class BindingVersion:
 def grants_of(
     ownership: config.Ownership, namespaces: Iterable[NamespaceVersion] = (), bindings: Iterable[BindingVersion] = ()
 ) -> tuple[Grant, ...]:
-    """All grants and denials that the sources give together."""
+    """Return all grants and denials from all sources."""
     versions = list(namespaces)
     lives = _lives(versions)
     versions = [_within_its_life(version, lives) for version in versions]
@@ -83,7 +84,7 @@ def _of_file(
         )
         if role in WHOLE_CLUSTERS or (grant.deny and not grant.namespaces and grant.selector is None):
             yield given
-        # A name that was deleted and made anew is another namespace: without a time, the newest is meant.
+        # A namespace that was deleted and recreated is a different namespace: a grant without a time means the newest one.
         cut = () if grant.since or grant.deny else tuple(one for one in reborn if fnmatchcase(one[0], cluster.replace("[", "[[]")))
         for namespace in grant.namespaces if role not in WHOLE_CLUSTERS else ():
             mine = tuple(one for one in cut if fnmatchcase(one[1], namespace.replace("[", "[[]")))
@@ -97,8 +98,8 @@ def _of_file(
 
 def _of_namespaces(source: config.OwnershipSource, where: str, versions: Sequence[NamespaceVersion]) -> Iterator[Grant]:
     for version in versions:
-        held = version.labels if source.kind == "label" else version.annotations
-        value = held.get(source.key or "", "")
+        metadata = version.labels if source.kind == "label" else version.annotations
+        value = metadata.get(source.key or "", "")
         for name in [value] if source.kind == "label" else value.split(","):
             if name.strip() and _among(version.cluster, source.clusters):
                 subject = source.subject.replace("{value}", name.strip())
@@ -116,7 +117,7 @@ def _of_bindings(source: config.OwnershipSource, where: str, bindings: Sequence[
                     subject = f"group:{name}"
                 case "ServiceAccount":
                     subject = f"system:serviceaccount:{namespace or binding.namespace}:{name}"
-                case _ if name.startswith("group:"):  # a user whom someone called so to pass for a group
+                case _ if name.startswith("group:"):  # a user name that imitates a group
                     continue
                 case _:
                     subject = name
@@ -132,7 +133,7 @@ def _of_bindings(source: config.OwnershipSource, where: str, bindings: Sequence[
 
 
 def _while(given: Grant, version: NamespaceVersion, reason: str) -> Iterator[Grant]:
-    """A grant of a namespace for the time of one of its versions, within the grant's own time."""
+    """Yield a grant of a namespace for the time of one of its versions, within the grant's own time."""
     since = version.valid_from if given.since is None else max(given.since, version.valid_from)
     ends = [end for end in (given.until, version.valid_to) if end is not None]
     until = min(ends, default=None)
@@ -142,7 +143,7 @@ def _while(given: Grant, version: NamespaceVersion, reason: str) -> Iterator[Gra
 
 @dataclass(frozen=True, kw_only=True)
 class _Life:
-    """A namespace from its creation to its deletion, as far as they are known. One that is made anew has another uid."""
+    """A namespace from its creation to its deletion, as far as known. A recreated namespace has another uid."""
 
     uid: str
     begin: datetime
@@ -150,11 +151,10 @@ class _Life:
 
 
 def _lives(versions: Iterable[NamespaceVersion]) -> dict[tuple[str, str], list[_Life]]:
-    """The lives of each (cluster, namespace), one after the other.
+    """Return the lives of each (cluster, namespace), in order.
 
-    Only two different uids prove that a namespace was made anew. A version without a uid comes from a folder of manifests, which
-    does not know it, and belongs to the same life: owners keep their history when a cluster moves from manifests to its API server,
-    or back.
+    Only two different uids prove that a namespace was recreated. A version without a uid comes from a folder of manifests, which has
+    no uids, and belongs to the same life, so owners retain their history when a cluster moves from manifests to its API server or back.
     """
     spans: dict[tuple[str, str], dict[str, tuple[datetime, datetime]]] = {}
     for version in versions:
@@ -167,13 +167,13 @@ def _lives(versions: Iterable[NamespaceVersion]) -> dict[tuple[str, str], list[_
     for key, of_name in spans.items():
         born = sorted((begin, end, uid) for uid, (begin, end) in of_name.items())
         nexts = [begin for begin, _, _ in born[1:]] + [_ALWAYS[1]]
-        # Two lives never overlap, whatever the times at which they were looked at say: the next one's beginning ends the one before.
+        # Two lives never overlap, even if the times of observation suggest it: the start of the next one ends the previous one.
         lives[key] = [_Life(uid=uid, begin=begin, end=min(end, after)) for (begin, end, uid), after in zip(born, nexts, strict=True)]
     return lives
 
 
 def _within_its_life(version: NamespaceVersion, lives: Mapping[tuple[str, str], list[_Life]]) -> NamespaceVersion:
-    """The version, ended with the life it belongs to."""
+    """Return the version, ending no later than the life it belongs to."""
     for life in lives.get((version.cluster, version.name), ()):
         if life.uid == version.uid and (version.valid_to or _ALWAYS[1]) > life.end:
             return replace(version, valid_to=life.end)
@@ -181,7 +181,7 @@ def _within_its_life(version: NamespaceVersion, lives: Mapping[tuple[str, str], 
 
 
 def _within_a_life(binding: BindingVersion, lives: Mapping[tuple[str, str], list[_Life]]) -> BindingVersion:
-    """The binding, ended with the life of its namespace in which it began: it went with the namespace, whenever that was noticed."""
+    """Return the binding, ending with the life of its namespace in which it began: it was deleted with the namespace."""
     for life in lives.get((binding.cluster, binding.namespace), [])[:-1]:
         if binding.valid_from < life.end:
             return binding if binding.valid_to is not None and binding.valid_to <= life.end else replace(binding, valid_to=life.end)
@@ -189,12 +189,12 @@ def _within_a_life(binding: BindingVersion, lives: Mapping[tuple[str, str], list
 
 
 def _reborn(lives: Mapping[tuple[str, str], list[_Life]]) -> list[tuple[str, str, datetime]]:
-    """(cluster, namespace, since when) of the newest of namespaces that were deleted and made anew."""
+    """Return (cluster, namespace, start of the newest life) of namespaces that were deleted and recreated."""
     return [(cluster, name, of_name[-1].begin) for (cluster, name), of_name in sorted(lives.items()) if len(of_name) > 1]
 
 
 def _joined(grants: Iterable[Grant]) -> tuple[Grant, ...]:
-    """Grants that differ only in times that touch, made one: every new version of a namespace repeats them."""
+    """Merge grants that differ only in adjacent times: every new version of a namespace repeats its grants."""
     spans: dict[Grant, list[tuple[datetime, datetime]]] = {}
     for grant in grants:
         spans.setdefault(replace(grant, since=None, until=None), []).append((grant.since or _ALWAYS[0], grant.until or _ALWAYS[1]))

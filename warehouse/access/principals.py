@@ -1,7 +1,7 @@
-"""Who may see what, and when: a principal and the grants -> a scope. Pure.
+"""Principals, grants and scopes: computes from a principal and the grants what may be seen, and when. Pure.
 
-Grants come from the configuration and the clusters (warehouse.access.ownership); putting a table under a scope is
-warehouse.access.scoping's work.
+Grants come from the configuration and the clusters (warehouse.access.ownership). Applying a scope to a table belongs to
+warehouse.access.scoping.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Literal
 
 Role = Literal["platform-admin", "cluster-admin", "namespace-owner", "auditor"]
 WHOLE_CLUSTERS: tuple[Role, ...] = ("platform-admin", "cluster-admin", "auditor")
-"""Roles that see clusters whole."""
+"""Roles that see whole clusters."""
 _GROUP = "group:"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Someone who asks."""
+    """A user on whose behalf questions are answered."""
 
     user: str
     groups: frozenset[str] = frozenset()
     is_operator: bool = False
-    """True for who runs the command line on the lake's own files, and so can read them anyway."""
+    """True for the user who runs commands on the lake's own files, and could therefore read them anyway."""
 
     @property
     def subjects(self) -> frozenset[str]:
-        """The names under which grants may be given. A user who is called like a group is nobody."""
+        """The names that grants may use for this principal. A user name that imitates a group is ignored."""
         user = {self.user} if self.user and not self.user.startswith(_GROUP) else set()
         return frozenset(user | {f"{_GROUP}{group}" for group in self.groups})
 
@@ -39,30 +39,30 @@ OPERATOR = Principal(user="operator", is_operator=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """Namespaces of clusters given to a subject, or denied it, for a time."""
+    """Grants a subject access to namespaces of clusters, or denies it, for a time."""
 
     subject: str
     """A user, or `group:NAME`."""
     role: Role
     cluster: str
-    """A name that may hold * and ?."""
+    """A name that may contain * and ?."""
     namespace: str | None
-    """A name that may hold * and ?; None for clusters seen whole."""
+    """A name that may contain * and ?; None for whole clusters."""
     since: datetime | None = None
     until: datetime | None = None
-    """Holds in [since, until)."""
+    """In force in [since, until)."""
     is_denial: bool = False
     reason: str
-    """Where it comes from, for people."""
+    """Where the grant comes from, in words for the user."""
     not_before: tuple[tuple[str, str, datetime], ...] = ()
-    """(cluster, namespace, time): of this name the grant means what was created then, not what had the name earlier."""
+    """(cluster, namespace, time): for this name the grant covers only the namespace created then, not an earlier one of that name."""
 
     def holds(self, at: datetime | None) -> bool:
-        """Whether it holds at a time; at any for None."""
+        """Whether the grant is in force at a time; always true for None."""
         return at is None or ((self.since is None or at >= self.since) and (self.until is None or at < self.until))
 
     def covers(self, cluster: str, namespace: str | None, at: datetime | None = None) -> bool:
-        """Whether it says something of a namespace of a cluster at a time (at any for None)."""
+        """Whether the grant covers a namespace of a cluster at a time (at any time for None)."""
         if not (fnmatchcase(cluster, _literal(self.cluster)) and self.holds(at)):
             return False
         if self.namespace is None:
@@ -74,7 +74,7 @@ class Grant:
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What a principal may see. Nothing, unless a grant says otherwise; a denial beats every grant."""
+    """What a principal may see: nothing, unless there is a grant; a denial overrides every grant."""
 
     grants: tuple[Grant, ...] = ()
     denials: tuple[Grant, ...] = ()
@@ -86,28 +86,28 @@ class Scope:
 
     @property
     def everything(self) -> bool:
-        """Whether all of every cluster may be seen, at all times."""
+        """Whether every cluster may be seen completely, at all times."""
         return not self.denials and any(
             grant.namespace is None and grant.cluster == "*" and grant.since is None and grant.until is None for grant in self.grants
         )
 
     @property
     def without_audits(self) -> Scope:
-        """What may be seen but for what is seen as an auditor: of this alone labels are read."""
+        """The scope without grants of the auditor role; labels may be read only within it."""
         return Scope(grants=tuple(grant for grant in self.grants if grant.role != "auditor"), denials=self.denials)
 
     @property
     def reads_every_label(self) -> bool:
-        """Whether nothing is seen as an auditor alone: labels are read wherever anything is."""
+        """Whether labels may be read of everything that may be seen, that is, nothing is seen only as an auditor."""
         return all(grant.role != "auditor" for grant in self.grants) or self.without_audits.everything
 
     @property
     def administers(self) -> bool:
-        """Whether all of every cluster may be seen, and not as an auditor."""
+        """Whether every cluster may be seen completely, and not only as an auditor."""
         return self.without_audits.everything
 
     def owns(self, cluster: str, namespace: str | None, at: datetime) -> bool:
-        """Whether a namespace is the principal's own at a time; what has no namespace is nobody's."""
+        """Whether the principal owns a namespace at a time; without a namespace there is no owner."""
         return (
             namespace is not None
             and not any(denial.covers(cluster, namespace, at) for denial in self.denials)
@@ -115,23 +115,23 @@ class Scope:
         )
 
     def sees_whole(self, cluster: str, at: datetime) -> bool:
-        """Whether a cluster is seen whole at a time, but for namespaces that are denied."""
+        """Whether the whole cluster is seen at a time, except for denied namespaces."""
         return not any(denial.namespace is None and denial.covers(cluster, None, at) for denial in self.denials) and any(
             grant.namespace is None and grant.covers(cluster, None, at) for grant in self.grants
         )
 
     def sees_cluster(self, cluster: str) -> bool:
-        """Whether anything of a cluster may be seen, at any time."""
+        """Whether anything in a cluster may be seen, at any time."""
         shut = any(d.namespace is None and d.since is None and d.until is None and d.covers(cluster, None) for d in self.denials)
         return not shut and any(fnmatchcase(cluster, _literal(grant.cluster)) for grant in self.grants)
 
     def about(self, cluster: str, namespace: str | None, at: datetime | None = None) -> tuple[Grant, ...]:
-        """The denials and grants that decide on a namespace, those that win first."""
+        """Return the denials and grants that apply to a namespace, in order of precedence."""
         return tuple(grant for grant in (*self.denials, *self.grants) if grant.covers(cluster, namespace, at))
 
 
 def scope_of(principal: Principal, grants: Iterable[Grant]) -> Scope:
-    """The scope that grants give a principal, each adding to the others."""
+    """Return the scope of a principal: the union of its grants, minus its denials."""
     if principal.is_operator:
         return Scope(grants=(Grant(subject=principal.user, role="platform-admin", cluster="*", namespace=None, reason="runs on the lake"),))
     mine = [grant for grant in grants if grant.subject in principal.subjects]
@@ -142,15 +142,15 @@ def scope_of(principal: Principal, grants: Iterable[Grant]) -> Scope:
 
 
 def is_plain(pattern: str) -> bool:
-    """Whether a pattern is one name."""
+    """Whether a pattern is an exact name, without wildcards."""
     return not set("*?") & set(pattern)
 
 
 def _literal(pattern: str) -> str:
-    """fnmatch and GLOB give brackets a meaning that grants do not."""
+    """Escape brackets, which are special to fnmatch and GLOB but not in grants."""
     return pattern.replace("[", "[[]")
 
 
 def glob(pattern: str) -> str:
-    """The pattern for SQL's GLOB."""
+    """Return the pattern for SQL's GLOB."""
     return _literal(pattern)

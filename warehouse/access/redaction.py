@@ -1,9 +1,9 @@
-"""What an owner sees of a row whose other side is someone else's, by what the columns reveal (warehouse.access.rules). Pure.
+"""Decides which columns an owner sees if the other side of a row belongs to someone else (see warehouse.access.rules). Pure.
 
-A side is someone else's unless it is the owner's own or truly outside of the cluster. One that has no namespace is outside unless
-something in the row says that it is a workload of the cluster, or names a namespace: see `is_inside`. The levels, each hiding more
-than the one before: full; workload (no pod, address, labels, L7, policies of the peer); namespace (nor workload, service, identity);
-hidden (nor namespace).
+A side belongs to someone else unless it is owned or really outside the cluster. A side without a namespace is outside unless
+something in the row shows that it is a workload of the cluster, or names a namespace: see `is_inside`. The levels, each hiding more
+than the one before, are: full; workload (hides pod, address, labels, L7 and policies of the peer); namespace (also hides workload,
+service and identity); hidden (also hides the namespace).
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from warehouse.schema import Table
 
 LEVELS = tuple(rules.HIDDEN_FROM)
 POLICIES = {"source": ("egress_allowed_by", "egress_denied_by"), "destination": ("ingress_allowed_by", "ingress_denied_by")}
-"""What decided on the traffic of a side."""
+"""The columns with the policies that decided on the traffic of a side."""
 FIRST_POD_IDENTITY, FIRST_CIDR_IDENTITY = 100, 1 << 24
-"""Security identities in between are of pods; those below are reserved, those above of address ranges and nodes."""
+"""Security identities in this range belong to pods; lower ones are reserved, higher ones belong to address ranges and nodes."""
 
 _IN_CLUSTER = r"(?i)[a-z0-9_*-]\.(svc|pod)([^a-z0-9_-]|$)|\bcluster\.local\b"
-"""A DNS name of a Service or pod, anywhere in a text."""
+"""Matches a DNS name of a Service or pod anywhere in a text."""
 _OUTSIDE_LABELS = r"(^|\n)(reserved|cidr|cidrgroup|fqdn|node):"
 _NAMESPACE_LABELS = r"io\.(kubernetes\.pod|cilium\.k8s)\."
 _HOSTS = r"(?i)(?:https?://(?:[^/@\s]*@)?|\b(?:Query|Proxy|Agent) )([a-z0-9_.*-]+)"
-"""The hosts in a text: those of URLs, and the names that DNS was asked for."""
+"""Matches the hosts in a text: those in URLs, and names in DNS queries."""
 _PUBLIC_HOST = r"(?i)^[0-9.]+$|\.(com|net|org|edu|gov|mil|int|info|biz|arpa)\.?$|\.[a-z0-9-]+\.[a-z]{2}\.?$"
-"""A host with a dot that is no `service.namespace`: an address, or a name below a public domain."""
+"""Matches a host with a dot that is not `service.namespace`: an address, or a name in a public domain."""
 
 
 def hidden_columns(table: Table, peer: str, level: str) -> frozenset[str]:
-    """Columns of a table with two sides that are empty for who owns only the other side than `peer` (source or destination)."""
+    """Return the columns hidden from a principal who does not own the side `peer` (source or destination) but owns the other one."""
     if level not in LEVELS:
-        raise ValueError(f"peer_detail {level!r} is none of {', '.join(LEVELS)}")
+        raise ValueError(f"peer_detail {level!r} is not one of {', '.join(LEVELS)}")
     found = {name: rules.rule_of(table, name) for name in table.schema.names}
     hidden = {name for name, rule in found.items() if rule.side in (peer, "both") and rule.reveals in rules.HIDDEN_FROM[level]}
     return frozenset(hidden) - {*table.partition_by, table.time_column}
 
 
 def always_hidden(table: Table, level: str) -> frozenset[str]:
-    """Columns that are empty unless both sides are owned: nobody can tell whom they are about, or they stand for labels of a side."""
+    """Return the columns hidden unless both sides are owned: they may be about either side, or stand for the labels of a side."""
     if level == "full":
         return frozenset()
     found = {name: rules.rule_of(table, name) for name in table.schema.names}
@@ -47,44 +47,44 @@ def always_hidden(table: Table, level: str) -> frozenset[str]:
 
 
 def is_inside(table: Table, side: str, own_names: str = "", is_own_service: str = "false") -> str:
-    """Whether a side without a namespace is in the cluster all the same, as a condition that is never null.
+    """SQL for whether a side without a namespace is nevertheless inside the cluster; never null.
 
-    Said by a workload, pod or Service; an identity of pods; labels other than of the outside; policies of a namespace; a DNS name of
-    a Service or pod, wherever in the row it stands; and, in L7 records and texts, a host like `service.namespace`. `own_names` is a
-    regular expression of DNS names that are the owner's own and so give nothing away, `is_own_service` whether the Service is.
+    The evidence is a workload, pod or Service; a pod identity; labels other than those of outside peers; policies of a namespace; a DNS
+    name of a Service or pod anywhere in the row; and, in L7 records and texts, a host like `service.namespace`. `own_names` is a
+    regular expression for DNS names that the owner owns, which are no evidence; `is_own_service` is SQL for whether the Service is owned.
     """
     columns = set(table.schema.names)
 
     def has(name: str, condition: str) -> list[str]:
         return [condition.format(name=f"{side}_{name}")] if f"{side}_{name}" in columns else []
 
-    told = [f"{side}_{name} IS NOT NULL" for name in ("pod_name", "workload_name") if f"{side}_{name}" in columns]
+    evidence = [f"{side}_{name} IS NOT NULL" for name in ("pod_name", "workload_name") if f"{side}_{name}" in columns]
     services = [f"{side}_{name} IS NOT NULL" for name in ("service_name", "service_namespace") if f"{side}_{name}" in columns]
     if services:
-        told.append(f"(({' OR '.join(services)}) AND NOT {is_own_service})")
-    told += has("identity", f"({{name}} >= {FIRST_POD_IDENTITY} AND {{name}} < {FIRST_CIDR_IDENTITY})")
+        evidence.append(f"(({' OR '.join(services)}) AND NOT {is_own_service})")
+    evidence += has("identity", f"({{name}} >= {FIRST_POD_IDENTITY} AND {{name}} < {FIRST_CIDR_IDENTITY})")
     labels = "array_to_string({name}, chr(10))"
-    told += has(
+    evidence += has(
         "labels",
         f"(len({{name}}) > 0 AND (regexp_matches({labels}, '{_NAMESPACE_LABELS}') OR NOT regexp_matches({labels}, '{_OUTSIDE_LABELS}')))",
     )
-    told += has("labels", _names_cluster(labels, own_names))
-    told += has("names", _names_cluster(labels, own_names))
-    told += has("dns_name", _names_cluster("{name}", own_names))
-    if f"{side}_entity" in columns:  # an hour's sum says neither identity nor labels: what is known by no name may be a pod
-        told.append(f"({side}_entity IS NULL AND {side}_dns_name IS NULL)")
-    told += [f"len(list_filter({name}, lambda p: p.namespace <> '')) > 0" for name in POLICIES[side] if name in columns]
+    evidence += has("labels", _names_cluster(labels, own_names))
+    evidence += has("names", _names_cluster(labels, own_names))
+    evidence += has("dns_name", _names_cluster("{name}", own_names))
+    if f"{side}_entity" in columns:  # a rollup has neither identity nor labels: a side without any name may be a pod
+        evidence.append(f"({side}_entity IS NULL AND {side}_dns_name IS NULL)")
+    evidence += [f"len(list_filter({name}, lambda p: p.namespace <> '')) > 0" for name in POLICIES[side] if name in columns]
     if "learned_from" in columns:
-        told.append(_names_cluster("name", own_names))
+        evidence.append(_names_cluster("name", own_names))
     if "l7_type" in columns:
         text = _texts()
         some = "l7_type IS NOT NULL OR summary IS NOT NULL OR policy_log IS NOT NULL"
-        told.append(f"CASE WHEN {some} THEN {_names_cluster(text, own_names)} OR {_has_short_host(text, own_names)} END")
-    return f"coalesce({' OR '.join(told) or 'false'}, false)"
+        evidence.append(f"CASE WHEN {some} THEN {_names_cluster(text, own_names)} OR {_has_short_host(text, own_names)} END")
+    return f"coalesce({' OR '.join(evidence) or 'false'}, false)"
 
 
 def _texts() -> str:
-    """Everything of a flow that is about both sides and may name one, as one text."""
+    """SQL for all columns of a flow that concern both sides and may name one of them, concatenated."""
     parts = [
         "'Query ' || l7_dns_query",
         "array_to_string(list_transform(l7_dns_cnames, lambda n: 'Query ' || n), ' ')",

@@ -1,7 +1,7 @@
-"""What each column of each table reveals, and of which side of a flow: the one place where that is said.
+"""Defines, in one place, what each column of each table reveals, and about which side of a flow.
 
-A test fails when a column of the schema is not here. A column that is not here is treated as if it revealed everything.
-How a rule is applied is warehouse.access.redaction (owners), warehouse.access.labels (auditors) and warehouse.access.scoping.
+A test fails if a column of the schema is missing here. A missing column is treated as if it revealed everything.
+Rules are applied by warehouse.access.redaction (for owners), warehouse.access.labels (for auditors) and warehouse.access.scoping.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from warehouse.schema import TABLES, Column, Table
 
 
 class Reveals(StrEnum):
-    """What a column may tell of whom it is about."""
+    """What a column may reveal about its subject."""
 
-    NOTHING = "nothing of who it is"
+    NOTHING = "nothing that identifies anyone"
     NAMESPACE = "the namespace"
     WORKLOAD = "the workload, service, security identity or cluster"
     POD = "the pod, or the machine below it"
     ADDRESS = "an address or a DNS name"
-    L7 = "what was asked or answered"
+    L7 = "the content of requests and responses"
     TEXT = "free text, which may name anyone, and holds no labels"
-    LABELS = "labels, or something made of them"
+    LABELS = "labels, or something derived from them"
     POLICIES = "policies, with their labels"
     PATHS = "paths into objects, and sentences with such paths, which may name labels"
     OBJECT = "an object as JSON, with its labels"
-    ASKED = "what people asked for, and errors that quote it"
+    ASKED = "queries written by users, and errors that quote them"
     ANYTHING = "text or bytes that may hold anything, labels too"
 
 
 Side = Literal["row", "source", "destination", "both"]
-"""Whom a column is about: the row as a whole, one side of a flow, or both at once."""
+"""What a column is about: the row as a whole, one side of a flow, or both sides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,15 @@ class Rule:
 
 
 UNKNOWN = Rule(side="both", reveals=Reveals.ANYTHING)
-"""Of a column that nobody has said anything about."""
+"""The rule for a column that has none."""
 WITH_LABELS = frozenset({Reveals.LABELS, Reveals.POLICIES, Reveals.PATHS, Reveals.OBJECT, Reveals.ASKED, Reveals.ANYTHING})
-"""What auditors do not read, or not whole."""
+"""Columns that auditors do not read, or only in part."""
 _NAMES_PEER = frozenset(Reveals) - {Reveals.NOTHING, Reveals.NAMESPACE, Reveals.WORKLOAD}
 HIDDEN_FROM = {"full": frozenset(), "workload": _NAMES_PEER, "namespace": _NAMES_PEER | {Reveals.WORKLOAD},
     "hidden": _NAMES_PEER | {Reveals.WORKLOAD, Reveals.NAMESPACE}}  # fmt: skip
-"""What is empty of someone else's side, by level of detail."""
+"""What is hidden about a side that belongs to someone else, by level of detail."""
 SUMMED = {"flows": "sum", "repeats": "sum", "replies": "sum", "first_seen": "min", "last_seen": "max"}
-"""How rows of rollups are put together that differ in nothing that is shown."""
+"""How rollup rows that differ only in hidden columns are merged."""
 
 _R = Reveals
 _COUNTS = "flows repeats replies first_seen last_seen"
@@ -74,7 +74,7 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
         _R.NAMESPACE: "*_namespace",
         _R.WORKLOAD: "*_workload_name *_workload_kind *_service_name *_service_namespace *_identity *_cluster_name",
         _R.POD: "*_pod_name *_endpoint_id *_mac interface_name interface_index socket_cookie cgroup_id trace_id ip_trace_id proxy_port "
-        # The tunnel's network number is the sender's identity, and its source port is made of both addresses and ports.
+        # The tunnel's network identifier is the sender's identity; its source port is a hash of both addresses and ports.
         "file_name file_line tunnel_vni tunnel_source_port",
         _R.ADDRESS: "*_ip *_names source_xlated tunnel_source_ip tunnel_destination_ip",
         _R.L7: "l7_latency_ns l7_http_code l7_http_method l7_http_url l7_http_protocol l7_http_headers l7_dns_query l7_dns_ips l7_dns_ttl "
@@ -116,7 +116,7 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
     "posture": {
         _R.NOTHING: "cluster date time control status checked failed observed blueprints",
         _R.TEXT: "detail",
-        # Sets of pods are named by their labels.
+        # Sets of pods are identified by their labels.
         _R.ANYTHING: "failing",
     },
     "policy_changes": {
@@ -130,23 +130,23 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
     },
     "saved_views": {
         _R.NOTHING: "kind id time page owner shared_with deleted",
-        # Filters and queries may hold labels, and so may what people call them.
+        # Filters and queries may contain labels, and so may their names.
         _R.ANYTHING: "name state",
     },
 }
 _OF_SIDE: dict[str, Side] = {"source": "source", "destination": "destination", "egress": "source", "ingress": "destination"}
-"""Sides by how a column's name begins: a policy of egress decides on the traffic of the source."""
+"""The side of a column by the prefix of its name: an egress policy decides on the traffic of the source."""
 _ANYWHERE = frozenset(_WRITTEN["flows"][_R.NOTHING].split()) | set(_COUNTS.split()) | {"hour", "minute"}
 
 
 def rule_of(table: Table, name: str) -> Rule:
-    """The rule of a column; UNKNOWN for one that is not here. The table may go by another name."""
+    """Return the rule of a column; UNKNOWN if it has none. The table may have another name, as long as its columns are the same."""
     rules = _rules_by_columns().get(table.columns)
     return rules.get(name, UNKNOWN) if rules is not None else _of_unknown_table(name)
 
 
 def rules() -> dict[str, dict[str, Rule]]:
-    """Table -> column -> rule."""
+    """Return the rule of each column of each table."""
     return {
         table: {column: _rule(table, column, reveals) for reveals, written in kinds.items() for column in _expanded(written)}
         for table, kinds in _WRITTEN.items()
@@ -154,7 +154,7 @@ def rules() -> dict[str, dict[str, Rule]]:
 
 
 def _rule(table: str, column: str, reveals: Reveals) -> Rule:
-    """The side is in the column's name. Of tables with two sides, what names neither and still reveals something is of both."""
+    """Derive the side from the column's name. In tables with two sides, a revealing column that names neither is about both."""
     two_sided = "*_namespace" in _WRITTEN[table].get(_R.NAMESPACE, "")
     side = _OF_SIDE.get(column.partition("_")[0], "row" if reveals is _R.NOTHING else "both") if two_sided else "row"
     return Rule(side=side, reveals=reveals)

@@ -1,12 +1,13 @@
-"""A table under a scope: the relation that holds just what a principal may see, at the time of each row. Pure.
+"""Applies a scope to a table: the relation holds exactly what a principal may see, at the time of each row. Pure.
 
-Four kinds of tables are told apart by their columns, so that a new table is scoped without being named here: two sides
-(`source_namespace` and `destination_namespace`), of a namespace (`namespace`), the ledger (what is known of clusters), and all
-others, which only who sees everything sees. What must not be known of a side is empty in the relation, and rows of rollups that
-differ in nothing else are summed up. What auditors must not read is empty as well.
+Four kinds of tables are distinguished by their columns, so a new table is scoped without being named here: tables with two sides
+(`source_namespace` and `destination_namespace`), tables with a `namespace`, the ledger (visible per cluster), and all others,
+which are visible only to principals who see everything. Columns that would reveal a hidden side are null in the relation, and
+rollup rows that then no longer differ are merged. Columns that auditors must not read are null as well.
 
-A namespace may be owned for a time only. The names are always a plain IN, by which files are pruned; times are asked only
-of rows of namespaces whose owner changed within the window. Two scans and no OR over both sides: only so DuckDB prunes.
+A namespace may be owned for a limited time. Names are always compared with a plain IN, which allows pruning; times are compared
+only for namespaces whose owner changed within the window. There are two scans instead of an OR over both sides, because DuckDB
+does not prune for an OR.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from warehouse.schema import COVERAGE, Table
 
 __all__ = ["BY_CLUSTER", "SIDES", "clusters_seen", "has_two_sides", "is_local", "is_shared", "visible"]
 BY_CLUSTER = frozenset({COVERAGE.name})
-"""Tables that every owner of something in a cluster sees of that cluster."""
+"""Tables of which everyone who owns something in a cluster sees all rows of that cluster."""
 
 
 def visible(
@@ -36,11 +37,11 @@ def visible(
     columns: Collection[str] | None = None,
     ends_apart: bool = True,
 ) -> str:
-    """The query for what a scope shows of the view that is named as the table, in the window.
+    """Return the query for what a scope shows of the view with the table's name, in the window.
 
-    `clusters` are those the view may hold rows of; rows of any other are not shown. `columns` are those it is to have, all for
-    None: the fewer, the sooner DuckDB has understood it. With `ends_apart` a table with two sides is read once for each, which
-    pays where row groups can be left out for either; else once.
+    `clusters` are the clusters the view may hold rows of; rows of any other are not shown. `columns` limits the columns (None for
+    all): the fewer there are, the faster DuckDB plans the query. With `ends_apart` a table with two sides is read once per side,
+    which is faster if row groups can be pruned by either side; otherwise it is read once.
     """
     within = _within(table, window)
     picked = [name for name in table.schema.names if columns is None or name in columns]
@@ -64,7 +65,7 @@ def visible(
 
 
 def _scans(table: Table, rule: Rule, here: str, peer_detail: str, picked: Sequence[str], *, ends_apart: bool) -> list[str]:
-    """What a rule shows of the rows `here`."""
+    """Return the scans that show what a rule allows of the rows `here`."""
     select = _select(picked, table)
     if table.name in BY_CLUSTER or rule.sees_all:
         return [f"{select} {here}"]
@@ -81,12 +82,12 @@ def _select(picked: Sequence[str], table: Table) -> str:
 
 
 def _decides(table: Table, name: str) -> bool:
-    """Whether a rule may ask a column whose a row or side is."""
+    """Whether a rule may need a column to decide who owns a row or side."""
     return name in ("cluster", "node_name", "namespace", "valid_to", table.time_column) or name.endswith(("_namespace", "_cluster_name"))
 
 
 def _for_auditors(scan: str, table: Table, own: Rule | None, picked: Sequence[str]) -> str:
-    """A scan without labels, but for those of what is owned besides; rollups are summed up again."""
+    """Return a scan without labels, except for those of namespaces the auditor also owns; rollup rows are merged again."""
     columns = []
     for name in picked:
         rule, column = rules.rule_of(table, name), _quoted(name)
@@ -100,7 +101,7 @@ def _for_auditors(scan: str, table: Table, own: Rule | None, picked: Sequence[st
 
 
 def _owned_whole(own: Rule, table: Table, side: rules.Side) -> str:
-    """Whether all that a column is about is owned."""
+    """SQL for whether everything that a column is about is owned."""
     if side in SIDES:
         return own.owned(side)
     if has_two_sides(table):
@@ -109,7 +110,7 @@ def _owned_whole(own: Rule, table: Table, side: rules.Side) -> str:
 
 
 def _summed(scan: str, table: Table, picked: Sequence[str]) -> str:
-    """Rows of a rollup that differ in nothing that is shown, put together: how many there were tells what is hidden."""
+    """Merge rollup rows that do not differ in the columns shown: their number would reveal something about hidden columns."""
     if "flows" not in picked or "flow_count" in table.schema.names or not has_two_sides(table):
         return scan
     key = [_quoted(name) for name in picked if name not in rules.SUMMED]
@@ -123,23 +124,23 @@ def _summed(scan: str, table: Table, picked: Sequence[str]) -> str:
 
 
 def is_shared(table: Table) -> bool:
-    """Whether who does not see everything may see rows of a table."""
+    """Whether rows of a table may be visible to principals who do not see everything."""
     columns = set(table.schema.names)
     return table.name in BY_CLUSTER or "namespace" in columns or has_two_sides(table)
 
 
 def has_two_sides(table: Table) -> bool:
-    """Whether a row is of two namespaces, either of which may be owned."""
+    """Whether a row has two namespaces, either of which may be owned."""
     return {f"{side}_namespace" for side in SIDES} <= set(table.schema.names)
 
 
 def clusters_seen(scope: Scope, clusters: Iterable[str]) -> list[str]:
-    """Those clusters of which anything may be seen."""
+    """Return the clusters in which anything may be seen."""
     return sorted(cluster for cluster in set(clusters) if scope.sees_cluster(cluster))
 
 
 def _grouped(scope: Scope, table: Table, window: Window, clusters: Iterable[str]) -> dict[tuple[Grant, ...], list[str]]:
-    """Clusters by what is decided for them in the window: the same grants and denials, whatever the cluster's name."""
+    """Group clusters that have the same grants and denials in the window."""
     groups: dict[tuple[Grant, ...], list[str]] = {}
     role: Role
     for cluster in clusters_seen(scope, clusters):
@@ -158,7 +159,7 @@ def _grouped(scope: Scope, table: Table, window: Window, clusters: Iterable[str]
 
 
 def _clipped(grant: Grant, window: Window, row_span: timedelta) -> Grant | None:
-    """A grant without the bounds that lie outside of the window; None if it holds at no time of it."""
+    """Return a grant without bounds outside the window; None if it is not in force within the window."""
     start, end = window.since, window.until and window.until + row_span
     if (grant.until and start and grant.until <= start) or (grant.since and end and grant.since >= end):
         return None
@@ -170,10 +171,10 @@ def _clipped(grant: Grant, window: Window, row_span: timedelta) -> Grant | None:
 
 
 def _ends_apart(table: Table, rule: Rule, here: str, peer_detail: str, picked: Sequence[str]) -> list[str]:
-    """The scan of what leaves owned namespaces, and that of what else arrives there."""
+    """Return one scan for rows whose source is owned, and one for rows whose destination is owned but not their source."""
     scans = []
     for mine, peer in (SIDES, SIDES[::-1]):
-        # Of what arrives, that which leaves owned namespaces as well is in the first scan.
+        # Rows whose source is owned too are already in the first scan.
         once = f" AND NOT {rule.owned('source')}" if mine == "destination" else ""
         where = f"{here} AND {rule.prunes(f'{mine}_namespace')}{rule.owns(mine)}{once}"
         scans.append(_emptied(table, rule, where, peer_detail, picked, {peer: bool(once)}))
@@ -181,7 +182,7 @@ def _ends_apart(table: Table, rule: Rule, here: str, peer_detail: str, picked: S
 
 
 def _ends_together(table: Table, rule: Rule, here: str, peer_detail: str, picked: Sequence[str]) -> list[str]:
-    """One scan of what leaves owned namespaces or arrives there."""
+    """Return a single scan for rows whose source or destination is owned."""
     prunes = [rule.names_in(f"{side}_namespace") for side in SIDES]
     either = f" AND ({' OR '.join(one for one in prunes if one)})" if all(prunes) else ""
     owned = " OR ".join(rule.owned(side) for side in SIDES)
@@ -190,7 +191,7 @@ def _ends_together(table: Table, rule: Rule, here: str, peer_detail: str, picked
 
 
 def _of_neither(table: Table, rule: Rule, here: str, peer_detail: str, picked: Sequence[str]) -> list[str]:
-    """The scan of what has no namespace on either side, which is a cluster's own."""
+    """Return the scan for rows without a namespace on either side, which belong to the cluster as a whole."""
     if not rule.has_whole:
         return []
     neither = " AND ".join(f"{side}_namespace IS NULL" for side in SIDES)
@@ -198,9 +199,9 @@ def _of_neither(table: Table, rule: Rule, here: str, peer_detail: str, picked: S
 
 
 def _emptied(table: Table, rule: Rule, where: str, peer_detail: str, picked: Sequence[str], peers: Mapping[str, bool]) -> str:
-    """A scan whose columns are empty where they tell of someone else's side.
+    """Return a scan whose columns are null where they would reveal a side that belongs to someone else.
 
-    `peers` are the sides that may be someone else's, with whether one that has a namespace certainly is.
+    `peers` maps the sides that may belong to someone else to whether a side with a namespace certainly does.
     """
     hidden = {peer: redaction.hidden_columns(table, peer, peer_detail).intersection(picked) for peer in peers}
     always = redaction.always_hidden(table, peer_detail).intersection(picked)
@@ -212,7 +213,7 @@ def _emptied(table: Table, rule: Rule, where: str, peer_detail: str, picked: Seq
         columns.append(f"CASE WHEN {hiding} THEN NULL ELSE {column} END AS {column}" if hiding else column)
     flags = []
     for peer, is_foreign_named in peers.items():
-        # A side without namespace has no namespace to hide: only other columns need the long look at what names one.
+        # Without a namespace there is none to hide: the expensive check is only needed for other columns.
         if hidden[peer] <= {f"{peer}_namespace"}:
             named = "true" if is_foreign_named else f"NOT {rule.owned(peer)}"
             flags.append(f"{peer}_namespace IS NOT NULL AND {named} AS _foreign_{peer}")

@@ -1,4 +1,4 @@
-"""How one principal sees a lake: the object that everything which reads the lake for someone is given."""
+"""A principal's view of a lake. Everything that reads the lake on behalf of a principal gets this object."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from warehouse.lake.tables import Lake
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What one principal sees of a lake while one question is answered."""
+    """What one principal may see of a lake while one question is answered."""
 
     principal: Principal
     lake: Lake
     scope: Scope
-    """What the principal may see, by the grants in force now."""
+    """What the principal may see under the grants in force now."""
     peer_detail: str
-    """How much an owner sees of the other side of a flow: one of `redaction.LEVELS`."""
+    """How much detail an owner sees of the other side of a flow: one of `redaction.LEVELS`."""
     window: Window
     """The span of time that the question is about."""
     clusters: tuple[str, ...] = ()
-    """The clusters that the question is about; all of them when empty."""
+    """The clusters that the question is about; empty means all."""
     columns: frozenset[str] | None = None
-    """The columns that the question reads; all of the table's for None. The fewer, the sooner DuckDB has planned it."""
+    """The columns that the question reads; None means all. The fewer there are, the faster DuckDB plans the query."""
 
     def within(self, window: Window) -> Sight:
-        """The same sight of another span of time."""
+        """Return the same sight for another span of time."""
         return replace(self, window=window)
 
     def of_clusters(self, clusters: Sequence[str]) -> Sight:
-        """The same sight of the named clusters; of all clusters for none."""
+        """Return the same sight for the named clusters, or for all if none are named."""
         return replace(self, clusters=tuple(clusters))
 
     def of_columns(self, columns: Collection[str]) -> Sight:
-        """The same sight of the named columns alone."""
+        """Return the same sight for the named columns only."""
         return replace(self, columns=frozenset(columns))

@@ -1,4 +1,4 @@
-"""Relations and rows of what a scope shows of the lake's tables. The rule itself is warehouse.access.scoping's."""
+"""Relations and rows of the lake's tables, limited to what a scope shows. The rules themselves belong to warehouse.access.scoping."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from warehouse.errors import QueryLimitError
 from warehouse.schema import COVERAGE, TIMESTAMP, Table
 
 LAID_OUT = "day-"
-"""How the names of files begin that hold a closed day in its final layout (docs/layout.md)."""
+"""File name prefix of closed days in their final layout (docs/layout.md)."""
 ROWS_AT_ONCE, ROWS_IN_ORDER = 65_536, 100_000
 LONGEST_ROW = timedelta(days=1)
-"""No row of the ledger spans more time: one that touches a window begins at most this long before it."""
+"""No row of the ledger is longer than this, so a row that overlaps a window starts at most this long before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visible:
-    """What a question is asked of."""
+    """The relations that a question reads."""
 
     relations: tuple[str, ...]
-    """As `engine.relation` gives them, the last of them `visible_TABLE`."""
+    """Relations as returned by `engine.relation`; the last one is `visible_TABLE`."""
     parts: Mapping[str, bool]
-    """The names of relations that `visible_TABLE` is made of, and whether it pays to ask either end of each apart."""
+    """The relations that make up `visible_TABLE`, and for each whether it is worth scanning it once per side."""
     files: int
-    """How many it may read."""
+    """The number of files that may be read."""
 
 
 def relations(connection: Any, sight: Sight, table: Table, *, completed: Callable[[str], str] | None = None) -> Visible:
-    """What a principal sees of a table. Every question is to be asked of such relations alone. Raises LakeError.
+    """Return the relations that hold what a principal sees of a table. Questions must read only these. Raises LakeError.
 
-    `completed` turns a query for the table's rows into one that fills in what other rows tell, before anything is hidden.
+    `completed` turns a query for the table's rows into one that fills in values from other rows, before anything is hidden.
     """
     lake, scope, window = sight.lake, sight.scope, sight.window
     seen = scoping.clusters_seen(scope, lake.clusters(table) if "cluster" in table.partition_by else ())
@@ -62,9 +62,9 @@ def relations(connection: Any, sight: Sight, table: Table, *, completed: Callabl
 
 
 def without_labels(scope: Scope, table: Table, rows: pa.Table, is_shown: Callable[[Mapping[str, Any], Scope], bool]) -> pa.Table:
-    """Rows that a scope shows, without the labels that it shows as an auditor's alone. `is_shown` says whether another scope shows a row.
+    """Return rows without the labels that the scope includes only as an auditor. `is_shown` tells whether a scope shows a row.
 
-    For rows that were not read from `visible_TABLE`, which is without them already.
+    For rows that were not read from `visible_TABLE`, where these labels are already removed.
     """
     if scope.reads_every_label:
         return rows
@@ -73,10 +73,10 @@ def without_labels(scope: Scope, table: Table, rows: pa.Table, is_shown: Callabl
 
 
 def reader(connection: Any, shown: Visible, table: Table, *, most_rows: int | None) -> pa.RecordBatchReader:
-    """The rows of `visible_TABLE`, for a person's own SQL; raises QueryLimitError where they are more than `most_rows`.
+    """Return the rows of `visible_TABLE` for SQL written by a user; raises QueryLimitError if there are more than `most_rows`.
 
-    They come by time and then in an order that depends on nothing but what is shown: the order of files is made by what is hidden.
-    With None they come as they are stored, for who sees everything.
+    Rows are ordered by time and then by the visible columns only, because the order in the files could reveal hidden columns.
+    With None, for a principal who sees everything, rows come in stored order.
     """
     named, view = f"WITH {', '.join(shown.relations)}", f"visible_{table.name}"
     if most_rows is None:
@@ -86,7 +86,7 @@ def reader(connection: Any, shown: Visible, table: Table, *, most_rows: int | No
         f"{named} SELECT epoch_us(time_bucket(INTERVAL 1 minute, {time})), count(*) FROM {view} GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     if sum(rows for _, rows in minutes) > most_rows:
-        raise QueryLimitError(f"your rows of this window are more than {most_rows:,}, which need too much memory: ask for less time")
+        raise QueryLimitError(f"you have more than {most_rows:,} rows in this window, which need too much memory: ask for less time")
     ordered = f"{named} SELECT r.* FROM {view} r WHERE epoch_us({time}) >= ? AND epoch_us({time}) < ? ORDER BY {time}, hash(r)"
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -97,7 +97,7 @@ def reader(connection: Any, shown: Visible, table: Table, *, most_rows: int | No
 
 
 def _spans(minutes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans of time, in microseconds, that hold ROWS_IN_ORDER rows or one minute each: so many are put in order at once."""
+    """Return spans of time (in microseconds) to sort one by one, each with at most ROWS_IN_ORDER rows or one minute long."""
     spans: list[tuple[int, int]] = []
     rows = ROWS_IN_ORDER
     for minute, more in minutes:
@@ -112,7 +112,7 @@ def _spans(minutes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _parts(table: Table, files: Sequence[str]) -> list[tuple[str, list[str], bool]]:
-    """Files by what they are: only in a day's final layout can row groups be left out for either end."""
+    """Split the files by layout: row groups can be pruned by either side only in a day's final layout."""
     laid_out = [file for file in files if PurePosixPath(file).name.startswith(LAID_OUT)]
     if not scoping.has_two_sides(table) or not laid_out or len(laid_out) == len(files):
         return [(table.name, list(files), bool(laid_out))]
@@ -121,7 +121,7 @@ def _parts(table: Table, files: Sequence[str]) -> list[tuple[str, list[str], boo
 
 
 def ledger(sight: Sight) -> pa.Table:
-    """The rows of `coverage` that touch the window, of clusters that the principal knows of. Raises LakeError."""
+    """Return the rows of `coverage` that overlap the window, for clusters that the principal may know of. Raises LakeError."""
     margin = with_margin(sight.window)
     rows = sight.lake.read_kept(COVERAGE, sight.clusters or None, margin.since, margin.until)
     if sight.window.as_of is not None:
@@ -131,5 +131,5 @@ def ledger(sight: Sight) -> pa.Table:
 
 
 def with_margin(window: Window) -> Window:
-    """The window in which the rows of `coverage` begin that touch a window."""
+    """Return the window in which rows of `coverage` start that overlap the given window."""
     return replace(window, since=window.since and window.since - LONGEST_ROW)
