@@ -1,7 +1,7 @@
-"""Requests to a cluster's API server. The one module that imports the `kubernetes` client.
+"""Requests to a cluster's API server. The only module that imports the `kubernetes` client.
 
-Answers are plain JSON objects: building the client's typed models would cost more time and memory than all else, and
-would drop fields the client does not know. What is asked for and what becomes of it is other modules' work.
+Answers are plain JSON objects: building the client's typed models would cost more time and memory than everything else, and
+would drop fields the client does not know. What to request, and the use of the answers, do not belong here.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from warehouse.errors import (
 )
 
 PAGE_OBJECTS = 500
-"""Objects asked for at a time: a page of pods is then some megabytes."""
+"""Number of objects requested at a time: a page of pods is then some megabytes."""
 PATIENCE_SECONDS = 30.0
-"""How long a request that may succeed later is tried again."""
+"""How long a request that may succeed later is retried."""
 TIMEOUT_SECONDS = (5.0, 60.0)
-"""For connecting, and for each read."""
+"""The time limit for connecting, and for each read."""
 WATCH_SECONDS = 240
-"""After this the API server ends a watch, and it is resumed."""
+"""The API server ends a watch after this time, and it is resumed."""
 SILENCE_SECONDS = 90.0
-"""The API server sends a bookmark every minute: a watch that is silent for longer is dead."""
+"""The API server sends a bookmark every minute: a watch that is silent for longer is broken."""
 POOL_CONNECTIONS = 32
-"""Kept open at most: a watch of each kind, and requests beside them."""
+"""The most connections that stay open: a watch for each kind, and other requests besides."""
 RESTARTS = 3
-"""How often a list that expired between two pages is begun anew."""
+"""How often a list that expired between two pages is restarted."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
 _AGAIN = {429, 500, 502, 503, 504}
 _REFUSALS = {
@@ -59,7 +59,7 @@ _TEXT_CHARACTERS = 500
 
 
 class _PassingError(Exception):
-    """A failure that may pass, and how long the server asks to wait."""
+    """A failure that may pass, with the time that the server asks to wait."""
 
     def __init__(self, failure: ClusterError, wanted_pause_seconds: float = 0.0) -> None:
         super().__init__(str(failure))
@@ -70,7 +70,7 @@ _growing_pause = wait_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_
 
 
 def _pause_seconds(state: RetryCallState) -> float:
-    """The pause before the next try: growing with chance in it, and at least what the server asks for."""
+    """Return the pause before the next try: increasing, with jitter, and at least what the server asks for."""
     error = state.outcome.exception() if state.outcome is not None else None
     wanted = error.wanted_pause_seconds if isinstance(error, _PassingError) else 0.0
     return max(wanted, _growing_pause(state) * random.uniform(0.5, 1.0))
@@ -78,19 +78,19 @@ def _pause_seconds(state: RetryCallState) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event of a watch. `type` is ADDED, MODIFIED, DELETED or BOOKMARK; of a bookmark only the resource version counts."""
+    """One event of a watch. `type` is ADDED, MODIFIED, DELETED or BOOKMARK; a bookmark has only a resource version."""
 
     type: str
     object: dict[str, Any]
 
     @property
     def resource_version(self) -> str:
-        """Where to go on from after this event."""
+        """The resource version from which a watch continues after this event."""
         return str(self.object["metadata"]["resourceVersion"])
 
 
 class ClusterAccess:
-    """The API server of one cluster, as the configuration says to reach it. Threads may share it."""
+    """The API server of one cluster, reached as the configuration says. Thread-safe."""
 
     def __init__(self, settings: config.Kubernetes, *, cluster: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Raises ConfigError if the kubeconfig or the pod's own credentials cannot be used."""
@@ -100,7 +100,7 @@ class ClusterAccess:
         self._client = _client(settings, cluster)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._client.rest_client.close()
 
     def request(
@@ -113,10 +113,10 @@ class ClusterAccess:
         content_type: str = "application/json",
         retry: bool | None = None,
     ) -> dict[str, Any]:
-        """The JSON answer to one request.
+        """Send one request and return its JSON answer.
 
-        Reads are tried again while the server is away, overloaded or slowed down on purpose (429), for `patience_seconds`;
-        writes are not unless `retry` says that doing it twice is the same as once. Raises ClusterUnreachableError,
+        Reads are retried while the server is unreachable, overloaded or throttling (429), for `patience_seconds`; writes are
+        retried only if `retry` says that repeating them is harmless. Raises ClusterUnreachableError,
         ClusterRefusedError (401), ClusterForbiddenError (403), ClusterMissingError (404), ClusterConflictError (409),
         ClusterExpiredError (410), ClusterError.
         """
@@ -124,10 +124,10 @@ class ClusterAccess:
             return _object(response, self._place(method, path))
 
     def list_pages(self, path: str, *, page: int = PAGE_OBJECTS, query: Mapping[str, str] | None = None) -> Iterator[ListPage]:
-        """The objects of a list, in pages; all are of one state of the cluster.
+        """Yield the objects of a list in pages, all of one state of the cluster.
 
-        When what a page goes on from has expired, the list is begun anew: a page with `begins` says to forget what came
-        before. Raises ClusterExpiredError if that happens again and again, else as `request`.
+        If the continuation token expires, the list is restarted: a page with `begins` means that all earlier pages must be
+        discarded. Raises ClusterExpiredError if that happens repeatedly, else as `request`.
         """
         for attempt in range(RESTARTS + 1):
             going_on: dict[str, str] = {}
@@ -146,12 +146,12 @@ class ClusterAccess:
                     raise
 
     def watch(self, path: str, resource_version: str, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-        """Events after a resource version, until the server ends the watch (after some minutes; go on from the last event).
+        """Yield events after a resource version until the server ends the watch (after some minutes; resume from the last event).
 
-        Something comes every minute, a bookmark if nothing else.
+        At least a bookmark arrives every minute.
 
-        Raises ClusterExpiredError if the version is too old to go on from: list again; else as `request`. A connection
-        that breaks is ClusterUnreachableError.
+        Raises ClusterExpiredError if the resource version is too old (list again); else as `request`. A broken connection is
+        a ClusterUnreachableError.
         """
         query = {
             "watch": "true",
@@ -187,12 +187,12 @@ class ClusterAccess:
         retry: bool,
         read_seconds: float = TIMEOUT_SECONDS[1],
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """The answer to a request that succeeded, its body not yet read."""
+        """Return the response of a successful request; its body is not read yet."""
         response = self._answer(method, path, query, body, content_type, retry, read_seconds)
         try:
             yield response
         finally:
-            response.close()  # one that was read to its end has given its connection back already
+            response.close()  # a response that was read to its end has already returned its connection
 
     def _answer(
         self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str, retry: bool, read_seconds: float
@@ -211,7 +211,7 @@ class ClusterAccess:
     def _try(
         self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str, read_seconds: float
     ) -> urllib3.BaseHTTPResponse:
-        """One try. Raises _PassingError for what may succeed later, ClusterError for anything else."""
+        """Try once. Raises _PassingError for failures that may pass, ClusterError for any other."""
         place = self._place(method, path)
         try:
             response = self._send(method, path, query, body, content_type, read_seconds)
@@ -219,7 +219,7 @@ class ClusterAccess:
             failure = ClusterUnreachableError(f"{place}: {_reason(error)}")
             failure.__cause__ = error
             if isinstance(_root(error), urllib3.exceptions.SSLError):
-                raise failure from error  # a certificate does not get better by waiting
+                raise failure from error  # retrying does not repair a certificate
             raise _PassingError(failure) from error
         if response.status < 300:
             return response
@@ -236,7 +236,7 @@ class ClusterAccess:
         if body is not None:
             headers["Content-Type"] = content_type
         try:
-            with self._lock:  # credentials may be renewed while the request is put together
+            with self._lock:  # credentials may be renewed while the request is built
                 method, url, sent_headers, sent_body, _ = self._client.param_serialize(
                     method, path, query_params=list(query.items()), header_params=headers, body=body, auth_settings=["BearerToken"]
                 )
@@ -245,7 +245,7 @@ class ClusterAccess:
             )
         except kubernetes_config.ConfigException as error:
             raise ClusterRefusedError(f"{self._place(method, path)}: the credentials cannot be renewed: {error}") from error
-        except client.ApiException as error:  # the client's own wrapping of what went wrong in TLS
+        except client.ApiException as error:  # the client wraps TLS errors in this
             if isinstance(error.__cause__ or error.__context__, urllib3.exceptions.HTTPError):
                 raise (error.__cause__ or error.__context__) from error  # type: ignore[misc]
             raise ClusterUnreachableError(f"{self._place(method, path)}: {error.reason}") from error
@@ -255,17 +255,17 @@ class ClusterAccess:
 
 @dataclass(frozen=True, kw_only=True)
 class ListPage:
-    """A page of a list. `begins` is true of the first, also of a list that was begun anew."""
+    """A page of a list. `begins` is true for the first page, also of a restarted list."""
 
     items: list[dict[str, Any]]
     begins: bool
     resource_version: str
-    """Where a watch goes on from after the last page."""
+    """The resource version from which a watch continues after the last page."""
 
 
 def _client(settings: config.Kubernetes, cluster: str) -> client.ApiClient:
     configuration = client.Configuration()
-    configuration.retries = False  # trying again is this module's
+    configuration.retries = False  # this module retries by itself
     configuration.connection_pool_maxsize = POOL_CONNECTIONS
     place = f"cluster {cluster}: kubernetes"
     try:
@@ -274,8 +274,8 @@ def _client(settings: config.Kubernetes, cluster: str) -> client.ApiClient:
         else:
             file = settings.kubeconfig
             if file is not None and not Path(file).is_file():
-                raise ConfigError(f"{place}.kubeconfig: there is no file {file}")
-            # Renewed tokens are not written back: the file is the user's.
+                raise ConfigError(f"{place}.kubeconfig: the file {file} does not exist")
+            # Renewed tokens are not written back, because the file is the user's.
             kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=None if file is None else str(file),
                 context=settings.context,
@@ -284,7 +284,7 @@ def _client(settings: config.Kubernetes, cluster: str) -> client.ApiClient:
             )
     except ConfigError:
         raise
-    except Exception as error:  # the loader raises what YAML, base64, OpenSSL and the file system raise
+    except Exception as error:  # the loader raises whatever YAML, base64, OpenSSL and the file system raise
         what = "in_cluster" if settings.in_cluster else f"kubeconfig {settings.kubeconfig or 'of this user'}"
         raise ConfigError(f"{place}: {what} cannot be used: {_reason(error)}") from error
     api = client.ApiClient(configuration)
@@ -305,7 +305,7 @@ def _object(response: urllib3.BaseHTTPResponse, place: str) -> dict[str, Any]:
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """Complete lines of a body that goes on; what has no end of line at the end is dropped."""
+    """Yield complete lines of a streaming body; text after the last line end is dropped."""
     rest = b""
     for chunk in response.stream(None, decode_content=True) if not response.chunked else response.read_chunked():
         *lines, rest = (rest + chunk).split(b"\n")
@@ -313,14 +313,14 @@ def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 
 
 def _failure(response: urllib3.BaseHTTPResponse, place: str) -> ClusterError:
-    """The error an answer stands for, with what the server says of it."""
+    """Return the error for a response, with the server's message."""
     try:
         status = json.loads(response.data)
         message = status.get("message") or response.reason
     except (ValueError, AttributeError, urllib3.exceptions.HTTPError):
         message = response.reason
     if response.status == 401:
-        message = f"{message}: the credentials are not valid, or not any more"
+        message = f"{message}: the credentials are invalid or have expired"
     if response.status in _AGAIN:
         return ClusterUnreachableError(f"{place}: {response.status}: {str(message)[:_TEXT_CHARACTERS]}")
     return _REFUSALS.get(response.status, ClusterError)(f"{place}: {response.status}: {str(message)[:_TEXT_CHARACTERS]}")
@@ -332,7 +332,7 @@ def _retry_after_seconds(response: urllib3.BaseHTTPResponse) -> float:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What a chain of wrapped errors began with."""
+    """Return the original error of a chain of wrapped errors."""
     reason = getattr(error, "reason", None)
     return _root(reason) if isinstance(reason, BaseException) else error
 

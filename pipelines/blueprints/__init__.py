@@ -1,5 +1,5 @@
-"""How the platform team wants the fleet's network to stand: blueprints, publishing them, and what has drifted from them.
+"""Blueprints: the network configuration a platform team wants for its fleet, how it is published, and drift from it.
 
-Belongs here: the model of a blueprint, templates, rendering, comparison of objects, drift, audit controls, publishing.
-Does not belong here: reading clusters (`pipelines.cluster_access`), and what a policy lets through.
+Belongs here: the model of a blueprint, templates, rendering, drift, audit controls, publishing.
+Does not belong here: reading clusters (`pipelines.cluster_access`), and deciding which traffic a policy allows.
 """

@@ -1,7 +1,7 @@
-"""The admission policy of `drift: block`: the API server itself refuses changes to a blueprint's objects by others. Pure.
+"""The admission policy of `drift: block`: the API server refuses changes that others make to a blueprint's objects.
 
-It matches objects by the blueprint's label, old or new, so taking the label off is refused as well. Kubernetes does not
-let such a policy guard itself: removing it is drift, and recorded as such.
+It matches objects by the blueprint's label, old or new, so removing the label is refused as well. Kubernetes does not allow
+such a policy to guard itself: removing it is recorded as drift. It does no I/O.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONTROLLERS = (
     "system:serviceaccount:kube-system:namespace-controller",
     "system:serviceaccount:kube-system:generic-garbage-collector",
 )
-"""Kubernetes' own, that delete what is in a namespace that is deleted: without them it would never go."""
+"""Kubernetes' own users, which delete the contents of a deleted namespace: without them the namespace would never disappear."""
 _RESOURCES = {
     "networking.k8s.io": ["networkpolicies"],
     "cilium.io": ["ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "ciliumcidrgroups"],
@@ -25,7 +25,7 @@ _RESOURCES = {
 
 
 def admission_objects(blueprint: str, accounts: Sequence[str], *, label: str) -> list[Manifest]:
-    """The policy and its binding, for the objects that carry the blueprint's name in `label`."""
+    """Return the policy and its binding, for objects that have the blueprint's name in `label`."""
     name = f"hindcast-{blueprint}"
     allowed = json.dumps([*accounts, *CONTROLLERS])
     policy = {

@@ -1,4 +1,4 @@
-"""Are blueprints right for this fleet? What one file alone cannot tell: clusters, owners, and each other. Pure."""
+"""Checks blueprints against the fleet for mistakes that one file alone cannot reveal: clusters, owners, other blueprints. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Namespaces = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What was found: mistakes, which stop, and warnings, which do not. Each names file and line."""
+    """The findings of a check: mistakes, which prevent publishing, and warnings, which do not. Each names file and line."""
 
     mistakes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -33,14 +33,14 @@ def check(
     grants_are_whole: bool = True,
     namespaces: Mapping[str, Namespaces] | None = None,
 ) -> Checked:
-    """Judge blueprints against the fleet. `namespaces` are each cluster's, where they are known.
+    """Check blueprints against the fleet. `namespaces` are those of each cluster, where they are known.
 
-    Who grants an exception has to own the namespace. Where `grants` are not all there are, others are told, not refused.
+    The grantor of an exception must own its namespace. If `grants` are incomplete, a violation is a warning, not a mistake.
     """
     known = [cluster.name for cluster in clusters]
     mistakes = [mistake for file in files for mistake in _unknown_clusters(file, known)]
     warnings = [warning for file in files for warning in _warnings(file, clusters, now)]
-    (mistakes if grants_are_whole else warnings).extend(told for file in files for told in _not_owners(file, known, grants, now))
+    (mistakes if grants_are_whole else warnings).extend(problem for file in files for problem in _not_owners(file, known, grants, now))
     for cluster in clusters:
         try:
             of_cluster = (namespaces or {}).get(cluster.name, {})
@@ -75,7 +75,7 @@ def _not_owners(file: BlueprintFile, known: Sequence[str], grants: Sequence[Gran
 
 
 def _may_grant(waiver: Waiver, cluster: str, grants: Sequence[Grant], now: datetime) -> bool:
-    """Whether ownership covers the whole pattern: an owner of `shop` cannot grant for `shop*`. Auditors own nothing."""
+    """Return whether ownership covers the whole pattern: an owner of `shop` cannot grant for `shop*`. Auditors own nothing."""
     group = waiver.granted_by.removeprefix("group:")
     who = Principal(user="", groups=frozenset({group})) if group != waiver.granted_by else Principal(user=waiver.granted_by)
     scope = scope_of(who, [grant for grant in grants if grant.role != "auditor"])

@@ -1,7 +1,7 @@
-"""Audit controls under the ids they are published with, each evaluated over one cluster as history knows it. Pure.
+"""Audit controls under their published ids, each evaluated over one cluster as configuration history knows it. No I/O.
 
-Controls look at objects: whom policies select and what they close. Whether traffic is let through after all is another
-question, and the controls that ask it say that they are not evaluated.
+Controls look at objects: which pods policies select and which directions they close. Whether traffic passes in the end is a
+different question; controls that ask it are reported as not evaluated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipelines.blueprints.subjects import Subject, cilium_matches, subjects
 from pipelines.objects.canonical import CILIUM_POLICIES
 
 EXAMPLES = 20
-"""How many of what fails a row names."""
+"""How many failing objects a result names."""
 CILIUM_KEYS = (
     "enable-policy",
     "policy-audit-mode",
@@ -35,7 +35,7 @@ CILIUM_KEYS = (
     "cluster-name",
     "cluster-id",
 )
-"""Keys of cilium-config that decide what policies do."""
+"""Keys of cilium-config that affect how policies are enforced."""
 _BOTH = frozenset({"ingress", "egress"})
 _POLICIES = ("NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
 _DNS = PodGroup(namespace="kube-system", labels={"k8s-app": "kube-dns"})
@@ -43,7 +43,7 @@ _DNS = PodGroup(namespace="kube-system", labels={"k8s-app": "kube-dns"})
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a control says of a cluster; columns of the table `posture`."""
+    """The result of a control for a cluster; columns of the table `posture`."""
 
     control: str
     status: str
@@ -58,7 +58,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class _Finding:
-    """What a control found: how much it looked at, and what fails."""
+    """What a control found: how many objects it checked, and which of them fail."""
 
     checked: int
     failing: Sequence[str]
@@ -67,21 +67,21 @@ class _Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """A control: its id, and the kinds it has to see. What it asks is in `warehouse.records.posture.ASKS`."""
+    """A control: its id, and the kinds it needs. Its question is in `warehouse.records.posture.ASKS`."""
 
     id: str
     also: tuple[str, ...] = ()
     """Other ids it is published under."""
     kinds: tuple[str, ...] = ()
     wanted_kinds: Callable[[Wanted], Collection[str]] = lambda _wanted: ()
-    """Kinds it has to see besides, for what the blueprints want."""
+    """Further kinds it needs if blueprints require them."""
     evaluate: Callable[[_Cluster], _Finding] | None = None
     unevaluated: str = ""
-    """Why it is not evaluated."""
+    """Why the control is not evaluated; empty if it is."""
 
 
 class _Cluster:
-    """A state, with what several controls work out of it."""
+    """A cluster's state, with derived values that several controls share."""
 
     def __init__(self, state: ClusterState, wanted: Wanted, drifts: Sequence[Drift]) -> None:
         self.state = state
@@ -101,7 +101,7 @@ class _Cluster:
 
     @cached_property
     def namespaces(self) -> list[str]:
-        """Those in scope: not the cluster's own."""
+        """Namespaces in scope: all but the cluster's own."""
         return sorted(name for name in self.state.namespaces if not matches_any(name, SYSTEM_NAMESPACES))
 
     @cached_property
@@ -110,11 +110,11 @@ class _Cluster:
 
     @cached_property
     def pods(self) -> list[PodGroup]:
-        """Of the namespaces in scope, on the pods' network."""
+        """Pods of the namespaces in scope that are on the pod network."""
         return [pods for pods in self.state.pods if pods.namespace in self.scope and not pods.host_network]
 
     def rules_in(self, namespace: str | None) -> list[tuple[StoredObject, Subject]]:
-        """Rules of a namespace's own policies; None for those of the whole cluster."""
+        """Rules of a namespace's own policies; None for cluster-wide ones."""
         return self._by_namespace.get(namespace, [])
 
     def rules_about(self, pods: PodGroup) -> list[Subject]:
@@ -125,16 +125,16 @@ class _Cluster:
 
     @cached_property
     def about(self) -> list[tuple[PodGroup, list[Subject]]]:
-        """For each set of pods the rules about it."""
+        """The rules that apply to each set of pods."""
         return [(pods, self.rules_about(pods)) for pods in self.pods]
 
     def closed(self, namespace: str) -> frozenset[str]:
-        """Directions that are denied by default in the whole namespace, by an object that is nothing else."""
+        """Directions denied by default in the whole namespace, by a policy that does nothing else."""
         own = [subject for subject in self._valid.get(namespace, ()) if subject.selects_all]
         return frozenset(name for name in _BOTH for subject in own if denies_by_default(subject, name))
 
     def closed_anyhow(self, namespace: str) -> frozenset[str]:
-        """Those, and what policies of the whole cluster close for every pod of the namespace."""
+        """The same, with the directions that cluster-wide policies close for every pod of the namespace."""
         pods = PodGroup(namespace=namespace, labels={})
         wide = [
             subject
@@ -145,12 +145,12 @@ class _Cluster:
 
     @cached_property
     def guards_nodes(self) -> bool:
-        """Whether a policy of the whole cluster is about nodes."""
+        """Whether a cluster-wide policy selects nodes."""
         return any(subject.selector is None and subject.rule.get("nodeSelector") is not None for _, subject in self.rules_in(None))
 
     @cached_property
     def enforcement(self) -> list[str]:
-        """Why policies may not be enforced."""
+        """Reasons why policies may not be enforced."""
         agents, settings = self.state.agents, self.state.cilium_config
         reasons = []
         if agents is None:
@@ -165,13 +165,13 @@ class _Cluster:
 
 
 def denies_by_default(subject: Subject, direction: str) -> bool:
-    """Whether a rule closes a direction and opens nothing in it."""
+    """Return whether a rule closes a direction and opens nothing in it."""
     rules = subject.rule.get(direction) or []
     return direction in subject.closes and (not rules or (subject.kind in CILIUM_POLICIES and all(rule == {} for rule in rules)))
 
 
 def _only_namespaces(selector: Any) -> bool:
-    """Whether a selector asks nothing of a pod but its namespace."""
+    """Return whether a selector requires nothing of a pod but its namespace."""
     if not isinstance(selector, Mapping):
         return False
     keys = [*(selector.get("matchLabels") or {}), *(one.get("key", "") for one in selector.get("matchExpressions") or [])]
@@ -255,7 +255,7 @@ def _dns(cluster: _Cluster) -> _Finding:
     closed = [(pods, rules) for pods, rules in cluster.about if any("egress" in rule.closes for rule in rules)]
     servers = [pods for pods in cluster.state.pods if pods.namespace == "kube-system" and pods.labels.get("k8s-app") == "kube-dns"]
     failing = []
-    # Equal policies of many namespaces are one rule in memory, and reach the servers alike but in the servers' own namespace.
+    # Equal policies of many namespaces are one rule in memory, and apply equally except in the DNS servers' own namespace.
     known: dict[tuple[int, str | None, str], bool] = {}
 
     def reaches(subject: Subject, protocol: str) -> bool:
@@ -310,14 +310,14 @@ def _cilium_reaches(rule: Mapping[str, Any], subject: Subject, protocol: str, se
             and "io.kubernetes.pod.namespace" not in keys
             and "k8s.namespace.labels" not in keys
         ):
-            continue  # in a namespace's policy a selector that names no namespace means the policy's own
+            continue  # a selector without a namespace, in a namespace's policy, means the policy's own namespace
         if not server.host_network and cilium_matches(selector, server, labels):
             return True
     return False
 
 
 def _has_port(ports: Any, protocol: str) -> bool:
-    """Whether 53 is among the ports; without any, all are."""
+    """Return whether port 53 is among the ports; no ports means all."""
     if not ports:
         return True
     for port in ports:
@@ -453,7 +453,7 @@ def evaluate(
     stale_after: timedelta = STALE_AFTER,
     controls: Iterable[Control] = CONTROLS,
 ) -> list[Result]:
-    """The result of each control. What was not seen lately enough is unknown, never passed."""
+    """Return the result of each control. A control whose kinds were not observed recently is unknown, never passed."""
     cluster = _Cluster(state, wanted, drifts)
     out = []
     for control in controls:

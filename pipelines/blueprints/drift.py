@@ -1,7 +1,7 @@
-"""Where a cluster does not stand as its blueprints want. A pure function of what is wanted and what history knows.
+"""Finds where a cluster differs from what its blueprints want. A pure function of the wanted and the recorded state.
 
-Judged are objects, Cilium's version and settings, and whether the cluster was seen at all. Whether another policy opens
-what a blueprint closes is not judged: that takes the semantics of policies, not a comparison of objects.
+It judges objects, Cilium's version and settings, and whether the cluster was observed at all. Whether another policy opens
+what a blueprint closes is not judged: that requires policy semantics, not a comparison of objects.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from pipelines.objects.compare import ABSENT, Difference, Verdict, compare
 from pipelines.objects.names import Key
 
 STALE_AFTER = timedelta(hours=2)
-"""A cluster not seen for this long does not report: what it stands like now is not known."""
+"""A cluster not observed for this long counts as not reporting: its present state is unknown."""
 CRITICAL_SETTINGS = frozenset({"enable-policy", "policy-audit-mode", "enable-non-default-deny-policies"})
-"""Settings with which policies are not enforced at all, or not as they are written."""
+"""Settings with which policies are not enforced at all, or not as written."""
 WHOLE_CLUSTER_DRIFTS = frozenset({"not_reporting", "configuration_stale"})
-"""Drifts that say how much of a cluster is known, not how it stands. They are judged at every evaluation."""
+"""Drifts about how much of a cluster is known, rather than about its state. They are judged in every evaluation."""
 _OURS = frozenset({f'metadata.labels["{MANAGED_BY}"]', f'metadata.labels["{BLUEPRINT_LABEL}"]', "metadata.labels"})
 _NAMESPACED = ("NetworkPolicy", "CiliumNetworkPolicy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """One drift, open now. Columns of the table `drift`."""
+    """One open drift. Columns of the table `drift`."""
 
     cluster: str
     drift: str
@@ -53,12 +53,12 @@ class Drift:
 
     @property
     def id(self) -> tuple[str | None, ...]:
-        """What stays the same while the drift is open."""
+        """The key that stays the same while the drift is open."""
         return (self.cluster, self.drift, self.blueprint, self.kind, self.namespace, self.name)
 
     @property
     def flows(self) -> str | None:
-        """The command that shows what passed meanwhile."""
+        """The command that shows the traffic since the drift began."""
         if self.namespace is None:
             return None
         since = self.since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -66,7 +66,7 @@ class Drift:
 
 
 def find_drift(wanted: Wanted, state: ClusterState, *, versions: Mapping[str, str], stale_after: timedelta = STALE_AFTER) -> list[Drift]:
-    """Every drift of a cluster. `versions` are the blueprints' own. What was not seen lately is reported, and not judged."""
+    """Return every drift of a cluster. `versions` are the blueprints' own. Kinds not observed recently are reported, not judged."""
     return [
         *_not_reporting(wanted, state, stale_after),
         *_objects(wanted, state, stale_after),
@@ -75,12 +75,12 @@ def find_drift(wanted: Wanted, state: ClusterState, *, versions: Mapping[str, st
 
 
 def judged_kinds(state: ClusterState, stale_after: timedelta = STALE_AFTER) -> frozenset[str]:
-    """Kinds of which enough was seen to judge."""
+    """Return the kinds that were observed well enough to judge."""
     return frozenset(kind for kind in state.coverage if state.knows(kind, within=stale_after))
 
 
 def _not_reporting(wanted: Wanted, state: ClusterState, stale_after: timedelta) -> Iterator[Drift]:
-    """One row a cluster that is away, else one a kind that could not be read."""
+    """Return one row for a cluster that cannot be reached, else one for each kind that could not be read."""
     needed = {"Namespace", *(key.kind for key in wanted.objects)}
     needed |= {"ConfigMap"} if wanted.settings else set()
     needed |= {"CiliumAgents"} if any(cilium.version for cilium in wanted.cilium.values()) else set()
@@ -89,22 +89,22 @@ def _not_reporting(wanted: Wanted, state: ClusterState, stale_after: timedelta) 
     seen = {kind: state.coverage.get(kind, Coverage(state="never", at=state.at, observed=None)) for kind in kinds}
     if "Namespace" in away or len(away) == len(kinds):
         last = max((one.observed for one in seen.values() if one.observed), default=None)
-        told = f"last seen {_stamp(last)}" if last else "never seen"
+        when = f"last seen {_stamp(last)}" if last else "never seen"
         because = _because({one.state for one in seen.values()})
         if state.flows_until is None:
-            summary = f"{state.cluster} does not report: {told}{because}"
+            summary = f"{state.cluster} does not report: {when}{because}"
             yield _whole(state, "not_reporting", None, since=last or state.at, summary=summary)
         else:
             summary = (
-                f"the configuration of {state.cluster} was {told}{because}, so it is not judged; its flows arrive "
+                f"the configuration of {state.cluster} was {when}{because}, so it is not judged; its flows arrive "
                 f"(until {_stamp(state.flows_until)}): run hindcast config snapshot, or look at the DAG config_history"
             )
             yield _whole(state, "configuration_stale", None, since=last or state.at, summary=summary)
         return
     for kind in away:
         one = seen[kind]
-        told = f"last seen {_stamp(one.observed)}" if one.observed else "never seen"
-        summary = f"{kind} objects of {state.cluster} cannot be judged: {told}" + _because({one.state})
+        when = f"last seen {_stamp(one.observed)}" if one.observed else "never seen"
+        summary = f"{kind} objects of {state.cluster} cannot be judged: {when}" + _because({one.state})
         yield _whole(state, "not_reporting", kind, since=one.observed or state.at, summary=summary)
 
 
@@ -175,9 +175,9 @@ def _missing(one: WantedObject, key: Key, state: ClusterState) -> Drift:
     end = state.ended.get(key)
     namespace_from = state.namespaces_from.get(key.namespace or "")
     since = end.at if end else namespace_from or state.at
-    told = f"{key} was deleted" if end else f"{key} is not there"
+    summary = f"{key} was deleted" if end else f"{key} is not there"
     difference = Difference(path="$", before=one.manifest, after=ABSENT)
-    return _row(one, key, state, "missing", "high", (difference,), told, since=since, by=end.by if end else None)
+    return _row(one, key, state, "missing", "high", (difference,), summary, since=since, by=end.by if end else None)
 
 
 def _modified(one: WantedObject, key: Key, live: StoredObject, state: ClusterState, differences: tuple[Difference, ...]) -> Drift:
@@ -236,7 +236,7 @@ def _row(
 
 
 def _values(values: dict[str, Any]) -> str | None:
-    """JSON of path to value; null stands for no value."""
+    """Return JSON of path to value; null means absent."""
     return json.dumps({path: None if value is ABSENT else value for path, value in values.items()}, sort_keys=True) if values else None
 
 
@@ -246,15 +246,15 @@ def _cilium(wanted: Wanted, state: ClusterState, versions: Mapping[str, str], st
         for key, (value, blueprint) in wanted.settings.items():
             if found.get(key) != value:
                 severity = "critical" if key in CRITICAL_SETTINGS else "medium"
-                told = f"is {found[key]!r}" if key in found else "is not set"
-                summary = f"Cilium's setting {key} {told}, and should be {value!r}"
+                actual = f"is {found[key]!r}" if key in found else "is not set"
+                summary = f"Cilium's setting {key} {actual}, and should be {value!r}"
                 yield _setting(state, "setting", key, blueprint, versions, severity, value, found.get(key), state.settings, summary)
     if state.knows("CiliumAgents", within=stale_after):
         for blueprint, cilium in wanted.cilium.items():
             running = state.agents.version if state.agents else None
             if cilium.version is not None and not _within(running, cilium.version):
-                told = f"Cilium is version {running}" if running else "no Cilium was found"
-                summary = f"{told}, and should be {cilium.version}"
+                actual = f"Cilium is version {running}" if running else "no Cilium was found"
+                summary = f"{actual}, and should be {cilium.version}"
                 yield _setting(state, "version", "cilium", blueprint, versions, "medium", cilium.version, running, state.agents, summary)
 
 

@@ -1,7 +1,7 @@
-"""Drift and controls of the fleet over the lake: evaluated now, kept as rows, and read back for any time.
+"""Evaluates drift and controls of the fleet, stores the results in the lake, and reads them back for any time.
 
-An evaluation of an unchanged fleet writes no row of drift; of posture it writes one a cluster and control, so that the
-record shows that somebody looked. Running twice for one time is refused by the lake, so nothing is counted twice.
+Evaluating an unchanged fleet writes no drift row, but one posture row for each cluster and control, to prove that it was
+evaluated. The lake refuses a second evaluation for the same time, so nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from warehouse.schema import (
 APP_ID = "drift"
 """Evaluations commit under this name, with their time as version: of two at once, one is refused."""
 BEGINNING = "drift-told-from"
-"""App id in the log of `drift`: the evaluation after which people are told of drift that opens."""
+"""App id in the log of `drift`: the first evaluation whose newly opened drift is announced to people."""
 DANGLING_AFTER = timedelta(days=1)
-"""A policy dangles that has selected no pod for this long."""
+"""A policy counts as dangling when it has selected no pod for this long."""
 _KEPT = (NAMESPACES, POLICY_VERSIONS, WORKLOADS, CLUSTER_SETTINGS)
 _COLUMNS = ["cluster", "kind", "namespace", "name", "valid_from", "changed_by", "manifest", "status"]
 _MICROSECOND = timedelta(microseconds=1)
@@ -50,32 +50,32 @@ _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was found in one cluster."""
+    """The results for one cluster."""
 
     cluster: str
     drifts: tuple[Drift, ...]
     results: tuple[Result, ...]
     judged: frozenset[str]
-    """Kinds that were seen lately enough; drift of others stays as it was."""
+    """Kinds that were observed recently enough; drift of other kinds stays as it was."""
     observed: datetime | None
     blueprints: tuple[str, ...] = ()
-    """Name and version of each blueprint that is for the cluster, e.g. `baseline 1.4.0`."""
+    """Name and version of each blueprint that applies to the cluster, e.g. `baseline 1.4.0`."""
 
 
 def read_states(lake: Lake, clusters: Sequence[str], at: datetime) -> Iterator[ClusterState]:
-    """The clusters as configuration history knows them at a time, one after the other. Raises LakeError."""
+    """Yield the clusters as configuration history knows them at a time, one by one. Raises LakeError."""
     coverage = read_coverage(lake, clusters, at)
     flows = _flows_until(lake, clusters, at)
     rows = versions.in_force(lake, at, tables=_KEPT, clusters=clusters).select(_COLUMNS)
     recent = versions.between(lake, at - DANGLING_AFTER, at, tables=[WORKLOADS], clusters=clusters, kinds=["PodLabels"]).select(_COLUMNS)
-    for name in clusters:  # a state is objects by the ten thousand: one at a time is held
+    for name in clusters:  # a state has tens of thousands of objects, so only one is in memory at a time
         now, before = (table.filter(pc.equal(table["cluster"], name)).to_pylist() for table in (rows, recent))
         state = build_state(name, now, at=at, coverage=coverage.get(name, {}), recent_rows=before)
         yield replace(state, flows_until=flows.get(name))
 
 
 def _flows_until(lake: Lake, clusters: Sequence[str], at: datetime) -> dict[str, datetime]:
-    """Until when each cluster's flows were lately received, by the collectors' ledger."""
+    """Return the time up to which each cluster's flows were recently received, from the collectors' ledger."""
     rows = lake.read(COVERAGE, ["cluster", "from", "to", "state"], clusters=clusters, since=at - STALE_AFTER, until=at + _MICROSECOND)
     until: dict[str, datetime] = {}
     for row in rows.filter(pc.equal(rows["state"], "connected")).to_pylist():
@@ -105,7 +105,7 @@ def evaluate_fleet(
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Nothing here makes cycles, and looking for them among so many objects takes as long as all the rest."""
+    """Disable garbage collection: nothing here creates cycles, and searching so many objects for them would double the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -123,7 +123,7 @@ def evaluate_cluster(
     stale_after: timedelta = STALE_AFTER,
     endings: Callable[[Sequence[Key]], Mapping[Key, Ended]] = lambda _keys: {},
 ) -> Evaluation:
-    """Judge one cluster. `endings` tells how objects that are missing ended; it is asked for those alone."""
+    """Judge one cluster. `endings` returns how missing objects ended; it is called for those only."""
     wanted = render(files, cluster=cluster.name, labels=cluster.labels, namespaces=state.namespaces, now=state.at)
     absent = [key for key in wanted.objects if key not in state.policies]
     if absent:
@@ -148,7 +148,7 @@ def evaluate_cluster(
 
 
 def _endings(lake: Lake, cluster: str, at: datetime, keys: Sequence[Key]) -> dict[Key, Ended]:
-    """When the last version of each of these objects ended, and by whom; of those that never were, nothing."""
+    """Return when the last version of each of these objects ended, and by whom; objects that never existed are left out."""
     rows = versions.between(lake, _ALWAYS, at, tables=[POLICY_VERSIONS], clusters=[cluster], names=sorted({key.name for key in keys}))
     wanted = set(keys)
     out: dict[Key, Ended] = {}
@@ -160,9 +160,9 @@ def _endings(lake: Lake, cluster: str, at: datetime, keys: Sequence[Key]) -> dic
 
 
 def changes(evaluations: Sequence[Evaluation], before: Sequence[Mapping[str, Any]], *, now: datetime) -> list[dict[str, Any]]:
-    """Rows to append: drift that is new or is known otherwise, and drift that is gone. `before` are the open rows.
+    """Return the rows to append: drift that is new or has changed, and drift that is resolved. `before` are the open rows.
 
-    A drift that stays open keeps its `since`. What could not be judged this time stays as it was.
+    A drift that stays open keeps its `since`. Drift of what could not be judged this time stays as it was.
     """
     opened = {posture.drift_key(row): row for row in before}
     rows: list[dict[str, Any]] = []
@@ -197,16 +197,16 @@ def _row(drift: Drift, now: datetime) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What an evaluation added to the record of drift."""
+    """What an evaluation added to the table `drift`."""
 
     rows: int
 
 
 def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime, configured: Collection[str] | None = None) -> Kept:
-    """Write what was found. `configured` names every cluster of the configuration: drift of all others is closed, since nobody
-    judges them any more; None leaves them as they are.
+    """Store the results. `configured` names every cluster of the configuration: drift of all others is closed, since they are
+    no longer evaluated; None leaves their drift unchanged.
 
-    Raises CommitConflictError if an evaluation of this time or a later one was kept already, LakeError for anything else.
+    Raises CommitConflictError if an evaluation of this time or a later one is already stored, LakeError for any other failure.
     """
     clusters = [evaluation.cluster for evaluation in evaluations]
     before = posture.open_drift(lake, clusters=None if configured is not None else clusters).to_pylist()

@@ -1,4 +1,4 @@
-"""The clusters of a fleet one after the other: planned, published to, put back. What happens in one cluster is elsewhere."""
+"""Plans, publishes and reverts the clusters of a fleet one by one. The steps within one cluster do not belong here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from warehouse.errors import ClusterError, ConfigError
 from warehouse.lake.tables import Lake
 
 Progress = Callable[[str, int, int], None]
-"""Told of each object: cluster, how many are done, how many there are."""
+"""Called with the progress: cluster, number of objects done, number of objects in total."""
 
 
 def _silent(_cluster: str, _done: int, _total: int) -> None:
@@ -24,12 +24,12 @@ def _silent(_cluster: str, _done: int, _total: int) -> None:
 
 
 def canary_order(files: Sequence[BlueprintFile], clusters: Sequence[config.Cluster]) -> list[config.Cluster]:
-    """Canary clusters first, in the order the blueprints give them; then the others, by name."""
+    """Return canary clusters first, in the order of the blueprints; then the others, by name."""
     return sorted(clusters, key=lambda cluster: (_canary_rank(files, cluster), cluster.name))
 
 
 def is_canary(files: Sequence[BlueprintFile], cluster: config.Cluster) -> bool:
-    """Whether a blueprint wants the cluster published to before others."""
+    """Return whether a blueprint names the cluster as a canary."""
     return _canary_rank(files, cluster) < _NO_CANARY
 
 
@@ -48,7 +48,7 @@ def _canary_rank(files: Sequence[BlueprintFile], cluster: config.Cluster) -> int
 
 
 def published_clusters(clusters: Sequence[config.Cluster]) -> list[config.Cluster]:
-    """Those with an API server; a folder of manifests cannot be published to."""
+    """Return the clusters with an API server; a folder of manifests cannot be published to."""
     return [cluster for cluster in clusters if cluster.kubernetes is not None and cluster.kubernetes.manifests is None]
 
 
@@ -60,7 +60,7 @@ def plan_fleet(
     retired: Iterable[str] = (),
     progress: Progress = _silent,
 ) -> Iterator[Plan]:
-    """A plan for each cluster, in the order of publishing. Raises ConfigError if blueprints disagree."""
+    """Plan each cluster, in the order of publishing. Raises ConfigError if blueprints disagree."""
     retired = list(retired)
     for cluster in canary_order(files, clusters):
         try:
@@ -81,9 +81,9 @@ def publish_fleet(
     wait: bool = True,
     progress: Progress = _silent,
 ) -> Iterator[tuple[Plan, Publication | None]]:
-    """Publish cluster by cluster, canaries first, and stop at the first that fails; what was done is recorded after each.
+    """Publish cluster by cluster, canaries first, and stop at the first failure; results are recorded after each cluster.
 
-    A plan with a problem is not begun, and ends it too. A canary must stand as wanted when it is looked at again.
+    A plan with a problem is not started and also stops the run. A canary is planned again afterwards and must have no changes left.
     """
     retired, run = list(retired), new_run()
     for cluster in canary_order(files, clusters):
@@ -109,17 +109,17 @@ def _looked_at_again(plan: Plan, again: Plan) -> Plan:
     left = [str(change.key) for change in again.changes if change.action != "unchanged"]
     if not left and not again.problems:
         return plan
-    told = "; ".join(again.problems) or f"{', '.join(left[:3])} is not as published a moment ago"
+    problem = "; ".join(again.problems) or f"{', '.join(left[:3])} is not as published a moment ago"
     return Plan(
-        cluster=plan.cluster, changes=plan.changes, release=plan.release, chart=plan.chart, problem=f"canary {plan.cluster}: {told}"
+        cluster=plan.cluster, changes=plan.changes, release=plan.release, chart=plan.chart, problem=f"canary {plan.cluster}: {problem}"
     )
 
 
 def revert_fleet(
     lake: Lake, files: Sequence[BlueprintFile], clusters: Sequence[config.Cluster], *, now: datetime, actor: str
 ) -> Iterator[tuple[Plan, Publication | None]]:
-    """Put back what drifted from blueprints with `drift: revert`, within their limits, cluster by cluster; one that fails
-    keeps no other from being put back."""
+    """Revert drift from blueprints with `drift: revert`, within their limits, cluster by cluster; a cluster that fails does
+    not stop the others."""
     run = new_run()
     for cluster in canary_order(files, clusters):
         if not any(file.blueprint.drift == "revert" and file.blueprint.clusters.selects(cluster.name, cluster.labels) for file in files):
@@ -140,7 +140,7 @@ def revert_fleet(
 
 
 def revert_all(lake: Lake, files: Sequence[BlueprintFile], clusters: Sequence[config.Cluster], *, now: datetime, actor: str) -> list[str]:
-    """revert_fleet to its end; gives a line for each cluster. Raises ClusterError with all that failed, after the rest is done."""
+    """Run revert_fleet to its end; return a line for each cluster. Raises ClusterError with all failures after the rest is done."""
     lines: list[str] = []
     failures: list[str] = []
     for plan, done in revert_fleet(lake, files, published_clusters(clusters), now=now, actor=actor):
@@ -154,7 +154,7 @@ def revert_all(lake: Lake, files: Sequence[BlueprintFile], clusters: Sequence[co
 
 
 class _NoAccess(Exception):
-    """The cluster's API server cannot be asked; the text says why."""
+    """The cluster's API server cannot be used; the message says why."""
 
 
 @contextmanager

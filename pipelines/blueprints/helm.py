@@ -1,4 +1,4 @@
-"""Cilium itself, installed and upgraded by the real `helm`. The one module that runs it."""
+"""Installs and upgrades Cilium with the real `helm`. The only module that runs it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ENOUGH_CHARACTERS = 2000
 
 
 class HelmError(HindcastError):
-    """`helm` is not there, or failed; the text has what it said."""
+    """`helm` is not installed, or failed; the message has its output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """What helm would do, or did."""
+    """What helm would do, or has done."""
 
     name: str
     namespace: str
@@ -34,11 +34,11 @@ class Release:
     action: str
     """install, upgrade or unchanged."""
     changed: tuple[str, ...]
-    """Objects of the chart that are made, changed or removed, as kind namespace/name."""
+    """Objects of the chart that are created, changed or removed, as kind namespace/name."""
 
 
 def plan_release(helm: Helm, settings: config.Kubernetes, *, folder: Path) -> Release:
-    """What installing or upgrading would change, asked of the API server without doing it. Raises HelmError."""
+    """Return what installing or upgrading would change, by a dry run against the API server. Raises HelmError."""
     before = _installed(helm, settings)
     answer = _upgrade(helm, settings, folder, ["--dry-run=server"])
     after = _objects(str(answer.get("manifest", "")))
@@ -48,7 +48,7 @@ def plan_release(helm: Helm, settings: config.Kubernetes, *, folder: Path) -> Re
 
 
 def publish_release(helm: Helm, settings: config.Kubernetes, *, folder: Path, wait: bool = True) -> Release:
-    """Install or upgrade, and wait until what the chart makes stands. Raises HelmError."""
+    """Install or upgrade, and wait until the chart's objects are ready. Raises HelmError."""
     before = _installed(helm, settings)
     answer = _upgrade(helm, settings, folder, ["--wait", "--timeout", helm.timeout] if wait else [])
     after = _objects(str(answer.get("manifest", "")))
@@ -61,16 +61,16 @@ def publish_release(helm: Helm, settings: config.Kubernetes, *, folder: Path, wa
 def _upgrade(helm: Helm, settings: config.Kubernetes, folder: Path, more: Sequence[str]) -> dict[str, Any]:
     chart = folder / helm.chart
     version = ["--version", helm.version] if helm.version else []
-    # Values may hold secrets: they go through a file of one's own, not the process list.
+    # Values may contain secrets: they are passed in a private file, not on the command line.
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as values:
         yaml.safe_dump(helm.values, values)
         values.flush()
         arguments = ["upgrade", "--install", helm.release, str(chart) if chart.exists() else helm.chart, *version, "--values", values.name]
-        said = _run([*arguments, "--namespace", helm.namespace, "--output", "json", *more], settings)
+        output = _run([*arguments, "--namespace", helm.namespace, "--output", "json", *more], settings)
     try:
-        answer = json.loads(said[said.index("{") :])
+        answer = json.loads(output[output.index("{") :])
     except ValueError as error:
-        raise HelmError(f"helm upgrade {helm.release}: its answer is not JSON: {said[:_ENOUGH_CHARACTERS]}") from error
+        raise HelmError(f"helm upgrade {helm.release}: its answer is not JSON: {output[:_ENOUGH_CHARACTERS]}") from error
     return answer if isinstance(answer, dict) else {}
 
 
@@ -84,7 +84,7 @@ def _installed(helm: Helm, settings: config.Kubernetes) -> dict[str, Any]:
 
 
 def _objects(text: str) -> dict[str, Any]:
-    """The objects of a chart's manifest, by kind, namespace and name."""
+    """Return the objects of a chart's manifest, by kind, namespace and name."""
     try:
         documents = [document for document in yaml.safe_load_all(text) if isinstance(document, dict)]
     except yaml.YAMLError as error:
@@ -105,7 +105,7 @@ def _chart_of(answer: dict[str, Any]) -> str:
 def _run(arguments: Sequence[str], settings: config.Kubernetes) -> str:
     program = shutil.which("helm")
     if program is None:
-        raise HelmError("the blueprint gives a Helm chart, and `helm` is not on the PATH: install it, or take cilium.helm out")
+        raise HelmError("the blueprint names a Helm chart, but `helm` is not on the PATH: install it, or remove cilium.helm")
     place = ["--kubeconfig", str(settings.kubeconfig)] if settings.kubeconfig else []
     place += ["--kube-context", settings.context] if settings.context else []
     done = subprocess.run([program, *arguments, *place], capture_output=True, text=True, check=False, env=config.environment())  # noqa: S603

@@ -1,6 +1,6 @@
-"""A blueprint: how the clusters it is for should stand. The models of its YAML file; what they mean in a cluster is `render`.
+"""A blueprint: the wanted network configuration of its clusters. These are the models of its YAML file; `render` applies them.
 
-Keys are snake_case, but for parts that Kubernetes names itself. Pure, but for `load`, which reads files.
+Keys are snake_case, except for parts that Kubernetes names itself. Only `load` reads files.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def _version_range(text: str) -> str:
     try:
         SpecifierSet(text)
     except InvalidSpecifier as error:
-        raise ValueError(f"{text!r} is not a range of versions: write bounds with commas between, such as '>=1.19,<1.21'") from error
+        raise ValueError(f"{text!r} is not a version range: separate bounds with commas, such as '>=1.19,<1.21'") from error
     return text
 
 
 def _end_of_day(value: Any) -> Any:
-    """A date means until its end; a time without a zone is UTC."""
+    """A date means the end of that day; a time without a zone is UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value) if len(value) > 10 else date.fromisoformat(value)
@@ -56,7 +56,7 @@ def _end_of_day(value: Any) -> Any:
 
 
 class Helm(Part):
-    """Cilium's Helm chart: published with the real `helm`, which waits until Cilium stands."""
+    """Cilium's Helm chart: published with the real `helm`, which waits until Cilium is ready."""
 
     chart: str = Field(min_length=1, description="folder or .tgz (relative to the blueprint), oci:// reference, or repository/chart")
     version: str | None = Field(default=None, description="version of the chart; of a folder, its own")
@@ -67,7 +67,7 @@ class Helm(Part):
 
 
 class Cilium(Part):
-    """What must be true of Cilium itself."""
+    """Requirements on Cilium itself."""
 
     version: Annotated[str, AfterValidator(_version_range)] | None = Field(default=None, description="range of versions, e.g. >=1.19,<1.21")
     settings: dict[str, str] = Field(
@@ -78,7 +78,7 @@ class Cilium(Part):
     @model_validator(mode="before")
     @classmethod
     def _settings_are_text(cls, value: Any) -> Any:
-        """A ConfigMap holds text; YAML's true and 1 are written as it writes them."""
+        """A ConfigMap contains strings; YAML's true and 1 are written as Cilium writes them."""
         if isinstance(value, dict) and isinstance(value.get("settings"), dict):
             plain = {key: str(one).lower() if isinstance(one, bool | int) else one for key, one in value["settings"].items()}
             return {**value, "settings": plain}
@@ -94,7 +94,7 @@ class NamespaceRule(Part):
     policies: tuple[NamespaceTemplate, ...] = ()
 
     def selects(self, namespace: str, labels: dict[str, str]) -> bool:
-        """Whether the namespace is meant."""
+        """Return whether the entry applies to the namespace."""
         return not matches_any(namespace, self.exclude) and self.select.selects(namespace, labels)
 
     @model_validator(mode="after")
@@ -105,7 +105,7 @@ class NamespaceRule(Part):
 
 
 class Waiver(Part):
-    """An owner lets a policy not stand in a namespace, for a while."""
+    """An owner's permission for a policy to be absent from a namespace, for a limited time."""
 
     namespace: Pattern
     clusters: tuple[Pattern, ...] = ("*",)
@@ -117,7 +117,7 @@ class Waiver(Part):
     )
 
     def covers(self, cluster: str, namespace: str | None, names: Iterable[str], *, now: datetime) -> bool:
-        """Whether it lets the policy of these names (its template's, its object's) be absent at this time."""
+        """Return whether the policy with these names (its template's, its object's) may be absent at this time."""
         return (
             namespace is not None
             and now < self.expires
@@ -128,13 +128,13 @@ class Waiver(Part):
 
 
 class Revert(Part):
-    """How drifted objects are put back."""
+    """Limits for reverting drifted objects."""
 
-    max_per_hour: int = Field(default=20, gt=0, description="objects put back in one cluster in an hour; the rest waits, and is told")
+    max_per_hour: int = Field(default=20, gt=0, description="objects put back in one cluster in an hour; the rest is reported and waits")
 
 
 class Block(Part):
-    """How changes by others are refused."""
+    """Who may still change objects while others' changes are refused."""
 
     accounts: tuple[str, ...] = Field(
         min_length=1, description="users that may change the blueprint's objects: Hindcast's own, first of all"
@@ -142,7 +142,7 @@ class Block(Part):
 
 
 class Blueprint(Part):
-    """How the clusters it is for should stand."""
+    """The wanted network configuration of its clusters."""
 
     blueprint: Literal["v1"] = Field(description="version of this format")
     name: Name
@@ -167,7 +167,7 @@ class Blueprint(Part):
         for index, rule in enumerate(self.namespaces):
             _refuse_repeated(f"namespaces.{index}.policies", rule.policies)
         if (self.drift == "block") != (self.block is not None):
-            raise ValueError("drift: block and block.accounts go together: who, beside nobody, may change the objects?")
+            raise ValueError("drift: block and block.accounts must be set together: list the accounts that may change the objects")
         return self
 
 
@@ -183,7 +183,7 @@ def _refuse_repeated(where: str, policies: Sequence[Template]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class BlueprintFile:
-    """A blueprint, and the file it was read from."""
+    """A blueprint with the file it was read from."""
 
     blueprint: Blueprint
     document: Document
@@ -200,7 +200,7 @@ def load_file(source: Path) -> BlueprintFile:
 
 
 def load(patterns: Iterable[Path]) -> list[BlueprintFile]:
-    """Read the blueprints that paths, which may hold * and ?, name. Raises ConfigError with every mistake of every file."""
+    """Read the blueprints named by paths, which may contain * and ?. Raises ConfigError with every mistake of every file."""
     files: list[BlueprintFile] = []
     mistakes: list[str] = []
     for pattern in patterns:
@@ -215,13 +215,13 @@ def load(patterns: Iterable[Path]) -> list[BlueprintFile]:
     for index, file in enumerate(files):
         twin = next((other for other in files[:index] if other.blueprint.name == file.blueprint.name and other.source != file.source), None)
         if twin:
-            mistakes.append(f"{file.document.where(['name'])}: the name {file.blueprint.name!r} is also that of {twin.source}")
+            mistakes.append(f"{file.document.where(['name'])}: the name {file.blueprint.name!r} is also used by {twin.source}")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return list({file.source.resolve(): file for file in files}.values())
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a blueprint's file, for editors."""
+    """Return the JSON Schema of a blueprint's file, for editors."""
     schema = Blueprint.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Hindcast blueprint"}

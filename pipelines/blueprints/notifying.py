@@ -1,10 +1,9 @@
-"""Tells people of drift that has opened: a finding for each, and one message to the configured webhook for all that is new.
+"""Announces drift that has opened: one finding for each drift, and one message to the configured webhook for all that is new.
 
-What has been told is remembered in the lake's own log, by the time of the newest evaluation that was told of: for findings
-together with their rows, for the webhook after it has answered. So a webhook that is down, or a process that is ended,
-delays a message to the next run and loses none. A run claims the webhook before it posts, so that two runs at once do not
-tell twice. Only a process that is ended between the answer and its note in the lake tells twice; the message's `id` is then
-the same.
+The lake's log remembers the newest evaluation that was announced: for findings in the same commit as their rows, for the
+webhook after it has answered. A webhook that is down, or a process that is killed, therefore delays a message until the next run
+but does not lose it. A run claims the webhook before it posts, so that two concurrent runs do not post twice. Only a process
+killed between the webhook's answer and the lake's commit causes a second message, which then has the same `id`.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ from warehouse.schema import DRIFT, FINDINGS
 
 KIND = "drift"
 FOUND, TOLD = "drift-findings", "drift-webhook"
-"""App ids in the logs of `findings` and `drift`: the newest evaluation that was told of, in microseconds since 1970."""
+"""App ids in the logs of `findings` and `drift`: the newest evaluation that was announced, in microseconds since 1970."""
 CLAIMED, RELEASED, TURN = "drift-webhook-claim", "drift-webhook-release", "drift-webhook-turn"
-"""App ids in the log of `drift`: when a run began to post, the claim that is over, and how many claims there were. Of two runs
-that saw the same number of claims, the lake takes one."""
+"""App ids in the log of `drift`: when a run began to post, the claim that was released, and how many claims there were. If two
+runs saw the same number of claims, the lake accepts only one of them."""
 CLAIM_FOR = timedelta(minutes=5)
-"""After this a claim that was not released is that of a run that was ended."""
+"""A claim that was not released after this long belongs to a run that was killed."""
 NAMED = 5
-"""How many drifts a message names; the others are counted."""
+"""How many drifts a message names; the others are only counted."""
 _WORST = ("critical", "high", "medium", "low")
 
 
 def tell_opened(settings: config.Config, lake: Lake, *, now: datetime, source: str) -> list[str]:
-    """Tell of all drift that has opened and was not told of yet. Gives what could not be done, as sentences: the next call does it.
+    """Announce all drift that has opened and was not announced yet. Return failures as sentences; the next call tries again.
 
-    Neither the lake nor the webhook being away keeps the other from being told.
+    A failure of the lake or of the webhook does not prevent the other from being used.
     """
     failures = []
     steps: tuple[tuple[Callable[[config.Config, Lake, datetime, str], None], str], ...] = (
         (_write_findings, "the findings were not written"),
-        (_post, "the webhook was not told"),
+        (_post, "the webhook was not notified"),
     )
-    for tell, what in steps:
+    for step, what in steps:
         try:
-            tell(settings, lake, now, source)
+            step(settings, lake, now, source)
         except HindcastError as error:
             failures.append(f"{what}: {error}")
     return failures
@@ -71,14 +70,14 @@ def _post(settings: config.Config, lake: Lake, now: datetime, source: str) -> No
     url = settings.alerts.webhook_url()
     claim = _claim(lake, max(CLAIM_FOR, 2 * settings.alerts.timeout))
     if claim is None:
-        return  # another run is posting, and the next one posts what it could not
+        return  # another run is posting, and the next run posts whatever that one could not
     marks = {RELEASED: claim}
     try:
-        told = lake.transaction_version(DRIFT, TOLD)
-        opened, until = _opened_after(lake, told or _beginning(lake))
+        announced = lake.transaction_version(DRIFT, TOLD)
+        opened, until = _opened_after(lake, announced or _beginning(lake))
         if url and opened:
             alerts.post(url, _message(opened, source), settings)
-        # Without a webhook nobody waits for a message: one that is configured later begins with what opens then.
+        # Without a webhook nobody waits for a message: one that is configured later starts with the drift that opens then.
         if opened:
             marks[TOLD] = until
     finally:
@@ -86,11 +85,11 @@ def _post(settings: config.Config, lake: Lake, now: datetime, source: str) -> No
 
 
 def _claim(lake: Lake, lasts: timedelta) -> int | None:
-    """The claim with which this run may post; None while another run has one."""
+    """Return the claim that allows this run to post, or None while another run has one."""
     now = datetime.now(UTC)
-    turn = lake.transaction_version(DRIFT, TURN) or 0  # first: whoever claims after this makes it stale
-    held, released = (lake.transaction_version(DRIFT, name) for name in (CLAIMED, RELEASED))
-    if held is not None and held != released and _moment(held) > now - lasts:
+    turn = lake.transaction_version(DRIFT, TURN) or 0  # read first: any later claim by another run makes it stale
+    claimed, released = (lake.transaction_version(DRIFT, name) for name in (CLAIMED, RELEASED))
+    if claimed is not None and claimed != released and _moment(claimed) > now - lasts:
         return None
     try:
         lake.commit(DRIFT, [], transactions={CLAIMED: _version(now), TURN: turn + 1}, metadata={})
@@ -100,7 +99,7 @@ def _claim(lake: Lake, lasts: timedelta) -> int | None:
 
 
 def mark_as_told(lake: Lake) -> None:
-    """Count everything that is recorded so far as told: history that was made up later is no news. Raises LakeError."""
+    """Mark everything recorded so far as announced, because history generated afterwards is not news. Raises LakeError."""
     rows = lake.read(DRIFT, ["time"])["time"].to_pylist()
     if rows:
         until = _version(max(rows))
@@ -110,12 +109,12 @@ def mark_as_told(lake: Lake) -> None:
 
 
 def _beginning(lake: Lake) -> int:
-    """Where telling begins in a lake that has told nothing yet: at the evaluation before the first that noted this."""
+    """Return where to start in a lake that has announced nothing yet: the evaluation before the first that set this mark."""
     return lake.transaction_version(DRIFT, BEGINNING) or 0
 
 
 def _opened_after(lake: Lake, version: int) -> tuple[list[Mapping[str, Any]], int]:
-    """Rows of drift that opened in evaluations after one, each drift once by its newest row, and the newest evaluation's version."""
+    """Return drift rows opened by evaluations after a given one (each drift's newest row), and the newest evaluation's version."""
     after = _moment(version)
     rows = sorted(lake.read(DRIFT, since=after + timedelta(microseconds=1)).to_pylist(), key=lambda row: row["time"])
     if not rows:

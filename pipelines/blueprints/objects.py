@@ -1,4 +1,4 @@
-"""Objects of a live cluster: read, applied and deleted as the field manager `hindcast`. Judging them is others' work."""
+"""Reads, applies and deletes objects of a live cluster, as the field manager `hindcast`. Judging them does not belong here."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _PLACES = {
 
 
 def whoami(api: ClusterAccess) -> str:
-    """The user that the API server takes us for. Raises ClusterError."""
+    """Return the user as which the API server authenticates us. Raises ClusterError."""
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     answer = api.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=body, retry=True)
     return str(answer["status"]["userInfo"]["username"])
 
 
 def read_namespaces(api: ClusterAccess) -> dict[str, dict[str, str]]:
-    """Names and labels of the namespaces that are there to stay. Raises ClusterError."""
+    """Return names and labels of the namespaces that are not being deleted. Raises ClusterError."""
     found: dict[str, dict[str, str]] = {}
     for page in api.list_pages("/api/v1/namespaces"):
         if page.begins:
@@ -48,9 +48,9 @@ def read_namespaces(api: ClusterAccess) -> dict[str, dict[str, str]]:
 
 
 def read_owned(api: ClusterAccess, *, needed: Collection[str]) -> dict[Key, Manifest]:
-    """Every object that carries Hindcast's label, of the kinds the cluster has.
+    """Return every object that carries Hindcast's label, of the kinds the cluster has.
 
-    A kind that may not be listed is left out, unless it is `needed`. Raises ClusterError.
+    A kind that we may not list is skipped, unless it is `needed`. Raises ClusterError.
     """
     found: dict[Key, Manifest] = {}
     for kind, (version, plural) in _PLACES.items():
@@ -67,13 +67,13 @@ def read_owned(api: ClusterAccess, *, needed: Collection[str]) -> dict[Key, Mani
         except ClusterForbiddenError:
             if kind in needed:
                 raise
-            continue  # who may not list a kind has never published it
+            continue  # without permission to list a kind, we have never published it
         found |= of_kind
     return found
 
 
 def read(api: ClusterAccess, manifest: Manifest) -> Manifest | None:
-    """The live object that a manifest names; None if there is none. Raises ClusterError."""
+    """Return the live object that a manifest names, or None if it does not exist. Raises ClusterError."""
     try:
         return api.request("GET", _path(manifest))
     except ClusterMissingError:
@@ -81,7 +81,7 @@ def read(api: ClusterAccess, manifest: Manifest) -> Manifest | None:
 
 
 def apply(api: ClusterAccess, manifest: Manifest, *, dry_run: bool = False, force: bool = True) -> Manifest:
-    """Server-side apply; gives the object as stored, or as it would be.
+    """Apply a manifest server-side; return the object as stored or, in a dry run, as it would be.
 
     Without `force` a field that another manager owns is ClusterConflictError. Raises ClusterError.
     """
@@ -90,18 +90,18 @@ def apply(api: ClusterAccess, manifest: Manifest, *, dry_run: bool = False, forc
 
 
 def put_right(api: ClusterAccess, manifest: Manifest) -> Manifest:
-    """Apply, and where somebody added fields that applying does not take back, replace the object. Raises ClusterError.
+    """Apply; if others added fields that applying does not remove, replace the object. Raises ClusterError.
 
-    Labels, annotations and finalizers of others stay.
+    Labels, annotations and finalizers of others are preserved.
     """
     stored = apply(api, manifest)
     if compare(manifest, stored).verdict is not Verdict.DRIFT:
         return stored
     metadata, ours = stored["metadata"], manifest["metadata"]
-    kept = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion", "finalizers") if name in metadata}
+    preserved = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion", "finalizers") if name in metadata}
     for name in ("labels", "annotations"):
-        kept[name] = {**metadata.get(name, {}), **ours.get(name, {})}
-    body = {**manifest, "metadata": kept}
+        preserved[name] = {**metadata.get(name, {}), **ours.get(name, {})}
+    body = {**manifest, "metadata": preserved}
     stored = api.request("PUT", _path(manifest), query={"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}, body=body)
     left = compare(manifest, stored)
     if left.verdict is Verdict.DRIFT:
@@ -113,7 +113,7 @@ def put_right(api: ClusterAccess, manifest: Manifest) -> Manifest:
 
 
 def delete(api: ClusterAccess, manifest: Manifest, *, dry_run: bool = False) -> None:
-    """Delete the object, if it is still the same one; gone already is as good. Raises ClusterError."""
+    """Delete the object if it is still the same one; an object that is already gone is no error. Raises ClusterError."""
     body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": manifest["metadata"]["uid"]}}
     if dry_run:
         body["dryRun"] = ["All"]
@@ -124,7 +124,7 @@ def delete(api: ClusterAccess, manifest: Manifest, *, dry_run: bool = False) -> 
 
 
 def namespace_is_gone(api: ClusterAccess, namespace: str | None, error: ClusterError) -> bool:
-    """Whether an error came of a namespace that is not there any more, or on its way out."""
+    """Return whether an error occurred because the namespace is gone or being deleted."""
     if namespace is None or not isinstance(error, ClusterMissingError | ClusterForbiddenError):
         return False
     try:

@@ -1,7 +1,7 @@
-"""What publishing would do to a cluster: each object created, changed, removed or left, as the API server itself judges it.
+"""Plans what publishing would do to a cluster: each object created, changed, removed or unchanged, by the API server's dry run.
 
-Every change is tried as a server-side dry run, so what a schema, an admission policy or missing rights refuse is told
-before anything is done. Doing it is `publishing`.
+Every change is tried as a server-side dry run, so refusals by a schema, an admission policy or missing permissions are
+reported before anything is changed. Executing a plan belongs in `publishing`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ THREADS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What would be done to one object."""
+    """The planned change of one object."""
 
     key: Key
     action: str
@@ -35,29 +35,29 @@ class Change:
     blueprint: str | None
     blueprint_version: str | None
     manifest: Manifest | None
-    """What is wanted; None for a removal."""
+    """The wanted object; None for a removal."""
     before: Manifest | None
-    """What there is."""
+    """The live object; None if there is none."""
     differences: tuple[Difference, ...] = ()
     note: str | None = None
-    """What else is to be known, e.g. whose fields are taken over."""
+    """Further information, e.g. whose fields are taken over."""
     problem: str | None = None
-    """Why the API server would refuse it."""
+    """Why the API server would refuse the change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What would be done to one cluster."""
+    """The planned changes of one cluster."""
 
     cluster: str
     changes: tuple[Change, ...] = ()
     release: helm.Release | None = None
     chart: tuple[Helm, Path] | None = None
-    """Cilium's chart, and the folder that its relative path starts from."""
+    """Cilium's chart, and the folder that its path is relative to."""
     left: tuple[Key, ...] = ()
-    """Objects that carry Hindcast's label, of blueprints that were not given: they are left alone."""
+    """Objects that carry Hindcast's label but belong to blueprints that were not given: they are left unchanged."""
     problem: str | None = None
-    """Why the cluster cannot be planned for."""
+    """Why no plan can be made for the cluster."""
 
     @property
     def touched_namespaces(self) -> tuple[str, ...]:
@@ -78,9 +78,9 @@ def plan_cluster(
     retired: Iterable[str] = (),
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Plan:
-    """Plan one cluster. Objects of blueprints in `retired`, and of those given that no longer want them, are removed.
+    """Plan one cluster. Objects of blueprints in `retired`, and objects the given blueprints no longer want, are removed.
 
-    What goes wrong with the cluster is the plan's `problem`. Raises ConfigError if blueprints disagree.
+    Failures of the cluster are the plan's `problem`. Raises ConfigError if blueprints disagree.
     """
     try:
         namespaces = objects.read_namespaces(api)
@@ -108,7 +108,7 @@ def plan_cluster(
 
 
 def order(manifest: Manifest) -> int:
-    """Objects that open come before those that close, so that nothing is cut while a cluster is between the two."""
+    """Order objects that open traffic before those that close it, so that nothing is cut off between the two."""
     if manifest["apiVersion"].startswith("admissionregistration"):
         return 3
     if manifest["kind"] == "CiliumCIDRGroup":
@@ -118,7 +118,7 @@ def order(manifest: Manifest) -> int:
 
 
 def owner(manifest: Manifest) -> str | None:
-    """The blueprint whose label an object carries."""
+    """Return the blueprint whose label an object carries."""
     label = (manifest["metadata"].get("labels") or {}).get(BLUEPRINT_LABEL)
     return None if label is None else str(label)
 
@@ -130,7 +130,7 @@ def _settings(cluster: config.Cluster) -> config.Kubernetes:
 
 
 def _refuse_to_lock_out(api: ClusterAccess, files: Sequence[BlueprintFile], cluster: config.Cluster) -> None:
-    """An admission policy that does not name our own account would end what we may do ourselves."""
+    """Check that admission policies name our own account, since otherwise they would lock us out."""
     for file in files:
         blueprint = file.blueprint
         if blueprint.block is None or not blueprint.clusters.selects(cluster.name, cluster.labels):
@@ -167,7 +167,7 @@ def _change(api: ClusterAccess, key: Key, wanted: WantedObject, owned: Mapping[K
             note = f"takes over fields of others: {str(error).partition(': 409: ')[2] or error}"
             after = objects.apply(api, wanted.manifest, dry_run=True)
         if compare(wanted.manifest, after).verdict is Verdict.DRIFT:
-            note = "replaces the object: somebody added fields that applying does not take back"
+            note = "replaces the object, because applying does not remove fields that others added"
         return change(action, before, differences=found.differences if action == "update" else (), note=note)
     except ClusterError as error:
         if objects.namespace_is_gone(api, key.namespace, error):

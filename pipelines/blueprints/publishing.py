@@ -1,7 +1,7 @@
-"""Publishing: a plan is made true, canary clusters first, and stops at the first failure; every step is recorded.
+"""Executes plans, canary clusters first, and stops at the first failure; every step is recorded.
 
-Putting drifted objects back is the same with a limit an hour, so that Hindcast and somebody else's automation that undo
-each other's work do so seldom, and are seen doing it.
+Reverting drift is the same with an hourly limit, so that Hindcast and another automation that undo each other's changes do so
+rarely and visibly.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Publication:
 
     @property
     def failure(self) -> str | None:
-        """What stopped it; None if nothing did."""
+        """The failure that stopped it; None if there was none."""
         return next((step.detail for step in self.steps if step.result == "failed"), None)
 
     def count(self, result: str) -> int:
@@ -91,7 +91,7 @@ class Publication:
 
 
 def _text(manifest: Manifest | None) -> str | None:
-    """The object without what only the server cares for."""
+    """Return the object without fields that only the server uses."""
     if manifest is None:
         return None
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
@@ -99,7 +99,7 @@ def _text(manifest: Manifest | None) -> str | None:
 
 
 def new_run() -> str:
-    """An id for a publication."""
+    """Return an id for a publication."""
     return uuid.uuid4().hex
 
 
@@ -113,7 +113,7 @@ def publish_plan(
     wait: bool = True,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Publication:
-    """Make a plan true. After the first failure the rest is skipped. A namespace that has vanished meanwhile fails nothing."""
+    """Execute a plan. After the first failure the rest is skipped. A namespace deleted meanwhile is not a failure."""
     done = Publication(cluster=plan.cluster, run=run, cause="publish", actor=actor)
     if plan.chart is not None and plan.release is not None and plan.release.action != "unchanged":
         done.steps.append(_helm(plan, settings, wait))
@@ -123,7 +123,7 @@ def publish_plan(
 
 
 def revert(api: ClusterAccess, plan: Plan, files: Sequence[BlueprintFile], *, reverted_last_hour: int, run: str, actor: str) -> Publication:
-    """Put back the objects of blueprints with `drift: revert` that a plan would create or update, as far as the limit allows."""
+    """Revert objects of blueprints with `drift: revert` that a plan would create or update, within the hourly limit."""
     limits = {file.blueprint.name: file.blueprint.revert.max_per_hour for file in files if file.blueprint.drift == "revert"}
     done = Publication(cluster=plan.cluster, run=run, cause="revert", actor=actor)
     todo = [change for change in plan.changes if change.action in {"create", "update"} and change.blueprint in limits]
@@ -136,13 +136,13 @@ def revert(api: ClusterAccess, plan: Plan, files: Sequence[BlueprintFile], *, re
             over.append(change)
     _work(api, done, allowed, lambda _done, _total: None)
     for change in over:
-        told = f"{limits[str(change.blueprint)]} objects an hour are put back in a cluster: this one waits"
-        done.steps.append(Step(change=change, action=change.action, result="limited", time=datetime.now(UTC), detail=told))
+        detail = f"{limits[str(change.blueprint)]} objects an hour are put back in a cluster: this one waits"
+        done.steps.append(Step(change=change, action=change.action, result="limited", time=datetime.now(UTC), detail=detail))
     return done
 
 
 def reverted_since(lake: Lake, cluster: str, since: datetime) -> int:
-    """How many objects of a cluster were put back since then. Raises LakeError."""
+    """Count the objects of a cluster that were reverted since a time. Raises LakeError."""
     rows = lake.read(POLICY_CHANGES, ["cause", "result"], clusters=[cluster], since=since).to_pylist()
     return sum(row["cause"] == "revert" and row["result"] == "done" for row in rows)
 
@@ -151,7 +151,7 @@ LIMIT_WINDOW = timedelta(hours=1)
 
 
 def record(lake: Lake, publications: Sequence[Publication]) -> None:
-    """Write what was done to `policy_changes`. Raises LakeError."""
+    """Append the steps to `policy_changes`. Raises LakeError."""
     rows = pa.concat_tables([POLICY_CHANGES.schema.empty_table(), *(publication.rows() for publication in publications)])
     if rows.num_rows:
         lake.commit(POLICY_CHANGES, lake.write_files(POLICY_CHANGES, rows), transactions={}, metadata={})
@@ -163,8 +163,8 @@ def _helm(plan: Plan, settings: config.Kubernetes, wait: bool) -> Step:
     assert release is not None  # noqa: S101
     try:
         release = helm.publish_release(chart[0], settings, folder=chart[1], wait=wait)
-        told = f"{release.chart}: {len(release.changed)} objects"
-        return Step(change=None, action=release.action, result="done", time=datetime.now(UTC), detail=told, release=release)
+        detail = f"{release.chart}: {len(release.changed)} objects"
+        return Step(change=None, action=release.action, result="done", time=datetime.now(UTC), detail=detail, release=release)
     except HindcastError as error:
         return Step(change=None, action=release.action, result="failed", time=datetime.now(UTC), detail=str(error), release=release)
 
@@ -179,8 +179,8 @@ def _steps(api: ClusterAccess, done: Publication, todo: Sequence[Change]) -> Ite
     has_failed = done.failure is not None
     for change in todo:
         if has_failed:
-            told = "not tried, after the failure before it"
-            yield Step(change=change, action=change.action, result="skipped", time=datetime.now(UTC), detail=told)
+            detail = "not tried, after the failure before it"
+            yield Step(change=change, action=change.action, result="skipped", time=datetime.now(UTC), detail=detail)
         else:
             step = _step(api, change)
             has_failed = step.result == "failed"
@@ -196,7 +196,7 @@ def _step(api: ClusterAccess, change: Change) -> Step:
             objects.delete(api, change.before)
     except ClusterError as error:
         gone = objects.namespace_is_gone(api, change.key.namespace, error)
-        told = f"the namespace {change.key.namespace} is gone: nothing to do there any more" if gone else f"{change.key}: {error}"
+        detail = f"the namespace {change.key.namespace} is gone: nothing to do there any more" if gone else f"{change.key}: {error}"
         result = "skipped" if gone else "failed"
-        return Step(change=change, action=change.action, result=result, time=datetime.now(UTC), detail=told)
+        return Step(change=change, action=change.action, result=result, time=datetime.now(UTC), detail=detail)
     return Step(change=change, action=change.action, result="done", time=datetime.now(UTC), after=after, detail=change.note)

@@ -1,7 +1,7 @@
-"""Blueprints and a cluster's namespaces -> the objects that should stand in that cluster. A pure function.
+"""Renders blueprints and a cluster's namespaces into the objects that the cluster should have. A pure function.
 
-What is published and what drift is measured against is the same: each object is written out in full, with every field
-that decides what passes, since applying it again takes back only fields that it names.
+Publishing and drift use the same objects: each is written out in full, with every field that affects which traffic passes,
+since applying it again only restores fields that it names.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ BLUEPRINT_LABEL = "hindcast/blueprint"
 
 @dataclass(frozen=True, kw_only=True)
 class WantedObject:
-    """An object that should stand, and the blueprint that says so."""
+    """A wanted object, and the blueprint it comes from."""
 
     manifest: Manifest
     body: Body
-    """What the manifest says, in canonical form."""
+    """The manifest in canonical form."""
     blueprint: str
     version: str
     drift: Literal["notify", "block", "revert"]
@@ -39,26 +39,26 @@ class WantedObject:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """How one cluster should stand."""
+    """Everything the blueprints want of one cluster."""
 
     cluster: str
     objects: dict[Key, WantedObject] = field(default_factory=dict)
     locked: dict[str, str] = field(default_factory=dict)
-    """Namespaces where other policies are drift, with the blueprint that locks them."""
+    """Namespaces where other policies count as drift, with the blueprint that locks them."""
     cilium: dict[str, Cilium] = field(default_factory=dict)
     """By blueprint."""
     settings: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Keys of cilium-config: the value, and the blueprint that wants it."""
     waived: dict[Key, Waiver] = field(default_factory=dict)
-    """Objects that an owner's exception lets be absent now."""
+    """Objects that may be absent now because of an owner's exception."""
 
 
 def render(
     files: Sequence[BlueprintFile], *, cluster: str, labels: Mapping[str, str], namespaces: Mapping[str, Mapping[str, str]], now: datetime
 ) -> Wanted:
-    """What the blueprints want of a cluster with these labels, whose namespaces have those labels, at a time.
+    """Return what the blueprints want of a cluster with these labels and these namespaces (with their labels), at a time.
 
-    Raises ConfigError, naming both, if two blueprints want different things of the same object or setting.
+    Raises ConfigError, which names both blueprints, if two of them want different things of the same object or setting.
     """
     wanted = Wanted(cluster=cluster)
     sources: dict[str, BlueprintFile] = {}
@@ -151,9 +151,9 @@ def _disagreement(
 
 
 def explicit(manifest: Manifest) -> Manifest:
-    """The object with every field written that decides what passes; lists that are not wanted are written as empty.
+    """Return the object with every field that affects which traffic passes; lists that are not wanted are written as empty.
 
-    A field left out of a server-side apply is not the applier's: somebody may fill it in, and applying again keeps that.
+    The applier does not own a field omitted from a server-side apply: others may fill it in, and applying again preserves that.
     """
     manifest = copy.deepcopy(manifest)
     kind = manifest["kind"]

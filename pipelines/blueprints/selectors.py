@@ -1,4 +1,4 @@
-"""Which clusters and namespaces are meant: names with wildcards, and Kubernetes' label selectors. Pure."""
+"""Selects clusters and namespaces: names with wildcards, and Kubernetes' label selectors. It does no I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 
 class Part(BaseModel):
-    """A part of a blueprint: immutable, unknown keys refused. Keys are written as Kubernetes writes them where it has them."""
+    """A part of a blueprint: immutable, without unknown keys. Keys that Kubernetes defines are spelled as in Kubernetes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -33,7 +33,7 @@ class Requirement(Part):
         return self
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Kubernetes' rule: NotIn and DoesNotExist are true of an absent label."""
+        """Return whether labels match. As in Kubernetes, NotIn and DoesNotExist match an absent label."""
         return _holds({"key": self.key, "operator": self.operator, "values": list(self.values)}, labels)
 
 
@@ -50,23 +50,23 @@ class LabelSelector(Part):
 
 
 class Selection(LabelSelector):
-    """Things by name and by label; both must hold, and what is not written excludes nothing."""
+    """A selection by name and by label; both must match, and an omitted part matches everything."""
 
     names: tuple[Pattern, ...] = Field(default=(), description="names, which may hold * and ?; any when absent")
     exclude: tuple[Pattern, ...] = Field(default=(), description="names left out, which may hold * and ?")
 
     def selects(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether the thing of this name and these labels is meant."""
+        """Return whether a name and labels match."""
         return not matches_any(name, self.exclude) and (not self.names or matches_any(name, self.names)) and self.matches(labels)
 
 
 def matches_any(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a name fits one of the patterns."""
+    """Return whether a name matches one of the patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def selector_matches(selector: object, labels: Mapping[str, str]) -> bool:
-    """Whether a selector of a stored manifest matches; one that is malformed matches nothing."""
+    """Return whether the selector of a stored manifest matches; a malformed selector matches nothing."""
     if not isinstance(selector, Mapping):
         return False
     wanted = selector.get("matchLabels") or {}

@@ -1,4 +1,4 @@
-"""A cluster as configuration history knows it at a time: what drift and controls are judged on. Pure, but for `read_states`."""
+"""A cluster as configuration history knows it at a time, the input of drift and controls. Only `read_states` does I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLICY_KINDS = (
     "ClusterNetworkPolicy",
 )
 ADMISSION_KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-"""Of these, history has those that blueprints publish."""
+"""The kinds of configuration history that blueprints publish."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class StoredObject:
     valid_from: datetime
     changed_by: str | None = None
     conditions: tuple[Mapping[str, Any], ...] = ()
-    """What the agents say of a policy."""
+    """The status that the agents report for a policy."""
 
     @cached_property
     def body(self) -> Body:
-        """What it says, in canonical form."""
+        """The manifest in canonical form."""
         return canonical_body(self.manifest)
 
     @property
@@ -50,13 +50,13 @@ class StoredObject:
 
     @property
     def is_rejected(self) -> bool:
-        """Whether an agent says the policy is not valid: it enforces nothing then."""
+        """Whether an agent reports the policy as invalid, in which case it enforces nothing."""
         return any(one.get("type") == "Valid" and str(one.get("status")) == "False" for one in self.conditions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The end of an object that is there no more."""
+    """How an object that no longer exists ended."""
 
     at: datetime
     by: str | None
@@ -64,7 +64,7 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class PodGroup:
-    """Pods that no policy can tell apart: one set of labels in a namespace."""
+    """Pods that no policy can distinguish: one set of labels in a namespace."""
 
     namespace: str
     labels: Mapping[str, str]
@@ -78,22 +78,22 @@ class Agents:
 
     version: str | None
     ready: int | None
-    """Nodes whose agent is ready; None if that is not known."""
+    """Number of nodes whose agent is ready; None if unknown."""
     wanted: int | None
-    """Nodes that should have one."""
+    """Number of nodes that should have an agent."""
     valid_from: datetime
     changed_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """How well a kind was seen, the last time somebody looked."""
+    """How well a kind was observed by the last snapshot."""
 
     state: str
     """As in the table config_coverage: observed, partial, absent, forbidden, unreachable, refused, failed."""
     at: datetime
     observed: datetime | None
-    """When it was last seen whole, or known to be absent."""
+    """When the kind was last observed completely, or known to be absent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,24 +103,24 @@ class ClusterState:
     cluster: str
     at: datetime
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Names and labels."""
+    """Names and labels of the namespaces."""
     namespaces_from: Mapping[str, datetime] = field(default_factory=dict)
-    """Since when each has been as it is."""
+    """Since when each namespace has had its present labels."""
     policies: Mapping[Key, StoredObject] = field(default_factory=dict)
     ended: Mapping[Key, Ended] = field(default_factory=dict)
-    """Of policies that are there no more, when their last version ended."""
+    """For policies that no longer exist, when their last version ended."""
     pods: tuple[PodGroup, ...] = ()
     recent_pods: tuple[PodGroup, ...] = ()
-    """Those of now and of the time before that a dangling policy is given."""
+    """Pods of now and of the preceding period after which an unused policy counts as dangling."""
     deployments: tuple[PodGroup, ...] = ()
-    """The pods that Deployments make."""
+    """The pods that Deployments would create."""
     settings: StoredObject | None = None
     """The ConfigMap kube-system/cilium-config."""
     agents: Agents | None = None
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
     """By kind."""
     flows_until: datetime | None = None
-    """Until when the cluster's flows were received; None if none were lately."""
+    """The time up to which the cluster's flows were received; None if none were received recently."""
 
     @property
     def cilium_config(self) -> dict[str, str]:
@@ -128,7 +128,7 @@ class ClusterState:
         return data if isinstance(data, dict) else {}
 
     def observed(self, *kinds: str) -> datetime | None:
-        """When all of these kinds were last seen whole or known to be absent; None if one never was."""
+        """Return when all of these kinds were last observed completely or known absent; None if one never was."""
         moments = []
         for kind in kinds:
             seen = self.coverage.get(kind)
@@ -138,13 +138,13 @@ class ClusterState:
         return min(moments, default=None)
 
     def knows(self, *kinds: str, within: timedelta) -> bool:
-        """Whether these kinds were seen whole lately enough."""
+        """Return whether these kinds were observed completely and recently enough."""
         seen = self.observed(*kinds)
         return seen is not None and self.at - seen <= within
 
 
 def read_coverage(lake: Lake, clusters: Sequence[str], at: datetime) -> dict[str, dict[str, Coverage]]:
-    """By cluster and kind, how well each was known at a time. Raises LakeError."""
+    """Return how well each kind was known at a time, by cluster and kind. Raises LakeError."""
     out: dict[str, dict[str, Coverage]] = {}
     for each in coverage_at(lake, at, clusters=clusters):
         if each.tried is not None:
@@ -161,7 +161,7 @@ def build_state(
     recent_rows: Sequence[Mapping[str, Any]] = (),
     ended: Mapping[Key, Ended] | None = None,
 ) -> ClusterState:
-    """The state that version rows in force at `at` describe; `recent_rows` are PodLabels of the time before it."""
+    """Build the state from version rows in force at `at`; `recent_rows` are PodLabels of the preceding period."""
     namespaces: dict[str, dict[str, str]] = {}
     since: dict[str, datetime] = {}
     policies: dict[Key, StoredObject] = {}

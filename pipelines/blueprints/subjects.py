@@ -1,6 +1,6 @@
-"""Which pods a policy is about, and which directions it closes for them. Pure.
+"""Finds which pods a policy selects, and which directions it closes for them. It does no I/O.
 
-Selectors are read in full, Cilium's label prefixes included. What a policy lets through is not judged here.
+Selectors are evaluated in full, including Cilium's label prefixes. Which traffic a policy allows is not judged here.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ NAMESPACE_LABELS = "io.cilium.k8s.namespace.labels."
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One rule of a policy: whom it is about, and what it closes. The rules are canonical ones."""
+    """One rule of a policy, in canonical form: which pods it selects, and which directions it closes."""
 
     kind: str
     namespace: str | None
     selector: Any
     """A label selector over pods; None for a rule about nodes."""
     rule: Mapping[str, Any]
-    """The spec it is from."""
+    """The spec that the rule comes from."""
     closes: frozenset[str]
-    """Directions, ingress and egress, in which what is not allowed is denied."""
+    """Directions, ingress and egress, in which everything that is not allowed is denied."""
 
     @property
     def selects_all(self) -> bool:
-        """Whether it is about every pod it can reach."""
+        """Whether it selects every pod it can reach."""
         return bool(self.selector == {})
 
     def selects(self, pods: PodGroup, namespace_labels: Mapping[str, str]) -> bool:
-        """Whether it is about these pods. Those of the host's network are outside every pod policy."""
+        """Return whether it selects these pods. Pods on the host network are outside every pod policy."""
         if self.selector is None or pods.host_network or self.namespace not in {None, pods.namespace}:
             return False
         if self.selects_all:
@@ -49,7 +49,7 @@ class Subject:
 
 
 def subjects(policy: StoredObject) -> list[Subject]:
-    """The rules of a policy; none for kinds that are not about pods, and for malformed ones."""
+    """Return the rules of a policy; none for kinds that do not select pods, and for malformed policies."""
     kind, namespace = policy.key.kind, policy.key.namespace
     if kind != "NetworkPolicy" and kind not in CILIUM_POLICIES:
         return []
@@ -61,7 +61,7 @@ def subjects(policy: StoredObject) -> list[Subject]:
 
 @lru_cache(maxsize=50_000)
 def _rules(text: str, kind: str) -> tuple[tuple[Any, Mapping[str, Any], frozenset[str]], ...]:
-    """Selector, rule and what it closes, of each rule of a canonical body; equal bodies are read once."""
+    """Return selector, rule and closed directions of each rule of a canonical body; results are cached by body."""
     body = json.loads(text)
     specs = body.get("specs")
     return tuple(_rule(rule, kind) for rule in (body.get("spec"), *(specs if isinstance(specs, list) else [])) if isinstance(rule, dict))
@@ -78,7 +78,7 @@ def _rule(rule: dict[str, Any], kind: str) -> tuple[Any, Mapping[str, Any], froz
 
 
 def cilium_matches(selector: Any, pods: PodGroup, namespace_labels: Mapping[str, str]) -> bool:
-    """Whether a selector of Cilium's matches: keys may carry the source k8s: or any:, and name the namespace and its labels."""
+    """Return whether a Cilium selector matches: keys may have the prefix k8s: or any:, and name the namespace and its labels."""
     labels = {
         **pods.labels,
         NAMESPACE_LABEL: pods.namespace,

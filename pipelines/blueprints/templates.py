@@ -1,6 +1,6 @@
-"""The library of policies that blueprints are written with: each a few parameters that become one Kubernetes object.
+"""The library of policy templates for blueprints: each has a few parameters and renders one Kubernetes object.
 
-A template says in its docstring what it protects from; `hindcast blueprint templates` prints it. Pure.
+The docstring of a template says what it protects from; `hindcast blueprint templates` prints it. It does no I/O.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Port(Part):
 
 
 class Template(Part):
-    """What every entry has. `scope` says whether it stands in each namespace or once a cluster."""
+    """Common fields of every entry. `scope` is whether it renders one object per namespace or per cluster."""
 
     scope: ClassVar[Literal["namespace", "cluster"]] = "namespace"
     kind: ClassVar[str] = "NetworkPolicy"
@@ -64,15 +64,15 @@ class Template(Part):
     pods: LabelSelector = Field(default=LabelSelector(), description="pods it is about, by label; all when absent")
 
     def object_name(self, blueprint: str) -> str:
-        """The object's name: as given, else made of the blueprint's, so that two blueprints never share one by chance."""
+        """Return the given name, or one that includes the blueprint's, so that two blueprints never share one by accident."""
         return self.name or f"{blueprint}-{self.template}"
 
     def spec(self) -> dict[str, Any]:
-        """The object's spec."""
+        """Return the object's spec."""
         raise NotImplementedError
 
     def manifest(self, blueprint: str, namespace: str | None) -> Manifest:
-        """The object of a blueprint, in a namespace where it has one."""
+        """Return the object for a blueprint, in a namespace if it is namespaced."""
         place = {"namespace": namespace} if namespace else {}
         api = NETWORK_POLICY if self.kind == "NetworkPolicy" else CILIUM
         return {"apiVersion": api, "kind": self.kind, "metadata": {"name": self.object_name(blueprint), **place}, "spec": self.spec()}
@@ -335,7 +335,7 @@ class ClusterManifest(Template):
     def _is_object(self) -> Self:
         _check_object(self.object, self.kinds, namespaced=self.scope == "namespace")
         if self.name or self.pods != LabelSelector():
-            raise ValueError("name and pods are the object's own matter: write them into it")
+            raise ValueError("name and pods belong to the object itself: write them into it")
         return self
 
     def object_name(self, blueprint: str) -> str:
@@ -356,14 +356,16 @@ class NamespaceManifest(ClusterManifest):
 
 def _check_object(given: dict[str, Any], kinds: tuple[str, ...], *, namespaced: bool) -> None:
     if given.get("kind") not in kinds:
-        raise ValueError(f"kind {given.get('kind')!r} cannot stand here; use one of {', '.join(kinds)}")
+        raise ValueError(f"kind {given.get('kind')!r} is not allowed here; use one of {', '.join(kinds)}")
     if not isinstance(given.get("apiVersion"), str):
         raise ValueError("apiVersion is missing")
     metadata = given.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise ValueError("metadata.name is missing")
     if "namespace" in metadata:
-        raise ValueError("metadata.namespace is set by Hindcast: take it out" if namespaced else "this kind has no namespace: take it out")
+        raise ValueError(
+            "metadata.namespace is set by Hindcast: remove it" if namespaced else "this kind is cluster-scoped: remove metadata.namespace"
+        )
     if "spec" not in given and "specs" not in given:
         raise ValueError("spec is missing")
 
@@ -383,16 +385,16 @@ NamespaceTemplate = Annotated[
     | NamespaceManifest,
     Field(discriminator="template"),
 ]
-"""An entry of a blueprint that stands in each namespace it is for."""
+"""An entry of a blueprint that renders one object in each of its namespaces."""
 
 ClusterTemplate = Annotated[
     ClusterDefaultDeny | DenyCloudMetadata | DenyFromWorld | DnsVisibility | ClusterManifest,
     Field(discriminator="template"),
 ]
-"""An entry of a blueprint that stands once a cluster."""
+"""An entry of a blueprint that renders one object per cluster."""
 
 
 def all_templates() -> dict[str, type[Template]]:
-    """Every template by its name, those for namespaces first."""
+    """Return every template by its name, those for namespaces first."""
     classes = [model for union in (NamespaceTemplate, ClusterTemplate) for model in get_args(get_args(union)[0])]
     return {get_args(model.model_fields["template"].annotation)[0]: model for model in classes}

@@ -1,4 +1,4 @@
-"""How much traffic the namespaces of a plan have: what is at stake where policies change. It counts; it predicts nothing."""
+"""Counts the recorded traffic of the namespaces of a plan, to show what its policy changes may affect. It predicts nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIMITS = Limits(seconds=600, rows=1_000_000)
 
 
 def flows_by_namespace(lake: Lake, cluster: str, namespaces: Collection[str], *, until: datetime) -> dict[str, int]:
-    """Recorded flows from or to each namespace in the seven days before `until`; one within a namespace counts once.
+    """Count recorded flows from or to each namespace in the seven days before `until`; one within a namespace counts once.
 
     Raises LakeError, QueryError.
     """

@@ -1,6 +1,6 @@
 """Alerts: a pipeline that failed or is late becomes a finding and, if the configuration names one, a message to a webhook.
 
-Neither the lake nor the webhook being away keeps the other from being told; what cannot be told is logged.
+A failure of the lake or of the webhook does not prevent the other from being used; whatever fails is logged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FAILED, LATE = "pipeline_failed", "pipeline_late"
 def tell(
     settings: config.Config, *, kind: str, severity: Severity, subject: str, summary: str, source: str, detail: Mapping[str, Any]
 ) -> list[str]:
-    """Write the finding and post the message; gives what could not be done, as sentences. Raises nothing that either may."""
+    """Write the finding and post the message; return failures as sentences. Failures of either are not raised."""
     failures: list[str] = []
     try:
         lake = Lake.open(settings.lake)
@@ -43,17 +43,17 @@ def tell(
         if url:
             post(url, {"text": f"Hindcast: {summary}", "kind": kind, "severity": severity, "subject": subject, "source": source}, settings)
     except HindcastError as error:
-        failures.append(f"the webhook was not told: {error}")
+        failures.append(f"the webhook was not notified: {error}")
     for failure in failures:
         log.error("alert incomplete", kind=kind, subject=subject, problem=failure)
     return failures
 
 
 def post(url: str, message: Mapping[str, Any], settings: config.Config) -> None:
-    """Post a message as JSON. The address is a secret: errors name its host alone. Raises ConfigError, HindcastError."""
+    """Post a message as JSON. The address is a secret: errors name only its host. Raises ConfigError, HindcastError."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        raise ConfigError("alerts: the webhook's address must begin with https://; http:// is for loopback alone")
+        raise ConfigError("alerts: the webhook's address must begin with https://; http:// is allowed for loopback only")
     body = json.dumps({**message, "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}, ensure_ascii=False).encode()
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")  # noqa: S310
     try:

@@ -1,4 +1,4 @@
-"""Findings written to the table `findings`: what people should look at."""
+"""Writes to the table `findings`, which lists what people should look at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import FINDINGS
 
 FLEET = "*"
-"""Stands for the cluster where a finding is about none of them alone."""
+"""Used as the cluster of findings that concern no single cluster."""
 Severity = Literal["info", "low", "medium", "high", "critical"]
 
 

@@ -1,11 +1,11 @@
-"""Kubernetes objects as data: read from YAML, named by one key, brought into one canonical form, and compared by one diff.
+"""Kubernetes objects as data: read from YAML, identified by one key, normalised to one canonical form, compared by one diff.
 
-names            what identifies an object in its cluster, and which names an API server takes
-yaml_scalars     what a plain YAML scalar means to Kubernetes' readers
-yaml_nodes       YAML text to JSON values, with bounds on what a document costs
-kubernetes_yaml  documents of YAML or JSON text, read as kubectl reads them
-canonical        what an object says: without the server's fields, with the defaults of its kind
+names            what identifies an object in its cluster, and which names an API server accepts
+yaml_scalars     the value of a plain YAML scalar as Kubernetes reads it
+yaml_nodes       converts YAML text to JSON values, with limits on the cost of a document
+kubernetes_yaml  splits YAML or JSON text into documents, as kubectl does
+canonical        the content of an object: without the server's fields, with the defaults of its kind
 compare          where two objects differ in meaning
 
-The room does no I/O. What is read from where, what is recorded and what is judged belongs to the rooms above it.
+This package does no I/O. Reading, recording and judging objects belongs in the packages above it.
 """

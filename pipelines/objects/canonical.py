@@ -1,8 +1,8 @@
-"""What a Kubernetes object says, whoever wrote it down: server's fields removed, the defaults of its kind filled in.
+"""The canonical form of a Kubernetes object: the server's fields are removed, the defaults of its kind are filled in.
 
-Two manifests with the same canonical form mean the same. Kinds: NetworkPolicy, Cilium's policies and CIDR groups, the
-admin policies, Namespace, ValidatingAdmissionPolicy and its binding. Any other kind keeps what it says, without
-defaults. Pure: no I/O.
+Two manifests with the same canonical form mean the same. Supported kinds: NetworkPolicy, Cilium's policies and CIDR groups,
+the admin policies, Namespace, ValidatingAdmissionPolicy and its binding. Objects of any other kind are left without
+defaults. It does no I/O.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _ADMIN_POLICIES = frozenset({"AdminNetworkPolicy", "BaselineAdminNetworkPolicy",
 
 @dataclass(frozen=True)
 class Body:
-    """All of an object but its metadata and status, in canonical form. Shared by equal objects: not to be changed."""
+    """All of an object except metadata and status, in canonical form. Shared by equal objects: do not modify it."""
 
     value: Mapping[str, Any]
     text: str
-    """The same as JSON with sorted keys: bodies with equal texts mean the same."""
+    """The same as JSON with sorted keys: bodies with equal text mean the same."""
 
 
 def canonical(manifest: Manifest) -> Manifest:
-    """The object without what the server writes, with the defaults of its kind. Parts are shared: not to be changed."""
+    """Return the object without the server's fields and with the defaults of its kind. Parts are shared: do not modify it."""
     return {**canonical_body(manifest).value, "metadata": canonical_metadata(manifest)}
 
 
 def canonical_body(manifest: Manifest) -> Body:
-    """The object without metadata and status. Objects of a fleet repeat each other: each distinct one is worked out once."""
+    """Return the object without metadata and status. Fleets repeat objects, so the result for each distinct one is cached."""
     return _body(as_text({key: value for key, value in manifest.items() if key not in {"status", "metadata"} and value is not None}))
 
 
 def canonical_metadata(manifest: Manifest) -> dict[str, Any]:
-    """The metadata without what the server writes."""
+    """Return the metadata without the server's fields."""
     given = manifest.get("metadata")
     metadata = {key: _without_nulls(value) for key, value in given.items() if key not in SERVER_METADATA} if isinstance(given, dict) else {}
     metadata = {key: value for key, value in metadata.items() if value is not None}
@@ -57,7 +57,7 @@ def canonical_metadata(manifest: Manifest) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """JSON with sorted keys; keys that are no text, which JSON does not have, are made so."""
+    """Return JSON with sorted keys; keys that are not strings, which JSON does not have, are converted."""
     try:
         return json.dumps(value, sort_keys=True, default=str)
     except TypeError:
@@ -75,14 +75,14 @@ def _body(text: str) -> Body:
 _SETS_ALONE = frozenset(
     {"Service", "RoleBinding", "ClusterRoleBinding", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "PodLabels"}
 )
-"""Other kinds of configuration history, of which only lists are recorded whose order means nothing."""
+"""Other recorded kinds; the recorded part has only lists whose order has no meaning."""
 
 
 def unordered(kind: str, path: tuple[str, ...]) -> bool:
-    """Whether the order of the list at `path` (keys, without indexes) means nothing in this kind.
+    """Return whether the order of the list at `path` (keys, without indexes) has no meaning in this kind.
 
-    In policies lists are sets: of peers, ports, rules that are or-ed. The exceptions are the rules of admin policies,
-    where the first match wins, and variables of admission policies, which may use those before them.
+    Lists in policies are sets: of peers, ports, or-ed rules. The exceptions are the rules of admin policies, where the first
+    match wins, and variables of admission policies, which may refer to earlier ones.
     """
     if path[:1] in {("metadata",), ("status",)} or kind in _SETS_ALONE:
         return True
@@ -94,7 +94,7 @@ def unordered(kind: str, path: tuple[str, ...]) -> bool:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Null is what an absent field is; empty parts of a label selector say as much as absent ones."""
+    """Treat null as an absent field, and empty parts of a label selector as absent ones."""
     if isinstance(value, dict):
         return {key: _without_nulls(child) for key, child in value.items() if child is not None and not _empty_selector_part(key, child)}
     if isinstance(value, list):
@@ -107,7 +107,7 @@ def _empty_selector_part(key: str, value: Any) -> bool:
 
 
 def _dicts(value: Any) -> Iterable[dict[str, Any]]:
-    """The mappings of a list; a malformed value has none."""
+    """Return the mappings of a list; a malformed value has none."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
@@ -117,7 +117,7 @@ def _spec(manifest: Manifest) -> dict[str, Any]:
 
 
 def _network_policy(manifest: Manifest) -> Manifest:
-    """Stored as protobuf: empty lists are gone, ports get TCP, policyTypes are what the rules imply."""
+    """NetworkPolicy is stored as protobuf: empty lists disappear, ports default to TCP, policyTypes follow from the rules."""
     manifest = _without_empty_lists(manifest)
     spec = manifest.setdefault("spec", {})
     if not isinstance(spec, dict):
@@ -140,7 +140,7 @@ def _without_empty_lists(value: Any) -> Any:
 
 
 def _cilium_policy(manifest: Manifest) -> Manifest:
-    """A custom resource: the server keeps what was written. The defaults are the schema's and the agent's own."""
+    """A custom resource: the server stores what was written. The defaults are those of the schema and the agent."""
     if manifest.get("specs") == [] and "spec" in manifest:
         del manifest["specs"]
     for rule in (*_dicts([manifest.get("spec")]), *_dicts(manifest.get("specs"))):
@@ -149,10 +149,10 @@ def _cilium_policy(manifest: Manifest) -> Manifest:
 
 
 def fill_cilium_rule(rule: dict[str, Any]) -> None:
-    """Write into one rule what the agent assumes: any protocol, IPv4, and a default deny in each direction that has rules."""
+    """Fill in what the agent assumes for a rule: any protocol, IPv4, and a default deny in each direction that has rules."""
     given = [name for name in CILIUM_RULES if rule.get(name)]
     for name in CILIUM_RULES:
-        # Without any rule the agent refuses the policy, and an empty list must not look like none; else it says nothing.
+        # Without any rule the agent refuses the policy, so an empty list must differ from no list; otherwise it means nothing.
         if given and rule.get(name) == []:
             del rule[name]
         for entry in _dicts(rule.get(name)):
@@ -170,7 +170,7 @@ def fill_cilium_rule(rule: dict[str, Any]) -> None:
 
 
 def _namespace(manifest: Manifest) -> Manifest:
-    """The server adds its own finalizer."""
+    """Remove the finalizer that the server adds."""
     spec = manifest.setdefault("spec", {})
     if isinstance(spec, dict):
         spec.setdefault("finalizers", ["kubernetes"])

@@ -1,8 +1,8 @@
-"""Where two states of an object differ in what they mean, path by path: the one comparison for history, drift and publishing.
+"""Compares two states of an object by meaning, path by path: the one comparison for history, drift and publishing.
 
-Objects are compared in their canonical form, complete, so that a default that is written out is no difference and a field
-that somebody added is one. `changes` compares two states of one object. `compare` asks whether a live object is what was
-applied; labels and annotations that others added to it are theirs then, and only the applied ones must stand.
+Complete objects are compared in canonical form, so a default that is written out is no difference, but a field that somebody
+added is one. `changes` compares two states of one object. `compare` checks whether a live object is what was applied: labels
+and annotations that others added are then ignored, and only the applied ones must be present.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ ABSENT = "(absent)"
 
 
 class Verdict(StrEnum):
-    """What a comparison says."""
+    """The result of a comparison."""
 
     EQUAL = "equal"
     ORDER_ONLY = "order-only"
-    """Lists are in another order, or hold an entry twice, where that means nothing."""
+    """Lists are in another order, or contain an entry twice, where that has no meaning."""
     DRIFT = "drift"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One place where two states differ. ABSENT stands for no value. Before is the earlier state, or what was applied."""
+    """One path at which two states differ. ABSENT means no value. Before is the earlier state, or what was applied."""
 
     path: str
     before: Any
@@ -39,7 +39,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The verdict, and where the objects differ: values for drift, lists for order-only."""
+    """The verdict and the differing paths: values for drift, lists for order-only."""
 
     verdict: Verdict
     differences: tuple[Difference, ...] = ()
@@ -50,7 +50,7 @@ class Comparison:
 
 
 def changes(before: Manifest, after: Manifest) -> tuple[Difference, ...]:
-    """Every place where two states of one object differ, its labels and annotations included."""
+    """Return every difference between two states of one object, including labels and annotations."""
     kind = str(after.get("kind", before.get("kind")))
     old, new = canonical_body(before), canonical_body(after)
     found = _differences(kind, ("metadata",), "metadata", canonical_metadata(before), canonical_metadata(after))
@@ -60,12 +60,12 @@ def changes(before: Manifest, after: Manifest) -> tuple[Difference, ...]:
 
 
 def status_changes(before: Any, after: Any) -> tuple[Difference, ...]:
-    """Every place where two statuses differ; None stands for no status."""
+    """Return every difference between two statuses; None means no status."""
     return tuple(_differences("", ("status",), "status", *(ABSENT if each is None else each for each in (before, after))))
 
 
 def compare(applied: Manifest | None, live: Manifest | None, *, bodies: tuple[Body, Body] | None = None) -> Comparison:
-    """Compare an applied manifest with the live object; None for one that does not exist. `bodies` spares working them out."""
+    """Compare an applied manifest with the live object (None if it does not exist). `bodies` may supply canonical bodies."""
     if applied is None or live is None:
         if applied is live:
             return Comparison(verdict=Verdict.EQUAL)
@@ -88,7 +88,7 @@ def compare(applied: Manifest | None, live: Manifest | None, *, bodies: tuple[Bo
 
 
 def _comparable(before: Manifest, after: Manifest, old: Body, new: Body) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both bodies; without their versions where those are of one group, since the server converts between them."""
+    """Return both bodies; without API versions if both have the same group, since the server converts between them."""
     left_out = {"apiVersion"} if _group(before) == _group(after) else set()
     one, other = ({key: value for key, value in body.value.items() if key not in left_out} for body in (old, new))
     return one, other
@@ -99,7 +99,7 @@ def _or_absent(value: Any) -> Any:
 
 
 def _applied_metadata(applied: Manifest, live: Manifest) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metadata of both sides, without what others may rightly add to it, and what the request alone says."""
+    """Return both sides' metadata without what others may legitimately add, and without fields of the request alone."""
     wanted, found = canonical_metadata(applied), canonical_metadata(live)
     for name in ("labels", "annotations"):
         given = wanted.get(name)
@@ -148,7 +148,7 @@ def _differences(kind: str, keys: tuple[str, ...], path: str, wanted: Any, found
                 out.append(Difference(path=f"{path}[{left}]", before=wanted[left], after=ABSENT))
             elif left is not None and right is not None:
                 out += _differences(kind, keys, f"{path}[{left}]", wanted[left], found[right])
-        if (wanted == []) != (found == []):  # an emptied list is worth more than the name of its first entry
+        if (wanted == []) != (found == []):  # report an emptied list as such rather than by its first entry
             return [Difference(path=path, before=wanted, after=found)]
         return out
     return [] if _key(kind, keys, wanted) == _key(kind, keys, found) else [Difference(path=path, before=wanted, after=found)]
@@ -157,7 +157,7 @@ def _differences(kind: str, keys: tuple[str, ...], path: str, wanted: Any, found
 def _differences_by_name(
     kind: str, keys: tuple[str, ...], path: str, wanted: Mapping[str, Any], found: Mapping[str, Any]
 ) -> list[Difference]:
-    """Differences of two lists whose entries have names: those of one name belong together."""
+    """Compare two lists whose entries have names: entries with the same name are compared with each other."""
     out: list[Difference] = []
     for name in dict.fromkeys([*wanted, *found]):
         where = f"{path}[name={name}]"
@@ -169,7 +169,7 @@ def _differences_by_name(
 
 
 def _have_names(items: list[Any]) -> bool:
-    """Whether every entry has a name that tells it apart."""
+    """Return whether every entry has a unique name."""
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
     return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
@@ -180,7 +180,7 @@ def _side_by_side(wanted: list[Any], found: list[Any]) -> list[tuple[int | None,
 
 
 def _paired(kind: str, keys: tuple[str, ...], wanted: list[Any], found: list[Any]) -> list[tuple[int | None, int | None]]:
-    """Indexes of entries that belong together: equal ones are left out, alike ones paired, the rest stands alone."""
+    """Return indexes of entries to compare: equal ones are left out, similar ones are paired, the rest is unpaired."""
     left_keys, right_keys = [_key(kind, keys, item) for item in wanted], [_key(kind, keys, item) for item in found]
     left = _first_of_each(left_keys, exclude=set(right_keys))
     right = _first_of_each(right_keys, exclude=set(left_keys))
@@ -201,7 +201,7 @@ def _first_of_each(keys: list[str], *, exclude: set[str]) -> list[int]:
 
 
 def _likeness(one: Any, other: Any) -> int:
-    """How many leaves two mappings share; what is no mapping is alike to nothing."""
+    """Return how many leaves two mappings share; values other than mappings share none."""
     if not isinstance(one, dict) or not isinstance(other, dict):
         return 0
     shared = _leaves(one) & _leaves(other)
@@ -217,7 +217,7 @@ def _leaves(value: Any, path: str = "") -> Counter[str]:
 
 
 def _key(kind: str, keys: tuple[str, ...], value: Any) -> str:
-    """A text that is the same for values that mean the same."""
+    """Return text that is equal for values that mean the same."""
     return as_text(_sorted(kind, keys, value))
 
 
@@ -232,7 +232,7 @@ def _sorted(kind: str, keys: tuple[str, ...], value: Any) -> Any:
 
 
 def _moved(kind: str, keys: tuple[str, ...], path: str, wanted: Any, found: Any) -> list[Difference]:
-    """Lists of two equal objects that are written in another order; the outermost of nested ones."""
+    """Return the lists of two equal objects that are in a different order; of nested ones, the outermost."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         return [
             difference for key in wanted for difference in _moved(kind, (*keys, str(key)), _step(path, str(key)), wanted[key], found[key])

@@ -1,4 +1,4 @@
-"""Documents of YAML or JSON text, cut and read as kubectl does it; a document that cannot be read harms no other."""
+"""Splits YAML or JSON text into documents and reads them as kubectl does; an unreadable document does not affect the others."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class Problem:
     line: int
     text: str
     is_cut_off: bool = False
-    """Whether the text ends before the document does."""
+    """Whether the text ends before the document is complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One document. With a problem, `value` has only what is known of it: apiVersion and kind, or nothing."""
+    """One document. If it has a problem, `value` has only what is known of it: apiVersion and kind, or nothing."""
 
     line: int
     """The line it begins at, counted from 1."""
     value: Any = None
     item_lines: tuple[int, ...] = ()
-    """Of a list of objects: the line each item begins at; empty where that is not known."""
+    """For a list of objects, the line each item begins at; empty if unknown."""
     text: str = ""
-    """What was read."""
+    """The text of the document."""
     problem: Problem | None = None
 
 
 def read_documents(text: str) -> Iterator[Document]:
-    """Every document of a text. A document that cannot be read has a problem, and the others are read nevertheless."""
+    """Return every document of a text. An unreadable document has a problem; the others are still read."""
     if text.lstrip(" \t\r\n").startswith("{"):
         values = _json_values(text)
         if values is not None:
@@ -48,16 +48,14 @@ def read_documents(text: str) -> Iterator[Document]:
             return
     for line, part, trailer in _split(text):
         if trailer:
-            problem = Problem(
-                line=line, text="kubectl takes nothing but a comment after the separator ---: begin the document on the next line"
-            )
+            problem = Problem(line=line, text="kubectl accepts only a comment after the separator ---: begin the document on the next line")
             yield Document(line=line, text=part, problem=problem)
             continue
         yield from _read_part(part, line)
 
 
 def _split(text: str) -> Iterator[tuple[int, str, str]]:
-    """Parts of a stream as Kubernetes cuts it: the line each begins at, the part, and what stands behind its separator."""
+    """Yield parts of a stream as Kubernetes splits it: the first line, the part, and the text after its separator."""
     begin, line, trailer = 0, 1, ""
     for found in _SEPARATOR.finditer(text):
         part = text[begin : found.start()]
@@ -87,7 +85,7 @@ def _read_part(part: str, first_line: int) -> Iterator[Document]:
         yield Document(line=begin, value=value, item_lines=lines, text=part)
         after = composer.line_after()
         if after is not None:
-            message = "what follows the end mark ... is not read by kubectl: separate documents with ---"
+            message = "kubectl does not read text after the end mark ...: separate documents with ---"
             yield Document(line=first_line + after, text=part, problem=Problem(line=first_line + after, text=message))
     except DocumentError as error:
         problem = Problem(line=first_line + error.line, text=error.text)
@@ -111,7 +109,7 @@ class _NotPlainJson(ValueError):
 
 
 def _json_values(text: str) -> list[Document] | None:
-    """The objects of a JSON stream; None if it is not one, or has equal keys: the YAML reader then says where."""
+    """Return the objects of a JSON stream; None if it is not one or has duplicate keys, which the YAML reader then locates."""
     decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_json_int, parse_float=_json_float, parse_constant=_refuse)
     documents, place = list[Document](), 0
     try:

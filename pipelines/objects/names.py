@@ -1,4 +1,4 @@
-"""What identifies an object in its cluster, and which names, namespaces and labels an API server takes."""
+"""What identifies an object in its cluster, and which names, namespaces and labels an API server accepts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", re.ASCII)
 _LABEL_CHARACTERS, _SUBDOMAIN_CHARACTERS = 63, 253
 _PATH_SEGMENT_KINDS = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
-"""Kinds whose names may hold whatever a path may."""
+"""Kinds whose names may contain any path segment characters."""
 _SHORT_NAME_KINDS = frozenset({"Namespace", "Service"})
 
 
 class Key(NamedTuple):
-    """What names an object in its cluster, now and later. A Namespace belongs to itself: its namespace is its own name."""
+    """Identifies an object in its cluster over time. A Namespace belongs to itself: its namespace is its own name."""
 
     kind: str
     namespace: str | None
@@ -27,15 +27,15 @@ class Key(NamedTuple):
 
 
 def key_of(manifest: Mapping[str, Any]) -> Key:
-    """The key of a manifest with kind and metadata.name."""
+    """Return the key of a manifest with kind and metadata.name."""
     kind, metadata = str(manifest["kind"]), manifest["metadata"]
     return Key(kind, str(metadata["name"]) if kind == "Namespace" else metadata.get("namespace"), str(metadata["name"]))
 
 
 def name_problem(kind: str, name: str) -> str | None:
-    """Why an API server refuses this name for the kind; None if it does not."""
+    """Return why an API server refuses this name for the kind, or None if it accepts it."""
     if kind in _PATH_SEGMENT_KINDS:
-        return "may not be . or .. and may not hold / or %" if name in {".", ".."} or "/" in name or "%" in name else None
+        return "may not be . or .. and may not contain / or %" if name in {".", ".."} or "/" in name or "%" in name else None
     if kind in _SHORT_NAME_KINDS:
         return _label_problem(name)
     if _SUBDOMAIN.fullmatch(name) and len(name) <= _SUBDOMAIN_CHARACTERS:
@@ -44,12 +44,12 @@ def name_problem(kind: str, name: str) -> str | None:
 
 
 def namespace_problem(namespace: str) -> str | None:
-    """Why an API server refuses this namespace; None if it does not."""
+    """Return why an API server refuses this namespace, or None if it accepts it."""
     return _label_problem(namespace)
 
 
 def labels_problem(labels: Mapping[str, str]) -> str | None:
-    """Why an API server refuses these labels, naming the first that is wrong; None if it does not."""
+    """Return why an API server refuses these labels, naming the first invalid one, or None if it accepts them."""
     for key, value in labels.items():
         prefix, slash, name = key.rpartition("/")
         if (

@@ -1,8 +1,8 @@
-"""YAML text to JSON values, as Kubernetes' readers make them; what one document costs is bounded.
+"""Converts YAML text to JSON values as Kubernetes' readers do, with limits on the cost of a document.
 
-kubectl reads with go-yaml v2, a translation of libyaml. So libyaml's own parser (PyYAML's C extension) gives the events,
-and only what libyaml leaves open is decided here: anchors may be set again, merge keys, duplicate keys, what scalars mean
-(`yaml_scalars`). Where Kubernetes would let the last of two equal keys win, the document is refused instead.
+kubectl reads with go-yaml v2, a translation of libyaml. So libyaml's own parser (PyYAML's C extension) produces the events,
+and this module only decides what libyaml leaves open: redefined anchors, merge keys, duplicate keys, scalar values
+(`yaml_scalars`). Where Kubernetes would use the last of two equal keys, the document is refused instead.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import yaml
 from pipelines.objects.yaml_scalars import MERGE_TAG, key_text, scalar
 
 MAX_OBJECT_BYTES = 1_572_864
-"""What etcd stores of one object at most, by default: no API server has a larger one."""
+"""The most that etcd stores for one object by default: no API server has a larger one."""
 MAX_DEPTH = 100
-"""Levels of nesting. Kubernetes' own types have fewer than thirty."""
+"""The most levels of nesting. Kubernetes' own types have fewer than thirty."""
 _EXPANSION = 10
-"""How much longer than its text a whole list of objects may become once its aliases are expanded."""
+"""How many times longer than its text a whole list of objects may become when its aliases are expanded."""
 _ESCAPED_SLASH = re.compile(r"(?<!\\)(\\\\)*\\/")
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class DocumentError(Exception):
-    """What is wrong with a document: `line` counts from 0, `head` is what is known of it nevertheless."""
+    """What is wrong with a document: `line` counts from 0, `head` is what is known of it all the same."""
 
     def __init__(self, line: int, text: str, head: dict[str, Any] | None = None) -> None:
         super().__init__(text)
@@ -35,7 +35,7 @@ class DocumentError(Exception):
 
 @dataclass(slots=True)
 class Node:
-    """A part of a document."""
+    """A node of a document."""
 
     kind: str
     """scalar, sequence or mapping; a mapping's children are its keys and values in turn."""
@@ -45,17 +45,17 @@ class Node:
     is_plain: bool = False
     children: list[Node] = field(default_factory=list)
     size: int | None = None
-    """Bytes of its value, aliases expanded, about; None while it is being read."""
+    """Approximate size of its value in bytes, with aliases expanded; None while it is being read."""
 
     def entry(self, name: str) -> Node | None:
-        """The value of a key of a mapping."""
+        """Return the value of a key of a mapping."""
         if self.kind != "mapping":
             return None
         return next((value for key, value in zip(self.children[::2], self.children[1::2], strict=True) if key.value == name), None)
 
     @property
     def is_merge(self) -> bool:
-        """Whether a key merges other mappings into its own."""
+        """Return whether a key merges other mappings into its own."""
         return self.kind == "scalar" and self.value == "<<" and (self.is_plain or self.tag == MERGE_TAG)
 
 
@@ -68,8 +68,8 @@ class Composer:
         self._anchors: dict[str, Node] = {}
 
     def document(self) -> Node | None:
-        """The document's root; None if there is none. Raises DocumentError, and yaml.YAMLError for what is not YAML."""
-        self._loader.get_event()  # the stream's begin
+        """Return the document's root, or None if there is none. Raises DocumentError, and yaml.YAMLError for invalid YAML."""
+        self._loader.get_event()  # start of the stream
         event = self._loader.get_event()
         if not isinstance(event, yaml.DocumentStartEvent):
             return None
@@ -78,7 +78,7 @@ class Composer:
         return root
 
     def line_after(self) -> int | None:
-        """Where another document begins; None if nothing follows."""
+        """Return where another document begins, or None if nothing follows."""
         if not self._loader.check_event(yaml.DocumentStartEvent):
             return None
         return int(self._loader.get_event().start_mark.line)
@@ -120,7 +120,7 @@ class Composer:
         return target
 
     def _refuse_escaped_slash(self, event: Any, line: int) -> None:
-        """libyaml takes this escape of JSON's, go-yaml does not."""
+        """libyaml accepts this JSON escape, go-yaml does not."""
         if self._text is None or event.style != '"':
             return
         if _ESCAPED_SLASH.search(self._text, event.start_mark.index, event.end_mark.index):
@@ -128,7 +128,7 @@ class Composer:
 
 
 def value_of(root: Node, text_length: int) -> Any:
-    """The JSON value of a document, whose text has this length. Raises DocumentError, also for what is too large."""
+    """Return the JSON value of a document with this text length. Raises DocumentError, also for documents that are too large."""
     kind = root.entry("kind")
     items = root.entry("items")
     size = root.size or 0
@@ -145,7 +145,7 @@ def value_of(root: Node, text_length: int) -> Any:
 
 
 def _construct(node: Node, depth: int) -> Any:
-    if depth > MAX_DEPTH:  # an alias may stand deeper than its anchor
+    if depth > MAX_DEPTH:  # an alias may be nested deeper than its anchor
         raise DocumentError(node.line, f"nested deeper than {MAX_DEPTH} levels")
     if node.kind == "scalar":
         try:
@@ -183,7 +183,7 @@ def _key(node: Node) -> str:
 
 
 def _merged(node: Node) -> list[Node]:
-    """The mappings that a merge key takes in; of a sequence the last first, since earlier ones win."""
+    """Return the mappings that a merge key merges; a sequence in reverse order, since earlier ones take precedence."""
     sources = [node] if node.kind == "mapping" else node.children[::-1] if node.kind == "sequence" else []
     if any(source.kind != "mapping" for source in sources) or node.kind == "scalar":
         raise DocumentError(node.line, "a merge key << takes a mapping or a list of mappings")
@@ -191,10 +191,10 @@ def _merged(node: Node) -> list[Node]:
 
 
 def is_list(kind: Any) -> bool:
-    """Whether a kind is that of a list of objects."""
+    """Return whether a kind is a list of objects."""
     return isinstance(kind, str) and kind.endswith("List")
 
 
 def too_large(size: int) -> str:
-    """What is wrong with an object of this many bytes."""
-    return f"too large: about {size:,} bytes with its aliases expanded; an API server takes at most {MAX_OBJECT_BYTES:,} bytes an object"
+    """Return the problem of an object of this many bytes."""
+    return f"too large: about {size:,} bytes with its aliases expanded; an API server accepts at most {MAX_OBJECT_BYTES:,} bytes per object"

@@ -1,6 +1,6 @@
-"""What a YAML scalar means to kubectl and the API server: the rules of sigs.k8s.io/yaml, which reads with go-yaml v2.
+"""The value of a YAML scalar in kubectl and the API server: the rules of sigs.k8s.io/yaml, which reads with go-yaml v2.
 
-They are neither YAML 1.1's nor 1.2's: `yes` and `on` are booleans, 0777 is octal, but 190:20:30 and dates are strings.
+They match neither YAML 1.1 nor 1.2: `yes` and `on` are booleans, 0777 is octal, but 190:20:30 and dates are strings.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ _WORDS: dict[str, Scalar] = {
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _POINT_FLOAT = re.compile(r"\.[0-9](_?[0-9])*([eE][-+]?[0-9](_?[0-9])*)?", re.ASCII)
-"""What begins with a point is read by Go's own rules: digits may be parted by single underscores."""
+"""Scalars that begin with a point follow Go's own rules: digits may be separated by single underscores."""
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?", re.ASCII)
 _INT64, _UINT64 = 2**63, 2**64
 
 
 def scalar(text: str, tag: str | None, *, is_plain: bool) -> Scalar:
-    """The JSON value of a scalar. Integral floats are integers, as they are after Kubernetes has written them as JSON.
+    """Return the JSON value of a scalar. Integral floats are integers, as they are after Kubernetes has written them as JSON.
 
     `tag` is the full tag, or None; unknown tags mean a string. Raises ValueError with a sentence for a value that JSON does
-    not have (NaN and the infinities), or that its tag does not fit.
+    not have (NaN and the infinities), or that does not fit its tag.
     """
     value = _typed(text, tag, is_plain=is_plain)
     if isinstance(value, int) and value >= _INT64:
-        return float(value)  # the API's own integers are of 64 bits with a sign
+        return float(value)  # the API's own integers are signed 64-bit numbers
     if not isinstance(value, float):
         return value
     if math.isnan(value) or abs(value) == math.inf:
-        raise ValueError(f"{text} is a number that JSON does not have; quote it if the text is meant")
+        raise ValueError(f"{text} is a number that JSON does not have; quote it if it is meant as a string")
     return int(value) if value.is_integer() and abs(value) < _INT64 else value
 
 
 def key_text(text: str, tag: str | None, *, is_plain: bool) -> str:
-    """A mapping's key as JSON has it, from the same. Raises ValueError also for null, which cannot be a key."""
+    """Return a mapping's key as in JSON, from the same arguments. Also raises ValueError for null, which cannot be a key."""
     value = _typed(text, tag, is_plain=is_plain)
     if value is None:
-        raise ValueError("null cannot be a key; quote it if the text is meant")
+        raise ValueError("null cannot be a key; quote it if it is meant as a string")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and value >= _INT64:
-        raise ValueError(f"{text} is too large a number for a key; quote it if the text is meant")
+        raise ValueError(f"{text} is too large a number for a key; quote it if it is meant as a string")
     return _float_key(value) if isinstance(value, float) else str(value)
 
 
@@ -69,7 +69,7 @@ def _typed(text: str, tag: str | None, *, is_plain: bool) -> Scalar:
         try:
             return base64.b64decode(text.replace("\n", ""), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise ValueError("a !!binary value does not hold base64 of text") from error
+            raise ValueError("a !!binary value does not contain base64-encoded text") from error
     wanted = _TYPES.get(tag or "")
     if tag is not None and wanted is None:
         return text
@@ -102,7 +102,7 @@ def _resolved(text: str) -> Scalar:
 
 
 def _float(plain: str, text: str | None = None) -> Scalar:
-    """A float; a text that is too large for one stays a text."""
+    """Parse a float; text that is too large for one stays a string."""
     value = float(plain)
     return value if abs(value) != math.inf else text or plain
 
@@ -121,7 +121,7 @@ def _fits(value: Scalar, wanted: str, text: str) -> bool:
 
 
 def _float_key(value: float) -> str:
-    """The text Go writes for a 32-bit float: the fewest digits that give the same one."""
+    """Return the text Go writes for a 32-bit float: the fewest digits that identify it."""
     if math.isnan(value):
         return ".nan"
     try:

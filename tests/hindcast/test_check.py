@@ -74,4 +74,4 @@ def test_a_folder_of_manifests_is_read_and_a_kubeconfig_that_is_not_there_is_a_f
     assert done.returncode == 1
     assert "manifests: 1 objects" in done.stdout
     assert "✕ cluster lost" in done.stdout
-    assert f"there is no file {tmp_path / 'nowhere'}" in done.stdout
+    assert f"the file {tmp_path / 'nowhere'}" in done.stdout

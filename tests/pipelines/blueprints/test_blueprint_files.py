@@ -40,9 +40,9 @@ def mistakes_of(folder: Path, text: str) -> list[str]:
     ("text", "mistake"),
     [
         ("cilium: {versoin: '>1'}", "b.yaml:5: cilium.versoin: unknown key; did you mean 'version'?"),
-        ("cilium: {version: 1.x}", "b.yaml:5: cilium.version: '1.x' is not a range of versions"),
+        ("cilium: {version: 1.x}", "b.yaml:5: cilium.version: '1.x' is not a version range"),
         ("drift: revrt", "b.yaml:5: drift: Input should be 'notify', 'block' or 'revert' (got 'revrt')"),
-        ("drift: block", "b.yaml:1: drift: block and block.accounts go together"),
+        ("drift: block", "b.yaml:1: drift: block and block.accounts must be set together"),
         (
             "cluster_policies:\n- template: deny-cloud-metdata",
             "b.yaml:6: cluster_policies.0: unknown template 'deny-cloud-metdata'; did you mean 'deny-cloud-metadata'?",
@@ -59,7 +59,7 @@ def mistakes_of(folder: Path, text: str) -> list[str]:
         ),
         (
             "namespaces:\n- policies:\n  - template: manifest\n    object: {kind: Secret}",
-            "b.yaml:7: namespaces.0.policies.0: kind 'Secret' cannot stand here",
+            "b.yaml:7: namespaces.0.policies.0: kind 'Secret' is not allowed here",
         ),
         ("namespaces:\n- select: {}", "b.yaml:6: namespaces.0: has neither policies nor locked: true"),
         (
@@ -95,7 +95,7 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
 def test_two_files_with_one_name_are_refused(tmp_path: Path) -> None:
     written(tmp_path, HEAD, "one.yaml")
     written(tmp_path, HEAD, "two.yaml")
-    with pytest.raises(ConfigError, match=r"two.yaml:2: the name 'base' is also that of .*one.yaml"):
+    with pytest.raises(ConfigError, match=r"two.yaml:2: the name 'base' is also used by .*one.yaml"):
         model.load([tmp_path / "*.yaml"])
 
 

@@ -200,7 +200,7 @@ def test_a_message_names_the_worst_and_counts_the_rest_and_a_webhook_that_is_awa
     (tmp_path / "hook").write_text("http://127.0.0.1:1/secret")
     settings = config.Config(alerts=config.Alerts(webhook_file=tmp_path / "hook"))
     (failure,) = notifying.tell_opened(settings, fleet.lake, now=NOW, source="test")
-    assert failure.startswith("the webhook was not told: 127.0.0.1 cannot be reached")
+    assert failure.startswith("the webhook was not notified: 127.0.0.1 cannot be reached")
     assert "secret" not in failure
     assert fleet.lake.read(FINDINGS).num_rows == 8
     posted: list[Any] = []
