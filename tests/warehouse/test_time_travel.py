@@ -180,9 +180,9 @@ def test_a_table_that_cannot_tell_says_so_and_disturbs_no_other(door: Door, lake
     row = {"cluster": "c1", "date": NOON.date(), "time": NOON, "kind": "x", "severity": "low", "source": "t"}
     commit(other._lake, [row], silent)
     window = Window(as_of=other.as_of(NOON))
-    assert other.sql(OPERATOR, COUNT, window=window).rows.to_pylist() == [{"n": 1}]
+    assert other.answer(OPERATOR, OwnSql(text=COUNT, window=window)).rows.to_pylist() == [{"n": 1}]
     with pytest.raises(QueryError, match="silent does not record when its rows were learned"):
-        other.sql(OPERATOR, "SELECT count(*) FROM silent", window=window)
+        other.answer(OPERATOR, OwnSql(text="SELECT count(*) FROM silent", window=window))
 
 
 def test_every_table_of_now_can_tell_or_is_a_rollup() -> None:
