@@ -190,7 +190,7 @@ def test_sql_answers_within_what_is_ones_own(filled: Path, look: Look) -> None:
 
 
 def test_sql_that_writes_is_refused_in_words(filled: Path, look: Look, said: Said) -> None:
-    assert "only queries are answered" in said(look("sql", user="paula", run="1", q="DROP TABLE flows"))
+    assert "only queries are allowed" in said(look("sql", user="paula", run="1", q="DROP TABLE flows"))
 
 
 def test_access_tells_why(filled: Path, look: Look) -> None:

@@ -1,1 +1,1 @@
-"""People's own SQL: which statements may run, where they run, and how those processes are confined."""
+"""SQL written by users: which statements may run, where they run, and how those processes are confined."""

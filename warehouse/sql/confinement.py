@@ -1,6 +1,6 @@
-"""What the system itself keeps a process from: files, sockets, memory, core dumps. Linux has most of it, others a part.
+"""Confines a process through the operating system: files, sockets, memory, core dumps. Complete on Linux, partial elsewhere.
 
-A second wall behind the engine's own settings: whatever a query makes the engine do, there is nothing to open.
+This is a second line of defence behind the engine's own settings: whatever a query makes the engine do, it cannot open anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NETWORK, _SCOPED = 0b11, 0b11
 _PATH_BENEATH = 1
 _NO_NEW_PRIVILEGES, _DEATH_SIGNAL, _DUMPABLE = 38, 1, 4
 _ENGINE_ASKS = ("/proc/self/cgroup", "/proc/meminfo", "/proc/stat", "/sys/fs/cgroup", "/sys/devices/system/cpu/online")
-"""DuckDB dies when it cannot read how many processors and how much memory there are."""
+"""DuckDB crashes if it cannot read the number of processors and the amount of memory."""
 
 
 class _Ruleset(ctypes.Structure):
@@ -33,14 +33,14 @@ class _PathBeneath(ctypes.Structure):
 
 
 def is_possible() -> bool:
-    """Whether the system can keep a process from files."""
+    """Whether the system can deny a process access to files."""
     if sys.platform != "linux":
         return False
     return bool(ctypes.CDLL(None, use_errno=True).syscall(_CREATE_RULESET, None, 0, 1) >= 1)
 
 
 def limit(memory_bytes: int) -> None:
-    """No file is written, no core dumped, and no more than so much memory taken above what the process has now."""
+    """Forbid this process to write files, dump core, or use more than `memory_bytes` of memory beyond what it uses now."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     room = _address_space() + memory_bytes
@@ -48,9 +48,9 @@ def limit(memory_bytes: int) -> None:
 
 
 def shut_in(readable: Sequence[Path] = ()) -> bool:
-    """Keep this process and its threads from every file but those below `readable`, to be read only, and from the network.
+    """Deny this process and its threads the network and all files, except for reading files below `readable`.
 
-    True if the system does so (Linux 5.13 and later, Landlock). To be called before threads are started.
+    Returns True if the system enforces this (Landlock, Linux 5.13 and later). Must be called before threads are started.
     """
     if sys.platform != "linux":
         return False

@@ -1,6 +1,6 @@
-"""People's own SQL: over the lake for its operator, in a process of its own for anyone else.
+"""Runs SQL written by users: directly on the lake for its operator, in a separate confined process for anyone else.
 
-The access log and what an answer says beside its rows belong to `warehouse.questions.door`; starting and ending processes
+The access log and everything in an answer besides its rows belong to `warehouse.questions`; starting and ending processes
 belongs to `warehouse.sql.workers`.
 """
 
@@ -28,25 +28,25 @@ from warehouse.sql import confinement, statements, windows, workers
 from warehouse.sql.workers import WORKERS
 
 MOST_MEMORY_BYTES = 512 * 1024**2
-"""What an owner's own SQL may take; four times as much for who reads files."""
+"""Memory limit for the SQL of an owner; it is four times as much for principals whose SQL reads files directly."""
 LEAST_COLUMN_BYTES = 4
-"""What a row's value takes at the least, also an empty one."""
+"""The minimum size of a value in a row, even of an empty one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """What someone's SQL gave."""
+    """The result of a user's SQL."""
 
     rows: pa.Table
     cut: bool
     """True if there were more rows than the limit."""
     window: Window
-    """The span of time it ran over."""
+    """The span of time that the query covered."""
     files: int
 
 
 def run(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
-    """Run one statement where this principal's may run. Raises QueryError, LakeError."""
+    """Run one statement in the process appropriate for the principal. Raises QueryError, LakeError."""
     if sight.principal.is_operator:
         return _over_lake(sight.lake, text, sight.window, limits)
     if _reads_files(sight.lake, sight.scope):
@@ -74,7 +74,7 @@ def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Ran:
 
 
 def _add_view(connection: Any, lake: Lake, table: Table, window: Window, read: Window) -> int:
-    """Make a view of the rows that touch a window, over the files that hold such rows of the window `read`; gives their number."""
+    """Create a view of the rows that overlap `window`, reading only files for the window `read`; return the number of files."""
     files = engine.files_of(lake, table, windows.beginnings(table, read))
     rows = engine.query_of(connection, lake, table, files, table.name, as_of=window.as_of)
     engine.replace_view(connection, table.name, windows.touching(table, f"({rows})", window))
@@ -82,7 +82,7 @@ def _add_view(connection: Any, lake: Lake, table: Table, window: Window, read: W
 
 
 def _reads_files(lake: Lake, scope: Scope) -> bool:
-    """Whether someone's SQL may read the files themselves; an auditor reads no labels, so hers may not."""
+    """Whether a user's SQL may read the files directly; that of an auditor may not, because auditors do not read labels."""
     return scope.administers and lake.is_local and confinement.is_possible()
 
 
@@ -113,7 +113,7 @@ def _over_files(sight: Sight, text: str, limits: Limits, cancelled: threading.Ev
 def _over_rows(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
     since = sight.window.since or datetime.now(UTC) - timedelta(days=1)
     window = replace(sight.window, since=since)
-    # Rows are read from the hour's beginning, so that the process that holds them can answer the next query as well.
+    # Rows are read from the start of the hour, so that the process holding them can also answer the next query.
     read = replace(window, since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
     sight = sight.within(read)
     offered = [table for table in TABLES.values() if sight.scope.everything or scoping.is_shared(table) or table is ACCESS_LOG]
@@ -127,7 +127,7 @@ def _over_rows(sight: Sight, text: str, limits: Limits, cancelled: threading.Eve
 
 
 def _source(opened: ExitStack, sight: Sight, table: Table, window: Window, limits: Limits) -> workers.Source:
-    """A table's rows for someone's own SQL, read when they are first asked for; of them, those that touch the window are queried."""
+    """Return a table's rows as a source for a user's SQL: read on first use, and queried only where they overlap the window."""
     lake = sight.lake
     within = windows.beginnings(table, sight.window)
 

@@ -1,4 +1,4 @@
-"""How much memory worker processes hold, and which of them gives way when together they hold too much. Starts and ends none."""
+"""Measures the memory of worker processes and chooses which of them to end if they use too much. Does not start or end any."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TypeVar
 
 MOST_BYTES = 3 * 1024**3
-"""What all workers of a process may hold together: people's rows and what their queries take."""
+"""The memory that all workers of a process may use together, for rows and for queries."""
 SHARE_KEPT = 4
-"""A worker that holds more than this part of a query's memory limit when the query is over is ended, which gives it back."""
+"""A worker that still holds more than 1/SHARE_KEPT of a query's memory limit after the query is ended, to free that memory."""
 _Worker = TypeVar("_Worker", bound=Hashable)
 
 
 def of(process: int) -> int | None:
-    """Bytes of memory that a process does not share with files; None where the system does not say (no /proc)."""
+    """Return the memory of a process in bytes, without memory backed by files; None if the system does not report it (no /proc)."""
     try:
         _, resident, shared, *_ = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -24,10 +24,10 @@ def of(process: int) -> int | None:
 
 
 def giving_way(held: Mapping[_Worker, int], idle: Sequence[_Worker], most_bytes: int) -> list[_Worker]:
-    """Those that have to end so that all together hold at most `most_bytes`.
+    """Return the workers to end so that all together hold at most `most_bytes`.
 
-    Of the idle ones those that were not used for longest come first; `idle` is in that order. If they do not suffice, the
-    greediest of the busy ones comes last, alone: how much is missing then is seen when it has ended.
+    Idle workers come first, least recently used first, which is the order of `idle`. If they are not enough, the busy worker that
+    holds the most comes last; whether more have to end is decided once it has ended.
     """
     total, ends = sum(held.values()), list[_Worker]()
     for worker in idle:

@@ -1,4 +1,4 @@
-"""The parent of the workers: a clean process that forks one child for each, started when it is first needed."""
+"""The parent of the workers: a clean process that forks one child per worker; it is started on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _END_SECONDS = 2.0
 
 
 class Parent:
-    """Starts and ends the processes of workers. Threads may share it; no wait in it is without an end."""
+    """Starts and ends the processes of workers. It may be shared by threads; every wait has a time limit."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Parent:
         self._control: socket.socket | None = None
 
     def start(self) -> tuple[int, socket.socket]:
-        """A new process and the socket to talk to it. Raises QueryLimitError if none starts in time."""
+        """Start a process; return its id and the socket to talk to it. Raises QueryLimitError if it does not start in time."""
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             try:
@@ -47,7 +47,7 @@ class Parent:
                     self._control.sendall(b"k" + LENGTH.pack(process))
 
     def close(self) -> None:
-        """End all processes, and itself."""
+        """End all workers' processes and the parent process."""
         with self._lock:
             if self._control is not None:
                 self._control.close()
@@ -74,7 +74,7 @@ class Parent:
         return self._control
 
     def _give_up(self) -> None:
-        """End a parent, and with it its children: whoever waits for one of them is told that it ended."""
+        """Kill the parent process, and with it its children; callers waiting for a child are notified that it ended."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

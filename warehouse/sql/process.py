@@ -1,10 +1,10 @@
-"""The processes that answer people's own SQL: a clean parent that forks, and its children, one a principal.
+"""The processes that run SQL written by users: a clean parent that forks, and its children, one per principal.
 
-A child holds nothing but the rows it is sent: no environment, no files, no network, no way to more memory. The boundary is
-what is loaded, not what is parsed. Whom to ask, when to kill and what to send is warehouse.sql.workers' work.
+A child holds only the rows it is sent: no environment, no files, no network, and limited memory. Safety depends on what is
+loaded, not on how the SQL is parsed. Choosing a worker, ending it and selecting its rows belong to warehouse.sql.workers.
 
-Messages are eight bytes of length and so many of content. A child is sent a job in JSON, with `load` also one Arrow stream a
-table; it answers with a JSON and, where that says so, an Arrow stream.
+A message consists of a length (eight bytes) and the content. A child receives jobs in JSON, followed by one Arrow stream per table
+for a `load` job; it answers in JSON, followed by an Arrow stream if the answer has rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from warehouse.sql import confinement, statements
 
 MOST_RESULT_BYTES = 64 * 1024**2
 HEADROOM_BYTES = 1024**3
-"""Address space for threads' stacks and arenas, above what the engine may hold."""
+"""Address space for thread stacks and arenas, on top of the engine's memory limit."""
 LENGTH = struct.Struct("<Q")
 
 
@@ -60,7 +60,7 @@ def receive(stream: IO[bytes], most: int = MOST_RESULT_BYTES) -> bytes:
 
 
 def parent(control: socket.socket) -> None:
-    """Fork a child for each socket that is sent, end those that are named; with the control socket's end all end."""
+    """Fork a child for each socket received and kill the children named; when the control socket is closed, kill them all."""
     children: set[int] = set()
     gc.collect()
     gc.freeze()
@@ -72,7 +72,7 @@ def parent(control: socket.socket) -> None:
             children.discard(done)
         if order[:1] == b"k":
             (process,) = LENGTH.unpack(order[1:])
-            if process in children:  # not waited for yet, so the number is still its own
+            if process in children:  # not yet waited for, so the id has not been reused
                 os.kill(process, signal.SIGKILL)
             continue
         process = os.fork()
@@ -87,7 +87,7 @@ def parent(control: socket.socket) -> None:
 
 
 def _begin(control: socket.socket, descriptor: int) -> None:
-    """A child's whole life."""
+    """Run a child from start to exit."""
     code = 1
     try:
         control.close()
@@ -109,11 +109,11 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
     readable = [Path(path) for path in first["readable"]]
     confinement.limit(limits.memory_bytes + HEADROOM_BYTES)
     is_shut = confinement.shut_in(readable)
-    # Many people's rows are held beside each other: a thread more takes each a third more memory.
+    # Many workers run at the same time: a second thread would cost each of them a third more memory.
     connection = engine.connect(limits, confined=True, threads=2 if readable else 1)
     engine.lock(connection, readable)
     planner = None
-    if readable:  # which files a query can touch is planned apart, with other settings
+    if readable:  # finding out which files a query needs takes a planner with other settings
         planner = engine.connect(limits, confined=True)
         engine.keep_bounds(planner)
         engine.lock(planner, readable)
@@ -126,22 +126,22 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
             "window": lambda: _window(planner, job),  # noqa: B023
             "run": lambda: _run(connection, job),  # noqa: B023
         }
-        told, content = _done(work[job["do"]])
-        if told.keys() & {"limit", "refused"} and not engine.is_alive(connection):
-            told["is_dead"] = True
-        send(sink, json.dumps(told).encode())
+        reply, content = _done(work[job["do"]])
+        if reply.keys() & {"limit", "refused"} and not engine.is_alive(connection):
+            reply["is_dead"] = True
+        send(sink, json.dumps(reply).encode())
         if content is not None:
             send(sink, content)
 
 
 def _done(work: Callable[[], pa.Table | dict[str, Any]]) -> tuple[dict[str, Any], bytes | None]:
-    """What came of a job, and the rows it gave."""
+    """Do a job; return the reply and, if there are rows, the rows as an Arrow stream."""
     try:
         found = work()
         if isinstance(found, dict):
             return found, None
         if found.nbytes > MOST_RESULT_BYTES // 2:
-            raise QueryLimitError(f"the result has {found.nbytes // 1024**2} MiB: ask for fewer rows or columns")
+            raise QueryLimitError(f"the result is {found.nbytes // 1024**2} MiB, which is too large: ask for fewer rows or columns")
         buffer = pa.BufferOutputStream()
         with pa.ipc.new_stream(buffer, found.schema) as writer:
             writer.write_table(found)
@@ -168,7 +168,7 @@ def _views(connections: list[Any], job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _window(planner: Any, job: dict[str, Any]) -> dict[str, Any]:
-    """The span of time that a query asks for of a table."""
+    """Return the span of time that a query reads of a table."""
     statements.check_is_query(planner, job["sql"])
     asked = engine.planned_window(planner, job["sql"], TABLES[job["table"]])
     return {name: bound and bound.isoformat() for name, bound in (("since", asked.since), ("until", asked.until))}
@@ -179,7 +179,7 @@ def _run(connection: Any, job: dict[str, Any]) -> pa.Table:
     statements.check_is_query(connection, job["sql"])
     with engine.reading(connection):
         rows, more = engine.run(connection, job["sql"], (), limits)
-    return pa.concat_tables([rows, rows.slice(0, 1)]) if more else rows  # one row beyond the limit tells the parent
+    return pa.concat_tables([rows, rows.slice(0, 1)]) if more else rows  # one extra row signals that there are more rows
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What a person's statement is, before it runs: one that reads, or none that is run.
+"""Checks, before it runs, that a user's statement only reads.
 
-Running it is warehouse.engine's work. A SELECT may write all the same (`WITH w AS (COPY ...)`), so the plan is asked, not the text.
+Running it belongs to warehouse.engine. Even a SELECT may write (`WITH w AS (COPY ...)`), so the plan is checked, not the text.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from warehouse.engine import Limits, explain, within
 from warehouse.errors import QueryError
 
 _WRITES = re.compile(r"COPY|EXPORT|INSERT|UPDATE|DELETE|MERGE|CREATE|DROP|ALTER|ATTACH")
-"""In the name of an operator that writes."""
+"""Matches the name of an operator that writes."""
 _RUNS_OTHERS = ("JSON_EXECUTE_SERIALIZED_SQL",)
-"""Functions that run a statement which is in no plan."""
+"""Functions that run another statement, which does not appear in the plan."""
 _BEGINS = ("SELECT", "FROM", "WITH", "VALUES", "TABLE")
 _OF_EXPLAIN = ("EXPLAIN", "ANALYZE", "ANALYSE", "FORMAT", "JSON", "TEXT", "TREE", "GRAPHVIZ", "HTML", "(", ")", ",")
 
 
 def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise QueryError unless `sql` is one statement, a query or a question for its plan."""
+    """Raise QueryError unless `sql` is exactly one statement, either a query or an EXPLAIN."""
     try:
         sql.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise QueryError(f"character {error.start + 1} of the SQL is {sql[error.start]!a}, half of a pair: remove it") from error
+        raise QueryError(f"character {error.start + 1} of the SQL, {sql[error.start]!a}, is an unpaired surrogate: remove it") from error
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
@@ -37,25 +37,27 @@ def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise QueryError(f"give one statement, not {len(statements)}")
     kind = statements[0].type.name
     if kind == "MULTI":
-        raise QueryError("a PIVOT has to name the values that become columns: PIVOT ... ON column IN (value, ...)")
+        raise QueryError("a PIVOT must list the values that become columns: PIVOT ... ON column IN (value, ...)")
     if kind not in ("SELECT", "EXPLAIN"):
-        raise QueryError(f"only queries are answered; this is {kind}: use --output and --file to write results elsewhere")
+        raise QueryError(f"only queries are allowed; this is {kind}: use --output and --file to write results elsewhere")
 
 
 def check_writes_nothing(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> None:
-    """Raise QueryError if such a statement would write: to a table, to a file, or by running another. Its views must exist."""
+    """Raise QueryError if the statement would write to a table or a file, or run another statement. Its views must exist."""
     query = _explained(sql)
     if query is None:
-        raise QueryError("EXPLAIN ANALYZE runs what it explains, so it is for queries alone: it must begin with SELECT, FROM or WITH")
-    with within(connection, limits):  # constants are computed while it is planned
+        raise QueryError(
+            "EXPLAIN ANALYZE runs the statement, so only queries are allowed: the statement must begin with SELECT, FROM or WITH"
+        )
+    with within(connection, limits):  # planning evaluates constants, which may take long
         ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {query}").fetchall()
     for name in _operators(json.loads(plan)):
         if _WRITES.search(name) or name in _RUNS_OTHERS:
-            raise QueryError(f"only queries are answered; this one writes ({name}): use --output and --file to write results elsewhere")
+            raise QueryError(f"only queries are allowed; this one writes ({name}): use --output and --file to write results elsewhere")
 
 
 def _explained(sql: str) -> str | None:
-    """The query that a statement runs: itself, or what it asks the plan of; None if that does not begin as queries do."""
+    """Return the query that a statement runs: the statement itself or the one it explains; None if that is not a query."""
     words = [(place, sql[place:]) for place, kind in duckdb.tokenize(sql) if kind is not duckdb.token_type.comment]
     if not words or not re.match(r"EXPLAIN\b", words[0][1], re.IGNORECASE):
         return sql
@@ -69,7 +71,7 @@ def _explained(sql: str) -> str | None:
 
 
 def _operators(nodes: list[dict[str, Any]]) -> Iterator[str]:
-    """The names of a plan's operators, and of the functions that they scan."""
+    """Yield the names of a plan's operators, and of the table functions that they scan."""
     for node in nodes:
         yield str(node.get("name", "")).strip().upper()
         yield str(node.get("extra_info", {}).get("Function", "")).strip().upper()

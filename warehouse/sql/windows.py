@@ -1,7 +1,7 @@
-"""The rows of a table that a window gives to people's own SQL: those that touch it. Pure.
+"""Selects the rows of a table that overlap a window, for SQL written by users. Pure.
 
-A row of one moment (a flow) touches a window that the moment lies in. A row of a span of time touches it with any part of the span:
-an hour of a rollup, an interval of coverage, a version of an object while it was in force.
+A row with a single time (a flow) overlaps a window that contains this time. A row with a time span overlaps it with any part of the
+span: an hour of a rollup, an interval of coverage, the time in which a version of an object was in force.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from warehouse.engine import Window, literal
 from warehouse.schema import CONFIG_COVERAGE, COVERAGE, Table
 
 _OF_INTERVALS = (COVERAGE.name, CONFIG_COVERAGE.name)
-"""Tables whose rows last `from` a time `to` another."""
+"""Tables whose rows have a span given by the columns `from` and `to`."""
 
 
 def beginnings(table: Table, window: Window) -> Window:
-    """The window in which the rows begin that touch a window: an earlier one where rows last."""
-    if table.name == CONFIG_COVERAGE.name:  # a watch may have lasted for any time
+    """Return the window in which rows start that overlap the given window; it starts earlier if rows have a duration."""
+    if table.name == CONFIG_COVERAGE.name:  # a watch may have any length
         return replace(window, since=None)
     if table.name == COVERAGE.name:
         return visible.with_margin(window)
@@ -27,7 +27,7 @@ def beginnings(table: Table, window: Window) -> Window:
 
 
 def touching(table: Table, rows: str, window: Window) -> str:
-    """The query for those rows of a query (or relation) that touch a window."""
+    """Return the query for those rows of a query (or relation) that overlap a window."""
     parts = []
     if "valid_to" in table.schema.names:
         if window.since:

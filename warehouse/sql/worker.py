@@ -1,6 +1,6 @@
-"""One worker: a process that holds the rows of one principal, and the talk with it.
+"""One worker: a process that holds the rows of one principal, and the communication with it.
 
-Which workers there are, and when each starts and ends, is warehouse.sql.workers; what runs in the process is warehouse.sql.process.
+Managing workers belongs to warehouse.sql.workers; the code that runs in the process is in warehouse.sql.process.
 """
 
 from __future__ import annotations
@@ -24,87 +24,87 @@ from warehouse.sql import memory
 from warehouse.sql.process import receive, send
 
 FRESH_SECONDS = 30.0
-"""Rows younger than this are not read again, whatever the lake has got since."""
+"""Rows read less than this long ago are not read again, even if the lake has new ones."""
 GRACE_SECONDS = 2.0
-"""How long after its time limit a query may take to notice; then its process is ended."""
+"""How long a query may run beyond its time limit before its process is killed."""
 LOAD_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Rows of a table: how to read them, and a stamp that changes when there are others."""
+    """Rows of a table: how to read them, and a stamp that changes when the rows do."""
 
     read: Callable[[], pa.RecordBatchReader]
     stamp: Hashable
     view: str = ""
-    """The query over the loaded rows that takes the table's name; without one the rows as they were loaded are queried."""
+    """The query over the loaded rows that becomes the view with the table's name; empty to query all loaded rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """What a query gave."""
+    """The result of a query."""
 
     rows: pa.Table
     cut: bool
     """True if there were more rows than the limit."""
     read_at: datetime
-    """When the oldest of the rows it ran over were read."""
+    """When the oldest of the queried rows were read from the lake."""
 
 
 class CancelledError(QueryLimitError):
-    """The query was cancelled by whoever asked it."""
+    """The query was cancelled by the caller."""
 
 
 class EndedError(QueryError):
-    """The worker is of no more use; `told` is the error for whoever asked."""
+    """The worker can no longer be used; `reason` is the error to raise to the caller."""
 
-    def __init__(self, told: QueryError) -> None:
-        super().__init__(str(told))
-        self.told = told
+    def __init__(self, reason: QueryError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @dataclass(eq=False)
 class Worker:
-    """A process with rows of one principal. Whoever uses it holds its lock; it is started by the first who does."""
+    """A process with rows of one principal. Users of it must hold its lock; the first user starts it."""
 
     key: Hashable
     process: int = 0
     """0 until it is started."""
     stamps: dict[str, Hashable] = field(default_factory=dict)
-    """The tables it holds, with the stamps of their rows."""
+    """The loaded tables, with the stamps of their rows."""
     loaded_at: float = field(default_factory=time.time)
-    """When the oldest of its rows were read, in seconds since 1970."""
+    """When the oldest loaded rows were read, in seconds since 1970."""
     bytes: int = 0
-    """Of the rows it was sent."""
+    """The size of the loaded rows."""
     base_bytes: int = 0
-    """The memory it held before it was sent any row."""
+    """The memory of the process before any rows were loaded."""
     resting_bytes: int = 0
-    """The memory it held, above that, when it had its rows and no query had run."""
+    """The additional memory once the rows were loaded, before any query had run."""
     used: float = field(default_factory=time.monotonic)
     stopped: str = ""
-    """Why it was ended from outside, for whoever uses it; empty if it was not."""
+    """Why the worker was ended by the watcher, in words for the user; empty if it was not."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def connect(self, process: int, link: socket.socket) -> None:
-        """Begin to talk to the process."""
+        """Connect to the process."""
         self.process, self.link = process, link
-        link.settimeout(LOAD_SECONDS)  # no wait for a process is without an end
+        link.settimeout(LOAD_SECONDS)  # every wait for a process has a time limit
         self.source, self.sink = link.makefile("rb"), link.makefile("wb")
 
     @property
     def held_bytes(self) -> int:
-        """The memory it holds by now, above what every worker needs; where the system does not say, its rows."""
+        """The memory used now beyond what every worker needs; the size of the rows if the system does not report memory."""
         now = memory.of(self.process) if self.process else None
         return self.bytes if now is None else max(0, now - self.base_bytes)
 
     def is_stale(self, tables: Mapping[str, Source]) -> bool:
-        """Whether its rows are older than people expect, and there are others."""
+        """Whether the rows are too old and the lake has newer ones."""
         changed = any(self.stamps.get(name, source.stamp) != source.stamp for name, source in tables.items())
         return changed and time.time() - self.loaded_at > FRESH_SECONDS
 
     def load(self, tables: Mapping[str, Source], limits: Limits) -> None:
-        """Send rows, stopping where they need more than half of the memory the engine may take."""
+        """Send rows to the process; raises EndedError if they need more than half of the engine's memory limit."""
         try:
             send(self.sink, json.dumps({"do": "load", "tables": list(tables)}).encode())
             for source in tables.values():
@@ -122,12 +122,12 @@ class Worker:
                 self.sink.flush()
         except (OSError, pa.ArrowException) as error:
             raise EndedError(QueryLimitError("your rows of this window need more memory than there is: ask for less time")) from error
-        self._told(LOAD_SECONDS, None)
+        self._reply(LOAD_SECONDS, None)
         self.resting_bytes = self.held_bytes
         self.stamps |= {name: source.stamp for name, source in tables.items()}
 
     def ask(self, sql: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
-        """Run one statement over its rows. Raises QueryError, EndedError, CancelledError within it."""
+        """Run one statement over the loaded rows. Raises QueryError, or EndedError, which may wrap a CancelledError."""
         job = {"do": "run", "sql": sql, "seconds": limits.seconds, "rows": limits.rows, "memory_bytes": limits.memory_bytes}
         self.exchange(job, limits.seconds + GRACE_SECONDS, cancelled)
         rows = pa.ipc.open_stream(self._receive()).read_all()
@@ -135,15 +135,15 @@ class Worker:
         return Ran(rows=rows.slice(0, limits.rows), cut=rows.num_rows > limits.rows, read_at=read_at)
 
     def exchange(self, job: dict[str, Any], seconds: float, cancelled: threading.Event | None = None) -> dict[str, Any]:
-        """Send one job and give its answer. Raises QueryError for a wrong query, EndedError if the worker is of no more use."""
+        """Send one job and return the reply. Raises QueryError for a wrong query, EndedError if the worker can no longer be used."""
         try:
             send(self.sink, json.dumps(job).encode())
         except OSError as error:
             raise EndedError(_ran_into_limits()) from error
-        return self._told(seconds, cancelled)
+        return self._reply(seconds, cancelled)
 
-    def _told(self, seconds: float, cancelled: threading.Event | None) -> dict[str, Any]:
-        """The worker's answer. Raises the error that it reports, or what its silence means."""
+    def _reply(self, seconds: float, cancelled: threading.Event | None) -> dict[str, Any]:
+        """Wait for the worker's reply. Raises the error that it reports, or EndedError if it does not reply in time."""
         deadline = time.monotonic() + seconds
         while not select.select([self.link], [], [], _POLL_SECONDS)[0]:
             if cancelled is not None and cancelled.is_set():
@@ -152,17 +152,17 @@ class Worker:
                 raise EndedError(
                     QueryLimitError(f"the query was stopped after {seconds - GRACE_SECONDS:g} s: ask for less time, or for fewer rows")
                 )
-        told: dict[str, Any] = json.loads(self._receive())
+        reply: dict[str, Any] = json.loads(self._receive())
         wrong: QueryError | None = None
-        if "limit" in told:
-            wrong = QueryLimitError(told["limit"])
-        elif "refused" in told:
-            wrong = QueryError(told["refused"])
-        if told.get("is_dead"):
+        if "limit" in reply:
+            wrong = QueryLimitError(reply["limit"])
+        elif "refused" in reply:
+            wrong = QueryError(reply["refused"])
+        if reply.get("is_dead"):
             raise EndedError(wrong or _ran_into_limits())
         if wrong is not None:
             raise wrong
-        return told
+        return reply
 
     def _receive(self) -> builtins.bytes:
         try:

@@ -1,8 +1,8 @@
-"""Workers for people's own SQL: started, kept warm, given the rows of one principal, and ended.
+"""Manages the workers that run SQL written by users: starts them, loads the rows of one principal into each, and ends them.
 
-A worker ends when its rows were not asked for in IDLE_SECONDS, when its query does not end in time, when a query left it with
-much more memory than before, and when all workers together hold more than memory.MOST_BYTES. What runs in a worker is
-warehouse.sql.process; which rows a principal may have is decided in warehouse.access.
+A worker is ended if it is idle for IDLE_SECONDS, if its query does not end in time, if a query leaves it with much more memory than
+before, and if all workers together use more than memory.MOST_BYTES. The code that runs in a worker is in warehouse.sql.process;
+which rows a principal may see is decided in warehouse.access.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["WORKERS", "CancelledError", "Ran", "Source", "Workers"]
 
 MOST_WORKERS = 64
 IDLE_SECONDS = 300.0
-"""How long a worker keeps rows that nobody asks for."""
+"""How long a worker may be idle before it is ended."""
 LOADS_AT_ONCE = 2
-"""Reading someone's rows takes this process more memory than what they are held in afterwards."""
+"""How many workers may be loaded at once: reading rows takes this process more memory than holding them takes the worker."""
 _POLL_SECONDS = 0.05
 _WATCH_SECONDS = 0.5
-"""How often workers that are all idle are looked at."""
+"""How often workers are checked while all of them are idle."""
 
 
 class Workers:
@@ -38,7 +38,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        """Guards the table of workers, and is held for no longer than a look at it takes."""
+        """Guards the table of workers; it is held only briefly."""
         self._loading = threading.Semaphore(LOADS_AT_ONCE)
         self._parent = Parent()
         self._workers: dict[Hashable, Worker] = {}
@@ -54,10 +54,10 @@ class Workers:
         *,
         cancelled: threading.Event | None = None,
     ) -> Ran:
-        """Run `sql` over views of the tables, each of which is read when it is first named.
+        """Run `sql` over views of the tables, each of which is read on first use.
 
-        `owner` has one worker at a time; one with another `key` (what may be seen, of which time) or with rows that are stale
-        is ended and another started. Raises QueryError, QueryLimitError, CancelledError, and what reading a table raises.
+        `owner` has one worker at a time; a worker with another `key` (scope and window) or stale rows is ended and replaced.
+        Raises QueryError, QueryLimitError, CancelledError, and any error of reading a table.
         """
         with self._worker(owner, key, limits, tables, ()) as worker:
             missing = {name: source for name, source in tables.items() if name not in worker.stamps}
@@ -78,15 +78,15 @@ class Workers:
         *,
         cancelled: threading.Event | None = None,
     ) -> Ran:
-        """Run `sql` over views of files below the folder `readable`; one of them, `pruned`, is made of the window that is asked for.
+        """Run `sql` over views of files below the folder `readable`; the view `pruned` is limited to the window that the query reads.
 
-        Raises QueryError also where the system cannot shut a process in.
+        Raises QueryError, also if the system cannot confine a process.
         """
         with self._worker(owner, ("files", readable), limits, {}, (str(readable),)) as worker:
             table, query = pruned
             worker.exchange({"do": "views", "views": dict(views)}, LOAD_SECONDS)
-            told = worker.exchange({"do": "window", "sql": sql, "table": table}, limits.seconds + GRACE_SECONDS, cancelled)
-            since, until = (told[name] and datetime.fromisoformat(told[name]) for name in ("since", "until"))
+            reply = worker.exchange({"do": "window", "sql": sql, "table": table}, limits.seconds + GRACE_SECONDS, cancelled)
+            since, until = (reply[name] and datetime.fromisoformat(reply[name]) for name in ("since", "until"))
             worker.exchange({"do": "views", "views": {table: query(Window(since=since, until=until))}}, LOAD_SECONDS)
             worker.loaded_at = time.time()
             return worker.ask(sql, limits, cancelled)
@@ -106,7 +106,7 @@ class Workers:
     def _worker(
         self, owner: Hashable, key: Hashable, limits: Limits, tables: Mapping[str, Source], readable: Sequence[str]
     ) -> Iterator[Worker]:
-        """The owner's worker, for one question at a time; ended if anything but a wrong query befalls it."""
+        """Yield the owner's worker for one question; the worker is ended after any error except a wrong query."""
         worker = self._claimed(owner, (key, limits.memory_bytes), limits, tables)
         try:
             if not worker.process:
@@ -119,7 +119,7 @@ class Workers:
                 raise QueryLimitError(worker.stopped) from error
             if isinstance(error, EndedError):
                 self._forget(worker)
-                raise error.told from error.__cause__
+                raise error.reason from error.__cause__
             self._give_back(worker, limits)
             raise
         except BaseException:
@@ -130,12 +130,12 @@ class Workers:
             worker.lock.release()
 
     def _give_back(self, worker: Worker, limits: Limits) -> None:
-        """End a worker that a query left with much more memory than its rows need: the engine gives none of it back."""
+        """End a worker if a query left it with much more memory than its rows need, since the engine does not free it."""
         if worker.held_bytes - worker.resting_bytes > limits.memory_bytes // memory.SHARE_KEPT:
             self._forget(worker)
 
     def _claimed(self, owner: Hashable, key: Hashable, limits: Limits, tables: Mapping[str, Source]) -> Worker:
-        """The owner's worker, or one that is still to be started, with its lock. Raises QueryLimitError after the query's time."""
+        """Return the owner's worker, or a new one that has yet to be started, locked. Raises QueryLimitError at the time limit."""
         deadline = time.monotonic() + limits.seconds
         while True:
             ended: list[Worker] = []
@@ -156,13 +156,13 @@ class Workers:
             if made is not None:
                 return made
             if worker is None:
-                raise QueryLimitError(f"{running} people's queries are running: try again in a moment")
+                raise QueryLimitError(f"{running} queries of other users are running: try again in a moment")
             if time.monotonic() > deadline:
                 raise QueryLimitError("another query of yours is still running: wait for it, or cancel it")
             time.sleep(_POLL_SECONDS)
 
     def _make_room(self, ended: list[Worker]) -> bool:
-        """Take idle workers out of the table, into `ended`, until another may start; False if too many are busy."""
+        """Move idle workers from the table to `ended` until another one may start; False if too many are busy."""
         idle = sorted((item for item in self._workers.items() if not item[1].lock.locked()), key=lambda item: item[1].used)
         surplus = max(0, len(self._workers) - MOST_WORKERS + 1)
         ended += [self._workers.pop(owner) for owner, _ in idle[:surplus]]
@@ -170,9 +170,9 @@ class Workers:
 
     def _start(self, worker: Worker, limits: Limits, readable: Sequence[str]) -> None:
         worker.connect(*self._parent.start())
-        told = worker.exchange({"memory_bytes": limits.memory_bytes, "readable": list(readable)}, START_SECONDS)
-        if readable and not told["is_shut"]:
-            wrong = QueryError("this system cannot keep a process from writing files (Landlock), so the lake is not queried directly")
+        reply = worker.exchange({"memory_bytes": limits.memory_bytes, "readable": list(readable)}, START_SECONDS)
+        if readable and not reply["is_shut"]:
+            wrong = QueryError("this system cannot confine a process (Landlock is missing), so the lake's files cannot be queried directly")
             raise EndedError(wrong)
         worker.base_bytes = memory.of(worker.process) or 0
         with self._lock:
@@ -181,14 +181,14 @@ class Workers:
                 self._watcher.start()
 
     def _forget(self, worker: Worker) -> None:
-        """End a worker, which is used no more."""
+        """Remove a worker from the table and end it."""
         with self._lock:
             for owner in [owner for owner, one in self._workers.items() if one is worker]:
                 del self._workers[owner]
         self._kill(worker)
 
     def _kill(self, worker: Worker) -> None:
-        """End a worker's process and the talk with it."""
+        """End a worker's process and close the connection to it."""
         if not worker.process:
             return
         self._parent.end(worker.process)
@@ -199,7 +199,7 @@ class Workers:
     # Watching them --------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """End what was idle for too long, and the greediest as long as all together hold too much; until there is no worker."""
+        """End workers that are idle for too long or use too much memory; runs until there are no workers left."""
         while True:
             with self._lock:
                 workers = [worker for worker in self._workers.values() if worker.process and not worker.stopped]
@@ -216,16 +216,16 @@ class Workers:
             time.sleep(_WATCH_SECONDS if len(idle) == len(workers) else _POLL_SECONDS)
 
     def _end_from_outside(self, worker: Worker, held_bytes: int) -> None:
-        """End a worker: at once if it is idle, else by its process alone, so that whoever waits for it hears why."""
+        """End a worker: at once if it is idle; otherwise only its process, so that the waiting caller gets the reason."""
         if worker.lock.acquire(blocking=False):
             self._forget(worker)
             worker.lock.release()
             return
         if not held_bytes:
-            return  # it has just been taken into use
+            return  # it has just been claimed
         worker.stopped = (
-            f"the queries of all people together needed more than {memory.MOST_BYTES // 1024**2:,} MiB, and this one, with "
-            f"{held_bytes // 1024**2:,} MiB, the most: ask for less time or fewer columns, or try again in a moment"
+            f"the queries of all users together needed more than {memory.MOST_BYTES // 1024**2:,} MiB, and this one needed the most "
+            f"({held_bytes // 1024**2:,} MiB): ask for less time or fewer columns, or try again in a moment"
         )
         self._parent.end(worker.process)
 
