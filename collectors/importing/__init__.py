@@ -1,1 +1,1 @@
-"""Files of flows that exporters and command lines wrote: `hindcast import`."""
+"""Imports files of flows that exporters and command lines wrote: `hindcast import`."""

@@ -1,7 +1,7 @@
-"""The text of a file -> chunks of encoded flows with the lines they came from, and what is no flow.
+"""Converts the text of a file into chunks of encoded flows with their line numbers, and collects text that is not a flow.
 
-Lines as exporters write them are read in bulk. Where a bulk cannot be read, it is halved until few lines are left; those are
-parsed, cleaned and, as far as they are flows then, read in bulk again.
+Lines as exporters write them are read in bulk. If a bulk cannot be read, it is halved until few lines are left; those are
+parsed and cleaned one by one, and the flows among them are read in bulk again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collectors.importing.wrappings import Pieces, Unwrapper
 BLOCK_BYTES = 16 * 1024**2
 _READ_BYTES = 128 * 1024
 FEW_LINES = 200
-"""So few lines are read one by one when one of them is odd."""
+"""Batches of at most this many lines are read line by line when one of them is unusual."""
 _WORTH_A_BULK = 20
 
 _Lines = tuple[list[int], list[bytes]]
@@ -32,16 +32,16 @@ _Lines = tuple[list[int], list[bytes]]
 
 @dataclass(kw_only=True)
 class Chunk:
-    """What one block of a file's text held."""
+    """The contents of one block of a file's text."""
 
     blocks: list[bytes] = field(default_factory=list)
     """The text itself."""
     messages: pa.BinaryArray = field(default_factory=lambda: pa.array([], pa.binary()))
-    """Encoded Flow messages, ..."""
+    """Encoded Flow messages."""
     lines: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """... and the line of each."""
+    """The line number of each flow."""
     losses: list[tuple[int, dict[str, Any], str, str | None]] = field(default_factory=list)
-    """Lost events: line, content in protobuf's JSON form, node and time of the event around it."""
+    """Lost events: line, content in protobuf's JSON form, node and time of the enclosing event."""
     bad: list[BadText] = field(default_factory=list)
     unknown: collections.Counter[str] = field(default_factory=collections.Counter)
     other: int = 0
@@ -49,7 +49,7 @@ class Chunk:
 
 
 def read_chunks(stream: Readable, redact: Callable[[Any], Any]) -> Iterator[Chunk]:
-    """The chunks of a text. `redact` takes secrets out of JSON values that are kept. What was read before an error is given first."""
+    """Yield the chunks of a text. `redact` removes secrets from JSON values that are stored. Before an error, yields what was read."""
     unwrapper, bulk = Unwrapper(), json_lines.Reader()
     failure: Exception | None = None
     while True:
@@ -71,7 +71,7 @@ def read_chunks(stream: Readable, redact: Callable[[Any], Any]) -> Iterator[Chun
 
 
 class _Encoder:
-    """Makes one chunk."""
+    """Builds one chunk."""
 
     def __init__(self, unwrapper: Unwrapper, bulk: json_lines.Reader, redact: Callable[[Any], Any]) -> None:
         self._unwrapper = unwrapper
@@ -90,7 +90,7 @@ class _Encoder:
             for number, content in zip(*left, strict=True):
                 self._unwrapper.read_json(parsed, number, content)
             self._read_events(parsed)
-            pieces = Pieces(numbers=parsed.numbers, contents=parsed.contents)  # flows that stood within those lines
+            pieces = Pieces(numbers=parsed.numbers, contents=parsed.contents)  # flows found within those lines
         chunk.bad.sort(key=lambda bad: bad.line)
         if self._parts:
             chunk.messages = pa.concat_arrays(self._parts)
@@ -98,7 +98,7 @@ class _Encoder:
         return chunk
 
     def _in_bulk(self, numbers: Sequence[int], lines: Sequence[bytes]) -> _Lines:
-        """Read lines; gives those that have to be read one by one."""
+        """Read lines in bulk; return those that have to be read one by one."""
         left: _Lines = [], []
         waiting = [(numbers, lines)] if lines else []
         while waiting:

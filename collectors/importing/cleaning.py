@@ -1,7 +1,7 @@
-"""Fits one parsed event to Hubble's schema: what this version does not know is taken out and named, what is malformed is refused.
+"""Fits one parsed event to Hubble's schema: unknown parts are removed and named, malformed events are refused.
 
-Reasons name the field and the kind of value, never the value itself: it may be a secret. The time and node of an event are
-given to its flow where the flow has none; a flow without any time is refused, since nothing may be made up for it.
+Reasons name the field and the kind of value, never the value itself, which may be a secret. A flow without time or node gets
+those of its event; a flow without any time is refused, since a time must not be invented.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _LONG = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 _PLAIN_NAME = re.compile(r"[A-Za-z_@][\w.@/-]{0,63}")
 _DEEPEST_EXTENSION = 50
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261
-"""The years that nanoseconds since 1970 can hold."""
+"""The years that nanoseconds since 1970 can represent."""
 
 
 class MalformedError(Exception):
-    """A value that does not fit the schema; the text names the field and what is wrong with it."""
+    """A value that does not fit the schema; the message names the field and the problem."""
 
 
 @dataclass(slots=True)
@@ -56,18 +56,18 @@ class CleanEvent:
     extensions: bytes = b""
     """The flow's encoded field `extensions`, to be appended to the encoded flow."""
     unknown: list[str] = field(default_factory=list)
-    """Paths of fields, names of enum values and types of extensions that this version does not know."""
+    """Unknown field paths, enum value names and extension types."""
 
 
 def clean_event(event: dict[str, Any], redact: Callable[[Any], Any]) -> CleanEvent:
-    """An event of Hubble's exporters, parsed from JSON, made to fit.
+    """Fit an event of Hubble's exporters, parsed from JSON, to the schema.
 
-    `redact` takes secrets out of a JSON value. Raises MalformedError.
+    `redact` removes secrets from a JSON value. Raises MalformedError.
     """
     given = [one for one in _KINDS if _get(event, one) is not None]
     if len(given) != 1:
         names = ", ".join(one.name for one in _KINDS)
-        raise MalformedError(f"holds {'several' if given else 'none'} of {names}")
+        raise MalformedError(f"contains {'several' if given else 'none'} of {names}")
     kind = given[0].name
     clean = CleanEvent(kind=kind, content={})
     clean.time = _clean_time(_get(event, EXPORT_EVENT.fields_by_name["time"]), "time")
@@ -93,7 +93,7 @@ def clean_event(event: dict[str, Any], redact: Callable[[Any], Any]) -> CleanEve
 
 
 def encode_flow(clean: CleanEvent) -> bytes:
-    """The encoded flow of a clean event. Raises MalformedError."""
+    """Return the encoded flow of a clean event. Raises MalformedError."""
     try:
         flow = json_format.ParseDict(clean.content, flow_pb2.Flow())
     except (json_format.ParseError, ValueError, TypeError, AttributeError) as error:
@@ -103,10 +103,10 @@ def encode_flow(clean: CleanEvent) -> bytes:
 
 
 def _fill(clean: CleanEvent) -> None:
-    """Give a flow the time and node of its event where it has none of its own."""
+    """Set the time and node of a flow to those of its event where it has none of its own."""
     if "time" not in clean.content:
         if clean.time is None:
-            raise MalformedError("flow: has no time, and neither has the event around it; export the field `time` too")
+            raise MalformedError("flow: has no time, nor does the event around it; export the field `time` too")
         clean.content["time"] = clean.time
     if clean.node_name:
         clean.content.setdefault("node_name", clean.node_name)
@@ -117,7 +117,7 @@ def _fill(clean: CleanEvent) -> None:
 
 @functools.cache
 def _fields(message: Any) -> dict[str, Any]:
-    """The fields of a message by both names that protobuf's JSON form has for them."""
+    """Return the fields of a message by both of their names in protobuf's JSON form."""
     return {name: one for one in message.fields for name in (one.name, one.json_name)}
 
 
@@ -214,7 +214,7 @@ def _clean_text(value: Any, path: str) -> str:
 
 
 def _clean_time(value: Any, path: str) -> str | None:
-    """RFC 3339 of a time, also of the form {seconds, nanos} that Go's own JSON gives it. Null is no time."""
+    """Convert a time to RFC 3339, also from the form {seconds, nanos} of Go's own JSON. Null means no time."""
     if value is None:
         return None
     moment = timestamp_pb2.Timestamp()
@@ -247,7 +247,7 @@ def _kind(value: Any) -> str:
 
 
 def _add_extension(clean: CleanEvent, extension: Any, redact: Callable[[Any], Any]) -> None:
-    """Keep an extension: encoded where its type is known, else its JSON as a google.protobuf.Struct."""
+    """Store an extension: encoded if its type is known, else its JSON as a google.protobuf.Struct."""
     _check_object(extension, "flow.extensions")
     type_url = _clean_text(extension.get("@type", ""), "flow.extensions.@type")
     name = type_url.rpartition("/")[2]
@@ -259,12 +259,12 @@ def _add_extension(clean: CleanEvent, extension: Any, redact: Callable[[Any], An
     clean.unknown.append(f"extension {name}" if _PLAIN_NAME.fullmatch(name) else "extension of an unusual name")
     try:
         _check_depth(extension, _DEEPEST_EXTENSION)
-        kept = struct_pb2.Struct()
-        json_format.ParseDict(redact(extension), kept)
+        stored = struct_pb2.Struct()
+        json_format.ParseDict(redact(extension), stored)
         flow.extensions.type_url = "type.googleapis.com/google.protobuf.Struct"
-        flow.extensions.value = kept.SerializeToString(deterministic=True)
+        flow.extensions.value = stored.SerializeToString(deterministic=True)
     except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
-        raise MalformedError("flow.extensions: cannot be kept") from error
+        raise MalformedError("flow.extensions: cannot be stored") from error
     clean.extensions = flow.SerializeToString()
 
 
@@ -276,5 +276,5 @@ def _check_depth(value: Any, left: int) -> None:
 
 
 def to_line(clean: CleanEvent) -> bytes:
-    """A clean event with a flow as the line that an exporter would write, to be read in bulk."""
+    """Write a clean event with a flow as the line that an exporter would write, to be read in bulk."""
     return json.dumps({"flow": clean.content}, separators=(",", ":")).encode()

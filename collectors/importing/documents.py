@@ -1,7 +1,7 @@
-"""JSON values that follow one another over any number of lines, alone or in an array: pretty-printed output, `jq -s`, API exports.
+"""Reads consecutive JSON values over any number of lines, alone or in an array: pretty-printed output, `jq -s`, API exports.
 
-The text comes in pieces of any size; each whole object is given as one line of JSON with the number of the line it begins at.
-Only the object that is not yet complete is held in memory.
+The text arrives in pieces of any size; each complete object is returned as one line of JSON with the number of its first line.
+Only the object that is not complete yet is held in memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 LONGEST_VALUE = 8 * 1024**2
 """A single JSON value or line longer than this many characters is not read."""
 KEPT_OF_BAD_TEXT = 16 * 1024
-"""Of text that is set aside at most this many characters are kept."""
+"""At most this many characters of text that is set aside are stored."""
 _SPACE = re.compile(r"[\s,\x00\ufeff]*")
 _RESUME = re.compile(r'^[ \t]*[{\[]|\{"flow":', re.MULTILINE)
 _COMPACT = '{"flow":{"'
@@ -23,7 +23,7 @@ _BREAKS_OFF = ("Unterminated string", "Expecting")
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A piece of a file's text: the line it begins at, counted from 1, and its bytes."""
+    """A piece of a file's text: its first line, counted from 1, and its bytes."""
 
     line: int
     content: bytes
@@ -31,7 +31,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class BadText:
-    """Text that cannot be read, and why."""
+    """Text that cannot be read, and the reason."""
 
     line: int
     reason: str
@@ -39,7 +39,7 @@ class BadText:
 
 
 class Document:
-    """Reads consecutive JSON values. Once `is_over`, `rest` is what follows from line `line` on: other text, or one flow a line."""
+    """Reads consecutive JSON values. Once `is_over`, `rest` is the text from line `line` on: other text, or one flow per line."""
 
     def __init__(self, line: int) -> None:
         self.line = line
@@ -51,7 +51,7 @@ class Document:
         self._counted = 0
 
     def feed(self, text: str, *, final: bool = False) -> list[Text | BadText]:
-        """The values that `text` completes; with `final`, no more text follows."""
+        """Return the values that `text` completes; `final` means that no more text follows."""
         self.rest += text
         found: list[Text | BadText] = []
         position = 0
@@ -99,13 +99,13 @@ class Document:
         return self.rest[max(position - 100, 0) : position].rstrip(" \t\r")[-1:] in ("", "\n")
 
     def _may_go_on(self, error: Exception, position: int) -> bool:
-        """Whether a value that cannot be read yet may only lack its end."""
+        """Return whether an unreadable value may merely be incomplete."""
         if len(self.rest) - position > LONGEST_VALUE or not isinstance(error, json.JSONDecodeError):
             return False
         return error.msg.startswith("Unterminated string") or error.pos >= len(self.rest.rstrip())
 
     def _give_up(self, found: list[Text | BadText], position: int, reason: str) -> int:
-        """Set text aside up to where another value may begin; gives that position."""
+        """Set text aside up to where another value may begin; return that position."""
         resume = _RESUME.search(self.rest, position + 1)
         end = resume.start() if resume else len(self.rest)
         self._found_any, self._skipping = True, resume is None
@@ -114,7 +114,7 @@ class Document:
         return end
 
     def _line_of(self, position: int) -> int:
-        """The line of a position, which is never before one that was asked for earlier."""
+        """Return the line of a position, which must not precede an earlier position."""
         self.line += self.rest.count("\n", self._counted, position)
         self._counted = position
         return self.line
@@ -126,13 +126,13 @@ class Document:
 
 
 def why_not_json(error: Exception) -> str:
-    """A reason without any of the text it is about."""
+    """Return a reason that contains none of the text."""
     if isinstance(error, RecursionError):
         return "not JSON that can be read: nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return "not JSON: the text is not valid UTF-8"
     if isinstance(error, json.JSONDecodeError):
         if (error.msg.startswith(_BREAKS_OFF) and error.pos >= len(error.doc.rstrip())) or error.msg.startswith("Unterminated string"):
-            return "not JSON: it breaks off before its end"
+            return "not JSON: it ends in the middle of a value"
         return f"not JSON: {error.msg.split(':')[0]} at character {error.pos + 1}"
     return "not JSON that can be read: a number in it is too long"

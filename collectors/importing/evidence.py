@@ -1,9 +1,9 @@
-"""What a file proves about coverage: when each node was observed, from the times of its flows, and what was lost.
+"""Derives coverage from a file: when each node was observed, according to the times of its flows, and what was lost.
 
-A node counts as observed from one flow to the next, unless the pause between them is long. What is long depends on the node's
-own rhythm in the file: more than ten times its usual pause, but never less than LEAST_PAUSE and never more than LONGEST_PAUSE.
-The usual pause is the median of the times between minutes that have flows; of fewer than FEW_PAUSES of them there is no rhythm,
-and LEAST_PAUSE decides. Rows end at midnight, since readers of the ledger look back one day. A time out of reason proves nothing.
+A node counts as observed from one flow to the next, unless the pause between them is long. The threshold follows the node's
+own rhythm in the file: ten times its usual pause, but not below LEAST_PAUSE nor above LONGEST_PAUSE. The usual pause is the
+median time between minutes that have flows; with fewer than FEW_PAUSES pauses there is no rhythm, and LEAST_PAUSE applies.
+Rows end at midnight, since readers of the ledger look back one day. Implausible times prove nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collectors.streaming.coverage_rows import coverage_row
 from warehouse.schema import TIMESTAMP
 
 EARLIEST = datetime(2019, 1, 1, tzinfo=UTC)
-"""No flow is older: Hubble came later. An earlier time is a wrong clock's."""
+"""No flow is older, because Hubble did not exist: an earlier time comes from a wrong clock."""
 LEAST_PAUSE = timedelta(minutes=10)
 LONGEST_PAUSE = timedelta(days=1)
 TIMES_THE_USUAL = 10
@@ -48,24 +48,24 @@ class Loss:
     event: flow_pb2.LostEvent
     node_name: str | None
     time_us: int | None
-    """The time of the event around it; None if it has none."""
+    """The time of the enclosing event; None if it has none."""
 
 
 @dataclass(kw_only=True)
 class Evidence:
-    """Collects what one file proves. Times are microseconds since 1970."""
+    """Collects the coverage that one file proves. Times are microseconds since 1970."""
 
     recorded: datetime
     nodes: set[str | None] = field(default_factory=set)
     _losses: list[tuple[Loss, int | None]] = field(default_factory=list)
-    """Each loss with the time of the flow before it in the file."""
+    """Each loss with the time of the preceding flow in the file."""
     _first_us: int | None = None
     _last_us: int | None = None
     """The times of the first and of the last flow so far, in the file's order."""
     _parts: list[pa.Table] = field(default_factory=list)
 
     def add_flows(self, rows: pa.Table, added: npt.NDArray[np.bool_]) -> None:
-        """Note flows (columns of `flows`) that the file holds; `added` says which the lake did not hold."""
+        """Add flows of the file (columns of `flows`); `added` marks those that were not in the lake yet."""
         self.nodes.update(rows.column("node_name").unique().to_pylist())
         counts = pc.if_else(pa.array(added), rows.column("flow_count").combine_chunks(), 0)
         times = rows.column("time").combine_chunks().cast(pa.int64())
@@ -75,7 +75,7 @@ class Evidence:
             self._parts = [self._minutes()]
 
     def add_losses(self, losses: Sequence[Loss], rows: pa.Table, lines: npt.NDArray[np.int64]) -> None:
-        """Note losses, and the flows that stand between them: rows of `flows` with the lines they came from."""
+        """Add losses, and the flows between them: rows of `flows` with their line numbers."""
         sure = pc.invert(rows.column("clock_skew").fill_null(False)).to_numpy()
         lines, times = lines[sure], rows.column("time").cast(pa.int64()).to_numpy()[sure]
         order = np.argsort(lines, kind="stable")
@@ -93,7 +93,7 @@ class Evidence:
         return groups.rename_columns(["node", "minute", "first", "last", "count"])
 
     def span(self) -> tuple[datetime, datetime] | None:
-        """The time from the first to behind the last thing that is proven; None if nothing is."""
+        """Return the time span from the first to just after the last evidence; None if there is none."""
         times = [bound for _, bounds, _ in self._placed() for bound in bounds]
         if self._parts:
             minutes = self._minutes()
@@ -102,7 +102,7 @@ class Evidence:
         return (_moment(min(times)), _moment(max(times))) if times else None
 
     def ledger_rows(self, cluster: str, source: str, booked: pa.Table) -> list[dict[str, Any]]:
-        """Rows of `coverage` that are not among those `booked` for the cluster in this time already."""
+        """Return the rows of `coverage` that are not among those already `booked` for the cluster in this time."""
         rows = []
         minutes = self._minutes() if self._parts else _by_minute(_NO_FLOWS)
         for node in minutes["node"].unique().to_pylist():
@@ -114,7 +114,7 @@ class Evidence:
                     rows.append(coverage_row(cluster, interval, node, "connected", "import", count, 0, source, self.recorded))
         there = collections.Counter(tuple(row[name] for name in _LOSS) for row in booked.select(_LOSS).to_pylist())
         for loss, (begin, end), is_timed in self._placed():
-            detail = source if is_timed else f"{source}: the time of the loss is not known; this is the time of the flow beside it"
+            detail = source if is_timed else f"{source}: the time of the loss is unknown; this is the time of the adjacent flow"
             for first, last in _days(begin, end):
                 lost = loss.event.num_events_lost if first == begin else 0
                 interval, node = (_moment(first), _moment(last)), self._node(loss.node_name)
@@ -126,7 +126,7 @@ class Evidence:
         return rows
 
     def _placed(self) -> list[tuple[Loss, tuple[int, int], bool]]:
-        """Each loss that can be placed, with its interval and whether that is its own."""
+        """Yield each loss that can be placed in time, with its interval and whether the time is its own."""
         found = []
         for loss, before_us in self._losses:
             event = loss.event
@@ -142,22 +142,22 @@ class Evidence:
         return found
 
     def unplaced(self) -> list[Loss]:
-        """Losses of which nothing in the file says when they were: without a time, in a file without flows."""
+        """Return losses whose time is unknown: without a time, in a file without flows."""
         placed = {id(loss) for loss, _, _ in self._placed()}
         return [loss for loss, _ in self._losses if id(loss) not in placed]
 
     def is_reasonable(self, time_us: int) -> bool:
-        """Whether a time lies between the first release of Hubble and now."""
+        """Return whether a time lies between the first release of Hubble and now."""
         return EARLIEST <= _moment(time_us) <= self.recorded + AHEAD
 
     def _node(self, node: str | None) -> str | None:
-        """The node as flows name it: a loss may name it without the cluster that flows put before it, or not at all."""
+        """Return the node as flows name it: a loss may omit the cluster prefix that flows have, or the node itself."""
         named = [name for name in self.nodes if name and (not node or name.endswith(f"/{node}"))]
         return named[0] if len(named) == 1 else node
 
 
 def flag_unreasonable(rows: pa.Table) -> pa.Table:
-    """Flag (`clock_skew`) flows whose time is before Hubble was; those of the future are flagged by the decoder."""
+    """Flag (`clock_skew`) flows older than Hubble; the decoder flags those in the future."""
     early = pc.less(rows.column("time"), pa.scalar(EARLIEST, TIMESTAMP))
     if not pc.any(early).as_py():
         return rows
@@ -174,7 +174,7 @@ def _by_minute(noted: pa.Table) -> pa.Table:
 
 
 def _pieces(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """Observed intervals [begin, end) with the flows added in each, from minutes with flows: none longer than a day, cut at midnight."""
+    """Return observed intervals [begin, end) with the flows added in each, from minutes with flows, cut at midnight."""
     pauses = first[1:] - last[:-1]
     limit = longest_pause(pauses)
     pieces: list[list[int]] = []
@@ -196,7 +196,7 @@ def _pieces(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64], counts: n
 
 
 def longest_pause(pauses: npt.NDArray[np.int64]) -> int:
-    """The longest pause, in microseconds, that does not cut an observation, from those between minutes that have flows."""
+    """Return the longest pause, in microseconds, that does not interrupt an observation, given those between minutes with flows."""
     least, most = (limit // timedelta(microseconds=1) for limit in (LEAST_PAUSE, LONGEST_PAUSE))
     if len(pauses) < FEW_PAUSES:
         return least
@@ -204,13 +204,13 @@ def longest_pause(pauses: npt.NDArray[np.int64]) -> int:
 
 
 def _days(begin: int, end: int) -> _Intervals:
-    """An interval cut at each midnight."""
+    """Cut an interval at each midnight."""
     cuts = [begin, *range(begin - begin % _DAY_US + _DAY_US, end, _DAY_US), end]
     return list(itertools.pairwise(cuts))
 
 
 def _connected(booked: pa.Table, node: str | None) -> _Intervals:
-    """The merged intervals in which a node is known to have been observed."""
+    """Return the merged intervals in which a node is known to have been observed."""
     of_node = pc.is_null(booked["node_name"]) if node is None else pc.equal(booked["node_name"], node)
     mine = booked.filter(pc.and_(of_node, pc.equal(booked["state"], "connected")))
     merged: _Intervals = []

@@ -1,7 +1,7 @@
-"""Files of Hubble's flows -> `flows` and `coverage`: `hindcast import`.
+"""Imports files of Hubble's flows into `flows` and `coverage`: `hindcast import`.
 
-Each file is read as a stream, some megabytes at a time. What the lake does not hold yet is added, what cannot be read is set
-aside with its place and reason, and the ledger gets what the file proves. A second run adds nothing. Printing is the command's work.
+Each file is read as a stream, some megabytes at a time. Flows that are not in the lake yet are added, unreadable text is set
+aside with its place and reason, and the ledger records what the file proves. A second run adds nothing. Printing does not belong here.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from warehouse.errors import CommitConflictError
 from warehouse.lake.tables import Lake
 
 PROBLEMS_KEPT = 1000
-"""An outcome lists at most so many problems; all of them go to `on_problem`."""
+"""The most problems that an outcome lists; `on_problem` receives all of them."""
 _ATTEMPTS = 10
 _MOST_NAMES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A line that is not stored: where it is, why, and what it says, without secrets."""
+    """A line that was not stored: its place, the reason, and its text without secrets."""
 
     place: str
     """file:line, counted from 1."""
@@ -52,36 +52,36 @@ class Problem:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of the lines of one file."""
+    """The result for one file."""
 
     source: str
     lines: int = 0
     added: int = 0
     known: int = 0
-    """Flows the lake held already."""
+    """Flows that were already in the lake."""
     other: int = 0
-    """Node states, agent and debug events: not flows, not stored."""
+    """Node states, agent and debug events, which are not flows and are not stored."""
     flagged: int = 0
-    """Flows added whose time is out of reason; they have `clock_skew`."""
+    """Flows added with an implausible time; they have `clock_skew`."""
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
-    """The first of them."""
+    """The first of the problems."""
     unknown: collections.Counter[str] = field(default_factory=collections.Counter)
-    """Fields, values and extensions that this version does not know, with how many flows had them; the flows are stored."""
+    """Unknown fields, values and extensions, with the number of flows that had them; those flows are stored."""
     failure: str | None = None
     """Why the rest of the file was not read; None if it was read to its end."""
 
 
 @dataclass(kw_only=True)
 class Target:
-    """Where flows go, and how."""
+    """Where flows are stored, and how."""
 
     lake: Lake
     cluster: str
     recorded: datetime
     redact: config.Redact = field(default_factory=config.Redact)
     on_lines: Callable[[int], None] = lambda lines: None
-    """Called with the number of lines that were read since the last call."""
+    """Called with the number of lines read since the last call."""
     on_problem: Callable[[Problem], None] = lambda problem: None
     """Called with each problem."""
 
@@ -89,15 +89,15 @@ class Target:
 def import_file(target: Target, path: Path | str) -> Outcome:
     """Add the flows of one file.
 
-    A flow is known if the lake holds its uuid, or, where it has none, as many rows of the same content and time as the file
-    has had so far: two equal lines of one file are two flows. Raises ImportFailedError if nothing of the file can be read, LakeError
-    if the lake cannot be written. If only its beginning can be read, that is stored and `failure` says so.
+    A flow is already stored if the lake has its uuid or, for a flow without uuid, at least as many rows of the same content and
+    time as the file has had so far: two equal lines of one file are two flows. Raises ImportFailedError if nothing of the file can
+    be read, LakeError if the lake cannot be written. If only the beginning can be read, it is stored and `failure` says so.
     """
     return _Import(target, path).run()
 
 
 class _Import:
-    """The import of one file."""
+    """The import of one file in progress."""
 
     def __init__(self, target: Target, path: Path | str) -> None:
         self._target = target
@@ -113,7 +113,7 @@ class _Import:
                 for chunk in _ahead(reader, read_chunks(stream, redact_json)):
                     self._take(chunk)
             except _ReadError as error:
-                self._outcome.failure = f"{self._path}:{self._outcome.lines + 1}: cannot be read on: {error}. The lines before are stored"
+                self._outcome.failure = f"{self._path}:{self._outcome.lines + 1}: reading failed: {error}. The lines before are stored"
         self._store_coverage()
         return self._outcome
 
@@ -144,7 +144,7 @@ class _Import:
         self._target.on_problem(problem)
 
     def _decode(self, chunk: Chunk) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-        """Rows of `flows`, and the line of each."""
+        """Return rows of `flows`, and the line of each."""
         target = self._target
         decoded = decode.decode(chunk.messages, cluster=target.cluster, recorded=target.recorded, live=False, redact=target.redact)
         lines = np.delete(chunk.lines, [rejected.position for rejected in decoded.rejected])
@@ -168,7 +168,7 @@ class _Import:
                 except CommitConflictError:
                     if attempt == _ATTEMPTS - 1:
                         raise
-                    continue  # another import into this cluster came first: what it stored may be ours too
+                    continue  # another import into this cluster committed first and may have stored the same flows
             self._evidence.add_flows(rows, wanted)
             self._outcome.added += new.num_rows
             self._outcome.known += rows.num_rows - new.num_rows
@@ -176,7 +176,7 @@ class _Import:
             return
 
     def _counts(self, rows: pa.Table, keys: pa.Array) -> npt.NDArray[np.int64]:
-        """For each flow without uuid, the how-manieth of its content it is in the file; for one with a uuid 1, a repetition 0."""
+        """Return, for each flow without uuid, its occurrence number in the file; for one with a uuid 1, or 0 if repeated."""
         with_uuid = rows.column("uuid").is_valid().to_numpy()
         codes = keys.dictionary_encode().indices.to_numpy()
         counts = np.zeros(len(keys), np.int64)
@@ -190,27 +190,27 @@ class _Import:
         return counts
 
     def _held(self, rows: pa.Table, keys: pa.Array) -> npt.NDArray[np.int64]:
-        """How many rows of each key the lake holds. Only rows that match are read into memory."""
+        """Return how many rows of each key the lake has. Only matching rows are read into memory."""
         span = pc.min_max(rows.column("time")).as_py()
         until = span["max"] + timedelta(microseconds=1)
-        held: collections.Counter[str] = collections.Counter()
+        counts: collections.Counter[str] = collections.Counter()
         uuids = rows.column("uuid").drop_null().combine_chunks()
         times = rows.filter(rows.column("uuid").is_null()).column("time").unique()
-        asked: list[tuple[list[str] | None, pc.Expression]] = []
+        lookups: list[tuple[list[str] | None, pc.Expression]] = []
         if len(uuids):
-            asked.append((["uuid"], pc.field("uuid").isin(uuids)))
+            lookups.append((["uuid"], pc.field("uuid").isin(uuids)))
         if len(times):
-            asked.append((None, pc.field("uuid").is_null() & pc.field("time").isin(times)))
-        for columns, matching in asked:
+            lookups.append((None, pc.field("uuid").is_null() & pc.field("time").isin(times)))
+        for columns, matching in lookups:
             stored = self._target.lake.read(schema.FLOWS, columns, [self._target.cluster], span["min"], until, matching=matching)
-            held.update(flow_keys(stored).to_pylist())
-        return np.array([held[key] for key in keys.to_pylist()], np.int64) if held else np.zeros(len(keys), np.int64)
+            counts.update(flow_keys(stored).to_pylist())
+        return np.array([counts[key] for key in keys.to_pylist()], np.int64) if counts else np.zeros(len(keys), np.int64)
 
     def _store_coverage(self) -> None:
-        """Book what the file proves and the ledger does not hold; once for each content."""
+        """Add to the ledger what the file proves and it does not contain yet; once for each content."""
         target, source = self._target, self._outcome.source
         for loss in self._evidence.unplaced():
-            reason = f"lost_events: {loss.event.num_events_lost} flows lost at a time that nothing in the file tells"
+            reason = f"lost_events: {loss.event.num_events_lost} flows were lost at an unknown time"
             self._set_aside(BadText(loss.line, reason, json_format.MessageToJson(loss.event, indent=None).encode()))
         span = self._evidence.span()
         app_id = f"import:{target.cluster}:{self._digest.hexdigest()}"
@@ -224,11 +224,11 @@ class _Import:
 
 
 class _ReadError(Exception):
-    """A stream that cannot be read on."""
+    """The stream cannot be read any further."""
 
 
 def _ahead(reader: Executor, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Each chunk; the next one is read while this one is stored. Raises _ReadError."""
+    """Yield each chunk, reading the next one while this one is stored. Raises _ReadError."""
 
     def following() -> Chunk | None:
         try:

@@ -1,8 +1,8 @@
-"""Lines of one flow each -> encoded Flow messages, thousands at a time.
+"""Converts lines of one flow each to encoded Flow messages, thousands at a time.
 
-pyarrow reads the JSON into columns of a schema made from Hubble's own descriptors, and they are encoded as protobuf. Foreign
-keys beside the flow, and fields of newer agents in it, are learned from a sample of the lines and then cost next to nothing.
-Lines that are unusual in any other way are not decided here: they are read one by one, with a reason for each.
+pyarrow parses the JSON into columns of a schema derived from Hubble's own descriptors, which are then encoded as protobuf. Foreign
+keys beside the flow, and fields of newer agents within it, are learned from a sample of the lines and then cost almost nothing.
+Lines that are unusual in any other way are returned to the caller, to be read one by one with a reason for each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _KINDS = tuple(one.name for one in observer_pb2.ExportEvent.DESCRIPTOR.oneofs_by
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What was read of some lines."""
+    """The result of reading some lines."""
 
     messages: pa.BinaryArray
     """The encoded Flow message of each line that was read, in order."""
@@ -45,17 +45,17 @@ class Encoded:
     left: Sequence[int]
     """The positions of lines that have to be read one by one."""
     unknown: collections.Counter[str]
-    """Fields that this version does not know, with the number of flows that had them."""
+    """Unknown fields, with the number of flows that had them."""
 
 
 class Reader:
-    """Reads the lines of one file; it remembers the foreign keys that it has met."""
+    """Reads the lines of one file; it remembers the foreign keys that it has seen."""
 
     def __init__(self) -> None:
         self._schema = _schema()
 
     def encode(self, lines: Sequence[bytes]) -> Encoded | None:
-        """The flows of lines, each an object on one line; None if any of the lines has to be read by itself."""
+        """Return the flows of lines, each an object on one line; None if any line has to be read by itself."""
         joined = b"\n".join(lines)
         try:
             joined.decode("utf-8")
@@ -72,7 +72,7 @@ class Reader:
         return _encode(read) if read.num_rows == len(lines) else None
 
     def _learn(self, lines: Sequence[bytes]) -> bool:
-        """Add the foreign keys of a sample of lines to what is expected; gives whether any were found."""
+        """Add the foreign keys of a sample of lines to the expected ones; return whether any were found."""
         sample = [line for line in lines[:_SAMPLE] if line.count(b"{") + line.count(b"[") <= _MOST_BRACKETS]
         try:
             met = _read(b"\n".join(sample), self._schema, "infer").schema
@@ -124,7 +124,7 @@ def _encode(read: pa.Table) -> Encoded | None:
             return Encoded(handler.record_batch_to_array(batch), range(len(flows)), (), unknown)
         places = pc.indices_nonzero(fitting)
         left = pc.indices_nonzero(pc.invert(fitting)).to_pylist()
-        # Fields of lines that are read one by one are counted there.
+        # Fields of lines that are read one by one are counted by the caller.
         unknown = collections.Counter(dict(_unknown(flows.take(places), columns.FLOW, "flow")))
         return Encoded(handler.record_batch_to_array(batch.take(places)), places.to_pylist(), left, unknown)
     except (pa.ArrowException, KeyError):
@@ -132,7 +132,7 @@ def _encode(read: pa.Table) -> Encoded | None:
 
 
 def _is_named_otherwise(outer: pa.Schema, flow: pa.StructType) -> bool:
-    """Whether fields stand under the other name that protobuf's JSON form has for them."""
+    """Return whether fields appear under their alternative name in protobuf's JSON form."""
     return bool(_OTHER_NAMES & set(outer.names)) or _has_other_names(flow, columns.FLOW)
 
 
@@ -150,7 +150,7 @@ def _has_other_names(met: pa.StructType, message: Any) -> bool:
 
 
 def _unknown(values: pa.StructArray, message: Any, path: str) -> Iterator[tuple[str, int]]:
-    """The paths of fields that `message` does not have, each with how many values there are of it."""
+    """Return the paths of fields that `message` does not have, with the number of their values."""
     for place, one in enumerate(values.type):
         known = message.fields_by_name.get(one.name)
         child = values.field(place)
@@ -164,7 +164,7 @@ def _unknown(values: pa.StructArray, message: Any, path: str) -> Iterator[tuple[
 
 
 def _merged(known: pa.DataType, met: pa.DataType) -> pa.DataType:
-    """A type of the known fields and of those that were met besides, in forms that take as much as possible."""
+    """Return a type for the known fields and the unknown ones seen so far, as permissive as possible."""
     if pa.types.is_struct(known) and pa.types.is_struct(met):
         fields = [pa.field(one.name, _merged(one.type, met.field(one.name).type) if one.name in met.names else one.type) for one in known]
         return pa.struct(fields + [pa.field(one.name, _loose(one.type)) for one in met if one.name not in known.names])
@@ -191,12 +191,12 @@ def _size(one: pa.DataType) -> int:
 
 @functools.cache
 def _schema() -> pa.Schema:
-    """The form of a line as exporters write it."""
+    """Return the type of a line as exporters write it."""
     return pa.schema([pa.field("flow", _type(columns.FLOW)), pa.field("node_name", pa.string()), pa.field("time", pa.string())])
 
 
 def _type(message: Any) -> pa.DataType:
-    """The JSON form of a message, by protobuf's rules: 64-bit numbers and enums are text."""
+    """Return the type of a message in protobuf's JSON form: 64-bit numbers and enums are strings."""
     fields = []
     for field in message.fields:
         if _is_any(field):
@@ -214,7 +214,7 @@ def _field_type(field: Any) -> pa.DataType:
     if field.message_type is not None:
         match field.message_type.full_name:
             case name if name == _TIMESTAMP:
-                return pa.string()  # pyarrow's reader of JSON takes more for a time than protobuf does
+                return pa.string()  # pyarrow's JSON reader accepts more time formats than protobuf does
             case name if name == _WRAPPER:
                 return pa.bool_()
             case _:
@@ -231,7 +231,7 @@ def _field_type(field: Any) -> pa.DataType:
 
 
 def _convert(values: pa.Array, wanted: pa.Field, field: Any) -> pa.Array:
-    """A JSON column in the form of protobuf's Arrow column. Raises KeyError, pyarrow.ArrowException for what is unusual."""
+    """Convert a JSON column to protobuf's Arrow form. Raises KeyError, pyarrow.ArrowException for unusual values."""
     if field.is_repeated:
         element = wanted.type.value_field
         inner = _convert_one(values.values, element, field)

@@ -1,7 +1,7 @@
-"""Counts how often each flow without uuid came in a file, in bounded memory.
+"""Counts how often each flow without uuid occurred in a file, in bounded memory.
 
-A flow is remembered as 16 bytes: its time and a hash of its content. The newest million are in memory, the others in sorted
-temporary files, of which only those that span the times asked about are looked into.
+A flow is represented by 16 bytes: its time and a hash of its content. The newest million are in memory, the others in sorted
+temporary files, of which only those that span the requested times are searched.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Occurrences:
             self._folder.cleanup()
 
     def count(self, times_us: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """For each flow, the how-manieth of its kind it is, counted from 1; the flows are remembered."""
+        """Return the occurrence number of each flow, counted from 1, and remember the flows."""
         keys = _keys(times_us, hashes)
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
@@ -63,7 +63,7 @@ class Occurrences:
 
 
 def _keys(times_us: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> _Keys:
-    """16 bytes a flow that sort by time."""
+    """Return 16 bytes per flow that sort by time."""
     parts = np.empty((len(times_us), 2), ">u8")
     parts[:, 0] = times_us.astype(np.uint64) ^ np.uint64(1 << 63)
     parts[:, 1] = hashes

@@ -1,7 +1,7 @@
 """Finds the files to import and opens them as streams of UTF-8 text, whatever their names.
 
-Compression (gzip, zstd, bzip2, xz) and encoding (UTF-8, UTF-16, UTF-32) are told by a file's first bytes. Files of other forms
-are refused by name, with what they are and the command that would make them readable. What the text means is for other modules.
+Compression (gzip, zstd, bzip2, xz) and encoding (UTF-8, UTF-16, UTF-32) are detected from a file's first bytes. Other formats
+are refused with their name and a command that makes them readable. Interpreting the text does not belong here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from warehouse.errors import ImportFailedError
 
 STANDARD_INPUT = "-"
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
-"""What reading a damaged compressed file raises."""
+"""The exceptions raised when a damaged compressed file is read."""
 _HEAD_BYTES = 512
 _BUFFER_BYTES = 128 * 1024
 _NESTED_COMPRESSIONS = 3
@@ -48,7 +48,7 @@ _REFUSED = (
 )
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark begins the same
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark has the same beginning
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -67,12 +67,12 @@ class Readable(Protocol):
     """A stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Return at most `size` bytes; none at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unread:
-    """A file or folder that is not read, and why."""
+    """A file or folder that is not read, and the reason."""
 
     source: str
     reason: str
@@ -83,17 +83,17 @@ class Unread:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The files to import, in the order in which they were written as far as their names say so, and what is not read."""
+    """The files to import, in the order in which they were written as far as their names show it, and what is not read."""
 
     files: tuple[Path | str, ...]
     unread: tuple[Unread, ...]
 
 
 def find_files(paths: Sequence[Path | str], *, leave_out: Sequence[Path] = ()) -> Found:
-    """The files that paths name: files, folders with all files below them, `-` for standard input.
+    """Find the files that paths name: files, folders with all files below them, `-` for standard input.
 
-    What cannot be read is in `unread`: a path that is not there, an empty folder, a broken link, a folder without permission,
-    a table of a lake. Files of `leave_out` (such as the quarantine) are passed over in folders.
+    What cannot be read is in `unread`: a missing path, an empty folder, a broken link, a folder without permission,
+    a table of a lake. Files of `leave_out` (such as the quarantine) are skipped in folders.
     """
     files: list[Path | str] = []
     unread: list[Unread] = []
@@ -147,7 +147,7 @@ def _find_below(folder: Path, passed_over: set[Path]) -> tuple[list[Path], list[
 
 
 def _order(path: Path) -> tuple[str, str, int, str, int, str]:
-    """Sorts the files of a rotated set from the oldest to the one that is written to."""
+    """Sort the files of a rotated set from the oldest to the one being written."""
     name = _COMPRESSED_NAME.sub("", path.name)
     rotated = _ROTATED_NAME.match(name)
     if rotated is None:
@@ -159,9 +159,9 @@ def _order(path: Path) -> tuple[str, str, int, str, int, str]:
 
 @contextmanager
 def open_text(path: Path | str) -> Iterator[Readable]:
-    """The text of a file (or standard input) as UTF-8, decompressed.
+    """Open the text of a file (or standard input) as UTF-8, decompressed.
 
-    Raises ImportFailedError if it cannot be opened or is of a form that is not read; reading raises what READ_ERRORS holds.
+    Raises ImportFailedError if it cannot be opened or has an unsupported format; reading raises one of READ_ERRORS.
     """
     with ExitStack() as stack:
         try:
@@ -174,7 +174,7 @@ def open_text(path: Path | str) -> Iterator[Readable]:
 
 
 def _decompressed(stream: Readable, path: Path | str) -> tuple[bytes, Readable]:
-    """The first bytes of the content, and the stream of all of it."""
+    """Return the first bytes of the content, and a stream of all of it."""
     for _ in range(_NESTED_COMPRESSIONS):
         head = _read_head(stream)
         for place, magic, what, command in _REFUSED:
@@ -189,7 +189,7 @@ def _decompressed(stream: Readable, path: Path | str) -> tuple[bytes, Readable]:
                 return head, stream
             return head, whole
         stream = _decompressor(kind, whole)
-    raise ImportFailedError(f"{path}: is compressed more than {_NESTED_COMPRESSIONS} times over; unpack it first")
+    raise ImportFailedError(f"{path}: is compressed more than {_NESTED_COMPRESSIONS} times; unpack it first")
 
 
 def _decompressor(kind: str, stream: Any) -> Readable:
@@ -220,14 +220,14 @@ def _as_utf8(head: bytes, stream: Readable, path: Path | str) -> Readable:
     for pattern, encoding in _UNMARKED:
         if pattern.match(head):
             return _Recoded(stream, encoding)
-    # Log rotation by copying leaves zero bytes at the beginning of the file; those are no sign of binary content.
+    # Log rotation by copying leaves zero bytes at the beginning of the file, which do not indicate binary content.
     if re.search(rb"[\x00-\x06\x0e-\x1a]", head.lstrip(b"\x00")):
         raise ImportFailedError(f"{path}: is a binary file, not text")
     return stream
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream with the bytes that were already read from it put before it again."""
+    """A stream that first returns the bytes that were already read from it."""
 
     def __init__(self, head: bytes, stream: Readable) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class _Rejoined(io.RawIOBase):
 
 
 class _Recoded:
-    """The text of a stream of another encoding, as UTF-8; what is not valid in it becomes U+FFFD."""
+    """Return the text of a stream in another encoding as UTF-8; invalid parts become U+FFFD."""
 
     def __init__(self, stream: Readable, encoding: str) -> None:
         self._stream = stream

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+INCOMPLETE_JSON = "not JSON: it ends in the middle of a value"
+"""The reason for text that begins like JSON and has no other known format."""
 _AGAIN = "which leaves out most of a flow; write the flows again with: hubble observe -o jsonpb > FILE"
 _VERDICTS = r"(?:FORWARDED|DROPPED|ERROR|AUDIT|REDIRECTED|TRACED|TRANSLATED)"
 _FORMS = (
@@ -30,17 +32,17 @@ _LOGFMT = re.compile(r'(?:^|\s)(?:msg|message|log|line)=("(?:[^"\\]|\\.)*")')
 
 
 def describe(text: str) -> str:
-    """Why a line that is not JSON is not read: what it looks like and what to do, without any of its content."""
+    """Return why a line that is not JSON is not read: what it looks like and what to do, without any of its content."""
     start = text[:2000]
     for pattern, what in _FORMS:
         if pattern.search(start):
             return f"not JSON: {what}"
     if start.lstrip().startswith(("{", "[")):
-        return "not JSON: it breaks off before its end"
-    return "not JSON: expected one flow a line, as `hubble observe -o jsonpb` and Hubble's exporters write"
+        return INCOMPLETE_JSON
+    return "not JSON: expected one flow per line, as `hubble observe -o jsonpb` and Hubble's exporters write"
 
 
 def message_of_logfmt(text: str) -> str | None:
-    """The quoted message of a logfmt line (`level=info msg="..."`), still quoted; None if it has none."""
+    """Return the quoted message of a logfmt line (`level=info msg="..."`), still quoted; None if it has none."""
     found = _LOGFMT.search(text)
     return found[1] if found else None

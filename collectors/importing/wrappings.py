@@ -1,9 +1,9 @@
-"""From the lines of a file to Hubble's events, out of the wrappings that log pipelines put around them.
+"""Extracts Hubble's events from the lines of a file, also when log pipelines have wrapped them.
 
-Read are: one event a line; a bare flow (`-o json` of old versions); JSON arrays and pretty-printed JSON; lines with something
+Supported: one event per line; a bare flow (`-o json` of old versions); JSON arrays and pretty-printed JSON; lines with a prefix
 before the event (CRI, `kubectl logs --prefix`, grep, syslog); JSON whose message is the event (Docker's json-file, Loki, Fluent
-Bit, Vector, Filebeat, ...). An event that was cut into several lines by a container runtime is put together. Anything else
-is refused with what it looks like. Whether an event fits Hubble's schema is collectors.importing.cleaning's work.
+Bit, Vector, Filebeat, ...). An event that a container runtime split into several lines is reassembled. Anything else is
+refused with a description of it. Whether an event fits Hubble's schema is decided by collectors.importing.cleaning.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.importing.documents import KEPT_OF_BAD_TEXT, LONGEST_VALUE, BadText, Document, Text, why_not_json
-from collectors.importing.text_forms import describe, message_of_logfmt
+from collectors.importing.text_forms import INCOMPLETE_JSON, describe, message_of_logfmt
 
 _USUAL = b'{"flow":'
 _BETWEEN_USUAL = b'}\n{"flow":'
@@ -35,14 +35,14 @@ _MESSAGES = (
     "log", "line", "message", "msg", "MESSAGE", "body", "event", "log_processed", "_source", "jsonPayload", "textPayload", "result",
     "_raw", "@message", "record", "json", "payload", "data", "content", "raw", "parsed",
 )  # fmt: skip
-"""Keys under which log pipelines put what they carry."""
+"""Keys under which log pipelines put the original message."""
 _CRI = re.compile(rb"^\S{10,40} (stdout|stderr) ([PF])(?::\S*)? (.*)$", re.DOTALL)
 _ANSI = re.compile(rb"\x1b\[[\d;]*[mK]")
 
 
 @dataclass(slots=True)
 class Pieces:
-    """What some text of a file held."""
+    """The contents of some text of a file."""
 
     numbers: list[int] = field(default_factory=list)
     """The lines of `contents`, counted from 1."""
@@ -56,14 +56,14 @@ class Pieces:
 
 @dataclass(slots=True)
 class _Held:
-    """The beginning of an event whose end is in a later line."""
+    """The beginning of an event that ends in a later line."""
 
     line: int
     text: bytes
 
 
 class Unwrapper:
-    """Reads one file from its beginning to its end. Not for use by several threads at a time."""
+    """Reads one file from beginning to end. Not thread-safe."""
 
     def __init__(self) -> None:
         self._next_line = 1
@@ -72,17 +72,17 @@ class Unwrapper:
         self._is_amid_line = False
         self._document: Document | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self._held: dict[tuple[str, str], _Held] = {}
+        self._unfinished: dict[tuple[str, str], _Held] = {}
 
     def feed(self, block: bytes, *, final: bool = False) -> Pieces:
-        """What `block`, the next bytes of the text, held; with `final`, no more bytes follow."""
+        """Return the contents of `block`, the next bytes of the text; `final` means that no more bytes follow."""
         pieces = Pieces()
         if self._skips_line:
             _, newline, block = block.partition(b"\n")
             if newline:
                 self._skips_line, self._next_line, pieces.lines = False, self._next_line + 1, 1
         text = self._rest + block
-        # Every line but the last begins and ends as exporters write them: a test that costs a hundredth of looking at each.
+        # Test whether all lines but the last look like exporters' lines: a hundredth of the cost of inspecting each.
         is_usual = text.startswith(_USUAL) and text.count(_BETWEEN_USUAL) == text.count(b"\n") - text.endswith(b"}\n")
         lines = text.split(b"\n")
         self._rest = lines.pop()
@@ -136,7 +136,7 @@ class Unwrapper:
         self._decoder.reset()
 
     def _feed_document(self, pieces: Pieces, text: bytes, *, final: bool = False) -> Document | None:
-        """The document, if it is over."""
+        """Close the document, if it is complete."""
         document = self._document
         if document is None:
             return None
@@ -154,7 +154,7 @@ class Unwrapper:
                 self._read_line(pieces, one.line, one.content)
 
     def _read_unfinished(self, pieces: Pieces) -> None:
-        """Do not let a line that has not ended fill the memory."""
+        """Prevent a line without end from filling the memory."""
         if self._document is None and len(self._rest) > LONGEST_VALUE:
             if not self._rest.strip(b"\x00"):  # the hole of a sparse file
                 self._rest = b""
@@ -172,9 +172,9 @@ class Unwrapper:
     def _end(self, pieces: Pieces) -> None:
         pieces.lines += self._is_amid_line
         self._feed_document(pieces, b"", final=True)
-        for held in self._held.values():
-            self._set_aside(pieces, held.line, "not JSON: the last part of this line is missing", held.text)
-        self._held.clear()
+        for begun in self._unfinished.values():
+            self._set_aside(pieces, begun.line, "not JSON: the last part of this line is missing", begun.text)
+        self._unfinished.clear()
 
     # A line ------------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Unwrapper:
             return
         if start > 0 and line.endswith(b"}") and depth < _DEEPEST and _is_json(line[start:]):
             if error and line.startswith(b"{"):
-                self._set_aside(pieces, number, "not JSON: a line that breaks off, with another one after it", line[:start])
+                self._set_aside(pieces, number, "not JSON: an incomplete line, with another one after it", line[:start])
             self._read_line(pieces, number, line[start:], depth + 1)
             return
         text = line.decode("utf-8", "replace")
@@ -217,7 +217,7 @@ class Unwrapper:
         document = Document(number)
         found = document.feed(line.decode("utf-8", "surrogateescape"), final=True)
         if document.is_over:
-            found.append(BadText(number, "not JSON: something stands after the end of the flow", document.rest.encode("utf-8", "replace")))
+            found.append(BadText(number, "not JSON: unexpected text after the end of the flow", document.rest.encode("utf-8", "replace")))
         return found
 
     # A JSON value ------------------------------------------------------------------------------------------
@@ -246,33 +246,33 @@ class Unwrapper:
             self._read_value(pieces, number, holder, line, depth + 1)
             return
         stream = str(value.get("stream", ""))
-        chosen = next(((key, text) for key, text in texts if "{" in text or (key, stream) in self._held), None)
+        chosen = next(((key, text) for key, text in texts if "{" in text or (key, stream) in self._unfinished), None)
         if chosen is None:
             path = path_to_event(value)
-            how = f"; take it out first: jq {'-r' if path.startswith('-r') else '-c'} '{path.removeprefix('-r ')}' FILE" if path else ""
-            what = "it stands deeper in this JSON" if path else "holds none of flow, lost_events, node_status, agent_event, debug_event"
+            how = f"; extract it first: jq {'-r' if path.startswith('-r') else '-c'} '{path.removeprefix('-r ')}' FILE" if path else ""
+            what = "it is nested deeper in this JSON" if path else "has none of flow, lost_events, node_status, agent_event, debug_event"
             self._set_aside(pieces, number, f"not a flow: {what}{how}", line)
             return
         key, text = chosen
         is_part = value.get("logtag") == "P" or value.get("_partial") is True or value.get("partial_message") in (True, "true")
-        # Docker's json-file does not mark parts: only the last one ends with a line end.
+        # Docker's json-file does not mark parts: only the last one ends with a newline.
         if not is_part and key == "log" and "stream" in value and not text.endswith("\n"):
-            held = self._held.get((key, stream))
-            whole = text if held is None else held.text.decode("utf-8", "replace") + text
+            begun = self._unfinished.get((key, stream))
+            whole = text if begun is None else begun.text.decode("utf-8", "replace") + text
             is_part = whole.count("{") != whole.count("}")
         self._join(pieces, (key, stream), number, text.encode("utf-8", "replace"), is_part=is_part, depth=depth)
 
     def _join(self, pieces: Pieces, key: tuple[str, str], number: int, text: bytes, *, is_part: bool, depth: int) -> None:
-        """Read a message, or hold it until the rest of it comes in later lines of the same stream."""
-        held = self._held.pop(key, None)
-        if held is not None and text.startswith(_USUAL) and text.rstrip().endswith(b"}") and _is_json(text):
-            self._set_aside(pieces, held.line, "not JSON: the last part of this line is missing", held.text)
-        elif held is not None:
-            number, text = held.line, held.text + text
+        """Read a message, or store it until the rest of it arrives in later lines of the same stream."""
+        begun = self._unfinished.pop(key, None)
+        if begun is not None and text.startswith(_USUAL) and text.rstrip().endswith(b"}") and _is_json(text):
+            self._set_aside(pieces, begun.line, "not JSON: the last part of this line is missing", begun.text)
+        elif begun is not None:
+            number, text = begun.line, begun.text + text
         if len(text) > LONGEST_VALUE:
             self._set_aside(pieces, number, f"longer than {LONGEST_VALUE // 1024**2} MiB", text)
         elif is_part:
-            self._held[key] = _Held(number, text)
+            self._unfinished[key] = _Held(number, text)
         elif depth > _DEEPEST:
             self._set_aside(pieces, number, "not a flow: wrapped too deeply", text)
         else:
@@ -284,19 +284,19 @@ class Unwrapper:
 
 
 def is_event(value: dict[str, Any]) -> bool:
-    """Whether an object has the form of Hubble's events: a flow, a loss and so on under its own key."""
+    """Return whether an object has the structure of Hubble's events: a flow, a loss and so on under its own key."""
     return any(value.get(kind) is not None for kind in _KINDS & value.keys())
 
 
 def is_bare_flow(value: dict[str, Any]) -> bool:
-    """Whether an object is a flow without an event around it."""
+    """Return whether an object is a flow without an enclosing event."""
     names = _FLOW_NAMES & value.keys()
     ends = any(isinstance(value.get(end), dict) for end in ("source", "destination"))
     return len(names) >= 2 and (bool(_ONLY_OF_FLOWS & names) or (ends and len(names) * 2 > len(value)))
 
 
 def holds_event(value: Any, depth: int = 0) -> bool:
-    """Whether an event or a flow stands in a JSON value where this module looks for one."""
+    """Return whether a JSON value contains an event or a flow where this module looks for one."""
     if isinstance(value, str):
         return '"flow' in value or '"verdict' in value
     if not isinstance(value, dict) or depth > _DEEPEST:
@@ -305,7 +305,7 @@ def holds_event(value: Any, depth: int = 0) -> bool:
 
 
 def path_to_event(value: Any, path: str = "", depth: int = 0) -> str:
-    """jq's path to the first event in a JSON value, with `-r ` before it if the event is text; empty if there is none."""
+    """Return jq's path to the first event in a JSON value, with `-r ` before it if the event is a string; empty if there is none."""
     if isinstance(value, str):
         return f"-r {path}" if path and '"flow"' in value and value.lstrip().startswith("{") else ""
     if depth > 2 * _DEEPEST:
@@ -322,7 +322,7 @@ def path_to_event(value: Any, path: str = "", depth: int = 0) -> str:
 
 
 def _opens_document(line: bytes) -> bool:
-    """Whether a JSON value begins on a line and ends on a later one, or the line is only a part of an array."""
+    """Return whether a JSON value begins on a line and ends on a later one, or the line is only part of an array."""
     line = line.strip(b" \t\r\x00\xef\xbb\xbf")
     if line.startswith(b"{"):
         return line == b"{" or line.endswith((b",", b"{", b"["))
@@ -338,8 +338,8 @@ def _is_json(text: bytes) -> bool:
 
 
 def _is_foreign(text: str) -> bool:
-    """Whether text that begins like JSON is of another form that is known."""
-    return "breaks off" not in describe(text)
+    """Return whether text that begins like JSON has another known format."""
+    return describe(text) != INCOMPLETE_JSON
 
 
 def _as_line(value: Any) -> bytes:

@@ -171,8 +171,8 @@ def test_a_line_of_anything_costs_no_other_line(noise: str, place: int) -> None:
         ('{"flow":{"time":"0001-01-01T00:00:00Z"}}', "the year 1 cannot be stored"),
         ('{"flow":{"uuid":"\\ud800","time":"2026-10-01T10:00:00Z"}}', r"flow\.uuid: the text is not valid Unicode"),
         ('{"flow":{"time":"2026-10-01T10:00:00Z","socket_cookie":-1}}', r"flow\.socket_cookie: the number is out of range"),
-        ('{"flow":{"time":"2026-10-01T10:00:00Z"', "breaks off"),
-        ('{"node_name":"x"}', "holds none of flow"),
+        ('{"flow":{"time":"2026-10-01T10:00:00Z"', "ends in the middle of a value"),
+        ('{"node_name":"x"}', "has none of flow"),
         ('{"data":{"result":[{"values":[["1","{\\"flow\\":{}}"]]}]}}', r"jq -r '\.data\.result\[\]\.values\[\]\[\]' FILE"),
         ('{"hits":{"hits":[{"_source":{"flow":{"uuid":"a"}}}]}}', r"jq -c '\.hits\.hits\[\]\._source' FILE"),
         ("[1]", "something other than an object"),
@@ -182,7 +182,7 @@ def test_a_line_of_anything_costs_no_other_line(noise: str, place: int) -> None:
         ("  TIMESTAMP: Oct  1 10:00:00.000", "-o dict"),
         ("TIMESTAMP             SOURCE    DESTINATION   TYPE   VERDICT   SUMMARY", "-o tab"),
         ("{'flow': {'uuid': 'a'}}", "Python's notation"),
-        ("oops", "not JSON: expected one flow a line"),
+        ("oops", "not JSON: expected one flow per line"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_what_it_is_and_the_rest_is_read(line: str, reason: str) -> None:
