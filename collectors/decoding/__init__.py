@@ -1,1 +1,1 @@
-"""Encoded Hubble messages to the columns of `flows` and back, without loss; secrets are taken out here."""
+"""Converts encoded Hubble messages to the columns of `flows` and back, without loss; secrets are removed here."""

@@ -1,8 +1,8 @@
-"""Flow messages <-> the columns of the `flows` table, both ways, a batch at a time.
+"""Converts Flow messages to the columns of the `flows` table and back, a batch at a time.
 
-The schema says which field each column holds; this module derives both directions from it and knows the few
-fields that need more (time, the first workload, the layer 4 protocol, enums). What no column holds it does not
-notice: collectors.decoding.decode compares the bytes and puts what is missing into `rest`.
+The schema says which field each column stores; this module derives both directions from it, with special handling of the few
+fields that need it (time, the first workload, the layer 4 protocol, enums). It ignores what no column can store:
+collectors.decoding.decode compares the bytes and puts what is missing into `rest`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _PROTOCOLS = (*_PORT_PROTOCOLS, *_ICMP_PROTOCOLS)
 
 @functools.cache
 def handler() -> Any:
-    """ptars' converter between encoded Flow messages and Arrow.
+    """Return ptars' converter between encoded Flow messages and Arrow.
 
-    It is given `is_reply` as a plain message of one bool: of a wrapper type it would write an explicit false, which
+    `is_reply` is declared as a plain message of one bool: for a wrapper type ptars would write an explicit false, which
     no agent sends, so that every such flow would look as if something had been lost.
     """
     file = descriptor_pb2.FileDescriptorProto.FromString(flow_pb2.DESCRIPTOR.serialized_pb)
@@ -51,13 +51,13 @@ def handler() -> Any:
 
 @functools.cache
 def _messages() -> pa.Schema:
-    """The shape of decoded Flow messages; asking for it anew for each batch costs a millisecond."""
+    """Return the Arrow type of decoded Flow messages; building it for each batch would cost a millisecond."""
     return handler().schema()
 
 
 @functools.cache
 def _plain_columns() -> dict[str, schema.Column]:
-    """Dotted field path -> the column that holds just that field."""
+    """Return the column that stores each field alone, by dotted field path."""
     special = ("time", "l4", "l4.TCP.flags")
     return {
         column.field: column
@@ -68,7 +68,7 @@ def _plain_columns() -> dict[str, schema.Column]:
 
 @functools.cache
 def _columns_under(path: str) -> tuple[str, ...]:
-    """The columns that hold fields of the message at a path, but for `l4`'s."""
+    """Return the columns that store fields of the message at a path, except those of `l4`."""
     names = [column.name for other, column in _plain_columns().items() if other.startswith(path + ".")]
     if path in ("source", "destination"):
         names += [f"{path}_workload_name", f"{path}_workload_kind"]
@@ -77,7 +77,7 @@ def _columns_under(path: str) -> tuple[str, ...]:
 
 @functools.cache
 def _enum(path: str) -> EnumDescriptor | None:
-    """The enum type of a field path, None for other types."""
+    """Return the enum type of a field path, or None for other types."""
     message, _, leaf = path.rpartition(".")
     descriptor: Any = FLOW
     for part in filter(None, message.split(".")):
@@ -90,10 +90,10 @@ def _enum(path: str) -> EnumDescriptor | None:
 
 
 def flatten(flows: pa.RecordBatch) -> dict[str, pa.Array]:
-    """Columns of `flows` from decoded Flow messages (the shape of handler().schema()).
+    """Return the columns of `flows` for decoded Flow messages (with the type handler().schema()).
 
-    Gives every column that holds a field; `time` is null where the message has none. Values that a column's type
-    cannot hold (numbers of 2^31 and more) become null.
+    Returns every column that stores a field; `time` is null where the message has none. Values that are too large for
+    a column's type (numbers of 2^31 and more) become null.
     """
     fields = _Fields(flows)
     columns = {}
@@ -102,7 +102,7 @@ def flatten(flows: pa.RecordBatch) -> dict[str, pa.Array]:
         enum = _enum(path)
         if enum is not None:
             columns[column.name] = _names(values, enum, keep_zero=path == "verdict")
-        elif path == "is_reply":  # three-valued: false was sent, null was not
+        elif path == "is_reply":  # three-valued: an explicit false differs from null
             columns[column.name] = pc.struct_field(values, "value")
         else:
             columns[column.name] = _to_column(values, column.type)
@@ -116,7 +116,7 @@ def flatten(flows: pa.RecordBatch) -> dict[str, pa.Array]:
 
 
 class _Fields(dict[str, pa.Array]):
-    """Fields of a batch of messages by dotted path, null where a message above them is. Each message is opened once."""
+    """Return fields of a batch of messages by dotted path, null where an enclosing message is null. Opens each message once."""
 
     def __init__(self, flows: pa.RecordBatch) -> None:
         super().__init__(zip(flows.schema.names, flows.columns, strict=True))
@@ -129,7 +129,7 @@ class _Fields(dict[str, pa.Array]):
 
 
 def _to_column(values: pa.Array, type_: pa.DataType) -> pa.Array:
-    """Null for what proto3 does not send: zero, empty, false."""
+    """Return null for the values that proto3 does not send: zero, empty, false."""
     if values.null_count == len(values):
         return pa.nulls(len(values), type_)
     if pa.types.is_list(type_):
@@ -141,34 +141,34 @@ def _to_column(values: pa.Array, type_: pa.DataType) -> pa.Array:
     if values.type == pa.bool_():
         return pc.if_else(values, True, None)
     limit = 2 ** (type_.bit_width - 1) - 1
-    held = pc.not_equal(values, pa.scalar(0, values.type))
+    fits = pc.not_equal(values, pa.scalar(0, values.type))
     if pa.types.is_unsigned_integer(values.type) and values.type.bit_width >= type_.bit_width:
-        held = pc.and_(held, pc.less_equal(values, pa.scalar(limit, values.type)))
-    return pc.if_else(held, values, None).cast(type_)
+        fits = pc.and_(fits, pc.less_equal(values, pa.scalar(limit, values.type)))
+    return pc.if_else(fits, values, None).cast(type_)
 
 
 def _null_where_empty(texts: pa.StringArray) -> pa.StringArray:
-    """The texts with null for each empty one, over the same bytes."""
-    held = pc.greater(pc.binary_length(texts), 0)
-    if held.null_count or texts.offset or held.offset:  # has nulls of its own, or is part of another: copied
-        return pc.if_else(held, texts, None)
+    """Return the strings with null for each empty one, without copying the bytes."""
+    is_filled = pc.greater(pc.binary_length(texts), 0)
+    if is_filled.null_count or texts.offset or is_filled.offset:  # has nulls of its own, or is part of another: copied
+        return pc.if_else(is_filled, texts, None)
     _, offsets, data = texts.buffers()
-    return pa.StringArray.from_buffers(len(texts), offsets, data, held.buffers()[1])
+    return pa.StringArray.from_buffers(len(texts), offsets, data, is_filled.buffers()[1])
 
 
 def _empty_where_null(texts: pa.StringArray) -> pa.StringArray:
-    """The reverse of _null_where_empty."""
+    """The inverse of _null_where_empty."""
     if not texts.null_count:
         return texts
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, np.int32, len(texts) + 1, texts.offset * 4)
-    if np.diff(bounds)[texts.is_null().to_numpy(zero_copy_only=False)].any():  # bytes stand where nulls are
+    if np.diff(bounds)[texts.is_null().to_numpy(zero_copy_only=False)].any():  # null entries have bytes
         return texts.fill_null("")
     return pa.StringArray.from_buffers(len(texts), offsets, data, None, 0, texts.offset)
 
 
 def _names(numbers: pa.Array, enum: EnumDescriptor, *, keep_zero: bool) -> pa.Array:
-    """Enum values' names; a number this version does not know is written as its digits. Zero is null unless kept."""
+    """Return the names of enum values; an unknown number becomes its digits. Zero becomes null unless it is to be stored."""
     encoded = numbers.dictionary_encode()
     known = enum.values_by_number
     texts = []
@@ -187,7 +187,7 @@ def _split_time(times: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def _first(lists: pa.Array) -> pa.Array:
-    """The first element of each list, null where there is none."""
+    """Return the first element of each list, null where the list is empty."""
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     offsets = lists.offsets.to_numpy()[:-1]
     return lists.values.take(pa.array(offsets, pa.int64(), mask=lengths == 0))
@@ -220,7 +220,7 @@ def _flag_texts() -> pa.Array:
 
 
 def _flag_names(flags: pa.StructArray) -> pa.Array:
-    """'SYN, ACK' and the like; empty text for a flags message without any, null without the message."""
+    """Return text such as 'SYN, ACK'; empty for a flags message without flags, null without the message."""
     bits = np.zeros(len(flags), np.int32)
     for bit, name in enumerate(TCP_FLAGS):
         bits |= pc.struct_field(flags, name).fill_null(False).to_numpy(zero_copy_only=False).astype(np.int32) << bit
@@ -231,7 +231,7 @@ def _flag_names(flags: pa.StructArray) -> pa.Array:
 
 
 def encode(columns: Columns) -> pa.Array:
-    """Encoded Flow messages (binary) from columns, `rest` left out: one for each row, canonical byte order."""
+    """Return encoded Flow messages (binary) for columns, without `rest`: one per row, in canonical byte order."""
     builder = _Builder(columns)
     batch = pa.RecordBatch.from_arrays([builder.field(field, "") for field in _messages()], schema=_messages())
     return handler().record_batch_to_array(batch)
@@ -256,7 +256,7 @@ class _Builder:
             return self._leaf(self.columns[column.name], field, _enum(path))
         if pa.types.is_struct(field.type) and _columns_under(path):
             present = [values.is_valid() for name in _columns_under(path) if (values := self.columns[name]).null_count < self.rows]
-            if not present:  # as most kinds of flows are in most batches
+            if not present:  # the usual case: most batches lack most kinds of flows
                 return pa.nulls(self.rows, field.type)
             return _struct([self.field(child, path) for child in field.type], field.type, functools.reduce(pc.or_, present))
         return self._absent(field)
@@ -328,7 +328,7 @@ def _struct(children: list[pa.Array], type_: pa.StructType, present: pa.Array) -
 
 
 def _numbers(names: pa.Array, enum: EnumDescriptor) -> pa.Array:
-    """The reverse of _names; null is zero."""
+    """The inverse of _names; null becomes zero."""
     encoded = names.dictionary_encode()
     known = enum.values_by_name
     numbers = [known[text].number if text in known else int(text) for text in encoded.dictionary.to_pylist()]

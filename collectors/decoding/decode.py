@@ -1,8 +1,8 @@
-"""Encoded Flow messages -> rows of the `flows` table, and back, losing nothing but secrets.
+"""Decodes Flow messages to rows of the `flows` table, and encodes rows again, losing nothing but secrets.
 
-Every batch is decoded, flattened, encoded again from its columns and compared with the bytes that came. Where they
-differ (a field newer than our protos, a second workload, a number too large), the differing fields' own bytes go to
-`rest`. A message that is not a Flow at all is set aside, never the batch. Where messages come from is not known here.
+Every batch is decoded, flattened, encoded again from its columns and compared with the received bytes. Where they differ
+(a field newer than our protos, a second workload, a number too large), the bytes of the differing fields go to `rest`.
+A message that is not a Flow is set aside without affecting its batch. Receiving messages does not belong here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from warehouse import config, schema
 AHEAD = timedelta(hours=1)
 """A flow further in the future than this is flagged `clock_skew`."""
 BEHIND = timedelta(days=1)
-"""A flow older than this is flagged, where it was received live."""
+"""A flow older than this is flagged, if it was received live."""
 
 _USUAL = config.Redact()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """A message that could not be decoded: its position in the batch, its bytes and why."""
+    """A message that could not be decoded: its position in the batch, its bytes and the reason."""
 
     position: int
     message: bytes
@@ -37,7 +37,7 @@ class Rejected:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """Rows in the shape of schema.FLOWS, in the order received, and what was set aside."""
+    """Rows with the schema schema.FLOWS, in the order received, and the messages that were set aside."""
 
     rows: pa.Table
     rejected: tuple[Rejected, ...]
@@ -51,10 +51,10 @@ def decode(
     live: bool = True,
     redact: config.Redact = _USUAL,
 ) -> Decoded:
-    """Decode encoded Flow messages received for `cluster` at `recorded` (UTC); an array names the cluster of each message.
+    """Decode encoded Flow messages received for `cluster` at `recorded` (UTC); an array gives the cluster of each message.
 
     A flow without a time gets the recorded one, with `time_ns` null. Old times are flagged as clock skew only when
-    `live`, since a file may well hold last month's flows. What `redact` names is not in the rows.
+    `live`, since a file may well contain last month's flows. What `redact` selects is removed from the rows.
     """
     raw = messages if isinstance(messages, pa.BinaryArray) else pa.array(messages, pa.binary())
     batch, raw, rejected = _decode_or_split(raw)
@@ -70,7 +70,7 @@ def decode(
 
 
 def rebuild(rows: pa.Table) -> list[bytes]:
-    """The Flow messages that rows of `flows` stand for, equal in meaning to what Hubble sent."""
+    """Return the Flow messages of rows of `flows`, equal in meaning to what Hubble sent."""
     rows = rows.combine_chunks()
     flat = {name: _one_chunk(rows.column(name)) for name in rows.column_names}
     encoded = columns.encode(flat).to_pylist()
@@ -83,12 +83,12 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _decode_or_split(raw: pa.BinaryArray) -> tuple[pa.RecordBatch, pa.BinaryArray, list[Rejected]]:
-    """Decode all at once; when that fails, one by one, so that only the bad ones are set aside."""
+    """Decode all at once; if that fails, one by one, so that only the malformed ones are set aside."""
     handler = columns.handler()
     try:
         return handler.array_to_record_batch(raw), raw, []
     except ValueError:
-        kept: list[int] = []
+        valid: list[int] = []
         rejected = []
         for position in range(len(raw)):
             try:
@@ -96,13 +96,13 @@ def _decode_or_split(raw: pa.BinaryArray) -> tuple[pa.RecordBatch, pa.BinaryArra
             except ValueError as error:
                 rejected.append(Rejected(position=position, message=raw[position].as_py(), reason=str(error)))
             else:
-                kept.append(position)
-        raw = raw.take(pa.array(kept, pa.int64()))
+                valid.append(position)
+        raw = raw.take(pa.array(valid, pa.int64()))
         return handler.array_to_record_batch(raw), raw, rejected
 
 
 def _add_ours(flat: dict[str, pa.Array], *, cluster: str | pa.Array, recorded: datetime, live: bool) -> None:
-    """The columns that are ours: cluster, date, flow_count, recorded_lag_ms, clock_skew."""
+    """Return Hindcast's own columns: cluster, date, flow_count, recorded_lag_ms, clock_skew."""
     rows = len(flat["verdict"])
     now = pa.scalar(recorded, schema.TIMESTAMP)
     flat["time"] = flat["time"].fill_null(now)
@@ -122,7 +122,7 @@ def _add_ours(flat: dict[str, pa.Array], *, cluster: str | pa.Array, recorded: d
 
 
 def _rest(raw: pa.Array, encoded: pa.Array) -> pa.Array:
-    """For each message the fields whose bytes the columns do not give back; null where they give back all."""
+    """Return, for each message, the fields whose bytes the columns do not reproduce; null if they reproduce all."""
     encoded = encoded.cast(pa.binary())
     differing = pc.indices_nonzero(pc.not_equal(raw, encoded))
     if not len(differing):
@@ -135,6 +135,6 @@ def _rest(raw: pa.Array, encoded: pa.Array) -> pa.Array:
 
 
 def _splice(message: bytes, rest: bytes) -> bytes:
-    """A message whose fields named in `rest` are replaced by those of `rest`."""
+    """Return a message whose fields present in `rest` are replaced by those of `rest`."""
     replaced = wire.fields_of(rest)
     return b"".join(part for number, part in wire.fields_of(message).items() if number not in replaced) + rest

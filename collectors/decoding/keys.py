@@ -1,4 +1,4 @@
-"""What tells one flow from another: its uuid, or its whole content where the agent gave it none (before Cilium 1.12)."""
+"""The key that identifies a flow: its uuid, or its whole content where the agent sent no uuid (before Cilium 1.12)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collectors.decoding import decode
 from collectors.hubble_api.flow import flow_pb2
 
 CONTENT = "content:"
-"""Begins the key of a flow without uuid."""
+"""The prefix of the key of a flow without uuid."""
 
 
 def flow_keys(rows: pa.Table) -> pa.Array:
-    """The key (string) of each row of `flows`: equal for two rows only if they are the same flow, or equal in every field.
+    """Return the key (string) of each row of `flows`: equal only for the same flow, or for rows equal in every field.
 
-    Needs `uuid` alone where every row has one, else all columns.
+    Needs only `uuid` where every row has one, else all columns.
     """
     uuids = rows.column("uuid").combine_chunks()
     if isinstance(uuids, pa.ChunkedArray):

@@ -1,7 +1,7 @@
-"""Secrets that flows carry are taken out before they are stored: values of headers, user info and parameters of URLs.
+"""Removes secrets that flows contain before they are stored: values of headers, user info and parameters of URLs.
 
-It works on the columns of `flows` and on what `rest` holds of them, and on what could not be read and is set aside. The marks
-that stay say that there was something.
+It works on the columns of `flows` and their `rest`, and on unreadable text that is set aside. A mark replaces each
+removed secret.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from warehouse.schema import HEADERS
 
 
 def take_out(columns: MutableMapping[str, pa.Array], settings: config.Redact) -> None:
-    """Take the secrets out of the columns of `flows`, in place."""
+    """Remove the secrets from the columns of `flows`, in place."""
     patterns = _patterns(settings)
     for name in ("l7_http_url", "summary"):
         columns[name] = _without(columns[name], patterns)
     columns["l7_http_headers"] = _headers(columns["l7_http_headers"], settings)
     if columns["rest"].null_count < len(columns["rest"]):
-        rests = columns["rest"].dictionary_encode()  # a field that is newer than this version often has the same value in all flows
+        rests = columns["rest"].dictionary_encode()  # a field newer than this version often has the same value in all flows
         cleaned = [_of_rest(rest, settings, patterns) for rest in rests.dictionary.to_pylist()]
         columns["rest"] = pa.array(cleaned, pa.binary()).take(rests.indices)
 
 
 def out_of_text(text: str, settings: config.Redact) -> str:
-    """Text that is set aside without its secrets: JSON, what was to be JSON, or anything else."""
+    """Remove the secrets from text that is set aside: JSON, malformed JSON, or anything else."""
     try:
         value = json.loads(text)
         cleaned = out_of_json(value, settings)
         if cleaned != value:
             text = json.dumps(cleaned, ensure_ascii=False)
     except (ValueError, RecursionError):
-        pass  # it is searched as text in any case: a parser hides what it drops, such as a key given twice
+        pass  # it is searched as text in any case: a parser hides what it drops, such as the first of two equal keys
     return secrets_in_text.out_of_text(text, settings)
 
 
 def out_of_json(value: Any, settings: config.Redact) -> Any:
-    """A JSON value without its secrets: values of headers, as pairs or by name, and what its texts hold. Raises RecursionError."""
+    """Remove secrets from a JSON value: header values, as pairs or by name, and secrets in its strings. Raises RecursionError."""
     return _of_json(value, settings, {name.lower() for name in settings.headers})
 
 
 def out_of_message(message: bytes, settings: config.Redact) -> bytes:
-    """A protobuf message that cannot be read, without its secrets: their bytes are overwritten, so that lengths stay right."""
+    """Remove the secrets of an unreadable protobuf message by overwriting their bytes, so that lengths stay correct."""
     masked = bytearray(message)
     if settings.headers:
         names = "|".join(map(re.escape, settings.headers))
@@ -67,7 +67,7 @@ def out_of_message(message: bytes, settings: config.Redact) -> bytes:
 
 
 def _sized(message: bytes, place: int) -> tuple[int, int]:
-    """Where what has its length before it begins, and how long it is."""
+    """Return position and length of each value that is preceded by its length."""
     length = shift = 0
     for byte in message[place : place + 5]:
         length, shift, place = length | (byte & 0x7F) << shift, shift + 7, place + 1
@@ -92,9 +92,9 @@ def _of_json(value: Any, settings: config.Redact, headers: set[str]) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _patterns(settings: config.Redact) -> tuple[tuple[str, str], ...]:
-    """What to replace in texts that hold a URL, and with what (RE2, which re reads too); the first group stays.
+    """Return patterns for secrets in text that contains a URL, and their replacements (RE2, also valid for re); group 1 stays.
 
-    Names of parameters may be written with percent signs, and so may a URL within a URL be; its end is then not looked for.
+    Parameter names may be percent-encoded, and so may a nested URL, whose end is then not searched for.
     """
     found = []
     if settings.url_user_info:
@@ -110,11 +110,11 @@ def _patterns(settings: config.Redact) -> tuple[tuple[str, str], ...]:
 
 
 _PERCENT = "%(?:25)*"
-"""A percent sign, written again with percent signs any number of times."""
+"""A percent sign, itself percent-encoded any number of times."""
 
 
 def _percent_or_plain(name: str) -> str:
-    """A pattern for a name of which each byte may be written with a percent sign, whatever the case."""
+    """Return a pattern for a name of which each byte may be percent-encoded, in any case."""
     return "".join(
         f"(?:{re.escape(letter)}|{_PERCENT}(?:{'|'.join(sorted({f'{ord(letter.lower()):02x}', f'{ord(letter.upper()):02x}'}))}))"
         for letter in name
@@ -124,7 +124,7 @@ def _percent_or_plain(name: str) -> str:
 def _without(texts: pa.Array, patterns: tuple[tuple[str, str], ...]) -> pa.Array:
     if texts.null_count == len(texts) or not patterns:
         return texts
-    # Most texts are summaries without a URL: they are passed over at a tenth of what the patterns cost.
+    # Most strings are summaries without a URL: they are skipped at a tenth of the patterns' cost.
     suspects = pc.match_substring_regex(texts, "[?&;%@]").fill_null(False)
     if not pc.any(suspects).as_py():
         return texts
@@ -143,12 +143,12 @@ def _headers(lists: pa.Array, settings: config.Redact) -> pa.Array:
     values = pc.struct_field(pairs, "value")
     values = pc.if_else(pc.and_(secret, pc.greater(pc.binary_length(values), 0)), MARK, values)
     fields = list(HEADERS.value_type)
-    kept = pa.StructArray.from_arrays([names, values], fields=fields, mask=pairs.is_null())
-    return pa.ListArray.from_arrays(lists.offsets, kept, type=HEADERS, mask=lists.is_null())
+    cleaned = pa.StructArray.from_arrays([names, values], fields=fields, mask=pairs.is_null())
+    return pa.ListArray.from_arrays(lists.offsets, cleaned, type=HEADERS, mask=lists.is_null())
 
 
 def _of_rest(rest: bytes, settings: config.Redact, patterns: tuple[tuple[str, str], ...]) -> bytes:
-    """The same for fields of a flow that no column holds: a newer HTTP record is kept there whole."""
+    """The same for fields of a flow that no column stores: a newer HTTP record is stored there whole."""
     flow = flow_pb2.Flow.FromString(rest)
     changed = False
     if flow.HasField("l7") and flow.l7.HasField("http"):

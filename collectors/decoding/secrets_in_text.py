@@ -1,8 +1,8 @@
-"""Takes secrets out of text of any form that is set aside, whatever escapes it is written with.
+"""Removes secrets from text of any format that is set aside, however it is escaped.
 
-The text may be JSON, JSON within JSON, Python's notation, percent-encoded, or broken off anywhere. It is searched in a view of it
-in which every escaped character stands plain; what is found there is cut out of the original. Where it is in doubt how far a
-secret goes, more is taken out rather than less. Columns of flows are collectors.decoding.secrets' work.
+The text may be JSON, JSON within JSON, Python's notation, percent-encoded, or truncated anywhere. It is searched in an unescaped
+view, and matches are cut out of the original. If it is uncertain where a secret ends, more is removed rather than less.
+Columns of flows are handled by collectors.decoding.secrets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_LAYERS = 16
 
 
 class _View:
-    """A text with every escaped character plain, and where each character of it stands in the original."""
+    """An unescaped text, with the position of each of its characters in the original."""
 
     def __init__(self, original: str) -> None:
         self.original = original
@@ -40,7 +40,7 @@ class _View:
                 break
 
     def _unescape(self) -> bool:
-        """Take one layer of escapes off; gives whether there was one."""
+        """Remove one layer of escapes; return whether there was one."""
         parts: list[str] = []
         begins: list[int] = []
         ends: list[int] = []
@@ -67,15 +67,15 @@ class _View:
         return True
 
     def level(self, place: int) -> int:
-        """How often the character was percent-encoded."""
+        """Return how often the character was percent-encoded."""
         return self._levels[place]
 
     def spelling(self, place: int) -> str:
-        """The character as the original has it, with its escapes: tells the quotes of an inner text from those around it."""
+        """Return the character with its escapes, which distinguishes the quotes of a nested text from those around it."""
         return self.original[self._ends[place - 1] if place else 0 : self._ends[place]].lower()
 
     def source(self, place: int) -> int:
-        """Where a character begins in the original."""
+        """Return where a character begins in the original."""
         return self._begins[place] if place < len(self._begins) else len(self.original)
 
 
@@ -93,28 +93,28 @@ def _plain(found: re.Match[str]) -> str:
 
 
 def _shown(code: int) -> str:
-    """The character of a code; control characters end values as line ends do."""
+    """Return the character of a code; control characters end values as line ends do."""
     return chr(code) if code >= 0x20 else "\n"
 
 
 def out_of_text(text: str, settings: config.Redact) -> str:
-    """The text with its secrets replaced by a mark."""
+    """Return the text with its secrets replaced by a mark."""
     if not _may_hold_secrets(settings).search(text):
         return text
     view = _View(text)
     headers = [(begin + (view.text[begin] in _QUOTES), end) for begin, end in _header_values(view, settings)]
     spans = [*headers, *_url_secrets(view, settings)]
-    kept, position = [], 0
+    pieces, position = [], 0
     for begin, end in sorted((view.source(begin), view.source(end)) for begin, end in spans if end > begin):
         if begin >= position:
-            kept += [text[position:begin], MARK]
+            pieces += [text[position:begin], MARK]
         position = max(position, end)
-    return "".join(kept) + text[position:]
+    return "".join(pieces) + text[position:]
 
 
 @functools.lru_cache(maxsize=16)
 def _may_hold_secrets(settings: config.Redact) -> re.Pattern[str]:
-    """Finds cheaply what a secret cannot be without; any escape may hide it."""
+    """Return cheaply whether text may contain a secret at all; any escape may hide one."""
     names = [re.escape(name) for name in settings.headers]
     return re.compile("|".join([r"[?&;%\\@]", "value", *names]), re.IGNORECASE)
 
@@ -152,7 +152,7 @@ def _header_values(view: _View, settings: config.Redact) -> Iterator[tuple[int, 
             yield found.end(), _value_end(view, found.end())
         if not _KEY_BEFORE.search(view.text, max(found.start() - 40, 0), found.start()):
             continue
-        # Other members of the same object may stand between a header's name and its value, before or behind it.
+        # Other members of the object may come between a header's name and its value, in either order.
         begin, end = view.text.rfind("{", 0, found.start()), view.text.find("}", found.end())
         for value in _VALUE.finditer(view.text, max(begin, 0), end if end >= 0 else len(view.text)):
             yield value.end(), _value_end(view, value.end())
@@ -166,7 +166,7 @@ def _header_values(view: _View, settings: config.Redact) -> Iterator[tuple[int, 
 
 
 def _value_end(view: _View, begin: int) -> int:
-    """Where a value ends: at its own closing quote, spelled as the opening one; unquoted, with its line or the text around it."""
+    """Return where a value ends: at its own closing quote, spelled as the opening one; unquoted, with its line or enclosing text."""
     text = view.text
     if text[begin] in _QUOTES:
         spelling = view.spelling(begin)
@@ -206,7 +206,7 @@ def _url_secrets(view: _View, settings: config.Redact) -> Iterator[tuple[int, in
 
 
 def _url_end(view: _View, begin: int, stops: str, level: int) -> int:
-    """Where a part of a URL ends: at one of `stops` that is encoded no more than the URL itself, or with the URL."""
+    """Return where a part of a URL ends: at one of `stops` that is encoded no more than the URL itself, or with the URL."""
     for found in re.compile(rf"[{re.escape(stops)}\s{_QUOTES}]").finditer(view.text, begin):
         if view.level(found.start()) <= level:
             return found.start()

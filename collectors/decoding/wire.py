@@ -1,4 +1,4 @@
-"""Protobuf's wire format: messages as their top-level fields, one message or many at once. It knows no message type."""
+"""Protobuf's wire format: reads top-level fields, of one message or of many at once. It knows no message types."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pyarrow as pa
 
 Places = npt.NDArray[np.int64]
 MOST_FIELDS = 512
-"""Messages of more top-level fields than this are left to whoever reads them one by one."""
-_MORE = 0x80  # a byte of a varint with this bit is not its last
+"""Messages with more top-level fields than this are left to the caller to read one by one."""
+_MORE = 0x80  # a varint byte with this bit is not the last
 _LONGEST_VARINT = 10
 _MOST_NUMBERS = 256
-"""Messages of more different fields than this are compared one by one."""
+"""Messages with more differing fields than this are compared one by one."""
 
 
 def fields_of(message: bytes) -> dict[int, bytes]:
-    """Top-level field number -> the bytes of all its occurrences, tags included, in order."""
+    """Return the bytes of all occurrences of each top-level field number, tags included, in order."""
     fields: dict[int, bytes] = {}
     position = 0
     while position < len(message):
@@ -29,54 +29,54 @@ def fields_of(message: bytes) -> dict[int, bytes]:
     return fields
 
 
-def differing_fields(sent: pa.BinaryArray, held: pa.BinaryArray) -> list[bytes]:
-    """For each pair of messages the top-level fields of `sent`, all occurrences of a number, whose bytes `held` does not have.
+def differing_fields(sent: pa.BinaryArray, encoded: pa.BinaryArray) -> list[bytes]:
+    """Return, for each pair of messages, the top-level fields of `sent` whose bytes `encoded` does not have.
 
-    Almost always only the lengths of a few fields differ; then that is found for all pairs at once. Pairs for which it
+    Usually only the lengths of a few fields differ; that is found for all pairs at once. Pairs for which it
     does not explain every difference are compared one by one.
     """
-    found, is_sure = _by_length(sent, held)
+    found, is_sure = _by_length(sent, encoded)
     return [
-        rest if sure else _differing(sent[pair].as_py(), held[pair].as_py())
+        rest if sure else _differing(sent[pair].as_py(), encoded[pair].as_py())
         for pair, (rest, sure) in enumerate(zip(found, is_sure.tolist(), strict=True))
     ]
 
 
-def _differing(sent: bytes, held: bytes) -> bytes:
-    other = fields_of(held)
+def _differing(sent: bytes, encoded: bytes) -> bytes:
+    other = fields_of(encoded)
     return b"".join(part for number, part in fields_of(sent).items() if other.get(number) != part)
 
 
-def _by_length(sent: pa.BinaryArray, held: pa.BinaryArray) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
-    """The fields that have another length in the other message, and whether everything else is equal."""
+def _by_length(sent: pa.BinaryArray, encoded: pa.BinaryArray) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
+    """Return the fields that have another length in the other message, and whether everything else is equal."""
     count = len(sent)
-    ours, theirs = _Segments.of(sent), _Segments.of(held)
+    ours, theirs = _Segments.of(sent), _Segments.of(encoded)
     numbers = np.unique(np.concatenate((ours.numbers, theirs.numbers)))
     if not count or len(numbers) > _MOST_NUMBERS:
         return [b""] * count, np.zeros(count, bool)
     lengths = [some.lengths(numbers, count) for some in (ours, theirs)]
     differs = lengths[0] != lengths[1]
-    kept = [some.without(differs, numbers) for some in (ours, theirs)]
-    is_sure = ours.is_whole & theirs.is_whole & ~_are_different(kept[0], kept[1], count)
+    others = [some.without(differs, numbers) for some in (ours, theirs)]
+    is_sure = ours.is_whole & theirs.is_whole & ~_are_different(others[0], others[1], count)
     return ours.of_numbers(differs, numbers), is_sure
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Segments:
-    """The top-level fields of many messages: one a row, by message and place in it."""
+    """The top-level fields of many messages: one per row, by message and position in it."""
 
     data: npt.NDArray[np.uint8]
     messages: Places
-    """The message that each is of."""
+    """The message that each field belongs to."""
     numbers: Places
     begins: Places
     ends: Places
     is_whole: npt.NDArray[np.bool_]
-    """For each message, whether all of it was read."""
+    """For each message, whether it was read completely."""
 
     @classmethod
     def of(cls, messages: pa.BinaryArray) -> _Segments:
-        """Read all messages side by side, one field of each at a time."""
+        """Read all messages in parallel, one field of each at a time."""
         _, offsets, buffer = messages.buffers()
         bounds = np.frombuffer(offsets, np.int32, len(messages) + 1, messages.offset * 4).astype(np.int64)
         data = np.frombuffer(buffer, np.uint8) if buffer is not None else np.zeros(0, np.uint8)
@@ -106,20 +106,20 @@ class _Segments:
         return cls(data=data, messages=of_message, numbers=numbers, begins=begins, ends=after, is_whole=is_whole)
 
     def lengths(self, numbers: Places, count: int) -> Places:
-        """For each message and number the length of all its fields."""
+        """Return the total length of the fields of each number, for each message."""
         keys = self.messages * len(numbers) + np.searchsorted(numbers, self.numbers)
         sums = np.bincount(keys, self.ends - self.begins, count * len(numbers))
         return sums.astype(np.int64).reshape(count, len(numbers))
 
     def without(self, differs: npt.NDArray[np.bool_], numbers: Places) -> _Segments:
-        """The fields of all other numbers than the message's differing ones."""
+        """Return the fields of all numbers that do not differ in their message."""
         stays = ~differs[self.messages, np.searchsorted(numbers, self.numbers)]
         parts = (part[stays] for part in (self.messages, self.numbers, self.begins, self.ends))
         messages, others, begins, ends = parts
         return _Segments(data=self.data, messages=messages, numbers=others, begins=begins, ends=ends, is_whole=self.is_whole)
 
     def of_numbers(self, differs: npt.NDArray[np.bool_], numbers: Places) -> list[bytes]:
-        """The bytes of each message's differing fields, in the order of the message."""
+        """Return the bytes of each message's differing fields, in the order of the message."""
         rests = [b""] * len(self.is_whole)
         data = self.data.tobytes()
         for place in np.flatnonzero(differs[self.messages, np.searchsorted(numbers, self.numbers)]).tolist():
@@ -127,7 +127,7 @@ class _Segments:
         return rests
 
     def content(self) -> npt.NDArray[np.uint8]:
-        """The bytes of all fields, one after the other."""
+        """Return the bytes of all fields, concatenated."""
         changes = np.zeros(len(self.data), np.int8)
         changes[self.begins] += 1  # fields begin, and end, at different places
         changes[self.ends] -= 1
@@ -136,7 +136,7 @@ class _Segments:
 
 
 def _are_different(some: _Segments, others: _Segments, count: int) -> npt.NDArray[np.bool_]:
-    """Whether the fields of two messages differ in their bytes or in the order of their numbers."""
+    """Return whether the fields of two messages differ in their bytes or in the order of their numbers."""
     different = np.bincount(some.messages, minlength=count) != np.bincount(others.messages, minlength=count)
     some, others = (_of_messages(segments, ~different) for segments in (some, others))
     unequal = (some.numbers != others.numbers) | (some.ends - some.begins != others.ends - others.begins)
@@ -158,7 +158,7 @@ def _of_messages(segments: _Segments, wanted: npt.NDArray[np.bool_]) -> _Segment
 
 
 def _varints(data: npt.NDArray[np.uint8], places: Places) -> tuple[Places, Places, npt.NDArray[np.bool_]]:
-    """The varints of less than 2^63 at these places, the places after them, and whether they are such."""
+    """Return the varints below 2^63 at these positions, the positions after them, and whether they are valid."""
     values, after = np.zeros(len(places), np.int64), places.copy()
     going = np.arange(len(places))
     for number in range(_LONGEST_VARINT - 1):
@@ -174,7 +174,7 @@ def _varints(data: npt.NDArray[np.uint8], places: Places) -> tuple[Places, Place
 
 
 def _skipped(data: npt.NDArray[np.uint8], places: Places, kinds: Places) -> tuple[Places, npt.NDArray[np.bool_]]:
-    """The places after values of these wire types; groups, which are deprecated, are not skipped."""
+    """Return the positions after values of these wire types; groups, which are deprecated, are not skipped."""
     after, is_good = places.copy(), np.isin(kinds, (0, 1, 2, 5))
     for kind, size in ((1, 8), (5, 4)):
         after[kinds == kind] += size
@@ -187,7 +187,7 @@ def _skipped(data: npt.NDArray[np.uint8], places: Places, kinds: Places) -> tupl
 
 
 def _skip(message: bytes, position: int, wire_type: int) -> int:
-    """Position after a value: 0 varint, 1 eight bytes, 2 with a length, 3 group (deprecated, but still allowed), 5 four bytes."""
+    """Return the position after a value: 0 varint, 1 eight bytes, 2 length-delimited, 3 group (deprecated but allowed), 5 four bytes."""
     match wire_type:
         case 0:
             return _varint(message, position)[1]

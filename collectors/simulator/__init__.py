@@ -1,1 +1,1 @@
-"""A simulated Hubble fleet: nodes that speak the real wire contract, with seeded traffic, for tests and rehearsals."""
+"""A simulated Hubble fleet: nodes that serve the real gRPC API, with seeded traffic, for tests and rehearsals."""

@@ -1,8 +1,8 @@
-"""A week of a big fleet straight into a lake, hundreds of thousands of flows a second: what benchmarks measure on.
+"""Generates a week of a large fleet directly in a lake, hundreds of thousands of flows per second, for benchmarks.
 
-Eleven companies of the simulated kind share each cluster, some much busier than others, so there are 200 namespaces. Their
+Eleven copies of the simulated company share each cluster, some much busier than others, so there are 200 namespaces. Their
 live traffic, decoded as a collector would, is repeated in short runs with times, uuids, ports, latencies and lags of their
-own, and with pods that get a new name on some days. What it leaves out: HTTP headers, and any story.
+own, and some pods get new names each day. HTTP headers and the story are left out.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from warehouse.lake.tables import Lake
 
 COMPANIES = 11
 SHARED = ("kube-system", "ingress")
-"""Namespaces that all companies of a cluster have in common; so there are 11 x 18 + 2 = 200."""
+"""Namespaces that all companies of a cluster share, which gives 11 x 18 + 2 = 200 namespaces."""
 NODES = 20
 TEMPLATE_FLOWS = 2_000
-"""Of each company and cluster."""
+"""For each company and cluster."""
 RUN_FLOWS = 10
-"""Flows that are repeated together: a call, its replies, what happened around them."""
+"""Flows that are repeated together: a call, its replies, and the flows around them."""
 BUSIEST = 1.1
 """Zipf's exponent of the companies' traffic."""
 REDEPLOYED = 3
-"""Every third pod has a new name each day."""
+"""One pod in three has a new name each day."""
 FLUSH_MICROSECONDS = 10_000_000
-"""How often a collector stores what has come."""
+"""How often a collector flushes."""
 HOUR = dt.timedelta(hours=1)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _OWN_ADDRESS = re.compile(r"^10\.0\.")
@@ -48,7 +48,7 @@ _OWN_ADDRESS = re.compile(r"^10\.0\.")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to generate: flows of each cluster and hour, seeded."""
+    """What to generate: the flows of each cluster and hour, seeded."""
 
     flows: int
     since: dt.datetime
@@ -58,7 +58,7 @@ class Plan:
     seed: int = 1
 
     def hours(self) -> list[tuple[dt.datetime, int]]:
-        """Each hour's start and the flows that each cluster has in it; they add up to `flows` but for a rest."""
+        """Yield each hour's start and its number of flows per cluster; they add up to `flows`, up to rounding."""
         starts = [self.since + number * HOUR for number in range(24 * self.days)]
         weights = np.array([daily_factor(start) for start in starts])
         ends = np.rint(np.cumsum(weights) / weights.sum() * (self.flows // len(self.clusters))).astype(int)
@@ -68,10 +68,10 @@ class Plan:
 def generate(
     lake: Lake, plan: Plan, cluster: str, *, rows_per_file: int = 20_000, progress: Callable[[int], None] = lambda _flows: None
 ) -> int:
-    """Store a cluster's flows, uncompacted, in the order of time, and its coverage; gives the number of flows.
+    """Store a cluster's flows, uncompacted, in the order of time, and its coverage; return the number of flows.
 
-    A file stands for several flushes, lest there be hundreds of thousands of them. `progress` is told the flows of each hour.
-    Not to be run twice: the flows would be there twice.
+    Each file combines several flushes, to avoid hundreds of thousands of files. `progress` is called with each hour's flows.
+    A second run would store the flows twice.
     """
     index, file_schema = plan.clusters.index(cluster), schema.FLOWS.file_schema
     templates = _templates(cluster, index, plan.seed)
@@ -97,7 +97,7 @@ def namespaces_of(company: int) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def _templates(cluster: str, index: int, seed: int) -> pa.Table:
-    """Decoded flows of every company in a cluster, the busiest company's first."""
+    """Return decoded flows of every company in a cluster, the busiest company's first."""
     start = dt.datetime(2026, 3, 2, 14, tzinfo=dt.UTC)
     parts = []
     for company in range(COMPANIES):
@@ -117,7 +117,7 @@ def _templates(cluster: str, index: int, seed: int) -> pa.Table:
 
 
 def _redeployed(templates: pa.Table, day: dt.date) -> pa.Table:
-    """The templates with the pods' names of a day."""
+    """Return the templates with the pod names of a day."""
     for name in ("source_pod_name", "destination_pod_name"):
         pods = templates[name].combine_chunks().dictionary_encode()
         renamed = [_pod_on(pod, day) for pod in pods.dictionary.to_pylist()]
@@ -137,7 +137,7 @@ def _pod_on(pod: str, day: dt.date) -> str:
 
 
 def _pieces(templates: CodedRows, begin: dt.datetime, count: int, rows_per_file: int, chance: np.random.Generator) -> Iterator[pa.Table]:
-    """An hour's flows in the order of time, in equal pieces."""
+    """Yield an hour's flows in the order of time, in equal pieces."""
     start = (begin - _EPOCH) // dt.timedelta(microseconds=1)
     times = start + np.sort(chance.integers(0, 3_600_000_000, count))
     busy = 1 / np.arange(1, COMPANIES + 1) ** BUSIEST
@@ -154,7 +154,7 @@ def _pieces(templates: CodedRows, begin: dt.datetime, count: int, rows_per_file:
 
 
 def _stamped(rows: pa.Table, times: npt.NDArray[np.int64], shifts: npt.NDArray[np.int64], chance: np.random.Generator) -> pa.Table:
-    """The rows with times, uuids, client ports, latencies and lags of their own."""
+    """Return the rows with times, uuids, client ports, latencies and lags of their own."""
     count = len(times)
     recorded = (times // FLUSH_MICROSECONDS + 1) * FLUSH_MICROSECONDS + 500_000
     changed = {
@@ -175,7 +175,7 @@ def _stamped(rows: pa.Table, times: npt.NDArray[np.int64], shifts: npt.NDArray[n
 
 
 def _ledger(cluster: str, day: dt.date) -> pa.Table:
-    """Every node was connected all day."""
+    """Return coverage rows that show every node connected all day."""
     begin = dt.datetime.combine(day, dt.time(), dt.UTC)
     end = begin + 24 * HOUR
     rows = [

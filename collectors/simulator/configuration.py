@@ -1,7 +1,7 @@
-"""The simulated company's configuration history: namespaces, pods, policies and Cilium's settings, as its story has them.
+"""The simulated company's configuration history: namespaces, pods, policies and Cilium's settings, following its story.
 
-It writes what a watch of the clusters would have written, so that the incident of the story has a cause that can be found,
-and so that clusters drift from the blueprint `baseline`. Finding that is not done here.
+It writes what a watch of the clusters would have written, so that the incident of the story has a cause in the history, and
+so that clusters drift from the blueprint `baseline`. Detecting either does not belong here.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ APP_ID = "simulate-configuration"
 DEPLOYER = "system:serviceaccount:gitops:deployer"
 SOMEBODY = "mallory@company.example"
 BLUEPRINT = "baseline"
-"""The blueprint whose policies the clusters carry."""
+"""The blueprint whose policies the clusters have."""
 OPENED, REMOVED = "fraud", "search"
-"""Namespaces of the last cluster whose policy of the blueprint somebody opened, and removed for a while."""
+"""Namespaces of the last cluster whose blueprint policy was opened, and removed for a while."""
 CILIUM = "1.18.4"
 MINUTE, HOUR = dt.timedelta(minutes=1), dt.timedelta(hours=1)
 _KINDS = ["CiliumNetworkPolicy", "NetworkPolicy", "CiliumClusterwideNetworkPolicy", "ConfigMap", "CiliumAgents", "Namespace", "PodLabels"]
@@ -37,7 +37,7 @@ _HOME = {
 
 
 def backfill(lake: Lake, fleet: Fleet, story: Story, *, since: dt.datetime, until: dt.datetime) -> None:
-    """Store the versions of [since, until) and their ledger; a lake that has them is left as it is."""
+    """Store the versions of [since, until) and their coverage; a lake that already has them is left unchanged."""
     if lake.transaction_version(schema.POLICY_VERSIONS, APP_ID):
         return
     policies, namespaces, workloads, settings, ledger = [], [], [], [], []
@@ -64,14 +64,14 @@ def backfill(lake: Lake, fleet: Fleet, story: Story, *, since: dt.datetime, unti
 
 
 def look_again(lake: Lake, clusters: Sequence[str], *, since: dt.datetime, until: dt.datetime) -> None:
-    """Note that the simulated clusters' configuration was watched and did not change: nothing of it does. Raises LakeError."""
+    """Record that the simulated clusters' configuration was watched and did not change. Raises LakeError."""
     rows = [_observed(cluster, since, until) for cluster in clusters]
     table = schema.CONFIG_COVERAGE
     lake.commit(table, lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema)), transactions={}, metadata={})
 
 
 def _policies(cluster: str, namespace: str, story: Story, since: dt.datetime, until: dt.datetime) -> list[dict[str, Any]]:
-    """The namespace's policy in its versions: the deployment changes checkout's neighbours, a mistake cuts cart off its database."""
+    """Return the versions of a namespace's policy: the deployment changes checkout's peers, a mistake cuts cart off its database."""
     usual = _policy(namespace, CALLS)
     moments: list[tuple[dt.datetime, dict[str, Any], str]] = [(since, usual, DEPLOYER)]
     if _policy(namespace, CALLS_AFTER) != usual:
@@ -87,7 +87,7 @@ def _policies(cluster: str, namespace: str, story: Story, since: dt.datetime, un
 
 
 def _policy(namespace: str, calls: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """A policy that lets in whoever calls the namespace's services, on their ports, and no one else."""
+    """Return a policy that allows the callers of the namespace's services, on their ports, and nobody else."""
     rules = []
     for service in sorted(name for name, (home, _) in _HOME.items() if home == namespace):
         callers = sorted(caller for caller, called in calls if called == service)
@@ -117,7 +117,7 @@ def _settings(cluster: str, story: Story, since: dt.datetime, until: dt.datetime
 def _default_deny(
     cluster: str, namespace: str, story: Story, since: dt.datetime, until: dt.datetime, *, drifted: bool
 ) -> list[dict[str, Any]]:
-    """The blueprint's policy in a namespace; somebody opened one before the new host came, and removed another for three hours."""
+    """Return the blueprint's policy in a namespace; one was opened before the new host appeared, another removed for three hours."""
     usual = _closed(namespace, ingress=[])
     if drifted and namespace == OPENED:
         at = story.new_host - 2 * HOUR
@@ -145,7 +145,7 @@ def _closed(namespace: str, *, ingress: list[Any]) -> dict[str, Any]:
 
 
 def _pods(cluster: str, pod: Pod, since: dt.datetime, until: dt.datetime) -> dict[str, Any]:
-    """What selectors see of a service's pods."""
+    """Return what selectors see of a service's pods."""
     endpoint, workload = pod.endpoint, pod.endpoint.workloads[0]
     written = (label.removeprefix("k8s:").partition("=") for label in endpoint.labels if label.startswith("k8s:"))
     labels = {name: value for name, _, value in written if not name.startswith("io.")}

@@ -1,7 +1,7 @@
 """The filters of a request: whitelist minus blacklist, OR between filters, AND between the fields of one.
 
-Every field a request sets is either honoured or refused by name: a filter that is quietly ignored
-would return flows nobody asked for.
+Every field that a request sets is either applied or refused by name: silently ignoring a filter would return
+flows that were not requested.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Build = Callable[[Sequence[Any]], Match]
 
 
 class RefusedFilterError(ValueError):
-    """A filter this node cannot honour; the text names the field."""
+    """A filter that this node does not support; the message names the field."""
 
 
 def _among(read: Callable[[flow_pb2.Flow], Any]) -> Build:
-    """The value is one of those asked for."""
+    """Match values that are among the requested ones."""
 
     def build(values: Sequence[Any]) -> Match:
         wanted = set(values)
@@ -34,7 +34,7 @@ def _among(read: Callable[[flow_pb2.Flow], Any]) -> Build:
 
 
 def _any(parse: Callable[[Any], Callable[[Any], bool]], read: Callable[[flow_pb2.Flow], Any]) -> Build:
-    """One of the parsed tests accepts the value read from the flow."""
+    """Match if any of the parsed tests accepts the value read from the flow."""
 
     def build(values: Sequence[Any]) -> Match:
         tests = [parse(value) for value in values]
@@ -49,7 +49,7 @@ def _any(parse: Callable[[Any], Callable[[Any], bool]], read: Callable[[flow_pb2
 
 
 def _ends(side: str) -> dict[str, Build]:
-    """The fields that exist once for the source and once for the destination."""
+    """Return the fields that exist for both the source and the destination."""
 
     def end(flow: flow_pb2.Flow) -> flow_pb2.Endpoint:
         return flow.source if side == "source" else flow.destination
@@ -79,7 +79,7 @@ def _http(flow: flow_pb2.Flow) -> flow_pb2.HTTP | None:
 
 
 def _on_http(parse: Callable[[Any], Callable[[flow_pb2.HTTP], bool]]) -> Build:
-    """A test of HTTP requests: other flows never match."""
+    """Return a test of HTTP requests that never matches other flows."""
 
     def build(values: Sequence[Any]) -> Match:
         tests = [parse(value) for value in values]
@@ -134,7 +134,7 @@ FIELDS: dict[str, Build] = {
     "drop_reason_desc": _among(lambda flow: flow.drop_reason_desc),
     "event_type": _any(_event_type, _itself),
     "protocol": _any(matching.protocol, _itself),
-    "reply": _among(lambda flow: flow.is_reply.value),  # Cilium's filter takes unknown for no reply
+    "reply": _among(lambda flow: flow.is_reply.value),  # Cilium's filter treats unknown as not a reply
     "dns_query": _any(_dns_query, _itself),
     "http_status_code": _on_http(matching.status_code),
     "http_method": _on_http(_method),
@@ -166,7 +166,7 @@ def _compile_one(wanted: flow_pb2.FlowFilter) -> Match:
 
 
 def compile_filters(whitelist: Iterable[flow_pb2.FlowFilter], blacklist: Iterable[flow_pb2.FlowFilter]) -> Match:
-    """The one test of a request: in some filter of the whitelist (or it is empty) and in none of the blacklist."""
+    """Return the combined test of a request: some whitelist filter matches (or there is none), and no blacklist filter does."""
     wanted = [_compile_one(each) for each in whitelist]
     unwanted = [_compile_one(each) for each in blacklist]
     return lambda flow: (not wanted or any(test(flow) for test in wanted)) and not any(test(flow) for test in unwanted)

@@ -1,4 +1,4 @@
-"""A made-up company: teams, their namespaces and services, and the pods that run them in every cluster.
+"""A fictional company: teams, their namespaces and services, and the pods that run them in every cluster.
 
 The same seed gives the same fleet: names, addresses, identities and placement.
 """
@@ -46,7 +46,7 @@ CALLS: tuple[tuple[str, str], ...] = (
     ("prometheus", "alertmanager"), ("prometheus", "web"), ("prometheus", "orders-api"),
 )  # fmt: skip
 
-# Attempts that policy denies, and attempts a policy in audit mode would deny.
+# Attempts that policy denies, and attempts that a policy in audit mode would deny.
 DENIED: tuple[tuple[str, str], ...] = (("web", "ledger-db"), ("collector", "users-db"), ("mailer", "vault"), ("tracker", "orders-db"))
 AUDITED: tuple[tuple[str, str], ...] = (("indexer", "inventory-db"), ("features", "warehouse-db"))
 
@@ -59,12 +59,12 @@ OUTSIDE: dict[str, tuple[str, str]] = {  # a service's named host on the interne
 
 
 GENERATED = str.maketrans("0123456789abcdef", "2456789bcdfghjkl")
-"""Hexadecimal digits as the letters and digits that Kubernetes generates the ends of names from: no vowels, none that look alike."""
+"""Maps hexadecimal digits to the characters of Kubernetes' generated names: no vowels, and none that look alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod: where it runs, and everything Hubble says of it."""
+    """One pod: where it runs, and everything Hubble reports about it."""
 
     service: str
     protocol: str
@@ -75,7 +75,7 @@ class Pod:
     endpoint: flow_pb2.Endpoint  # as its own node sees it, with ID and workloads
 
     def seen_from(self, node: str) -> flow_pb2.Endpoint:
-        """Its endpoint as a node reports it: ID and workloads are known only where it runs."""
+        """Return its endpoint as a node reports it: ID and workloads are known only on the pod's own node."""
         if node == self.node:
             return self.endpoint
         remote = flow_pb2.Endpoint()
@@ -100,9 +100,9 @@ def build_fleet(
     nodes_per_cluster: int = 3,
     namespaces: Mapping[str, tuple[str, tuple[str, ...]]] = NAMESPACES,
 ) -> Fleet:
-    """The company's fleet; a cluster named "default" has nodes without a prefix, as in Cilium.
+    """Build the company's fleet; a cluster named "default" has nodes without a prefix, as in Cilium.
 
-    `namespaces` may have other names for the company's namespaces, not other services.
+    `namespaces` may rename the company's namespaces, but not change their services.
     """
     if not clusters or nodes_per_cluster < 1 or len(set(clusters)) != len(clusters):
         raise ValueError("a fleet needs distinct clusters and at least one node in each")

@@ -1,6 +1,6 @@
-"""Days of the simulated company's history straight into the lake, in seconds.
+"""Generates days of the simulated company's history directly in the lake, in seconds.
 
-Some thousand flows of the live traffic are decoded as a collector would; history repeats runs of them with times,
+Some thousand flows of the live traffic are decoded as a collector would; runs of them are repeated with times,
 uuids and client ports of their own. So history and live traffic tell the same story, column by column.
 """
 
@@ -27,7 +27,7 @@ from warehouse.lake.tables import Lake
 HOUR = dt.timedelta(hours=1)
 TEMPLATE_FLOWS = 4_000
 RUN_FLOWS = 40
-"""Flows that are repeated together: a call, its replies, what happened around them."""
+"""Flows that are repeated together: a call, its replies, and the flows around them."""
 EPHEMERAL_PORTS = (32_768, 61_000)
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _DASHES = (8, 13, 18, 23)
@@ -35,7 +35,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def app_id(cluster: str) -> str:
-    """The name under which hours of history are stored, so that none is stored twice."""
+    """Return the transaction name under which hours of history are stored, so that none is stored twice."""
     return f"simulate:{cluster}"
 
 
@@ -50,10 +50,10 @@ def backfill(
     seed: int,
     progress: Callable[[int, int], None] = lambda _hours, _flows: None,
 ) -> int:
-    """Store the fleet's flows and coverage from `since` (a full hour) until `until`; gives the number of flows.
+    """Store the fleet's flows and coverage from `since` (a full hour) to `until`; return the number of flows.
 
-    `flows_per_second` is each cluster's at the busiest hour. An hour that was stored before is left as it is.
-    `progress` is told hours and flows as they are stored. One node misses ten minutes, as the ledger says.
+    `flows_per_second` is each cluster's rate at the busiest hour. An hour that was stored before is left unchanged.
+    `progress` is called with hours and flows as they are stored. One node has a gap of ten minutes, which the ledger records.
     """
     templates = _Templates(fleet, story, seed)
     gap = _gap(fleet, since, until)
@@ -83,7 +83,7 @@ def backfill(
 
 
 class _Templates:
-    """Decoded flows of a cluster in a phase of the story, strings as dictionaries."""
+    """Return decoded flows of a cluster in a phase of the story, with dictionary-encoded strings."""
 
     def __init__(self, fleet: Fleet, story: Story, seed: int) -> None:
         self._fleet, self._story, self._seed = fleet, story, seed
@@ -115,7 +115,7 @@ class _Templates:
 def _pieces(
     templates: _Templates, cluster: str, begin: dt.datetime, end: dt.datetime, flows_per_second: float, chance: np.random.Generator
 ) -> Iterator[pa.Table]:
-    """The flows of an hour, a piece for each phase in it."""
+    """Yield the flows of an hour, one piece for each phase in it."""
     for first, last in itertools.pairwise(templates.changes(begin, end)):
         count = int((last - first).total_seconds() * flows_per_second * daily_factor(first))
         span = (last - first) // dt.timedelta(microseconds=1)
@@ -127,7 +127,7 @@ def _pieces(
 
 
 def _restamped(rows: pa.Table, times: npt.NDArray[np.int64], picked: npt.NDArray[np.int64], chance: np.random.Generator) -> pa.Table:
-    """The rows with times, uuids and client ports of their own."""
+    """Return the rows with times, uuids and client ports of their own."""
     count = len(times)
     time = pa.array(times, pa.int64()).cast(schema.TIMESTAMP)
     lags = chance.integers(200, 12_000, count)
@@ -138,7 +138,7 @@ def _restamped(rows: pa.Table, times: npt.NDArray[np.int64], picked: npt.NDArray
         "uuid": random_uuids(count, chance),
         "recorded_lag_ms": pa.array(lags, pa.int64()),
     }
-    # One shift for each repetition keeps the ports of a call and its replies equal.
+    # One shift per repetition keeps the ports of a call and its replies equal.
     shift = np.repeat(chance.integers(0, EPHEMERAL_PORTS[1] - EPHEMERAL_PORTS[0], count // RUN_FLOWS + 1), RUN_FLOWS)[:count]
     for name in ("source_port", "destination_port"):
         ports = rows[name].combine_chunks()
@@ -151,7 +151,7 @@ def _restamped(rows: pa.Table, times: npt.NDArray[np.int64], picked: npt.NDArray
 
 
 def random_uuids(count: int, chance: np.random.Generator) -> pa.Array:
-    """Random uuids of version 4, as text."""
+    """Return random version 4 uuids as text."""
     raw = chance.integers(0, 256, (count, 16), dtype=np.uint8)
     raw[:, 6] = raw[:, 6] & 0x0F | 0x40
     raw[:, 8] = raw[:, 8] & 0x3F | 0x80
@@ -167,7 +167,7 @@ Gap = tuple[str, dt.datetime, dt.datetime]
 
 
 def _gap(fleet: Fleet, since: dt.datetime, until: dt.datetime) -> Gap:
-    """A node, and ten minutes of it that are missing."""
+    """A node, and the ten minutes that are missing for it."""
     begin = since + (until - since) // 3
     return fleet.nodes[-1], begin, begin + dt.timedelta(minutes=10)
 
@@ -181,7 +181,7 @@ def _without(rows: pa.Table, gap: Gap) -> pa.Table:
 
 
 def _ledger(rows: pa.Table, fleet: Fleet, cluster: str, span: tuple[dt.datetime, dt.datetime], gap: Gap) -> list[dict[str, object]]:
-    """The hour's rows of `coverage`, one a node, or three where the gap is."""
+    """Return the hour's rows of `coverage`: one per node, or three for the node with the gap."""
     groups = rows.group_by("node_name").aggregate([("time", "count")])
     counts = dict(zip(groups["node_name"].to_pylist(), groups["time_count"].to_pylist(), strict=True))
     begin, end = span

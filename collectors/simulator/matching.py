@@ -1,7 +1,6 @@
 """The small languages of filter values: addresses, `namespace/prefix`, label selectors, name patterns, ports.
 
-Each function reads one value of a filter and returns the test it stands for; a value that cannot be
-read raises ValueError.
+Each function parses one value of a filter and returns its test; an invalid value raises ValueError.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def address(value: str) -> Callable[[str], bool]:
 
 
 def namespaced_prefix(value: str) -> Callable[[tuple[str, str]], bool]:
-    """`namespace/prefix`; `/prefix` is any namespace, and no slash is the namespace "default"."""
+    """`namespace/prefix`; `/prefix` matches any namespace, and no slash means the namespace "default"."""
     namespace, slash, prefix = value.rpartition("/")
     if "/" in namespace or not value:
         raise ValueError(f"{value!r} is not namespace/prefix")
@@ -42,7 +41,7 @@ def namespaced_prefix(value: str) -> Callable[[tuple[str, str]], bool]:
 
 
 def fqdn(value: str) -> Callable[[Iterable[str]], bool]:
-    """A host name in which `*` stands for any run of characters."""
+    """A host name in which `*` matches any sequence of characters."""
     pattern = _starred(value.lower().rstrip("."), "[-.0-9a-z_]*")
     return lambda names: any(pattern.fullmatch(name.lower().rstrip(".")) for name in names)
 
@@ -61,7 +60,7 @@ def _starred(value: str, run: str) -> re.Pattern[str]:
 
 
 def selector(value: str) -> Callable[[Iterable[str]], bool]:
-    """Comma-separated `key`, `!key`, `key=value`, `key!=value`; a key without a source (`k8s:`) is of any source."""
+    """Comma-separated `key`, `!key`, `key=value`, `key!=value`; a key without a source (`k8s:`) matches any source."""
     terms: list[tuple[str, str | None, bool]] = []
     for part in value.split(","):
         read = LABEL_TERM.fullmatch(part.strip())
@@ -70,12 +69,12 @@ def selector(value: str) -> Callable[[Iterable[str]], bool]:
         terms.append((read["key"], read["value"], not read["no"] and read["op"] != "!="))
 
     def test(labels: Iterable[str]) -> bool:
-        held: dict[str, str] = {}
+        by_key: dict[str, str] = {}
         for label in labels:
             key, _, content = label.partition("=")
-            held[key] = content
-            held.setdefault(key.partition(":")[2] or key, content)
-        return all((key in held and wanted in (None, held[key])) == positive for key, wanted, positive in terms)
+            by_key[key] = content
+            by_key.setdefault(key.partition(":")[2] or key, content)
+        return all((key in by_key and wanted in (None, by_key[key])) == positive for key, wanted, positive in terms)
 
     return test
 
@@ -94,7 +93,7 @@ def port(value: str) -> Callable[[int | None], bool]:
 
 
 def port_of(flow: flow_pb2.Flow, side: str) -> int | None:
-    """The port of one end, where the protocol has ports."""
+    """Return the port of one side, where the protocol has ports."""
     which = flow.l4.WhichOneof("protocol")
     if which not in ("TCP", "UDP", "SCTP"):
         return None
@@ -103,7 +102,7 @@ def port_of(flow: flow_pb2.Flow, side: str) -> int | None:
 
 
 def protocol(value: str) -> Callable[[flow_pb2.Flow], bool]:
-    """A protocol of layer 4 or layer 7, in any case; `icmp` is both versions."""
+    """A protocol of layer 4 or layer 7, in any case; `icmp` matches both versions."""
     wanted = value.lower()
     if wanted not in ("tcp", "udp", "sctp", "icmp", "icmpv4", "icmpv6", "vrrp", "igmp", "dns", "http", "kafka"):
         raise ValueError(f"unrecognized protocol {value!r}")
@@ -125,6 +124,6 @@ def status_code(value: str) -> Callable[[flow_pb2.HTTP], bool]:
 
 
 def tcp_flags(value: flow_pb2.TCPFlags) -> Callable[[flow_pb2.Flow], bool]:
-    """Every flag asked for is set; other flags may be set too."""
+    """Every requested flag must be set; other flags may be set too."""
     wanted = [name for name in TCP_FLAGS if getattr(value, name)]
     return lambda flow: flow.l4.HasField("TCP") and all(getattr(flow.l4.TCP.flags, name) for name in wanted)

@@ -30,14 +30,14 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True, slots=True)
 class ServerTLS:
-    """The certificate a node shows, and the authority its clients must come from when they must show one."""
+    """The certificate a node presents, and the authority that must have issued its clients' certificates, if required."""
 
     certificate: bytes
     key: bytes
     client_authority: bytes | None = None
 
     def credentials(self) -> grpc.ServerCredentials:
-        """The server's side of TLS; clients are asked for a certificate only with a `client_authority`."""
+        """Server-side TLS; client certificates are required only with a `client_authority`."""
         return grpc.ssl_server_credentials(
             [(self.key, self.certificate)],
             root_certificates=self.client_authority,
@@ -50,7 +50,7 @@ def _nanoseconds(request: observer_pb2.GetFlowsRequest, field: str) -> int | Non
 
 
 class SimulatedNode:
-    """One node `cluster/node`; flows are put in with `observe`, and `restart` forgets them all."""
+    """One node `cluster/node`; `observe` adds flows, and `restart` drops them all."""
 
     def __init__(self, name: str, capacity: int = DEFAULT_CAPACITY, tls: ServerTLS | None = None, peers: Peers | None = None) -> None:
         self.name = name
@@ -64,11 +64,11 @@ class SimulatedNode:
 
     @property
     def address(self) -> str:
-        """Where the node listens; the port stays the same over restarts."""
+        """The address where the node listens; the port stays the same across restarts."""
         return f"127.0.0.1:{self.port}"
 
     def observe(self, event: Event) -> None:
-        """The datapath saw this: a flow, or events it lost."""
+        """Add an event seen by the datapath: a flow, or a number of lost events."""
         self.ring.write(event)
 
     def start(self) -> None:
@@ -119,7 +119,7 @@ class SimulatedNode:
             "GetNodes": grpc.unary_unary_rpc_method_handler(self._get_nodes, observer_pb2.GetNodesRequest.FromString, _to_bytes),
         }
         yield grpc.method_handlers_generic_handler("observer.Observer", observer)
-        # `hubble status` asks gRPC's health service first; a HealthCheckResponse that says SERVING is these two bytes.
+        # `hubble status` first calls gRPC's health service; these two bytes are a HealthCheckResponse with SERVING.
         health: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(lambda _request, _context: SERVING)
         yield grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health})
         notify: grpc.RpcMethodHandler[Any, Any] = grpc.unary_stream_rpc_method_handler(
@@ -128,7 +128,7 @@ class SimulatedNode:
         yield grpc.method_handlers_generic_handler("peer.Peer", {"Notify": notify})
 
     def _serve(self, context: grpc.ServicerContext, read: Callable[[Callable[[], bool]], Iterator[_Read]]) -> Iterator[_Read]:
-        """What `read` yields until the client leaves; a node that stops breaks the stream, it does not end it."""
+        """Stream what `read` yields until the client leaves; a node that stops breaks the stream instead of ending it."""
         stopping = self._stopping
         yield from read(lambda: stopping.is_set() or not context.is_active())
         if stopping.is_set():

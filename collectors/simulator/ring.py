@@ -1,8 +1,8 @@
-"""The ring of events a Hubble node remembers, and how requests read it.
+"""The ring buffer of events in a Hubble node, and how requests read it.
 
-What a collector must survive is kept here: the newest entry is readable only after the next one is
-written, a `since` older than the ring starts at the oldest entry without a word, and a reader that was
-overrun learns of it only when another event arrives.
+It reproduces what a collector must cope with: the newest entry is readable only after the next one is written, a `since`
+older than the ring silently starts at the oldest entry, and a reader that was overrun learns of it only when another event
+arrives.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Query:
 
 
 class _Overrun:
-    """What one reader lost and was not yet told: at most one message a second."""
+    """The losses not yet reported to one reader: at most one message is sent per second."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -72,7 +72,7 @@ class _Overrun:
 
 
 class Ring:
-    """The last `capacity` readable events, plus the newest one, which waits for its successor."""
+    """The last `capacity` readable events, plus the newest one, which becomes readable with its successor."""
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY, clock: Callable[[], int] = time.time_ns) -> None:
         if not 1 <= capacity <= LARGEST_CAPACITY or capacity & (capacity + 1):
@@ -85,11 +85,11 @@ class Ring:
 
     @property
     def written(self) -> int:
-        """How many events were ever written."""
+        """Total number of events ever written."""
         return self._written
 
     def __len__(self) -> int:
-        """How many events the ring holds, as a node reports it."""
+        """Number of events in the ring, as a node reports it."""
         return min(self._written, self.capacity)
 
     def write(self, event: Event) -> None:
@@ -100,7 +100,7 @@ class Ring:
             self._changed.notify_all()
 
     def read(self, query: Query, stopped: Callable[[], bool] = _never) -> Iterator[Event]:
-        """The events a request receives; a follow lasts until `stopped` says so or an event lies past `until`."""
+        """Yield the events of a request; a follow lasts until `stopped` returns true or an event is later than `until`."""
         with self._changed:
             position, end = self._start(query), self._readable()[1]
         limited = 0 if query.follow else query.number
@@ -119,9 +119,9 @@ class Ring:
                     continue
                 event = self._at(position)
                 position += 1
-            told = overrun.due(self._clock())
-            if told is not None:
-                yield told
+            loss = overrun.due(self._clock())
+            if loss is not None:
+                yield loss
             if isinstance(event, flow_pb2.LostEvent):
                 yield event
                 continue
@@ -134,7 +134,7 @@ class Ring:
                     return
 
     def _readable(self) -> tuple[int, int]:
-        """The first readable position and the one after the last."""
+        """Return the first readable position and the one after the last."""
         end = max(0, self._written - 1)
         return max(0, end - self.capacity), end
 
@@ -145,7 +145,7 @@ class Ring:
         return event
 
     def _start(self, query: Query) -> int:
-        """Where a request begins: found by walking back from the newest readable event."""
+        """Return where a request begins, found by walking back from the newest readable event."""
         oldest, end = self._readable()
         if query.since_ns is None and (query.first or not query.number):
             return end if query.follow else oldest

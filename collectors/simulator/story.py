@@ -1,6 +1,6 @@
-"""What happens in the simulated company: a deployment that changes who talks to whom, an incident, a new host outside.
+"""The events of the simulated company: a deployment that changes who talks to whom, an incident, a new external host.
 
-The times are counted back from one moment, so that whoever looks at the history knows what to find.
+All times are relative to one moment, so that viewers of the history know what to find.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collectors.simulator.fleet import CALLS, OUTSIDE, Pod
 
 DEPLOYED = "checkout-api"
 CUT_OFF = ("cart-api", "cart-db")
-"""Whom a mistaken policy keeps apart during the incident."""
+"""The services that a mistaken policy separates during the incident."""
 NEW_HOST = ("collector", ("telemetry.vendor.example", "198.51.100.200"))
 NEW_HOST_CLUSTER = "us-east"
 
@@ -25,7 +25,7 @@ CALLS_AFTER = (*(pair for pair in CALLS if pair != _ENDED), *_BEGUN)
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Which of the events are in force."""
+    """Which of the events are in effect."""
 
     deployed: bool = False
     incident: bool = False
@@ -33,21 +33,21 @@ class Phase:
 
     @property
     def calls(self) -> tuple[tuple[str, str], ...]:
-        """Who calls whom."""
+        """The calls between services: caller and called."""
         return CALLS_AFTER if self.deployed else CALLS
 
     def outside(self, cluster: str) -> dict[str, tuple[str, str]]:
-        """A service's host on the internet: its name and address."""
+        """Return the name and address of a service's host on the internet."""
         return OUTSIDE | dict([NEW_HOST]) if self.new_host and cluster == NEW_HOST_CLUSTER else OUTSIDE
 
     def phase(self, _at_ns: int) -> Phase:
-        """Itself: a story in which nothing changes."""
+        """Return itself: a story in which nothing changes."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """When what happens; times in UTC."""
+    """The times of the events, in UTC."""
 
     deployment: dt.datetime
     incident: tuple[dt.datetime, dt.datetime]
@@ -55,7 +55,7 @@ class Story:
 
     @classmethod
     def before(cls, now: dt.datetime) -> Story:
-        """A story whose last event ended hours before `now`."""
+        """Return a story whose last event ended hours before `now`."""
         hour = now.replace(minute=0, second=0, microsecond=0)
         begin = hour - dt.timedelta(hours=6)
         return cls(
@@ -65,12 +65,12 @@ class Story:
         )
 
     def phase(self, at_ns: int) -> Phase:
-        """What is in force at a moment, nanoseconds since 1970."""
+        """Return the phase at a time, in nanoseconds since 1970."""
         deployment, begin, end, new_host = _nanoseconds(self)
         return Phase(deployed=at_ns >= deployment, incident=begin <= at_ns < end, new_host=at_ns >= new_host)
 
     def changes(self) -> list[dt.datetime]:
-        """The moments at which the phase changes, in order."""
+        """Return the times at which the phase changes, in order."""
         return sorted([self.deployment, *self.incident, self.new_host])
 
 
@@ -86,7 +86,7 @@ def _renamed(name: str) -> str:
 
 
 def redeployed(pod: Pod) -> Pod:
-    """The pod after the deployment: another name, and a label that says the new version."""
+    """Return the pod after the deployment: with another name, and a label with the new version."""
     endpoint = flow_pb2.Endpoint()
     endpoint.CopyFrom(pod.endpoint)
     endpoint.pod_name = _renamed(endpoint.pod_name)

@@ -1,4 +1,4 @@
-"""The company's traffic as its nodes report it: calls, names looked up, probes, the world, and what policy refused.
+"""The company's traffic as its nodes report it: calls, DNS lookups, probes, external traffic, and what policy denied.
 
 Seeded: the same seed, fleet and start give the same flows, uuids included.
 """
@@ -23,14 +23,14 @@ CODES = (200,) * 90 + (201, 204, 301, 304, 400, 401, 404, 404, 500, 503)
 
 
 def daily_factor(at: dt.datetime) -> float:
-    """How busy the company is: 0.3 at 02:00 UTC, 1.0 at 14:00, and less at weekends."""
+    """Return the load of the company: 0.3 at 02:00 UTC, 1.0 at 14:00, and less at weekends."""
     hour = at.hour + at.minute / 60
     busy = 0.65 + 0.35 * math.cos((hour - 14) / 12 * math.pi)
     return busy * (0.6 if at.weekday() >= 5 else 1.0)
 
 
 class Traffic:
-    """An endless stream of flows of one fleet from a moment on, in the order of time."""
+    """An endless stream of a fleet's flows from a given time on, in the order of time."""
 
     def __init__(self, fleet: Fleet, seed: int, start: dt.datetime, flows_per_second: float, story: Story | Phase | None = None) -> None:
         if start.tzinfo is None or flows_per_second <= 0:
@@ -43,7 +43,7 @@ class Traffic:
         self._phase = Phase()
 
     def flows(self) -> Iterator[flow_pb2.Flow]:
-        """Each flow with its time, uuid and node; `flows_per_second` is the rate at the busiest hour."""
+        """Yield each flow with its time, uuid and node; `flows_per_second` is the rate at the busiest hour."""
         at = self._start_ns
         kinds = (self._call, self._lookup, self._probe, self._from_world, self._to_world, self._denied, self._audited)
         while True:
@@ -150,7 +150,7 @@ class Traffic:
         yield from self._refused(cluster, self._chance.choice(DENIED))
 
     def _refused(self, cluster: str, pair: tuple[str, str]) -> Iterator[flow_pb2.Flow]:
-        """Two events for one refused packet: the verdict (5), then the drop (1)."""
+        """Yield the two events of one denied packet: the verdict (5), then the drop (1)."""
         flow = self._verdict(cluster, pair, flow_pb2.DROPPED)
         flow.ClearField("is_reply")
         flow.drop_reason = flow.drop_reason_desc = flow_pb2.POLICY_DENIED
@@ -187,7 +187,7 @@ class Traffic:
         return flow
 
     def _packet(self, node: str, client: Pod, server: Pod, port: int, direction: flow_pb2.TrafficDirection, reply: bool) -> flow_pb2.Flow:
-        """What every event of one packet carries; a reply goes from the server to the client."""
+        """Return what every event of one packet has in common; a reply goes from the server to the client."""
         source, target = (server, client) if reply else (client, server)
         ports = (server.port, port) if reply else (port, server.port)
         flow = flow_pb2.Flow(
