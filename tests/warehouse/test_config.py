@@ -65,7 +65,7 @@ def test_every_problem_of_a_file_is_told_at_once() -> None:
 
 def test_a_cluster_name_given_twice_is_refused_by_name() -> None:
     message = error_of("clusters: [{name: prod}, {name: lab}, {name: prod}]")
-    assert "'prod' is given 2 times" in message
+    assert "'prod' is used 2 times" in message
     assert "lab" not in message
 
 
@@ -127,7 +127,10 @@ def test_a_week_has_seven_days_and_a_year_365() -> None:
 
 @pytest.mark.parametrize("address", ["relay", "relay:", ":443", "relay:https"])
 def test_an_address_without_host_or_port_is_refused(address: str) -> None:
-    assert error_of(hubble(f'{{address: "{address}"}}')) == f"{FILE}:3: clusters.0.hubble: {address!r} is not host:port"
+    assert (
+        error_of(hubble(f'{{address: "{address}"}}'))
+        == f"{FILE}:3: clusters.0.hubble: {address!r} is not host:port, with a port from 1 to 65535"
+    )
 
 
 def test_each_of_the_nodes_needs_a_port() -> None:
@@ -153,7 +156,7 @@ def test_tls_is_used_unless_plaintext_is_said() -> None:
 
 def test_a_secret_is_not_sent_over_plaintext() -> None:
     message = error_of(hubble('{address: "relay:80", plaintext: true, auth: {bearer_env: TOKEN}}'))
-    assert "auth over plaintext would show the secret to the network: use tls" in message
+    assert "auth over plaintext would expose the secret on the network: use tls" in message
 
 
 def test_plaintext_and_tls_exclude_each_other() -> None:

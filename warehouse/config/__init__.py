@@ -1,9 +1,9 @@
 """The configuration file: its models, and errors that name file, line and key.
 
 One YAML file, read once and passed down. Secrets appear by reference only (a file's path or an environment
-variable's name). Opening what it names is other modules' work.
+variable's name). Opening the files and connections it names does not belong here.
 
-Here is the whole file and how it is read; each module beside holds some of its sections.
+This module holds the top-level model and reads the file; each of the other modules in this package holds some of the sections.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Config(Section):
     clusters: tuple[Cluster, ...] = ()
     ownership: Ownership = Ownership()
     blueprints: tuple[Path, ...] = ()
-    """Files of blueprints; names may hold * and ?."""
+    """Blueprint files; names may contain * and ?."""
     collect: Collect = Collect()
     rollups: Rollups = Rollups()
     retention: Retention = Retention()
@@ -65,26 +65,26 @@ class Config(Section):
         names = [cluster.name for cluster in self.clusters]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"clusters: the name {name!r} is given {names.count(name)} times; each cluster needs its own")
+                raise ValueError(f"clusters: the name {name!r} is used {names.count(name)} times; each cluster needs a different name")
         return self
 
 
 def source_path() -> Path:
-    """The file that is read where none is named."""
+    """Return the file that is read if none is given."""
     return Path(environment().get(ENVIRONMENT_VARIABLE) or DEFAULT_PATH)
 
 
 def load_config(path: Path | None = None) -> Config:
     """Read the configuration from `path`, else from $HINDCAST_CONFIG, else from ./hindcast.yaml.
 
-    Relative paths in it are relative to its folder. Raises ConfigError naming file, line and key.
+    Paths in the file are relative to its folder. Raises ConfigError naming file, line and key.
     """
     source = path or source_path()
     try:
         text = source.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{source}: there is no such file. Give --config FILE or set {ENVIRONMENT_VARIABLE}; `hindcast demo` needs none"
+            f"{source}: there is no such file. Give --config FILE or set {ENVIRONMENT_VARIABLE}; `hindcast demo` needs no configuration"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{source}: cannot be read: {error}") from error
@@ -98,7 +98,7 @@ def parse_config(text: str, *, source: Path) -> Config:
 
 
 def _resolve_paths(config: Config, *, folder: Path) -> Config:
-    """Make relative paths absolute, taken from the file's folder."""
+    """Make paths that are relative to the file's folder absolute."""
 
     def resolve(value: Any) -> Any:
         if isinstance(value, Path):

@@ -1,4 +1,4 @@
-"""The lake and the clusters: where the tables are, how Hubble and the API server of each cluster are reached."""
+"""The lake and the clusters: where the tables are, and how to reach Hubble and the API server of each cluster."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Lake(Section):
     options: dict[str, str] = Field(default_factory=dict)
     """Options of the object store (region, endpoint); values of the form env:NAME are read from the environment."""
     cache: Path | None = None
-    """Folder for copies of a remote lake's files; hindcast-<user> in the system's folder for temporary files when absent."""
+    """Folder for copies of a remote lake's files; hindcast-<user> in the system's temporary folder by default."""
     cache_bytes: int = Field(default=2 * 1024**3, ge=0)
-    """What the copies may take at most; 0 keeps none."""
+    """Maximum size of the copies in bytes; 0 disables copying."""
 
     @property
     def is_local(self) -> bool:
@@ -29,16 +29,16 @@ class Lake(Section):
 
 
 class Tls(Section):
-    """Transport security of a Hubble address: TLS 1.3 at least, which Hubble's own servers ask for too."""
+    """Transport security of a Hubble address. TLS 1.3 is the minimum, as for Hubble's own servers."""
 
     ca: Path | None = None
-    """Certificates that sign the server's; the public authorities' of certifi when absent."""
+    """Certificates of the authorities that sign the server's; the public ones from certifi by default."""
     cert: Path | None = None
     """Client certificate, for mutual TLS; read again when it changes."""
     key: Path | None = None
     """Key of the client certificate."""
     server_name: str | None = None
-    """Name the server's certificate must carry, where it is not the address's host."""
+    """Name that the server's certificate must have, if it is not the host of the address."""
 
     @model_validator(mode="after")
     def _pair(self) -> Self:
@@ -48,7 +48,7 @@ class Tls(Section):
 
 
 class Auth(Section):
-    """A token or password for a gateway in front of relay, sent as gRPC metadata. Never over plaintext."""
+    """A token or password for a gateway in front of relay, sent as gRPC metadata. It is never sent over plaintext."""
 
     bearer_file: Path | None = None
     bearer_env: str | None = None
@@ -73,7 +73,7 @@ class Hubble(Section):
     nodes: tuple[str, ...] = ()
     """host:port of Hubble nodes, instead of a relay."""
     plaintext: bool = False
-    """No TLS. Has to be said; without it TLS is used."""
+    """True to connect without TLS."""
     tls: Tls = Tls()
     auth: Auth | None = None
     allow: tuple[dict[str, Any], ...] = ()
@@ -81,9 +81,9 @@ class Hubble(Section):
     deny: tuple[dict[str, Any], ...] = ()
     """Flow filters: flows that match one are not sent."""
     silent_after: Duration = timedelta(minutes=2)
-    """A node that relay calls connected but that sent nothing for this long is asked for anew."""
+    """If relay reports a node as connected but it has sent nothing for this long, its flows are requested again."""
     poll_every: Duration = timedelta(seconds=10)
-    """How often nodes' states and counters are asked for."""
+    """How often the states and counters of nodes are polled."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -92,38 +92,38 @@ class Hubble(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.address is None) == (not self.nodes):
-            raise ValueError("give address (hubble-relay) or nodes (a list of Hubble nodes), one of them")
+            raise ValueError("give either address (hubble-relay) or nodes (a list of Hubble nodes)")
         if self.plaintext and self.tls != Tls():
             raise ValueError("plaintext: true and tls exclude each other")
         if self.plaintext and self.auth:
-            raise ValueError("auth over plaintext would show the secret to the network: use tls")
+            raise ValueError("auth over plaintext would expose the secret on the network: use tls")
         for address in self.addresses:
             host, colon, port = address.rpartition(":")
             if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-                raise ValueError(f"{address!r} is not host:port")
+                raise ValueError(f"{address!r} is not host:port, with a port from 1 to 65535")
         return self
 
 
 class Kubernetes(Section):
-    """Where the cluster's configuration is read from: its API server, or a folder of manifests."""
+    """The source of the cluster's configuration: its API server, or a folder of manifests."""
 
     kubeconfig: Path | None = None
     """File with the API server's address and the credentials."""
     context: str | None = None
-    """Context of the kubeconfig; its current one when absent. Alone, it is looked for in kubectl's own kubeconfig."""
+    """Context of the kubeconfig; its current context by default. Without kubeconfig, kubectl's own kubeconfig is used."""
     in_cluster: bool = False
-    """Hindcast runs in a pod of the cluster: its service account is used."""
+    """True if Hindcast runs in a pod of the cluster, to use its service account."""
     manifests: Path | None = None
-    """Folder with YAML or JSON files that hold the objects, as GitOps keeps them; needs no API server."""
+    """Folder of YAML or JSON files with the objects, as in a GitOps repository; no API server is needed."""
     exclude: tuple[str, ...] = ()
-    """Files and folders of the manifests that are left out: patterns of paths below the folder, with * and ?."""
+    """Files and folders below the manifests folder to skip: path patterns with * and ?."""
     render: tuple[str, ...] = ()
     """Command that writes the manifests to its standard output, e.g. [kubectl, kustomize, .]: program and arguments, run in the
-    folder without a shell; {folder} stands for the folder's absolute path."""
+    folder without a shell; {folder} is replaced by the folder's absolute path."""
     render_timeout: Duration = timedelta(minutes=2)
-    """How long the command may take."""
+    """Time limit of the command."""
     audit_log: Path | None = None
-    """The API server's audit log, JSON lines: says who changed what, and when, more exactly than the objects do."""
+    """The API server's audit log, in JSON lines: it records who changed what and when more exactly than the objects do."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -131,13 +131,13 @@ class Kubernetes(Section):
         if sum(sources) != 1:
             raise ValueError("give one of: kubeconfig (with or without context), in_cluster: true, manifests")
         if self.manifests is not None and self.audit_log is not None:
-            raise ValueError("audit_log goes with an API server, not with manifests")
+            raise ValueError("audit_log can only be used with an API server, not with manifests")
         if self.manifests is None and (self.render or self.exclude):
-            raise ValueError("render and exclude go with manifests, not with an API server")
+            raise ValueError("render and exclude can only be used with manifests, not with an API server")
         if self.render and self.exclude:
-            raise ValueError("exclude goes with manifests that are read as they are; with render, the command decides what it writes")
+            raise ValueError("exclude cannot be used with render: the render command decides which manifests it writes")
         if any(not argument for argument in self.render[:1]):
-            raise ValueError("render: the program's name is empty; give a list such as [kubectl, kustomize, .]")
+            raise ValueError("render: the name of the program is empty; give a list such as [kubectl, kustomize, .]")
         return self
 
 

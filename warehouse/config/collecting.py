@@ -1,4 +1,4 @@
-"""How flows are collected and summed up, and what of them is not stored."""
+"""How flows are collected and rolled up, and which parts of them are not stored."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ SECRET_PARAMETERS = (
 
 
 class Redact(Section):
-    """Secrets that are taken out of flows before they are stored."""
+    """Secrets that are removed from flows before they are stored."""
 
     headers: tuple[str, ...] = SECRET_HEADERS
-    """HTTP headers whose values are not stored, whatever their case."""
+    """HTTP headers whose values are not stored; case-insensitive."""
     url_user_info: bool = True
-    """Whether user and password of URLs are left out."""
+    """Whether the user name and password in URLs are removed."""
     url_parameters: tuple[str, ...] = SECRET_PARAMETERS
-    """Parameters of URLs whose values are not stored, whatever their case."""
+    """URL parameters whose values are not stored; case-insensitive."""
     url_query: bool = False
-    """Whether all parameters of URLs are left out."""
+    """Whether all URL parameters are removed."""
 
 
 class Collect(Section):
     """How collectors batch, spool and report."""
 
     flush_every: Duration = timedelta(seconds=10)
-    """The longest a flow waits before it is written."""
+    """The longest time before a flow is written."""
     flush_rows: int = Field(default=500_000, gt=0)
-    """Flows after which a flush comes early."""
+    """Number of flows that triggers an early flush."""
     spool: Path | None = None
-    """Folder for batches on their way to the lake; beside a local lake, else below the working directory, when absent."""
+    """Folder for batches that are not in the lake yet; by default beside a local lake, else below the working directory."""
     spool_max_bytes: int = Field(default=2 * 1024**3, gt=0)
-    """When the lake is away, batches wait here up to this size; then the streams are held."""
+    """While the lake is unavailable, batches wait in the spool up to this size; then the streams are paused."""
     listen: str = "127.0.0.1:9965"
-    """Address of /metrics, /healthz and /readyz; empty for none. Loopback unless told otherwise."""
+    """Address of /metrics, /healthz and /readyz; loopback by default, empty to disable."""
     redact: Redact = Redact()
-    """Secrets that are not stored; `hindcast import` leaves them out too."""
+    """Secrets that are not stored; also applied by `hindcast import`."""
 
 
 class Rollups(Section):
-    """How finely rollups tell peers and ports apart. A change holds for hours rolled up from then on."""
+    """How finely rollups distinguish peers and ports. A change applies to hours that are rolled up afterwards."""
 
     world_prefix_ipv4: int = Field(default=24, ge=0, le=32)
-    """Peers outside that have no DNS name count together by ranges of so many leading bits."""
+    """Prefix length of the address ranges by which outside peers without a DNS name are grouped."""
     world_prefix_ipv6: int = Field(default=48, ge=0, le=128)
     ports_per_edge: int = Field(default=50, ge=1)
-    """Of the ports between two ends in an hour, so many, the busiest, are told apart; the rest count as one without port."""
+    """How many of the busiest ports between two ends are recorded per hour; all other ports become one row without a port."""

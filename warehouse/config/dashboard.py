@@ -1,4 +1,4 @@
-"""The dashboard: who signs in and how, and its ready filters."""
+"""The dashboard: how users sign in, and its predefined filters."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from warehouse.config.values import Section
 
 
 class QuickFilter(Section):
-    """Filters that are set by one click."""
+    """A set of filters that is applied with one click."""
 
     name: str = Field(min_length=1)
     filters: tuple[str, ...] = Field(min_length=1)
-    """As one types them, e.g. `verdict=DROPPED` or `src.ns!=kube-system`."""
+    """Filters as typed by users, e.g. `verdict=DROPPED` or `src.ns!=kube-system`."""
     match: Literal["all", "any"] = "all"
 
 
@@ -33,7 +33,7 @@ QUICK_FILTERS = (
 
 
 class Oidc(Section):
-    """Sign-in at an OpenID Connect provider."""
+    """Sign-in through an OpenID Connect provider."""
 
     metadata_url: str
     """The provider's discovery document: https://.../.well-known/openid-configuration."""
@@ -41,12 +41,12 @@ class Oidc(Section):
     client_secret_file: Path | None = None
     client_secret_env: str | None = None
     redirect_uri: str
-    """Where the provider sends people back: this dashboard's address, as their browsers know it, with /oauth2callback."""
+    """Where the provider redirects users after sign-in: the dashboard's address as seen by browsers, with /oauth2callback."""
     cookie_secret_file: Path | None = None
-    """A long random text that signs the cookie of the session; equal on all replicas."""
+    """File with a long random text that signs session cookies; must be the same on all replicas."""
     cookie_secret_env: str | None = None
     user_claim: str = "email"
-    """The claim that holds the name by which ownership knows the user."""
+    """The claim with the user name that ownership refers to."""
     groups_claim: str = "groups"
     scope: str = "openid email profile"
 
@@ -54,40 +54,40 @@ class Oidc(Section):
     def _safe(self) -> Self:
         for what in ("client_secret", "cookie_secret"):
             if (getattr(self, f"{what}_file") is None) == (getattr(self, f"{what}_env") is None):
-                raise ValueError(f"give {what}_file or {what}_env, one of them")
+                raise ValueError(f"give either {what}_file or {what}_env")
         for key in ("metadata_url", "redirect_uri"):
             url = urlsplit(getattr(self, key))
             if url.scheme != "https" and not (url.scheme == "http" and url.hostname in ("localhost", "127.0.0.1", "::1")):
-                raise ValueError(f"{key} must be https, or http on this machine: codes and tokens go over it")
+                raise ValueError(f"{key} must be https, or http on this machine, because codes and tokens are sent to it")
         if not urlsplit(self.redirect_uri).path.endswith("/oauth2callback"):
             raise ValueError("redirect_uri must end in /oauth2callback")
         return self
 
 
 class Proxy(Section):
-    """Sign-in at a proxy in front, which names the user in headers and shows that it is the proxy by a secret."""
+    """Sign-in through a proxy, which names the user in headers and authenticates itself with a secret."""
 
     secret_file: Path | None = None
     secret_env: str | None = None
     secret_header: str = "X-Hindcast-Proxy-Secret"  # noqa: S105 - a name
     user_header: str = "X-Forwarded-User"
     groups_header: str = "X-Forwarded-Groups"
-    """Groups with commas between them."""
+    """Header with the user's groups, separated by commas."""
 
     @model_validator(mode="after")
     def _one_secret(self) -> Self:
         if (self.secret_file is None) == (self.secret_env is None):
-            raise ValueError("give secret_file or secret_env, one of them")
+            raise ValueError("give either secret_file or secret_env")
         if len({self.secret_header.lower(), self.user_header.lower(), self.groups_header.lower()}) < 3:
             raise ValueError("secret_header, user_header and groups_header must differ")
         return self
 
 
 class DashboardAuth(Section):
-    """How people show who they are."""
+    """How users are authenticated."""
 
     mode: Literal["local", "oidc", "proxy"] = "local"
-    """local: no sign-in, whoever sits at the machine chooses who to be; on loopback only."""
+    """local: no sign-in, users of the machine choose who to be; available on loopback only."""
     oidc: Oidc | None = None
     proxy: Proxy | None = None
 
@@ -96,13 +96,13 @@ class DashboardAuth(Section):
         for mode in ("oidc", "proxy"):
             if (self.mode == mode) != (getattr(self, mode) is not None):
                 raise ValueError(
-                    f"mode {self.mode} and the section {mode} do not go together: give {mode} with mode: {mode}, and only then"
+                    f"mode {self.mode} and the section {mode} do not match: the section {mode} is required with mode: {mode}, and only then"
                 )
         return self
 
 
 class Dashboard(Section):
-    """The dashboard's address, its sign-in, and what it offers."""
+    """The dashboard's address, its sign-in, and its predefined filters."""
 
     listen: str = "127.0.0.1:8501"
     auth: DashboardAuth = DashboardAuth()

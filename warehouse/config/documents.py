@@ -1,6 +1,6 @@
-"""YAML documents that people write: read into a model, with errors that name file, line, key and the nearest known key.
+"""Reads YAML documents written by users into models, with errors that name the file, line, key and the nearest known key.
 
-What the documents mean is the models' business; see warehouse.config and the blueprints.
+The meaning of the documents does not belong here: see warehouse.config and the blueprints.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Place = Sequence[str | int]
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A parsed file: its mapping, and where each part of it stands."""
+    """A parsed file: its mapping, and the line of each part of it."""
 
     source: Path
     value: dict[str, Any]
     tree: yaml.Node | None
 
     def where(self, place: Place = ()) -> str:
-        """`file:line` of a place; of the nearest thing above it where it is not written down."""
+        """Return `file:line` of a place; of its nearest parent in the file if the place itself is not in it."""
         return f"{self.source}:{_walk(self.tree, place)[0]}"
 
     def build(self, model: type[Model], *, secret: Iterable[str] = ()) -> Model:
-        """The document as a model. Raises ConfigError with a line for each mistake; values below `secret` keys are not shown."""
+        """Build a model from the document. Raises ConfigError with one line per mistake; values below `secret` keys are not shown."""
         try:
             return model.model_validate(self.value)
         except pydantic.ValidationError as error:
@@ -55,7 +55,7 @@ class Document:
             expected = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             return where + _unknown(context["discriminator"].strip("'"), str(context["tag"]), expected)
         if problem["type"] == "union_tag_not_found":
-            return where + f"the key {problem['ctx']['discriminator']} is missing: it says what this entry is"
+            return where + f"the key {problem['ctx']['discriminator']} is missing: it determines the type of this entry"
         message: str = problem["msg"].removeprefix("Value error, ")
         given = None if secret & {str(part) for part in place} else problem.get("input")
         return where + message + (f" (got {given!r})" if isinstance(given, str | int | float) and repr(given) not in message else "")
@@ -77,9 +77,9 @@ def read_document(source: Path, *, expected: str = "a mapping") -> Document:
 
 
 def parse_document(text: str, *, source: Path, expected: str = "a mapping") -> Document:
-    """Parse the text of the file `source`. An empty one is an empty mapping.
+    """Parse the text of the file `source`. An empty file is an empty mapping.
 
-    Raises ConfigError naming file and line if it is not YAML, gives a key twice, or is not a mapping (`expected` says of what).
+    Raises ConfigError naming file and line if it is not YAML, repeats a key, or is not a mapping (`expected` describes it in the error).
     """
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -100,7 +100,7 @@ def parse_document(text: str, *, source: Path, expected: str = "a mapping") -> D
 
 
 def _repeated_key(node: yaml.Node | None, visited: set[int] | None = None) -> tuple[str, int] | None:
-    """The first key that is given twice, with its line. Each node is looked at once, however often aliases name it."""
+    """Return the first repeated key with its line. Each node is visited once, however many aliases refer to it."""
     visited = set() if visited is None else visited
     if id(node) in visited:
         return None
@@ -119,7 +119,7 @@ def _repeated_key(node: yaml.Node | None, visited: set[int] | None = None) -> tu
 
 
 def _walk(tree: yaml.Node | None, place: Place) -> tuple[int, list[str | int]]:
-    """The line of a place, and the place without what is not in the file: tags of pydantic's unions, names of its functions."""
+    """Return the line of a place, and the place without parts that are not in the file, such as pydantic's union tags."""
     line, node = 1, tree
     found_parts: list[str | int] = []
     for part in place:
@@ -135,7 +135,7 @@ def _walk(tree: yaml.Node | None, place: Place) -> tuple[int, list[str | int]]:
 
 
 def _keys_at(model: type[BaseModel], place: Place) -> list[str]:
-    """Names of the keys allowed at a place, found by walking the models' annotations."""
+    """Return the names of the keys allowed at a place, by walking the models' annotations."""
     candidates: list[type[BaseModel]] = [model]
     for part in place:
         if isinstance(part, int):

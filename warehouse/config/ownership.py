@@ -1,4 +1,4 @@
-"""Who may see what: grants of the file, and where else ownership is read from. What it means is warehouse.access.principals' work."""
+"""Ownership: grants in the file, and other sources of grants. warehouse.access.principals defines what grants mean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from warehouse.config.values import LabelSelector, Moment, Section
 
 
 class Grant(Section):
-    """Who has a role, and where. Names may hold * and ?."""
+    """Gives a role to a subject. Names may contain * and ?."""
 
     subject: str = Field(min_length=1)
     """A user, or `group:NAME`."""
@@ -18,53 +18,53 @@ class Grant(Section):
     clusters: tuple[str, ...] = ("*",)
     namespaces: tuple[str, ...] = ()
     selector: LabelSelector | None = None
-    """Kubernetes label selector: namespaces while they carry such labels, by the recorded configuration."""
+    """Kubernetes label selector: covers namespaces while they have matching labels in the recorded configuration."""
     since: Moment | None = None
-    """Only flows of this time on."""
+    """Only flows from this time on."""
     until: Moment | None = None
     """Only flows before this time."""
     deny: bool = False
-    """Takes away what other grants give; namespaces, or whole clusters where none are named."""
+    """True to revoke what other grants give, for namespaces, or for whole clusters if no namespaces are named."""
     reason: str = ""
-    """Why, for people."""
+    """Why the grant exists, in words for users."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if self.deny == (self.role is not None):
-            raise ValueError("give a role, or deny: true to take away; one of them")
+            raise ValueError("give either a role, or deny: true to revoke access")
         if self.role not in (None, "namespace-owner") and (self.namespaces or self.selector is not None):
-            raise ValueError(f"a {self.role} sees whole clusters: leave namespaces and selector away, or make it a namespace-owner")
+            raise ValueError(f"a {self.role} sees whole clusters: remove namespaces and selector, or use the role namespace-owner")
         if self.role == "namespace-owner" and not self.namespaces and self.selector is None:
             raise ValueError(
                 'a namespace-owner without namespaces owns nothing: add namespaces, e.g. [shop] or ["*"], or a selector such as team=shop'
             )
         if any(not name.strip() for name in (*self.clusters, *self.namespaces)):
-            raise ValueError("an empty name matches nothing: name clusters and namespaces, or leave the empty entry out")
+            raise ValueError("an empty name matches nothing: name clusters and namespaces, or remove the empty entry")
         if not self.clusters:
-            raise ValueError("clusters is empty, so the grant covers nothing: name clusters, or leave the key out for all of them")
+            raise ValueError("clusters is empty, so the grant covers nothing: name clusters, or remove the key for all of them")
         if self.since and self.until and self.since >= self.until:
             raise ValueError("since must be before until")
         return self
 
 
 class OwnershipSource(Section):
-    """Where, besides the file's grants, ownership is read from: the recorded configuration of the clusters."""
+    """A source of ownership besides the grants in the file: the recorded configuration of the clusters."""
 
     kind: Literal["label", "annotation", "role_bindings"]
     clusters: tuple[str, ...] = ("*",)
     key: str | None = None
-    """Label or annotation of namespaces that names the owners; an annotation may name several, with commas."""
+    """Label or annotation of namespaces that names the owner; an annotation may name several, separated by commas."""
     subject: str = "group:{value}"
-    """The subject that a value stands for."""
+    """The subject derived from a value."""
     roles: tuple[str, ...] = ("admin", "edit")
-    """Roles or ClusterRoles whose RoleBindings make an owner."""
+    """Roles or ClusterRoles whose RoleBindings make their subjects owners."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.key is None) != (self.kind == "role_bindings"):
-            raise ValueError("label and annotation need a key, role_bindings take none")
+            raise ValueError("kinds label and annotation require a key; role_bindings does not take one")
         if "{value}" not in self.subject:
-            raise ValueError("subject must hold {value}")
+            raise ValueError("subject must contain {value}")
         return self
 
 
@@ -73,6 +73,6 @@ class Ownership(Section):
 
     grants: tuple[Grant, ...] = ()
     sources: tuple[OwnershipSource, ...] = ()
-    """Read besides the grants, and added to them."""
+    """Sources whose grants are added to those in the file."""
     peer_detail: Literal["full", "workload", "namespace", "hidden"] = "workload"
-    """How much of the other side an owner sees of a flow."""
+    """How much an owner sees of the other side of a flow."""

@@ -1,4 +1,4 @@
-"""How long rows are kept, what holds keep, and who is told of failures."""
+"""Retention of rows, legal holds, and alerts about failures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from warehouse.config.values import Duration, Moment, Section, read_secret
 
 
 class KeptOtherwise(Section):
-    """Other times for some clusters or namespaces. Names may hold * and ?; tables not named keep their time."""
+    """Different retention for some clusters or namespaces. Names may contain * and ?; tables not named keep the default."""
 
     cluster: str = "*"
     namespace: str = "*"
-    """Of either side of a flow. With * all that the clusters have is meant, also what has no namespace."""
+    """Namespace on either side of a flow. * also covers rows without a namespace."""
     flows: Duration | None = None
     coverage: Duration | None = None
     edges_1h: Duration | None = None
@@ -28,36 +28,36 @@ class KeptOtherwise(Section):
     others: Duration | None = None
 
     def time_of(self, table: str) -> timedelta | None:
-        """What is said of a table, by its name; None for nothing."""
+        """Return the retention of a table, given its name; None if this section does not set it."""
         time: timedelta | None = getattr(self, _kept_as(table), None)
         return time
 
 
-_KEPT = frozenset(KeptOtherwise.model_fields) - {"cluster", "namespace", "others"} | {"access_log"}
-"""The tables that have times of their own; the access log is the whole fleet's, so no override speaks of it."""
+_SEPARATE = frozenset(KeptOtherwise.model_fields) - {"cluster", "namespace", "others"} | {"access_log"}
+"""Tables with their own retention setting; the access log belongs to the whole fleet, so it has no overrides."""
 CONFIGURATION_TABLES = ("policies", "namespaces", "workloads", "services", "role_bindings", "cluster_settings", "config_coverage")
-"""The tables whose time is that of `config`."""
+"""Tables whose retention is set by `config`."""
 
 
 def _kept_as(table: str) -> str:
-    """Where the time of a table is said."""
+    """Return the name of the setting with a table's retention."""
     if table in CONFIGURATION_TABLES:
         return "config"
-    return table if table in _KEPT else "others"
+    return table if table in _SEPARATE else "others"
 
 
 class Hold(Section):
-    """A legal hold: what is not deleted, whatever else says so. Names may hold * and ?."""
+    """A legal hold: matching rows are never deleted. Names may contain * and ?."""
 
     cluster: str = "*"
     namespace: str = "*"
-    """Of either side of a flow. Rows without any namespace are held by * alone, the ledger's by any."""
+    """Namespace on either side of a flow. Rows without a namespace are covered only by *; rows of the ledger by any name."""
     since: Moment | None = None
-    """Start of the window, inclusive; the beginning of history when absent."""
+    """Start of the window, inclusive; unlimited by default."""
     until: Moment | None = None
-    """End of the window, exclusive; never ends when absent."""
+    """End of the window, exclusive; unlimited by default."""
     reason: str = Field(min_length=1)
-    """Why, for whoever finds it."""
+    """Why the hold exists, in words for users."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -67,56 +67,56 @@ class Hold(Section):
 
 
 class Retention(Section):
-    """How long rows are kept: a whole UTC day goes when its end is older than this."""
+    """How long rows are kept: a UTC day is deleted once its end is older than this."""
 
     flows: Duration = timedelta(days=30)
     coverage: Duration = timedelta(days=400)
-    """The ledger; as long as whatever it speaks of."""
+    """The ledger; must be kept at least as long as the tables it covers."""
     edges_1h: Duration = timedelta(days=400)
     timeline_1m: Duration = timedelta(days=400)
     label_sets: Duration = timedelta(days=400)
     dns_names: Duration = timedelta(days=400)
     access_log: Duration = timedelta(days=400)
-    """Who looked at what."""
+    """The record of who asked what."""
     findings: Duration = timedelta(days=3 * 365)
     config: Duration = timedelta(days=3 * 365)
-    """Configuration history, from the end of a version on; what is in force stays."""
+    """Configuration history, counted from the end of a version; versions in force are not deleted."""
     others: Duration = timedelta(days=3 * 365)
-    """Any other table whose rows belong to a day."""
+    """All other tables that are partitioned by day."""
     overrides: tuple[KeptOtherwise, ...] = ()
-    """The first that matches and names the table holds."""
+    """The first override that matches and sets the table's retention applies."""
     holds: tuple[Hold, ...] = ()
     vacuum_after: Duration = timedelta(days=1)
-    """How long files stay that left the tables: readers that began before need them, and --as-of with a version."""
+    """How long files remain after they have left the tables: running queries and --as-of with a version need them."""
 
     def time_of(self, table: str) -> timedelta:
-        """How long rows of a table are kept, by its name, where no override says otherwise."""
+        """Return how long rows of a table are kept, given its name, if no override applies."""
         time: timedelta = getattr(self, _kept_as(table))
         return time
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.vacuum_after < timedelta(hours=1):
-            raise ValueError("vacuum_after: less than an hour could take files from under a reader or a writer")
-        spoken_of = ("flows", "edges_1h", "timeline_1m")
+            raise ValueError("vacuum_after must be at least an hour: files may still be in use by readers and writers")
+        covered = ("flows", "edges_1h", "timeline_1m")
         sections: tuple[Retention | KeptOtherwise, ...] = (self, *self.overrides)
-        longest = max((getattr(section, name) or timedelta(), name) for section in sections for name in spoken_of)
+        longest = max((getattr(section, name) or timedelta(), name) for section in sections for name in covered)
         shortest = min(section.coverage for section in sections if section.coverage is not None)
         if shortest < longest[0]:
             raise ValueError(
-                f"coverage: the ledger would be kept for {shortest.days} days and {longest[1]} for {longest[0].days}; "
-                "without it nobody can tell what was not seen: keep it as long"
+                f"coverage: the ledger would be kept for {shortest.days} days but {longest[1]} for {longest[0].days}; "
+                "without the ledger, gaps in observation are unknown: keep it at least as long"
             )
         return self
 
 
 class Alerts(Section):
-    """Who is told, besides the table `findings`, when a pipeline fails or is late."""
+    """Where alerts are sent, besides the table `findings`, when a pipeline fails or is late."""
 
     webhook_file: Path | None = None
-    """File that holds the address messages are posted to, as JSON with a `text`; the address is a secret."""
+    """File with the URL to which messages are posted as JSON with a `text`; the URL is a secret."""
     webhook_env: str | None = None
-    """Environment variable that holds it."""
+    """Environment variable with the URL."""
     timeout: Duration = timedelta(seconds=10)
 
     @model_validator(mode="after")
@@ -126,7 +126,7 @@ class Alerts(Section):
         return self
 
     def webhook_url(self) -> str | None:
-        """The address, None if there is none. Raises ConfigError if it cannot be read."""
+        """Return the URL; None if there is none. Raises ConfigError if it cannot be read."""
         if self.webhook_file is None and self.webhook_env is None:
             return None
         return read_secret(self.webhook_file, self.webhook_env)

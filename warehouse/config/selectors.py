@@ -1,4 +1,4 @@
-"""Kubernetes label selectors in their text form: `team=payments, tier in (web, api), !legacy`. Pure."""
+"""Kubernetes label selectors in text form: `team=payments, tier in (web, api), !legacy`. Pure."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ class Requirement:
 
     key: str
     values: frozenset[str] | None
-    """None asks for the label's presence, whatever its value."""
+    """None requires only that the label is present."""
     is_negated: bool
-    """As in Kubernetes, a label that is absent fulfils what is negated."""
+    """As in Kubernetes, a negated requirement matches if the label is absent."""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether labels fulfil it."""
+        """Whether labels meet the requirement."""
         found = self.key in labels and (self.values is None or labels[self.key] in self.values)
         return found != self.is_negated
 
 
 @dataclass(frozen=True)
 class Selector:
-    """Conditions that all have to hold."""
+    """A list of requirements that must all be met."""
 
     requirements: tuple[Requirement, ...]
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether labels fulfil all of it."""
+        """Whether labels meet all requirements."""
         return all(requirement.matches(labels) for requirement in self.requirements)
 
     @classmethod
     def parse(cls, text: str) -> Selector:
-        """Read a selector. Raises ValueError naming the part that is none; an empty one would mean everything and is refused."""
+        """Parse a selector. Raises ValueError naming the invalid part; an empty selector would match everything and is refused."""
         parts = [part.strip() for part in re.split(r",(?![^()]*\))", text)]
         return cls(tuple(_requirement(part) for part in parts))
 
@@ -56,5 +56,5 @@ def _requirement(part: str) -> Requirement:
     if match := _EXISTS.fullmatch(part):
         return Requirement(match["key"], None, bool(match["operator"]))
     raise ValueError(
-        f"{part!r} is no label selector: write key=value, key!=value, key in (a, b), key notin (a, b), key or !key; commas mean and"
+        f"{part!r} is not a label selector: write key=value, key!=value, key in (a, b), key notin (a, b), key or !key; a comma means AND"
     )

@@ -1,4 +1,4 @@
-"""What the sections of the configuration are made of: values as people write them, and where secrets are read."""
+"""Value types of the configuration (durations, times, names, selectors), and reading of secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ClusterName = Annotated[str, Field(pattern=_CLUSTER_NAME)]
 
 
 def check_cluster_name(name: str) -> None:
-    """Raise ConfigError unless `name` may name a cluster: it becomes a folder of the lake."""
+    """Raise ConfigError unless `name` is a valid cluster name; it is used as a folder name in the lake."""
     if not re.match(_CLUSTER_NAME, name):
         raise ConfigError(
             f"cluster name {name!r}: use 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit at both ends"
@@ -42,13 +42,13 @@ def check_cluster_name(name: str) -> None:
 
 
 class Section(BaseModel):
-    """A part of the file: immutable, unknown keys refused."""
+    """A section of the file: immutable; unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def parse_moment(given: Any) -> datetime | None:
-    """A time of the file, UTC where it names no zone: `2026-03-02`, `2026-03-02T14:00Z`. Raises ValueError."""
+    """Parse a time, UTC if it has no zone: `2026-03-02`, `2026-03-02T14:00Z`. Raises ValueError."""
     if given is None or isinstance(given, datetime):
         moment = given
     elif isinstance(given, date):
@@ -65,7 +65,7 @@ Moment = Annotated[datetime, pydantic.BeforeValidator(parse_moment)]
 
 
 def parse_selector(text: str) -> str:
-    """Check a label selector; raises ValueError."""
+    """Check a label selector and return it unchanged; raises ValueError."""
     Selector.parse(text)
     return text
 
@@ -74,7 +74,7 @@ LabelSelector = Annotated[str, pydantic.AfterValidator(parse_selector)]
 
 
 def read_secret(file: Path | None, variable: str | None) -> str:
-    """The secret held by a file or an environment variable; raises ConfigError naming which is missing, never the value."""
+    """Return the secret in a file or an environment variable; raises ConfigError naming what is missing, never the value."""
     if file is not None:
         try:
             return file.read_text(encoding="utf-8").strip()
@@ -86,5 +86,5 @@ def read_secret(file: Path | None, variable: str | None) -> str:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment for a program that is started, with additions."""
+    """Return the environment for a child process, with additions."""
     return {**os.environ, **more}

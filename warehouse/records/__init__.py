@@ -1,1 +1,1 @@
-"""Readers of what the lake records beside flows: versions of configuration, coverage, posture and saved views."""
+"""Readers of what the lake records besides flows: configuration versions, coverage, posture and saved views."""

@@ -1,6 +1,6 @@
-"""What the ledger of configuration history says of a time: which kinds of a cluster were known then, and how well.
+"""Reads the ledger of configuration history: which kinds of a cluster were known at a time, and how well.
 
-This is its only reader: snapshots, differences, drift and the query door all ask here.
+This is its only reader, used by snapshots, differences, drift and the query door.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ STATES_OF_LACK = ("partial", "forbidden", "unreachable", "refused", "failed")
 
 @dataclass(frozen=True, kw_only=True)
 class KindCoverage:
-    """What is known of one kind of a cluster at a time."""
+    """How well one kind of a cluster was known at a time."""
 
     cluster: str
     kind: str
     before: datetime | None
-    """The last time, not after it, at which it was known what there was of the kind: it was read whole, or the cluster did not
-    have it. None if there was no such time until then."""
+    """The last time, up to the time asked about, at which the kind was fully known: it was read completely, or the cluster did not
+    have it. None if there was no such time."""
     after: datetime | None
-    """The first such time after it. What is the same before and after was in force; what differs changed in between."""
+    """The first such time afterwards. What is the same before and after was in force; what differs changed in between."""
     state: str
-    """observed, or why it was not at the last try not after it: absent (the cluster has no such kind), forbidden, unreachable,
-    refused, partial, failed; never, if there was no try."""
+    """observed, or why it was not observed in the last attempt up to then: absent (the cluster has no such kind), forbidden,
+    unreachable, refused, partial, failed; never if there was no attempt."""
     tried: datetime | None
-    """When that try ended, at most the time asked about; None if there was none."""
+    """When that attempt ended, at most the time asked about; None if there was none."""
     detail: str | None
-    """Why it was not observed; of manifests also the files that could not be read, though everything else was observed."""
+    """Why it was not observed; for manifests also the files that could not be read although everything else was observed."""
 
     @property
     def is_known(self) -> bool:
-        """Whether an answer about the time is more than a guess."""
+        """Whether the state at the time is known rather than guessed."""
         return self.state in _KNOWING and self.before is not None
 
 
 def coverage_at(
     lake: Lake, at: datetime, *, clusters: Collection[str] | None = None, recorded: datetime | None = None
 ) -> list[KindCoverage]:
-    """The coverage of every kind that was ever looked at, by cluster and kind; of what the lake knew at `recorded`, if given.
+    """Return the coverage of every kind that was ever observed, by cluster and kind; as the lake knew it at `recorded`, if given.
 
-    A snapshot tells of the moment at which it began; a watch of all the time until its end. Raises LakeError.
+    A snapshot covers the moment at which it began, a watch all the time until its end. Raises LakeError.
     """
     rows = lake.read(CONFIG_COVERAGE, None, None if clusters is None else list(clusters)).to_pylist()
     found: dict[tuple[str, str], KindCoverage] = {}
@@ -65,7 +65,7 @@ def _never(cluster: str, kind: str) -> KindCoverage:
 
 
 def _with(known: KindCoverage, row: Mapping[str, Any], at: datetime) -> KindCoverage:
-    """What is known with one more row; rows come in the order of their beginnings."""
+    """Return the coverage updated with one more row; rows must come in the order of their start."""
     begin = row["from"]
     end = row["to"] if row["source"] == "watch" else begin
     before, after = known.before, known.after

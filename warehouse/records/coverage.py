@@ -1,9 +1,9 @@
-"""How much of a window was observed: rows of the ledger -> shares of time, gaps, and flows known lost. It does no I/O.
+"""Computes how much of a window was observed from rows of the ledger: shares of time, gaps, and flows known lost. No I/O.
 
-A node is observed where a `connected` row says so and no `gap` row denies it. `disconnected` and `node_unavailable` rows
-say why time is missing; what was read from the rings afterwards has its own `connected` rows. A node is not expected to be
-observed before it joined or after it left. While its collector is alive, the time after the ledger's last row about a node
-is pending: neither observed nor a gap. Any other time that no row is about is a gap.
+A node was observed at times covered by a `connected` row and by no `gap` row. `disconnected` and `node_unavailable` rows
+give the reason for missing time; flows read from the rings afterwards have their own `connected` rows. A node is not expected to
+be observed before it joined or after it left. While its collector is alive, the time after the ledger's last row about a node
+is pending: neither observed nor a gap. Any other time without a row is a gap.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 TOUCHING_US = 1_000_000
-"""Intervals that are this close count as one."""
+"""Intervals no further apart than this are merged."""
 ALIVE = timedelta(minutes=3)
-"""A collector that recorded nothing for this long is not alive."""
+"""A collector that has recorded nothing for this long is considered not alive."""
 _AWAY = ("disconnected", "node_unavailable")
 _REASONS = ("gap", *_AWAY)
-"""States that say why time is missing."""
+"""States that give a reason for missing time."""
 _SIGNS = ("connected", *_REASONS)
-"""States that mean that the node exists."""
+"""States that show that the node exists."""
 _NOT_LIVE = ("import", "simulated")
-"""Sources of rows that no running collector recorded."""
+"""Sources of rows that were not recorded by a running collector."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR_US = 2**62
 _Intervals = npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ _Intervals = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class NodeCoverage:
-    """One node in a window."""
+    """The coverage of one node in a window."""
 
     cluster: str
     node_name: str
@@ -43,10 +43,10 @@ class NodeCoverage:
     expected: timedelta
     """The time in the window in which the node existed and that is not pending."""
     flows_lost: int
-    """Flows known lost."""
+    """Number of flows known lost."""
     flows_received: int
     connected_since: datetime | None
-    """Start of the unbroken observation that reaches its last `connected` row."""
+    """Start of the uninterrupted observation that includes the last `connected` row."""
     last: datetime | None
     """End of that row."""
 
@@ -60,14 +60,14 @@ class Gap:
     since: datetime
     until: datetime
     cause: str
-    """A sentence for people, from the rows of the ledger that touch it."""
+    """The reason in words for users, from the ledger rows that overlap the gap."""
 
 
 class Gaps(list[Gap]):
-    """The gaps of a window, and the time in it that was observed. Time that is in neither was pending, or no node existed."""
+    """The gaps in a window, and the observed time. Time in neither was pending, or the node did not exist."""
 
     observed: dict[tuple[str, str], list[tuple[datetime, datetime]]]
-    """For each cluster and node the intervals that were observed, in order."""
+    """The observed intervals of each cluster and node, in order."""
 
     def __init__(self, gaps: list[Gap], observed: dict[tuple[str, str], list[tuple[datetime, datetime]]]) -> None:
         super().__init__(gaps)
@@ -75,7 +75,7 @@ class Gaps(list[Gap]):
 
 
 def gaps(rows: pa.Table, since: datetime, until: datetime, *, now: datetime | None = None) -> Gaps:
-    """The time in [since, until) in which nodes that `rows` (columns of `coverage`) name were not observed, by node and time.
+    """Return the times in [since, until) at which nodes in `rows` (columns of `coverage`) were not observed, by node and time.
 
     `now` is the current time; it decides whether collectors are alive.
     """
@@ -95,7 +95,7 @@ def gaps(rows: pa.Table, since: datetime, until: datetime, *, now: datetime | No
 
 
 def node_coverage(rows: pa.Table, since: datetime, until: datetime, *, now: datetime | None = None) -> list[NodeCoverage]:
-    """The coverage in [since, until) of every node that `rows` (columns of `coverage`) name and that existed then.
+    """Return the coverage in [since, until) of every node in `rows` (columns of `coverage`) that existed then.
 
     `now` is the current time; it decides whether collectors are alive.
     """
@@ -125,7 +125,7 @@ def node_coverage(rows: pa.Table, since: datetime, until: datetime, *, now: date
 
 
 def cluster_shares(nodes: list[NodeCoverage]) -> dict[str, float]:
-    """Each cluster's share: the time observed of all of its nodes, of the time expected of all of them."""
+    """Return each cluster's share: the observed time of all its nodes divided by their expected time."""
     expected: dict[str, float] = {}
     observed: dict[str, float] = {}
     for node in nodes:
@@ -136,7 +136,7 @@ def cluster_shares(nodes: list[NodeCoverage]) -> dict[str, float]:
 
 
 class _Ledger:
-    """Rows of `coverage` in a window. Rows are meant by their positions, times are microseconds since 1970."""
+    """Rows of `coverage` in a window. Rows are referred to by position; times are microseconds since 1970."""
 
     def __init__(self, rows: pa.Table, since: datetime, until: datetime, now: datetime | None) -> None:
         self.begin, self.end = _us(since), _us(until)
@@ -150,15 +150,15 @@ class _Ledger:
         self._alive = _alive(rows, now)
 
     def of_cluster(self, cluster: str) -> npt.NDArray[np.int64]:
-        """The rows about a whole cluster."""
+        """Return the rows about a whole cluster."""
         return self._clusters.get(cluster, np.empty(0, np.int64))
 
     def merged(self, mine: npt.NDArray[np.int64], *states: str) -> _Intervals:
-        """The time of the rows in these states."""
+        """Return the merged time of the rows in these states."""
         return _merged(mine[np.isin(self._states[mine], states)], self.starts, self.ends)
 
     def expected(self, cluster: str, mine: npt.NDArray[np.int64]) -> _Intervals:
-        """The time in the window in which a node existed and that is not pending."""
+        """Return the time in the window at which a node existed and that is not pending."""
         window = np.array([[self.begin, self.end]], np.int64)
         signs = mine[np.isin(self._states[mine], _SIGNS)]
         excluded = []
@@ -174,7 +174,7 @@ class _Ledger:
         return _minus(window, _merged(np.arange(len(away)), away[:, 0], away[:, 1])) if len(away) else window
 
     def _pending_from(self, cluster: str, signs: npt.NDArray[np.int64]) -> int | None:
-        """The end of the last row about a node, if the time after it may still be booked as observed."""
+        """Return the end of the last row about a node if the time after it may still be recorded as observed."""
         if not self._is_recent or cluster not in self._alive or not signs.size:
             return None
         last = int(self.ends[signs].max())
@@ -182,30 +182,30 @@ class _Ledger:
         away = self.ends[rows[np.isin(self._states[rows], _AWAY)]]
         connected = self.ends[signs[self._states[signs] == "connected"]]
         if away.size and (not connected.size or away.max() > connected.max()):
-            return None  # it was away when the ledger spoke of it last, and so it is until the ledger says otherwise
+            return None  # the last row says that it was not connected, which holds until there is another row
         return last
 
     def observed(self, mine: npt.NDArray[np.int64], expected: _Intervals) -> _Intervals:
-        """The part of the expected time in which a node was observed."""
+        """Return the part of the expected time in which a node was observed."""
         return _minus(_common(self.merged(mine, "connected"), expected), self.merged(mine, "gap"))
 
     def cause(self, rows: npt.NDArray[np.int64], first: int, last: int) -> str:
-        """Why the time was not observed, by these rows."""
+        """Return why the time was not observed, according to these rows."""
         why = [row for row in rows.tolist() if self._states[row] in _REASONS and self.starts[row] < last and self.ends[row] > first]
-        detail = next((self._details[row] for row in why if self._details[row]), None)  # a sentence says more than the state's name
+        detail = next((self._details[row] for row in why if self._details[row]), None)  # a detail says more than the name of the state
         states = (f"{self._states[row]} ({self._sources[row]})".replace("_", " ") for row in why)
         return detail or next(states, "nothing was recorded about this time")
 
 
 def _alive(rows: pa.Table, now: datetime) -> set[str]:
-    """The clusters whose collector recorded something lately."""
+    """Return the clusters whose collector recorded something within ALIVE."""
     live = rows.filter(pc.invert(pc.is_in(rows.column("source"), value_set=pa.array(_NOT_LIVE))))
     recent = live.filter(pc.greater_equal(live.column("recorded"), pa.scalar(now - ALIVE, live.schema.field("recorded").type)))
     return set(recent.column("cluster").to_pylist())
 
 
 def _of_clusters(rows: pa.Table) -> dict[str, npt.NDArray[np.int64]]:
-    """The positions of the rows about each whole cluster."""
+    """Return the positions of the rows about each whole cluster."""
     places: dict[str, list[int]] = {}
     for place, (cluster, node) in enumerate(zip(rows.column("cluster").to_pylist(), rows.column("node_name").to_pylist(), strict=True)):
         if node is None:
@@ -214,7 +214,7 @@ def _of_clusters(rows: pa.Table) -> dict[str, npt.NDArray[np.int64]]:
 
 
 def _by_node(rows: pa.Table) -> list[tuple[tuple[str, str], npt.NDArray[np.int64]]]:
-    """The positions of each node's rows, without those about a whole cluster."""
+    """Return the positions of each node's rows, without those about a whole cluster."""
     places: dict[tuple[str, str], list[int]] = {}
     for place, (cluster, node) in enumerate(zip(rows.column("cluster").to_pylist(), rows.column("node_name").to_pylist(), strict=True)):
         if node is not None:
@@ -223,7 +223,7 @@ def _by_node(rows: pa.Table) -> list[tuple[tuple[str, str], npt.NDArray[np.int64
 
 
 def _minus(some: _Intervals, taken: _Intervals) -> _Intervals:
-    """What is left of some intervals without others; both are sorted and without overlap."""
+    """Return the difference of two sets of intervals; both are sorted and do not overlap."""
     left = []
     for begin, end in some.tolist():
         start = begin
@@ -237,12 +237,12 @@ def _minus(some: _Intervals, taken: _Intervals) -> _Intervals:
 
 
 def _common(some: _Intervals, others: _Intervals) -> _Intervals:
-    """What some intervals share with others; both are sorted and without overlap."""
+    """Return the intersection of two sets of intervals; both are sorted and do not overlap."""
     return np.concatenate([np.empty((0, 2), np.int64), *(_clipped(some, begin, end) for begin, end in others.tolist())])
 
 
 def _merged(places: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> _Intervals:
-    """Sorted intervals without overlap, as rows of (start, end)."""
+    """Return sorted intervals that do not overlap, as rows of (start, end)."""
     if not places.size:
         return np.empty((0, 2), np.int64)
     order = places[np.argsort(starts[places], kind="stable")]
@@ -262,7 +262,7 @@ def _length(intervals: _Intervals) -> int:
 
 
 def _chain(connected: _Intervals, gaps: _Intervals) -> tuple[int, int] | None:
-    """The last run of intervals that touch, not interrupted by a gap."""
+    """Return the last run of adjacent intervals that is not interrupted by a gap."""
     if not connected.size:
         return None
     start, end = connected[-1]

@@ -1,4 +1,4 @@
-"""The newest row of each key of a table that is only ever appended to, found by the engine without reading all columns of its history."""
+"""Finds the newest row of each key in an append-only table, without reading all columns of its history."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def newest(
     clusters: Iterable[str] | None = None,
     state: str | None = None,
 ) -> pa.Table:
-    """The newest row of each `key`, of now or of a time, with the table's columns; with `state` only where that is its state.
+    """Return the newest row of each `key`, now or as of a time, with the table's columns; with `state`, only rows in that state.
 
-    Of several rows of a key and the same time it is any one. Raises LakeError.
+    If several rows have the same key and time, any one of them is returned. Raises LakeError.
     """
     time, keys = table.time_column, ", ".join(key)
     of_state = f" HAVING arg_max(state, {time}) = ?" if state is not None else ""
     same = " AND ".join(f"stored.{name} IS NOT DISTINCT FROM found.{name}" for name in [*key, time])
     with history(lake, table, at=at, clusters=clusters) as ask:
-        # First the keys and times alone, which is a small part of a row; then the rows of those times.
+        # First read only keys and times, which are a small part of a row; then the rows at those times.
         found = ask(f"SELECT {keys}, max({time}) AS {time} FROM stored GROUP BY {keys}{of_state}", [] if state is None else [state])
         if not found.num_rows:
             return table.schema.empty_table()
@@ -57,13 +57,13 @@ class Ask:
     connection: Any
 
     def __call__(self, sql: str, values: Sequence[Any]) -> pa.Table:
-        """The rows of a query. Raises QueryError."""
+        """Return the rows of a query. Raises QueryError."""
         return engine.run(self.connection, sql, values, _LIMITS)[0]
 
 
 @contextmanager
 def history(lake: Lake, table: Table, *, at: datetime | None, clusters: Iterable[str] | None) -> Iterator[Ask]:
-    """The rows of a table up to a time, of these clusters if given, as the view `stored`. Raises LakeError."""
+    """Provide the rows of a table up to a time, for these clusters if given, as the view `stored`. Raises LakeError."""
     names = None if clusters is None else list(clusters)
     until = None if at is None else at + timedelta(microseconds=1)
     conditions = ["true"]

@@ -1,6 +1,6 @@
-"""Reads the record of posture: the drift that is open and the fleet's controls, now or at any past time.
+"""Reads the recorded posture: open drift and the fleet's controls, now or at any past time.
 
-Writing it is pipelines' work; who may see which rows is the query door's.
+Writing it belongs to pipelines; access control belongs to the query door.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from warehouse.records.newest import history, newest
 from warehouse.schema import DRIFT, POSTURE, TIMESTAMP
 
 DRIFT_KEY = ("cluster", "drift", "blueprint", "kind", "namespace", "name")
-"""What names a drift as long as it is open."""
+"""The columns that identify a drift while it is open."""
 _EVALUATIONS = pa.schema(
     [
         ("cluster", pa.string()),
@@ -45,36 +45,36 @@ ASKS = {
     "BP-INVALID": "the agents reject no policy",
     "BP-CILIUM": "Cilium's version and settings are as the blueprints want",
 }
-"""What each control asks of a cluster, by its id."""
+"""What each control requires of a cluster, by its id."""
 
 
 def drift_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What names the drift of a row."""
+    """Return the key that identifies the drift of a row."""
     return tuple(row[name] for name in DRIFT_KEY)
 
 
 def open_drift(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> pa.Table:
-    """Rows of the drift that is open, or was at a time, by cluster and object. Raises LakeError."""
+    """Return the rows of drift that is open now, or was at a time, by cluster and object. Raises LakeError."""
     rows = newest(lake, DRIFT, DRIFT_KEY, at=at, clusters=clusters, state="open").to_pylist()
     order = ("cluster", "namespace", "kind", "name", "drift")
     return pa.Table.from_pylist(sorted(rows, key=lambda row: [str(row[name] or "") for name in order]), schema=DRIFT.schema)
 
 
 def controls(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> pa.Table:
-    """The newest row of each cluster and control, of now or of a time. Raises LakeError."""
+    """Return the newest row of each cluster and control, now or as of a time. Raises LakeError."""
     return newest(lake, POSTURE, CONTROL_KEY, at=at, clusters=clusters).sort_by([("cluster", "ascending"), ("control", "ascending")])
 
 
 def evaluations(lake: Lake, *, at: datetime | None = None, clusters: Iterable[str] | None = None) -> pa.Table:
-    """When each cluster was last evaluated, and held against each blueprint, now or at a time, by cluster and blueprint.
+    """Return when each cluster was last evaluated and compared with each blueprint, now or as of a time, by cluster and blueprint.
 
     Columns: `cluster`; `blueprint` (its name, null for the cluster's last evaluation as such); `blueprint_version`;
-    `evaluated`, the time of the evaluation; `observed`, when the cluster had last been seen whole then, null for never.
-    A cluster without a row was never evaluated: nothing may be said of how it stands. Raises LakeError.
+    `evaluated`, the time of the evaluation; `observed`, when the cluster had last been observed completely by then, null for never.
+    A cluster without a row was never evaluated, so nothing is known about its posture. Raises LakeError.
     """
     with history(lake, POSTURE, at=at, clusters=clusters) as ask:
         rows = ask(
-            """WITH evaluations AS (  -- each has a row a control, which say the same of it
+            """WITH evaluations AS (  -- each evaluation has one row per control with the same values
                 SELECT cluster, time, first(observed) AS observed, first(blueprints) AS blueprints FROM stored GROUP BY cluster, time
             ), named AS (
                 SELECT cluster, time, observed, NULL AS named FROM evaluations

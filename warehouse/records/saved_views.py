@@ -1,7 +1,7 @@
-"""The table `saved_views`: views and queries that people save under a name, for themselves or for the owners of a namespace.
+"""The table `saved_views`: views and queries that users save under a name, for themselves or for the owners of a namespace.
 
-What is saved is the state of a page's address or the text of a query. Opening it asks the query door anew as whoever opens
-it, so a view that is shared widens nobody's sight; but its name and its filters are read by those it is shared with.
+A saved view holds the state of a page's address or the text of a query. Opening it runs the query as the user who opens it, so
+sharing a view does not give anyone more access; but its name and filters are visible to those it is shared with.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import SAVED_VIEWS
 
 EVERYONE = "*"
-"""Shared with everyone who sees anything."""
+"""Audience: everyone who may see anything."""
 LONGEST_NAME, LONGEST_STATE = 80, 20_000
 MOST = 500
-"""Of one person."""
+"""The most views and queries that one user may save."""
 Kind = Literal["view", "query"]
 
 
@@ -44,21 +44,21 @@ class SavedView:
 
 
 def owner_of(who: Principal) -> str:
-    """The name under which someone's views are kept; empty for nobody."""
+    """Return the name under which a principal's views are stored; empty if the principal has no name."""
     return min(who.subjects, key=lambda subject: (subject.startswith("group:"), subject), default="")
 
 
 def audiences(scope: Scope, at: datetime) -> list[str]:
-    """The audiences offered to someone: the owners of each of her own namespaces, as cluster/namespace, and everyone.
+    """Return the audiences that a user may share with: the owners of each of their namespaces (cluster/namespace), and everyone.
 
-    Who sees everything may share with the owners of any namespace besides (`*/cart`).
+    A user who sees everything may also share with the owners of any namespace (`*/cart`).
     """
     own = {_pattern(grant) for grant in scope.grants if grant.namespace is not None and grant.holds(at)}
     return [*sorted(own), EVERYONE]
 
 
 def listed(lake: Lake, who: Principal, scope: Scope, *, kind: Kind, at: datetime) -> list[SavedView]:
-    """Those that someone may open: her own, and those that are shared with her now; by name. Raises LakeError."""
+    """Return the views that a user may open, by name: their own, and those shared with them now. Raises LakeError."""
     mine = owner_of(who)
     found = [
         view
@@ -71,20 +71,20 @@ def listed(lake: Lake, who: Principal, scope: Scope, *, kind: Kind, at: datetime
 def save(
     lake: Lake, who: Principal, scope: Scope, *, kind: Kind, name: str, page: str, state: str, shared_with: Sequence[str] = ()
 ) -> SavedView:
-    """Save one; of the same name and kind, one's own is replaced.
+    """Save a view or query; replaces the user's own one of the same name and kind.
 
-    Raises AccessDeniedError for an audience that is not one's own, QueryError for what cannot be saved, LakeError.
+    Raises AccessDeniedError for an audience that the user may not share with, QueryError if it cannot be saved, LakeError.
     """
     now, mine = datetime.now(UTC), owner_of(who)
     if scope.is_empty or not mine:
-        raise AccessDeniedError("only who may see something saves views")
+        raise AccessDeniedError("only users who may see something can save views")
     _check_audiences(scope, shared_with, now)
     if len(state) > LONGEST_STATE:
-        raise QueryError(f"what is to be saved has {len(state):,} characters; at most {LONGEST_STATE:,} are kept")
+        raise QueryError(f"the view or query has {len(state):,} characters; at most {LONGEST_STATE:,} can be saved")
     own = [view for view in _newest(lake) if view.owner == mine]
     same = next((view for view in own if (view.kind, view.name) == (kind, _name(name))), None)
     if same is None and len(own) >= MOST:
-        raise QueryError(f"you have saved {len(own)} views and queries, the most there can be: delete one first")
+        raise QueryError(f"you have saved {len(own)} views and queries, which is the maximum: delete one first")
     made = SavedView(
         kind=kind,
         id=same.id if same else uuid.uuid4().hex,
@@ -109,24 +109,24 @@ def change(
     shared_with: Sequence[str] | None = None,
     deleted: bool = False,
 ) -> SavedView:
-    """Rename, share or delete the one with this id; only who saved it does, or who administers all (and deletes only).
+    """Rename, share or delete the view with this id. Only its owner may do so; administrators may delete shared ones.
 
-    Raises AccessDeniedError, QueryError if there is none, or the name is taken by another of one's own, LakeError.
+    Raises AccessDeniedError, LakeError, and QueryError if the view does not exist or its owner already uses the name.
     """
     now, views = datetime.now(UTC), _newest(lake)
     found = next((view for view in views if view.id == wanted), None)
     if found is None or not (found.owner == owner_of(who) or (scope.administers and found.shared_with)):
-        raise QueryError("it is there no more: look at the list again")
+        raise QueryError("it no longer exists: reload the list")
     if found.owner != owner_of(who) and not deleted:
-        raise AccessDeniedError(f"it is {found.owner}'s: only its owner renames and shares it")
+        raise AccessDeniedError(f"it belongs to {found.owner}: only its owner can rename or share it")
     others = {view.name for view in views if (view.owner, view.kind) == (found.owner, found.kind) and view.id != found.id}
     if name is not None and _name(name) in others:
-        raise QueryError(f"you have another one with the name {_name(name)!r}")
+        raise QueryError(f"you already have another one named {_name(name)!r}")
     if shared_with is not None:
         _check_audiences(scope, shared_with, now)
     changed = replace(
         found,
-        time=max(now, found.time + timedelta(microseconds=1)),  # two clocks may differ
+        time=max(now, found.time + timedelta(microseconds=1)),  # clocks may differ between machines
         name=found.name if name is None else _name(name),
         shared_with=found.shared_with if shared_with is None else tuple(shared_with),
         deleted=deleted,
@@ -139,7 +139,7 @@ def _check_audiences(scope: Scope, shared_with: Sequence[str], now: datetime) ->
     allowed = audiences(scope, now)
     for audience in shared_with:
         if audience not in allowed and not (scope.everything and _names_a_namespace(audience)):
-            raise AccessDeniedError(f"{audience} is not yours to share with; yours are: {', '.join(allowed)}")
+            raise AccessDeniedError(f"you cannot share with {audience}; you can share with: {', '.join(allowed)}")
 
 
 def _names_a_namespace(audience: str) -> bool:
@@ -150,9 +150,9 @@ def _names_a_namespace(audience: str) -> bool:
 def _name(name: str) -> str:
     plain = " ".join(name.split())
     if not plain or not plain.isprintable():
-        raise QueryError("give it a name")
+        raise QueryError("enter a name")
     if len(plain) > LONGEST_NAME:
-        raise QueryError(f"the name has {len(plain)} characters; at most {LONGEST_NAME} are kept")
+        raise QueryError(f"the name has {len(plain)} characters; at most {LONGEST_NAME} are allowed")
     return plain
 
 
@@ -161,7 +161,7 @@ def _pattern(grant: Grant) -> str:
 
 
 def _reaches(audience: str, scope: Scope, at: datetime) -> bool:
-    """Whether someone of this scope owns (something of) what an audience names, now, and is denied none of it."""
+    """Whether the scope now owns something in an audience and is denied none of it."""
     if audience == EVERYONE:
         return True
     cluster, _, namespace = audience.partition("/")
@@ -176,7 +176,7 @@ def _reaches(audience: str, scope: Scope, at: datetime) -> bool:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether one of two names (with * and ?) is among what the other means."""
+    """Whether one of two name patterns (with * and ?) matches the other."""
     return fnmatchcase(one, other.replace("[", "[[]")) or fnmatchcase(other, one.replace("[", "[[]"))
 
 

@@ -1,7 +1,7 @@
-"""Reads configuration history: the versions in force at a time or in a span, as the cluster had them or as the lake knew them.
+"""Reads configuration history: the versions in force at a time or in a window, optionally as the lake knew them at another time.
 
-The tables are those of warehouse.schema.configuration, whose docstring says how versions are stored. Writing them is
-pipelines' work; who may see them is warehouse.access.principals'.
+The docstring of warehouse.schema.configuration describes how versions are stored. Writing them belongs to pipelines; access
+control belongs to warehouse.access.principals.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import VERSION_TABLES, Table
 
 CLOSED_PREFIX = "closed-"
-"""Files named `closed-2026-03-...` hold versions that ended in that month, each once; all others are looked through together."""
+"""Files named `closed-2026-03-...` hold versions that ended in that month, each once; all other files are searched together."""
 BOOKKEEPING_KINDS = ("ManifestFile",)
-"""Kinds that say where objects were read from, not how a cluster was configured: readers get them only if they name them."""
+"""Kinds that record where objects were read from, not the configuration of a cluster; returned only if requested by name."""
 _MICROSECOND = timedelta(microseconds=1)
 _UNLIMITED = Limits(rows=2**62, seconds=600)
 
@@ -39,7 +39,7 @@ def in_force(
     names: Collection[str] | None = None,
     recorded: datetime | None = None,
 ) -> pa.Table:
-    """The versions that were in force at an instant; see `between`."""
+    """Return the versions that were in force at an instant; see `between`."""
     return between(
         lake,
         at,
@@ -65,13 +65,13 @@ def between(
     names: Collection[str] | None = None,
     recorded: datetime | None = None,
 ) -> pa.Table:
-    """The versions that were in force at some time in [since, until), by cluster, kind, namespace, name and beginning.
+    """Return the versions that were in force at some time in [since, until), by cluster, kind, namespace, name and start.
 
-    None means any, for kinds all but the bookkeeping ones. `namespaces` takes the namespaces themselves and what is in
-    them, and leaves out objects of the whole cluster. `recorded` gives what the lake knew at that time: ends it learned of
-    later are empty. Columns are those of a version table. Raises LakeError.
+    None means any (for kinds: all except the bookkeeping kinds). `namespaces` selects the namespaces and the objects in them, and
+    excludes cluster-scoped objects. With `recorded`, the result is what the lake knew at that time: ends that it learned of
+    later are null. Columns are those of a version table. Raises LakeError.
     """
-    # What the lake did not know yet to have ended was in force, to its knowledge: no file is too old then.
+    # With `recorded`, a version counts as in force if the lake did not yet know of its end, so no file can be skipped by age.
     files = {table.name: _files(lake, table, since if recorded is None else None, until, clusters) for table in tables}
     parts = [VERSION_TABLES[0].schema.empty_table()]
     if any(any(both) for both in files.values()):
@@ -83,7 +83,7 @@ def between(
 
 
 def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
-    """The versions in these files, each once: with its end, if one of them has it. Raises LakeError."""
+    """Return the versions in these files, each once, with its end if any of the files has it. Raises LakeError."""
     with engine.connect_warm() as connection:
         engine.add_view_of_files(
             connection, lake, table, [f"{lake.address(table)}/{file.path}" for file in files], "stored", as_stored=True
@@ -93,9 +93,9 @@ def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
 
 
 def is_shown(row: Mapping[str, Any], scope: Scope, since: datetime, until: datetime) -> bool:
-    """Whether a scope shows a version: its namespace was owned at some time of [since, until) at which it was in force.
+    """Whether a scope shows a version: its namespace was owned at some time in [since, until) while the version was in force.
 
-    Of what is in no namespace, whether the cluster was seen whole then.
+    For cluster-scoped objects, whether the whole cluster was seen then.
     """
     if scope.everything:
         return True
@@ -110,7 +110,7 @@ def is_shown(row: Mapping[str, Any], scope: Scope, since: datetime, until: datet
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """A question, see `between`."""
+    """The arguments of `between`."""
 
     since: datetime
     until: datetime
@@ -124,7 +124,7 @@ class _Asked:
 def _files(
     lake: Lake, table: Table, since: datetime | None, until: datetime, clusters: Collection[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Addresses of the files that may hold such versions: those of versions that have ended, and all others."""
+    """Return the addresses of the files that may hold such versions: files of ended versions, and all others."""
     closed, loose = [], []
     for file in lake.contents(table):
         if (clusters is not None and file.partition["cluster"] not in clusters) or (file.first is not None and file.first >= until):
@@ -158,7 +158,7 @@ def _read(connection: Any, lake: Lake, table: Table, closed: list[str], loose: l
         values = [asked.recorded] * len(ends) + values
     where = " AND ".join(conditions)
     lasting = "(valid_to IS NULL OR valid_to > ?)"
-    # Of the loose files only the names and times of versions are looked through for ends, not the manifests.
+    # In the loose files, only the names and times of versions are searched for ends, not the manifests.
     keys = ", ".join(table.folded_by)
     matching = " AND ".join(f"loose.{name} IS NOT DISTINCT FROM ended.{name}" for name in table.folded_by)
     in_force_or_ended = f"{lasting} AND (valid_to IS NOT NULL OR NOT EXISTS (FROM ended WHERE {matching}))"
@@ -178,6 +178,6 @@ def _fold(table: Table, rows: str) -> str:
 
 
 def _month_end(file: StoredFile) -> datetime:
-    """The end of the month in which the versions of a closed file ended."""
+    """Return the end of the month in which the versions of a closed file ended."""
     year, month = (int(part) for part in file.name.removeprefix(CLOSED_PREFIX).split("-")[:2])
     return datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)

@@ -409,8 +409,8 @@ def test_a_renderer_that_is_not_installed_is_named(history: Any, folder: Path) -
 def test_a_renderer_is_a_list_and_belongs_to_manifests(tmp_path: Path) -> None:
     for given, problem in (
         ("{manifests: ., render: kubectl kustomize .}", "render"),
-        ("{manifests: ., render: [kubectl], exclude: [a]}", "exclude goes with manifests that are read as they are"),
-        ("{in_cluster: true, render: [kubectl]}", "render and exclude go with manifests"),
+        ("{manifests: ., render: [kubectl], exclude: [a]}", "exclude cannot be used with render"),
+        ("{in_cluster: true, render: [kubectl]}", "render and exclude can only be used with manifests"),
     ):
         file = tmp_path / "hindcast.yaml"
         file.write_text(f"lake: {{url: ./lake}}\nclusters:\n- {{name: c1, kubernetes: {given}}}\n")
