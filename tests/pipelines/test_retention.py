@@ -162,7 +162,7 @@ def test_a_table_without_a_key_of_its_own_has_the_time_of_the_others(lake: Lake,
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"flows": "500d"}, "keep it as long"),
+        ({"flows": "500d"}, "keep it at least as long"),
         ({"overrides": [{"namespace": "a", "edges_1h": "3y"}]}, "edges_1h for 1095"),
         ({"vacuum_after": "59m"}, "vacuum_after"),
         ({"holds": [{"cluster": "c1"}]}, "reason"),

@@ -61,10 +61,10 @@ def test_what_is_shared_with_a_namespace_is_shown_to_its_owners_in_those_cluster
 
 
 def test_nobody_shares_with_owners_of_what_is_not_hers(lake: Lake) -> None:
-    with pytest.raises(AccessDeniedError, match="cannot share with .*payments"):
+    with pytest.raises(AccessDeniedError, match=r"cannot share with .*payments"):
         save(lake, CARLOS, "look here", shared_with=["*/payments"])
     made = save(lake, CARLOS, "mine")
-    with pytest.raises(AccessDeniedError, match="cannot share with .*payments"):
+    with pytest.raises(AccessDeniedError, match=r"cannot share with .*payments"):
         saved_views.change(lake, CARLOS, scope(CARLOS), made.id, shared_with=["*/payments"])
     assert names(lake, PAULA) == []
 
