@@ -27,7 +27,7 @@ from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.tables import Lake
-from warehouse.questions import count_questions, edge_questions, rollup_notes
+from warehouse.questions import count_questions, edge_questions, flow_questions, rollup_notes
 from warehouse.questions.door import Door
 from warehouse.questions.edge_questions import EdgeScope
 from warehouse.questions.flow_filter import FlowFilter
@@ -142,7 +142,10 @@ def test_rollups_that_are_killed_leave_every_answer_right(lake: Lake, tmp_path: 
             append(lake, flows(NOON + round_ * 20 * MINUTE, 100, seed=round_))
             stored += 100
             for _ in range(2):
-                answers = (reader.timeline(OPERATOR, DAY), reader.edges(OPERATOR, DAY, scope=EdgeScope.CLUSTER))
+                answers = (
+                    reader.answer(OPERATOR, count_questions.timeline(DAY)),
+                    reader.answer(OPERATOR, edge_questions.edges(DAY, scope=EdgeScope.CLUSTER)),
+                )
                 wrong += [(round_, one.source, one.rows) for one in answers if sum(one.rows["flows"].to_pylist()) != stored]
             os.kill(running[round_ % 2].pid, signal.SIGKILL)
             running[round_ % 2].wait()
@@ -163,15 +166,19 @@ def test_rollups_that_are_killed_leave_every_answer_right(lake: Lake, tmp_path: 
 def test_an_answer_says_what_it_comes_from(lake: Lake) -> None:
     append(lake, flows(NOON, 300, rate=0.02))
     some = door(lake)
-    assert some.edges(OPERATOR, DAY).source == "flows"
+    assert some.answer(OPERATOR, edge_questions.edges(DAY)).source == "flows"
     roll_up_closed_hours(lake, SETTINGS, now=NOON + 2 * HOUR + GRACE)
-    assert some.edges(OPERATOR, DAY).source == "edges_1h and flows"
+    assert some.answer(OPERATOR, edge_questions.edges(DAY)).source == "edges_1h and flows"
     roll_up_closed_hours(lake, SETTINGS, now=LATER)
-    assert some.edges(OPERATOR, DAY).source == "edges_1h"
-    assert some.timeline(OPERATOR, DAY).source == "timeline_1m"
-    assert some.timeline(OPERATOR, DAY, buckets=6).source == some.drop_reasons(OPERATOR, DAY).source == "edges_1h"
+    assert some.answer(OPERATOR, edge_questions.edges(DAY)).source == "edges_1h"
+    assert some.answer(OPERATOR, count_questions.timeline(DAY)).source == "timeline_1m"
+    assert (
+        some.answer(OPERATOR, count_questions.timeline(DAY, buckets=6)).source
+        == some.answer(OPERATOR, count_questions.drop_reasons(DAY)).source
+        == "edges_1h"
+    )
     cut = replace(DAY, since=NOON + dt.timedelta(minutes=7), until=NOON + 2 * HOUR + dt.timedelta(minutes=3))
-    assert some.drop_reasons(OPERATOR, cut).source == "edges_1h and timeline_1m"
+    assert some.answer(OPERATOR, count_questions.drop_reasons(cut)).source == "edges_1h and timeline_1m"
 
 
 @pytest.mark.parametrize("minutes", [(0, 240), (7, 183), (59, 61), (10, 50), (60, 120)])
@@ -183,25 +190,29 @@ def test_hours_and_minutes_give_what_the_flows_give(lake: Lake, minutes: tuple[i
     def answers(asked: Door) -> list[list[dict[str, object]]]:
         narrower = replace(window, source_namespaces=("payments", "checkout"))
         return [
-            asked.drop_reasons(OPERATOR, window).rows.to_pylist(),
-            asked.values(OPERATOR, "destination_namespace", window).rows.to_pylist(),
-            asked.timeline(OPERATOR, window, buckets=2).rows.to_pylist(),
-            asked.pulse(OPERATOR, narrower, buckets=2).rows.to_pylist(),
-            asked.namespaces(OPERATOR, window, buckets=1).rows.to_pylist(),
+            asked.answer(OPERATOR, count_questions.drop_reasons(window)).rows.to_pylist(),
+            asked.answer(OPERATOR, count_questions.values("destination_namespace", window)).rows.to_pylist(),
+            asked.answer(OPERATOR, count_questions.timeline(window, buckets=2)).rows.to_pylist(),
+            asked.answer(OPERATOR, count_questions.pulse(narrower, buckets=2)).rows.to_pylist(),
+            asked.answer(OPERATOR, count_questions.namespaces(window, buckets=1)).rows.to_pylist(),
         ]
 
     expected = answers(before)
     roll_up_closed_hours(lake, SETTINGS, now=LATER)
     assert answers(some) == expected
     assert any(expected)
-    assert some.values(OPERATOR, "source_namespace", DAY).source == "timeline_1m"
-    assert some.names(OPERATOR, DAY).source == "dns_names"
-    assert some.values(OPERATOR, "source_pod_name", DAY).source == "flows"
+    assert some.answer(OPERATOR, count_questions.values("source_namespace", DAY)).source == "timeline_1m"
+    assert some.answer(OPERATOR, edge_questions.names(DAY)).source == "dns_names"
+    assert some.answer(OPERATOR, count_questions.values("source_pod_name", DAY)).source == "flows"
     by_pod = FlowFilter(since=NOON, until=LATER, pods=("web",))
-    assert some.timeline(OPERATOR, by_pod).source == some.drop_reasons(OPERATOR, by_pod).source == "flows"
+    assert (
+        some.answer(OPERATOR, count_questions.timeline(by_pod)).source
+        == some.answer(OPERATOR, count_questions.drop_reasons(by_pod)).source
+        == "flows"
+    )
     with pytest.raises(QueryError, match="pods"):
-        some.edges(OPERATOR, by_pod)
-    assert some.flows(OPERATOR, DAY).source == "flows"
+        some.answer(OPERATOR, edge_questions.edges(by_pod))
+    assert some.answer(OPERATOR, flow_questions.newest(DAY)).source == "flows"
 
 
 def test_late_flows_reopen_their_hour_and_no_other(lake: Lake) -> None:
@@ -413,19 +424,22 @@ def test_an_owner_sees_her_edges_and_names_and_no_one_elses(lake: Lake) -> None:
     ada, eve = Principal(user="ada"), Principal(user="eve")
     for _ in range(2):
         some = door(lake, grants=grants, peer_detail="namespace")
-        edges = some.edges(ada, DAY).rows.to_pylist()
+        edges = some.answer(ada, edge_questions.edges(DAY)).rows.to_pylist()
         assert {(edge["destination_namespace"], edge["destination_workload_name"], edge["destination_dns_name"]) for edge in edges} == {
             ("data", None, None),
             (None, None, "a.example"),
         }
-        assert some.names(ada, DAY).rows["name"].to_pylist() == ["a.example"]
-        assert some.talkers(ada, DAY).rows["namespace"].to_pylist() == ["shop", "data", None]
+        assert some.answer(ada, edge_questions.names(DAY)).rows["name"].to_pylist() == ["a.example"]
+        assert some.answer(ada, edge_questions.talkers(DAY)).rows["namespace"].to_pylist() == ["shop", "data", None]
         with pytest.raises(AccessDeniedError):
-            some.edges(eve, DAY)
+            some.answer(eve, edge_questions.edges(DAY))
         roll_up_closed_hours(lake, SETTINGS, now=LATER)
     window = Window(since=NOON, until=LATER)
-    assert some.sql(ada, "SELECT sum(flows)::INT AS flows FROM edges_1h", window=window).rows.to_pylist() == [{"flows": 3}]
-    assert some.sql(ada, "SELECT DISTINCT namespace FROM label_sets", window=window).rows["namespace"].to_pylist() in ([], ["shop"])
+    assert some.answer(ada, OwnSql(text="SELECT sum(flows)::INT AS flows FROM edges_1h", window=window)).rows.to_pylist() == [{"flows": 3}]
+    assert some.answer(ada, OwnSql(text="SELECT DISTINCT namespace FROM label_sets", window=window)).rows["namespace"].to_pylist() in (
+        [],
+        ["shop"],
+    )
 
 
 def test_label_sets_name_the_labels_of_edges(lake: Lake) -> None:
