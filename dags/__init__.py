@@ -1,1 +1,1 @@
-"""When things run: thin Airflow DAGs. What runs is in pipelines; the command line calls the same functions."""
+"""Thin Airflow DAGs that define when pipelines run. The work is in pipelines; the command line calls the same functions."""

@@ -1,4 +1,4 @@
-"""What the DAGs do when a task fails for good or a run is late: a finding, and a message to the configured webhook.
+"""Alerts of the DAGs when a task fails permanently or a run is late: a finding, and a message to the configured webhook.
 
 DAG files import it as `dags.alerts`, from the installed package: Airflow calls it by that name in other processes too.
 """
@@ -13,10 +13,10 @@ from airflow.sdk.definitions.context import Context
 
 
 class FailureAlert(BaseNotifier):
-    """For `on_failure_callback`: tells that a task has failed, its last try included."""
+    """For `on_failure_callback`: reports that a task has failed in all tries."""
 
     def notify(self, context: Context) -> None:
-        """Tell it."""
+        """Report the failure."""
         from pipelines.evidence import alerts
         from warehouse.config import load_config
 
@@ -37,7 +37,7 @@ class FailureAlert(BaseNotifier):
 
 
 def late(context: Mapping[str, Any] | None = None, **_: Any) -> None:
-    """For a `DeadlineAlert`: tells that a run has not ended by its deadline. Airflow gives the run as it is in its API."""
+    """For a `DeadlineAlert`: reports that a run has not ended by its deadline. Airflow passes the run as in its API."""
     from pipelines.evidence import alerts
     from warehouse.config import load_config
 

@@ -1,4 +1,4 @@
-"""The DAG `config_history`: every hour, the network configuration of each cluster is recorded, and its tables kept compact."""
+"""The DAG `config_history`: records the network configuration of each cluster every hour, and compacts its tables."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CONFIGURATION = Asset(name="hindcast_configuration", uri="hindcast://lake/config
 DOC = """
 ### Configuration history, every hour
 
-Looks at each cluster's API server, or its folder of manifests, and records what is new (`hindcast config snapshot` does the
-same by hand, and `--watch` within seconds). A run that is missed, repeated or stopped costs nothing but time: the next one
-records what is new since. A cluster that cannot be read is noted in the table `config_coverage` and fails its task; the
-others go on. Then the tables are compacted, where they have become many files. The configuration is the one that `HINDCAST_CONFIG` names.
+Reads each cluster's API server, or its folder of manifests, and records what has changed (`hindcast config snapshot` does the
+same manually, and `--watch` within seconds). A run that is missed, repeated or stopped loses nothing but time: the next one
+records everything that has changed since. A cluster that cannot be read is recorded in the table `config_coverage` and fails its
+task; the others continue. Then tables with many small files are compacted. `HINDCAST_CONFIG` names the configuration.
 
-**Safe to run again.** **When it fails** for good, or has not ended 45 minutes after it was queued, a finding is written and
-the webhook of `alerts` is told. **Owner:** platform.
+**Safe to run again.** **When it fails** permanently, or has not ended 45 minutes after it was queued, a finding is written and
+a message is sent to the webhook in `alerts`. **Owner:** platform.
 """
 
 
@@ -45,18 +45,18 @@ the webhook of `alerts` is told. **Owner:** platform.
     },
 )
 def config_history() -> None:
-    """Record what is new."""
+    """Record what has changed."""
 
     @task
     def clusters() -> list[str]:
-        """The clusters whose configuration can be read."""
+        """Return the clusters that have a source of configuration."""
         from warehouse.config import load_config
 
         return [cluster.name for cluster in load_config().clusters if cluster.kubernetes is not None]
 
     @task(outlets=[CONFIGURATION], map_index_template="{{ task.op_kwargs['cluster'] }}")
     def snapshot(cluster: str) -> int:
-        """Record a cluster's configuration; gives how many versions began or ended."""
+        """Record a cluster's configuration; return how many versions began or ended."""
         from pipelines.configuration.looking import look_and_insist
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
@@ -67,7 +67,7 @@ def config_history() -> None:
 
     @task(trigger_rule="all_done")
     def compact() -> int:
-        """Compact the tables; gives how many files were replaced."""
+        """Compact the tables; return how many files were replaced."""
         from pipelines.configuration.care import compact_configuration
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake

@@ -1,4 +1,4 @@
-"""The DAG `drift`: every hour, each cluster is held against its blueprints and controls, and put back where one says so."""
+"""The DAG `drift`: evaluates each cluster against its blueprints and controls every hour, and reverts drift if a blueprint says so."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ DRIFT = Asset(name="hindcast_drift", uri="hindcast://lake/drift")
 DOC = """
 ### Drift, every hour
 
-Holds what configuration history knows of each cluster against the blueprints of the configuration, evaluates the audit
-controls, and records both (`hindcast blueprint drift` does the same by hand). Drift that is new becomes a finding
-`drift`, and the webhook of the configuration's `alerts` is told; while the webhook is away the run fails, and the next
-one tells it. Then what drifted from blueprints with `drift: revert` is put back, within their limits (`hindcast
-blueprint revert`).
+Compares the recorded configuration of each cluster with the blueprints in the configuration, evaluates the audit
+controls, and records both (`hindcast blueprint drift` does the same manually). New drift becomes a finding
+`drift`, and a message is sent to the webhook in `alerts`; while the webhook is unavailable the run fails, and the next
+one sends the message. Then objects that drifted from blueprints with `drift: revert` are restored, within their limits
+(`hindcast blueprint revert`).
 
 **Safe to run again**, at any time: a repeated run finds nothing new; one that is missed costs an hour of the record.
 
 **When it fails** (four tries) or has not ended 60 minutes after it was queued, a finding `pipeline_failed` or `pipeline_late`
-is written, and the webhook is told. The configuration is the one that `HINDCAST_CONFIG` names.
+is written and a message is sent to the webhook. `HINDCAST_CONFIG` names the configuration.
 
 **Owner:** platform.
 """
@@ -50,11 +50,11 @@ is written, and the webhook is told. The configuration is the one that `HINDCAST
     },
 )
 def drift() -> None:
-    """Find drift, record it, put back what may be."""
+    """Find drift, record it, and revert it where allowed."""
 
     @task(outlets=[DRIFT])
     def evaluate() -> int:
-        """Judge every cluster and record what is found; gives the number of rows of drift that are new."""
+        """Evaluate every cluster and record the results; return the number of new rows of drift."""
         from pipelines.blueprints import evaluation, model, notifying
         from warehouse.config import load_config
         from warehouse.errors import HindcastError
@@ -64,14 +64,14 @@ def drift() -> None:
         lake = Lake.open(settings.lake)
         found = evaluation.evaluate_fleet(lake, model.load(settings.blueprints), settings.clusters, at=now)
         kept = evaluation.keep(lake, found, now=now, configured={cluster.name for cluster in settings.clusters})
-        # What a run before could not tell is told now; so a retry after a failure does not lose the message.
+        # Messages that an earlier run could not send are sent now, so a retry after a failure does not lose them.
         if failures := notifying.tell_opened(settings, lake, now=now, source="dag drift"):
             raise HindcastError("; ".join(failures))
         return kept.rows
 
     @task
     def revert() -> list[str]:
-        """Put drifted objects back; gives a line a cluster, and fails if one could not be put back."""
+        """Restore drifted objects; return one line per cluster, and fail if an object could not be restored."""
         from pipelines.blueprints import fleet, model
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake

@@ -1,4 +1,4 @@
-"""The DAG `lake_daily`: a run a day; rows leave that have had their time, then files that nobody needs, then the logs are tidied."""
+"""The DAG `lake_daily`: once a day, deletes expired rows and files no longer needed, and writes checkpoints of the logs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from dags.alerts import FailureAlert, late
 
 DAY = Asset(name="hindcast_lake_day", uri="hindcast://lake/day")
-"""Told of once a run, with the day as partition key and the tables' statistics."""
+"""The asset published once per run, with the day as partition key and the tables' statistics."""
 
 DOC = """
 ### The lake, every day
 
 Each run is named by the day that has ended (`2026-03-02`, UTC).
 
-- **retain**, a task for each cluster: rows older than the configuration's `retention` keeps them leave their tables; legal
-  holds win. By hand: `hindcast maintain retain`, with `--dry-run` to see first.
-- **vacuum**: files that left the tables longer than `retention.vacuum_after` ago are deleted, and what crashes left behind.
-  By hand: `hindcast maintain vacuum`.
-- **checkpoint**: each table's log becomes one file, so that the lake opens fast. By hand: `hindcast maintain checkpoint`.
-- **statistics**: files, rows and bytes of each table are published with the asset `hindcast_lake_day`. By hand:
+- **retain**, one task per cluster: deletes rows that are older than the configuration's `retention` allows; legal
+  holds take precedence. Manually: `hindcast maintain retain`, with `--dry-run` to preview.
+- **vacuum**: deletes files that left the tables longer than `retention.vacuum_after` ago, and files left by crashes.
+  Manually: `hindcast maintain vacuum`.
+- **checkpoint**: writes a checkpoint of each table's log, so that the lake opens fast. Manually: `hindcast maintain checkpoint`.
+- **statistics**: publishes files, rows and bytes of each table with the asset `hindcast_lake_day`. Manually:
   `hindcast maintain statistics`.
 
-**Safe to run again**, also beside collectors, compaction and people who ask. **When it fails** (four tries) or has not ended
-after six hours, a finding is written and the webhook of `alerts` is told.
+**Safe to run again**, also at the same time as collectors, compaction and queries. **When it fails** (four tries) or has not
+ended after six hours, a finding is written and a message is sent to the webhook in `alerts`.
 
 **Owner:** platform.
 """
@@ -54,11 +54,11 @@ after six hours, a finding is written and the webhook of `alerts` is told.
     },
 )
 def lake_daily() -> None:
-    """Retain, vacuum, checkpoint, tell."""
+    """Apply retention, vacuum, write checkpoints, publish statistics."""
 
     @task
     def clusters() -> list[str]:
-        """The clusters with rows that may have had their time."""
+        """Return the clusters that may have expired rows."""
         from pipelines.maintenance.retention import due
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
@@ -68,7 +68,7 @@ def lake_daily() -> None:
 
     @task(max_active_tis_per_dagrun=2, map_index_template="{{ task.op_kwargs['cluster'] }}")
     def retain(cluster: str) -> dict[str, int]:
-        """Take out a cluster's rows that have had their time; gives how many, and how many are held."""
+        """Delete a cluster's expired rows; return how many were deleted, and how many are held."""
         from pipelines.maintenance.retention import retain
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
@@ -79,7 +79,7 @@ def lake_daily() -> None:
 
     @task
     def vacuum() -> dict[str, int]:
-        """Delete files that nobody needs; gives how many, and their bytes."""
+        """Delete files that are no longer needed; return their number and size in bytes."""
         from pipelines.maintenance.upkeep import vacuum
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
@@ -90,7 +90,7 @@ def lake_daily() -> None:
 
     @task
     def checkpoint() -> dict[str, int]:
-        """Write each table's log as one file; gives their versions."""
+        """Write a checkpoint of each table's log; return the versions."""
         from pipelines.maintenance.upkeep import checkpoint
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
@@ -99,7 +99,7 @@ def lake_daily() -> None:
 
     @task(outlets=[DAY])
     def statistics(**context: Any) -> None:
-        """Tell what the tables amount to."""
+        """Publish the statistics of the tables."""
         from pipelines.maintenance.upkeep import statistics
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
@@ -108,7 +108,7 @@ def lake_daily() -> None:
         tables = {one.table: {"files": one.files, "rows": one.rows, "bytes": one.bytes} for one in told}
         context["outlet_events"][DAY].extra = {"day": context.get("partition_key"), "tables": tables}
 
-    # A cluster whose retention fails must not keep the disk from being cleared: the two go beside each other.
+    # Retention and vacuum run in parallel, so that a cluster whose retention fails does not prevent freeing disk space.
     retain.expand(cluster=clusters())
     vacuum() >> checkpoint() >> statistics()
 

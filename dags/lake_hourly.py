@@ -1,4 +1,4 @@
-"""The DAG `lake_hourly`: a run for each hour that has closed: its flows are compacted and rolled up, clusters beside each other."""
+"""The DAG `lake_hourly`: for each hour that has closed, compacts and rolls up its flows, with clusters in parallel."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from dags.alerts import FailureAlert, late
 
 HOUR = Asset(name="hindcast_lake_hour", uri="hindcast://lake/hour")
-"""Told of once a run, with the hour as partition key: what stands on closed hours is scheduled by it."""
+"""The asset published once per run, with the hour as partition key; schedules work that depends on closed hours."""
 
 DOC = """
 ### The lake, every hour
 
 Each run is named by the hour that has closed, ten minutes after its end (`2026-03-02T14`, UTC). For each group of clusters
-the small files of closed hours become few sorted ones, each flow once, and what they hold is summed up in the rollups. Beside
-that, small files of all other tables are merged. Then
-the asset `hindcast_lake_hour` is published with the hour as its partition key.
+the small files of closed hours are compacted into a few sorted ones, without duplicate flows, and rolled up. In parallel,
+small files of all other tables are merged. Then the asset `hindcast_lake_hour` is published with the hour as its partition key.
 
-**Safe to run again**, at any time and twice at once: a run does whatever closed hours still lack, so one that was missed,
-stopped or failed costs nothing, and late flows are picked up by the next. By hand: `hindcast maintain compact` and
+**Safe to run again**, at any time and twice at once: a run does whatever is left to do for closed hours, so a run that was
+missed, stopped or failed loses nothing, and late flows are processed by the next one. Manually: `hindcast maintain compact` and
 `hindcast maintain rollup`.
 
 **When it fails** (six tries) or has not ended 45 minutes after it was queued, a finding `pipeline_failed` or `pipeline_late`
-is written to the table `findings`, and the webhook of the configuration's `alerts` is told. The configuration is the one
-that `HINDCAST_CONFIG` names.
+is written to the table `findings`, and a message is sent to the webhook in `alerts`. `HINDCAST_CONFIG` names the
+configuration.
 
 **Owner:** platform.
 """
@@ -54,11 +53,11 @@ that `HINDCAST_CONFIG` names.
     },
 )
 def lake_hourly() -> None:
-    """Compact and sum up what has closed, and tell."""
+    """Compact and roll up closed hours, then publish the asset."""
 
     @task
     def groups() -> list[list[str]]:
-        """The clusters that have closed hours to care for, in groups."""
+        """Return the clusters that have closed hours to process, in groups."""
         from pipelines.maintenance.compaction import clusters_to_compact
         from pipelines.maintenance.rollup import clusters_to_roll_up
         from pipelines.maintenance.upkeep import in_groups
@@ -70,7 +69,7 @@ def lake_hourly() -> None:
 
     @task(max_active_tis_per_dagrun=2, map_index_template="{{ cluster_names }}")
     def compact(clusters: list[str]) -> int:
-        """Compact the closed hours of a group of clusters; gives how many."""
+        """Compact the closed hours of a group of clusters; return how many."""
         from pipelines.maintenance.compaction import compact_closed_hours
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
@@ -80,7 +79,7 @@ def lake_hourly() -> None:
 
     @task(max_active_tis_per_dagrun=2, map_index_template="{{ cluster_names }}")
     def roll_up(clusters: list[str]) -> int:
-        """Sum up the closed hours of a group of clusters whose flows have changed; gives how many."""
+        """Roll up the closed hours of a group of clusters whose flows have changed; return how many."""
         from pipelines.maintenance.rollup import roll_up_closed_hours
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
@@ -92,7 +91,7 @@ def lake_hourly() -> None:
 
     @task
     def merge() -> int:
-        """Merge the small files of all tables; gives how many were replaced. A collector does it every half minute, where one runs."""
+        """Merge the small files of all tables; return how many were replaced. A running collector also does this every half minute."""
         from pipelines.maintenance.merging import merge
         from warehouse.config import load_config
         from warehouse.lake.tables import Lake
@@ -101,12 +100,12 @@ def lake_hourly() -> None:
 
     @task_group
     def care(clusters: list[str]) -> None:
-        """One group of clusters, whatever becomes of the others. An hour is summed up after it is compacted, or it would be twice."""
+        """Process one group of clusters, independently of the others. Rolling up follows compaction, or it would be done twice."""
         compact(clusters) >> roll_up(clusters)
 
     @task(outlets=[HOUR], trigger_rule=TriggerRule.NONE_FAILED)
     def publish(**context: Any) -> None:
-        """Tell that the hour is cared for; with nothing to do it is so too."""
+        """Publish that the hour has been processed, even if there was nothing to do."""
         context["outlet_events"][HOUR].extra = {"hour": context.get("partition_key")}
 
     care.expand(clusters=groups()) >> publish()

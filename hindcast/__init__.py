@@ -1,1 +1,1 @@
-"""The front door: the `hindcast` command and the embedded demo. Thin: the work is in the other packages."""
+"""The `hindcast` command and the demo. This package is thin: the work is done in the other packages."""

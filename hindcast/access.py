@@ -1,4 +1,4 @@
-"""`hindcast access`: who may see what and why, checks of it, and who looked at what."""
+"""`hindcast access`: who may see what and why, tests of ownership, and the access log."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
     from warehouse.access.principals import Grant
 
-access = typer.Typer(no_args_is_help=True, help="Who may see what, why, and who looked.")
-AtOption = Annotated[str | None, typer.Option("--at", help="Age (90m, 2d) or time; now when absent.")]
+access = typer.Typer(no_args_is_help=True, help="Show who may see what and why, test it, and read the access log.")
+AtOption = Annotated[str | None, typer.Option("--at", help="Age (90m, 2d) or time; now by default.")]
 
 
 @access.callback()
 def _commands() -> None:
-    """Who may see what, why, and who looked."""
+    """Show who may see what and why, test it, and read the access log."""
 
 
 @access.command("explain", epilog="Example: hindcast access explain paula --group payments --namespace payments --at 2d")
 def explain(
     user: Annotated[str, typer.Argument(help="The user.")],
     groups: GroupOption = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", help="Only what is decided on this namespace.")] = None,
-    cluster: Annotated[str | None, typer.Option("--cluster", help="Only of this cluster.")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", help="Only grants and denials for this namespace.")] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Only grants and denials for this cluster.")] = None,
     at: AtOption = None,
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Say what a user may see, each grant and denial with its reason. Exit code 1 if the answer is nothing."""
+    """Show what a user may see: each grant and denial with its reason. Exit code 1 if the user may see nothing."""
     now = datetime.now(UTC)
     when = moment(at, "--at", now=now) if at else None
     door, who = open_door(config_path, lake_url, "access explain"), principal(user, groups)
@@ -64,13 +64,13 @@ def explain(
 @access.command("who", epilog="Example: hindcast access who --namespace payments --cluster prod-eu-1 --at 2026-03-02T14:00Z")
 def who_sees(
     namespace: Annotated[str, typer.Option("--namespace", help="The namespace.")],
-    cluster: Annotated[str | None, typer.Option("--cluster", help="Its cluster; any when absent.")] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Cluster of the namespace; any by default.")] = None,
     at: AtOption = None,
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """List every subject that a grant lets see a namespace, or a denial keeps from it, at a time."""
+    """List every subject that a grant allows to see a namespace, or a denial prevents from seeing it, at a time."""
     now = datetime.now(UTC)
     when = moment(at, "--at", now=now) if at else now
     grants = open_door(config_path, lake_url, "access who").grants()
@@ -80,12 +80,12 @@ def who_sees(
 
 @access.command("test", epilog="Example: hindcast access test ownership-tests.yaml")
 def test(
-    file: Annotated[Path, typer.Argument(help="Cases, in YAML; docs/ownership.md shows their form.")],
+    file: Annotated[Path, typer.Argument(help="Test cases in YAML; docs/ownership.md describes the format.")],
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Check the ownership against cases of who sees which flow, and how. Exit code 1 if one fails."""
+    """Test ownership against cases that state who sees which flow, and how. Exit code 1 if a case fails."""
     import pyarrow as pa
 
     from hindcast import access_cases
@@ -103,8 +103,8 @@ def test(
 @access.command("log", epilog="Example: hindcast access log --as paula --group payments --since 7d --output json")
 def log(
     since: Annotated[str, typer.Option("--since", help="Age (90m, 2d) or time.")] = "24h",
-    until: Annotated[str | None, typer.Option("--until", help="Age or time; now when absent.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The most rows to print.")] = 1_000,
+    until: Annotated[str | None, typer.Option("--until", help="Age or time; now by default.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of rows to print.")] = 1_000,
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     output: OutputOption = Format.TABLE,
@@ -112,7 +112,7 @@ def log(
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Print who asked what, newest first: all of it for operators and auditors, who looked at theirs for owners."""
+    """Print who asked what, newest first: everything for operators and auditors, questions about their namespaces for owners."""
     from warehouse.engine import Limits, Window
     from warehouse.questions.record_questions import AccessLog
 
@@ -121,11 +121,11 @@ def log(
     door = open_door(config_path, lake_url, "access log")
     answer = door.answer(principal(user, groups), AccessLog(window=window, limits=Limits(rows=limit)))
     write_rows(answer.rows.drop_columns(["date"]), output, file)
-    messages.print(f"{answer.rows.num_rows:,} rows" + (", cut there: there are more" if answer.cut else ""), style="dim")
+    messages.print(f"{answer.rows.num_rows:,} rows" + (" (limit reached; there are more)" if answer.cut else ""), style="dim")
 
 
 def _is_about(grant: Grant, cluster: str | None, namespace: str | None, at: datetime | None) -> bool:
-    """Whether a grant says something of what is asked about; what is not named may be any."""
+    """Whether a grant covers the cluster and namespace; None stands for any."""
     from dataclasses import replace
 
     wide = grant if namespace is not None else replace(grant, namespace=None)
@@ -144,7 +144,7 @@ def _grants(grants: list[Grant]) -> pa.Table:
             "since": grant.since,
             "until": grant.until,
             "reason": grant.reason,
-            "not_before": "; ".join(f"{c}/{n} since {at:%Y-%m-%d %H:%M} UTC, when it was made anew" for c, n, at in grant.not_before)
+            "not_before": "; ".join(f"{c}/{n} since {at:%Y-%m-%d %H:%M} UTC, when it was recreated" for c, n, at in grant.not_before)
             or None,
         }
 

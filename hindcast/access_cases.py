@@ -1,4 +1,4 @@
-"""Cases of who sees which flow, and how, for `hindcast access test`: reading them and checking them, without a flow stored."""
+"""Test cases of `hindcast access test`, which state who sees which flow and how: reads and checks them, without any stored flow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = pa.schema([("case", pa.string()), ("passed", pa.bool_()), ("expected", 
 
 
 class Flow(Section):
-    """A flow by what decides on it; a side without namespace is outside of the cluster."""
+    """The properties of a flow that decide who sees it; a side without a namespace is outside the cluster."""
 
     cluster: str
     source: str | None = None
@@ -32,15 +32,15 @@ class Flow(Section):
 
 
 class Expected(Section):
-    """What the user is to see of the flow."""
+    """What the user is expected to see of the flow."""
 
     visible: bool
     source: Literal["full", "workload", "namespace", "hidden"] | None = None
     destination: Literal["full", "workload", "namespace", "hidden"] | None = None
     hidden: tuple[str, ...] = ()
-    """Columns of `flows` that are to be empty."""
+    """Columns of `flows` that are expected to be null."""
     shown: tuple[str, ...] = ()
-    """Columns of `flows` that are to be told."""
+    """Columns of `flows` that are expected to be visible."""
 
 
 class Case(Section):
@@ -60,7 +60,7 @@ class Cases(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of a case."""
+    """The result of a case."""
 
     case: str
     passed: bool
@@ -69,7 +69,7 @@ class Result:
     why: str
 
     def row(self) -> dict[str, Any]:
-        """As a row of SCHEMA."""
+        """Return the result as a row of SCHEMA."""
         return {name: getattr(self, name) for name in SCHEMA.names}
 
 
@@ -82,8 +82,8 @@ def load(file: Path) -> tuple[Case, ...]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid YAML: {error}") from error
     except pydantic.ValidationError as error:
-        told = [f"{file}: {'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg']}" for problem in error.errors()]
-        raise ConfigError("\n".join(told)) from error
+        mistakes = [f"{file}: {'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg']}" for problem in error.errors()]
+        raise ConfigError("\n".join(mistakes)) from error
 
 
 def run(cases: Iterable[Case], grants: Sequence[Grant], peer_detail: str) -> list[Result]:

@@ -1,6 +1,6 @@
-"""`hindcast airflow`: a small Airflow of its own that runs Hindcast's DAGs, for one machine.
+"""`hindcast airflow`: a small Airflow for one machine that runs Hindcast's DAGs.
 
-Whoever has an Airflow points its DAG folder at the `dags` package instead and sets HINDCAST_CONFIG.
+To use an existing Airflow instead, point its DAG folder at the `dags` package and set HINDCAST_CONFIG.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ USER = "admin"
 def airflow(
     config_path: ConfigOption = None,
     home: Annotated[Path, typer.Option("--home", help="Folder for Airflow's database, logs and password.")] = Path("airflow"),
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on loopback of the web interface and API.")] = 8080,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Loopback port of the web interface and API.")] = 8080,
 ) -> None:
-    """Run Airflow on loopback with the DAGs that care for the lake. Ctrl-C stops it."""
+    """Run Airflow on loopback with the DAGs that maintain the lake. Ctrl-C stops it."""
     settings = config.load_config(config_path)
     source = (config_path or Path(config.environment().get(config.ENVIRONMENT_VARIABLE) or config.DEFAULT_PATH)).absolute()
     home = home.absolute()
@@ -40,12 +40,12 @@ def airflow(
         raise ConfigError("Airflow is not installed here: pip install 'hindcast-flows[airflow]'")
     typer.echo(f"airflow for {settings.lake.url} on http://127.0.0.1:{port}, user {USER}, password in {_passwords(home)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Standalone leaves its parts running when it is told to end, so it is run in a session that ends whole.
+    # `airflow standalone` leaves child processes running when it is terminated, so it runs in a session of its own, ended as a whole.
     child = Child("airflow", [str(program), "standalone"], home / "airflow.log", _environment(home, source, port))
     try:
         while child.is_alive:
             time.sleep(0.5)
-        typer.echo(f"airflow ended by itself; the end of {child.log}:\n{child.last_lines()}", err=True)
+        typer.echo(f"airflow ended unexpectedly; the end of {child.log}:\n{child.last_lines()}", err=True)
         raise typer.Exit(1)
     except KeyboardInterrupt:
         typer.echo("stopping")
@@ -56,7 +56,7 @@ def airflow(
 
 
 def _environment(home: Path, source: Path, port: int) -> dict[str, str]:
-    """Airflow's settings: loopback, few processes, our DAGs alone."""
+    """Return Airflow's settings: loopback, few processes, only our DAGs."""
     dags = Path(str(importlib.resources.files("dags")))
     settings = {
         "AIRFLOW_HOME": str(home),
@@ -73,7 +73,7 @@ def _environment(home: Path, source: Path, port: int) -> dict[str, str]:
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "AIRFLOW__API_AUTH__JWT_SECRET": _secret(home),
-        # These two bind every interface whatever is set; they serve nothing without a token signed with the secret above.
+        # These two always bind every interface; they only answer requests with a token signed with the secret above.
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(port + 1),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 2),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
@@ -83,7 +83,7 @@ def _environment(home: Path, source: Path, port: int) -> dict[str, str]:
 
 
 def _passwords(home: Path) -> Path:
-    """The file with the user's password; made once, readable by its owner alone."""
+    """Return the file with the user's password; it is created once, readable only by its owner."""
     file = home / "passwords.json"
     if not file.exists():
         _write_secret(file, json.dumps({USER: secrets.token_urlsafe(18)}))

@@ -22,41 +22,41 @@ from warehouse.errors import ConfigError
 if TYPE_CHECKING:
     from pipelines.blueprints.model import BlueprintFile
 
-blueprint = typer.Typer(no_args_is_help=True, help="Write down how clusters should stand, publish it, and find what has drifted from it.")
+blueprint = typer.Typer(no_args_is_help=True, help="Define how clusters should be configured, publish it, and find drift.")
 
 FilesArgument = Annotated[
-    list[Path] | None, typer.Argument(help="Files of blueprints; those of the configuration when absent.", show_default=False)
+    list[Path] | None, typer.Argument(help="Blueprint files; those in the configuration by default.", show_default=False)
 ]
 
 
 @blueprint.callback()
 def _commands() -> None:
-    """Write down how clusters should stand, publish it, and find what has drifted from it."""
+    """Define how clusters should be configured, publish it, and find drift."""
 
 
 def load_files(files: list[Path] | None, settings: config.Config | None, *, needed: bool = True) -> list[BlueprintFile]:
-    """The blueprints that are named, else the configuration's. Raises ConfigError, also for none where one is `needed`."""
+    """Load the named blueprints, else those in the configuration. Raises ConfigError, also if there are none although `needed`."""
     from pipelines.blueprints import model
 
     patterns = files or (list(settings.blueprints) if settings else [])
     if not patterns and needed:
         raise ConfigError(
-            "no blueprint: name files, or give `blueprints` in the configuration; `hindcast blueprint library` has some to start from"
+            "no blueprints: name files, or set `blueprints` in the configuration; `hindcast blueprint library` has some to start from"
         )
     return model.load(patterns)
 
 
 @blueprint.command("validate", epilog="Example: hindcast blueprint validate blueprints/*.yaml")
 def validate(files: FilesArgument = None, config_path: ConfigOption = None) -> None:
-    """Check blueprints: each mistake with file and line; with a configuration, also against its clusters, owners and each other."""
+    """Check blueprints and report mistakes with file and line; with a configuration, also check clusters, owners and conflicts."""
     from pipelines.blueprints.checking import check
 
     settings = _settings(config_path, needed=not files)
     loaded = load_files(files, settings)
     if settings is None:
-        messages.print("no configuration: clusters, owners and the blueprints' agreement are not checked", style="dim")
+        messages.print("no configuration: clusters, owners and conflicts between blueprints are not checked", style="dim")
     else:
-        grants = grants_of(settings.ownership)  # those of the clusters themselves are in the lake, which this does not open
+        grants = grants_of(settings.ownership)  # grants from the clusters are in the lake, which is not opened here
         found = check(loaded, settings.clusters, grants, grants_are_whole=not settings.ownership.sources, now=datetime.now(UTC))
         for warning in found.warnings:
             messages.print(f"warning: {warning}", markup=False, style="yellow")
@@ -77,7 +77,7 @@ def _settings(config_path: Path | None, *, needed: bool) -> config.Config | None
 
 @blueprint.command("templates", epilog="Example: hindcast blueprint templates --output json")
 def templates(output: OutputOption = Format.TABLE, file: FileOption = None) -> None:
-    """The library of templates: what each is for and what it takes."""
+    """List the templates, with the purpose and the parameters of each."""
     from pipelines.blueprints.templates import all_templates
 
     rows = [
@@ -98,8 +98,8 @@ def templates(output: OutputOption = Format.TABLE, file: FileOption = None) -> N
 
 
 @blueprint.command("library", epilog="Example: hindcast blueprint library baseline > blueprints/baseline.yaml")
-def library(name: Annotated[str | None, typer.Argument(help="Blueprint to print; their names when absent.")] = None) -> None:
-    """The ready blueprints, to start from; each says what it protects from, and what not."""
+def library(name: Annotated[str | None, typer.Argument(help="Blueprint to print; lists their names by default.")] = None) -> None:
+    """Print predefined blueprints to start from; each states what it protects against, and what not."""
     from importlib.resources import files
 
     ready = {
@@ -118,7 +118,7 @@ def library(name: Annotated[str | None, typer.Argument(help="Blueprint to print;
 
 @blueprint.command("schema", epilog="Example: hindcast blueprint schema > blueprint.schema.json")
 def schema() -> None:
-    """The JSON Schema of blueprints, for editors."""
+    """Print the JSON Schema of blueprints, for editors."""
     from pipelines.blueprints.model import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
@@ -126,13 +126,15 @@ def schema() -> None:
 
 @blueprint.command("compare", epilog="Example: hindcast blueprint compare pairs.json --output json")
 def compare(
-    pairs: Annotated[Path, typer.Argument(help="JSON file of pairs: objects with id, applied, live, and drift where the answer is known.")],
+    pairs: Annotated[
+        Path, typer.Argument(help="JSON file of pairs: objects with id, applied, live, and drift if the expected verdict is known.")
+    ],
     output: OutputOption = Format.TABLE,
     file: FileOption = None,
 ) -> None:
-    """Judge pairs of an applied manifest and the live object: drift, equal or order-only, and where they differ.
+    """Compare pairs of an applied manifest and the live object: drift, equal or order-only, and where they differ.
 
-    Exit code 1 if a verdict is not the one the file expects, or, for pairs without an expected one, if there is drift.
+    Exit code 1 if a verdict is not the expected one or, for pairs without an expected verdict, if there is drift.
     """
     from pipelines.objects.compare import compare as judge
 
@@ -163,7 +165,7 @@ def compare(
 
 
 def _pairs(file: Path) -> list[tuple[str, Any]]:
-    """Every pair of the file with its place: the file is a list, or an object that has lists of pairs."""
+    """Return every pair in the file with its place: the file is a list, or an object with lists of pairs."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`hindcast blueprint drift, matrix, plan, publish, revert`: blueprints and the clusters they are for."""
+"""`hindcast blueprint drift, matrix, plan, publish, revert`: blueprints applied to the fleet."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from warehouse.questions.door import Door
 
 BlueprintOption = Annotated[
-    list[Path] | None, typer.Option("--blueprint", help="File of blueprints, instead of the configuration's; may be given again.")
+    list[Path] | None, typer.Option("--blueprint", help="Blueprint file, instead of those in the configuration; repeatable.")
 ]
-ClusterOption = Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; may be given again.")]
+ClusterOption = Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; repeatable.")]
 AtOption = Annotated[str | None, typer.Option("--at", help="As recorded at a time, e.g. 2026-03-02T14:00Z, or an age such as 7d.")]
-RetireOption = Annotated[list[str] | None, typer.Option("--retire", help="Name of a blueprint that is gone: its objects are removed.")]
+RetireOption = Annotated[
+    list[str] | None, typer.Option("--retire", help="Name of a deleted blueprint whose objects are to be removed; repeatable.")
+]
 SHORT = {"pass": "ok", "fail": "FAIL", "unknown": "?", "not_evaluated": "-"}
 
 
@@ -46,16 +48,18 @@ def drift(
     blueprints: BlueprintOption = None,
     cluster: ClusterOption = None,
     at: AtOption = None,
-    recompute: Annotated[bool, typer.Option("--recompute", help="With --at: judge history of then by the blueprints of now.")] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="With --at: evaluate the history of that time against today's blueprints.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Record nothing.")] = False,
     output: OutputOption = Format.TABLE,
     file: FileOption = None,
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Where clusters do not stand as their blueprints want, from configuration history; what is found is recorded.
+    """Find where clusters differ from their blueprints, using configuration history, and record it.
 
-    With --at: what was recorded as open then. With --as: what is recorded, of one's own namespaces. Exit code 1 if there is drift.
+    With --at: show the drift recorded as open then. With --as: show recorded drift in the user's namespaces. Exit code 1 if there is drift.
     """
     from pipelines.blueprints import evaluation, notifying
     from warehouse.questions.record_questions import Drift, Evaluations
@@ -66,9 +70,9 @@ def drift(
     door, who = open_door(config_path, lake_url, "blueprint drift"), principal(user, groups)
     instant = moment(at, "--at", now=now) if at else None
     if not who.is_operator and recompute:
-        raise AccessDeniedError("--recompute judges whole clusters: with --as there is only what was recorded")
+        raise AccessDeniedError("--recompute evaluates whole clusters, so it cannot be used with --as: leave it out to see recorded drift")
     if who.is_operator and (recompute or instant is None):
-        lake, files = _lake(config_path, lake_url), load_files(blueprints, settings, needed=False)  # controls ask much that needs none
+        lake, files = _lake(config_path, lake_url), load_files(blueprints, settings, needed=False)  # many controls need no blueprints
         with _bar("judging", len(clusters)) as advance:
             found = evaluation.evaluate_fleet(lake, files, clusters, at=instant or now, progress=lambda _name: advance())
         if instant is not None or dry_run:
@@ -85,7 +89,9 @@ def drift(
     print_drift(door.answer(who, Drift(at=instant, clusters=names)).rows, output, file, never=never)
     if instant is not None and evaluated:
         oldest = min(evaluated, key=lambda name: evaluated[name])
-        messages.print(f"as evaluated until then, the longest ago {oldest}, at {evaluated[oldest]:%Y-%m-%dT%H:%M:%SZ}", style="dim")
+        messages.print(
+            f"as of the last evaluations by then; the oldest is that of {oldest}, at {evaluated[oldest]:%Y-%m-%dT%H:%M:%SZ}", style="dim"
+        )
 
 
 @blueprint.command("matrix", epilog="Example: hindcast blueprint matrix --at 30d")
@@ -99,7 +105,7 @@ def matrix(
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """The fleet's controls, a row a cluster: as last recorded by `hindcast blueprint drift`, or as recorded at a time."""
+    """Show the fleet's controls, one row per cluster, as last recorded by `hindcast blueprint drift`, or as recorded at a time."""
     from pipelines.blueprints.controls import CONTROLS
     from warehouse.questions.record_questions import Controls
 
@@ -135,13 +141,13 @@ def plan(
     blueprints: BlueprintOption = None,
     cluster: ClusterOption = None,
     retire: RetireOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also objects that would stay as they are.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include objects that would not change.")] = False,
     output: OutputOption = Format.TABLE,
     file: FileOption = None,
 ) -> None:
-    """What publishing would do, asked of each API server as a dry run, beside the flows of the last 7 days in each namespace touched.
+    """Show what publishing would do, by a dry run on each API server, with the flows of the last 7 days in each namespace affected.
 
-    What of those flows would be denied is not guessed. Exit code 1 if something would be refused.
+    It does not predict which of these flows would be denied. Exit code 1 if an API server would refuse something.
     """
     from pipelines.blueprints import fleet
 
@@ -155,7 +161,7 @@ def plan(
     schema = pa.schema([*((name, pa.string()) for name in _PLAN_TEXTS), ("paths", pa.list_(pa.string())), ("flows_7d", pa.int64())])
     write_rows(pa.Table.from_pylist(rows, schema=schema), output, file)
     for one in plans:
-        _tell_plan(one)
+        _print_plan(one)
     if any(one.problems for one in plans):
         raise typer.Exit(1)
 
@@ -199,14 +205,12 @@ def _plan_rows(plan: Plan, lake: Lake | None, now: datetime, everything: bool) -
             }
 
 
-def _tell_plan(plan: Plan) -> None:
+def _print_plan(plan: Plan) -> None:
     counts = {name: sum(change.action == name for change in plan.changes) for name in ("create", "update", "delete", "unchanged")}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
-    messages.print(f"{plan.cluster}: {told}", markup=False, style="dim")
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+    messages.print(f"{plan.cluster}: {summary}", markup=False, style="dim")
     if plan.left:
-        messages.print(
-            f"{plan.cluster}: {len(plan.left)} objects of blueprints that were not given are left; --retire removes them", style="dim"
-        )
+        messages.print(f"{plan.cluster}: {len(plan.left)} objects of other blueprints remain; --retire removes them", style="dim")
     for problem in plan.problems:
         messages.print(problem, markup=False, style="red")
 
@@ -218,10 +222,10 @@ def publish(
     blueprints: BlueprintOption = None,
     cluster: ClusterOption = None,
     retire: RetireOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
-    wait: Annotated[bool, typer.Option(help="Let helm wait until Cilium stands.")] = True,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    wait: Annotated[bool, typer.Option(help="Let helm wait until Cilium is ready.")] = True,
 ) -> None:
-    """Make clusters stand as the blueprints want, canaries first; stops at the first failure. Each object is recorded."""
+    """Apply the blueprints to the clusters, canaries first; stops at the first failure. Each change is recorded."""
     from pipelines.blueprints import fleet
 
     settings = config.load_config(config_path)
@@ -232,7 +236,7 @@ def publish(
         with _progress() as progress:
             plans = list(fleet.plan_fleet(files, clusters, now=now, retired=retire or (), progress=progress))
         for one in plans:
-            _tell_plan(one)
+            _print_plan(one)
         typer.confirm("Publish this?", abort=True)
     reached, failed = [], False
     with _progress() as progress:
@@ -240,7 +244,7 @@ def publish(
             lake, files, clusters, now=now, actor=getpass.getuser(), retired=retire or (), wait=wait, progress=progress
         ):
             reached.append(one.cluster)
-            failed = _tell_done(one, done) or failed
+            failed = _print_result(one, done) or failed
     missed = [one.name for one in fleet.canary_order(files, clusters) if one.name not in reached]
     if missed:
         messages.print(f"not reached: {', '.join(missed)}", markup=False, style="red")
@@ -248,12 +252,12 @@ def publish(
         raise typer.Exit(1)
 
 
-def _tell_done(plan: Plan, done: Publication | None) -> bool:
-    """Say what came of a cluster; whether it failed."""
+def _print_result(plan: Plan, done: Publication | None) -> bool:
+    """Print the result for a cluster; return whether it failed."""
     if done is not None:
         counts = {name: done.count(name) for name in ("done", "failed", "skipped", "limited")}
-        told = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
-        typer.echo(f"{plan.cluster}: {told}")
+        summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+        typer.echo(f"{plan.cluster}: {summary}")
         for step in done.steps:
             if step.result not in {"done"} and step.detail:
                 messages.print(f"{plan.cluster}: {step.detail}", markup=False, style="red" if step.result == "failed" else "yellow")
@@ -266,7 +270,7 @@ def _tell_done(plan: Plan, done: Publication | None) -> bool:
 def revert(
     config_path: ConfigOption = None, lake_url: LakeOption = None, blueprints: BlueprintOption = None, cluster: ClusterOption = None
 ) -> None:
-    """Put back what drifted from blueprints with `drift: revert`, as far as their limits an hour allow. Each object is recorded."""
+    """Restore objects that drifted from blueprints with `drift: revert`, within their hourly limits. Each change is recorded."""
     from pipelines.blueprints import fleet
 
     settings = config.load_config(config_path)
@@ -274,13 +278,13 @@ def revert(
     _check(files, settings, open_door(config_path, lake_url, "blueprint"))
     failed = False
     for one, done in fleet.revert_fleet(_lake(config_path, lake_url), files, clusters, now=datetime.now(UTC), actor=getpass.getuser()):
-        failed = _tell_done(one, done) or failed
+        failed = _print_result(one, done) or failed
     if failed:
         raise typer.Exit(1)
 
 
 def _check(files: list[BlueprintFile], settings: config.Config, door: Door) -> None:
-    """What is not right for the fleet is not published."""
+    """Raise ConfigError if the blueprints have mistakes, so that they are not published; print warnings."""
     from pipelines.blueprints.checking import check
 
     found = check(files, settings.clusters, door.grants(), now=datetime.now(UTC))
@@ -307,7 +311,7 @@ def _published(settings: config.Config, names: list[str] | None) -> list[config.
     if names and missing:
         raise ConfigError(f"--cluster: {', '.join(missing)} has no API server in the configuration, so nothing can be published to it")
     if missing:
-        messages.print(f"without an API server in the configuration, left out: {', '.join(missing)}", markup=False, style="yellow")
+        messages.print(f"skipped, because the configuration has no API server for them: {', '.join(missing)}", markup=False, style="yellow")
     return able
 
 

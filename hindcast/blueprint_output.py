@@ -1,4 +1,4 @@
-"""How `hindcast blueprint drift` shows what it found, and when it gives no all-clear."""
+"""Prints the drift found by `hindcast blueprint drift`, and reports clusters that were never evaluated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hindcast.output import Format, write_rows
 
 
 def print_drift(rows: pa.Table, output: Format, file: Path | None, *, never: Sequence[str]) -> None:
-    """Print drift; without any, an all-clear is given for clusters that were evaluated, and `never` names the others."""
+    """Print drift and exit with code 1 if there is any, or if there are clusters that were `never` evaluated."""
     shown = rows
     if output is Format.TABLE and file is None:
         shown = rows.select(["severity", "cluster", "drift", "namespace", "kind", "name", "since", "changed_by", "paths", "summary"])
@@ -21,6 +21,6 @@ def print_drift(rows: pa.Table, output: Format, file: Path | None, *, never: Seq
     clusters = len(set(rows["cluster"].to_pylist()))
     messages.print(f"{rows.num_rows} open in {clusters} clusters" if clusters else "" if never else "no drift", style="dim")
     if never:
-        messages.print(f"never evaluated until then, so nothing is known of: {', '.join(never)}", markup=False, style="yellow")
+        messages.print(f"not evaluated by then, so their state is unknown: {', '.join(never)}", markup=False, style="yellow")
     if clusters or never:
         raise typer.Exit(1)

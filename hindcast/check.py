@@ -1,4 +1,4 @@
-"""`hindcast check`: is the configuration right, and does everything it names answer."""
+"""`hindcast check`: checks the configuration and whether everything it names can be reached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAY_NS = timedelta(days=1) // timedelta(microseconds=1) * 1000
 
 
 def check(config_path: ConfigOption = None, output: OutputOption = Format.TABLE) -> None:
-    """Read the configuration, connect to all that it names and say what was found. Makes the lake if there is none.
+    """Check the configuration, connect to everything it names and report the results. Creates the lake if it does not exist.
 
     Ends with 1 if something does not answer as it should.
     """
@@ -27,7 +27,7 @@ def check(config_path: ConfigOption = None, output: OutputOption = Format.TABLE)
     rows = []
     for row in (*_lake(settings), *_clusters(settings)):
         rows.append(row)
-        if output is Format.TABLE:  # as it comes: what does not answer takes its time
+        if output is Format.TABLE:  # printed at once, since connections that fail take time
             what, where, state, found = row
             typer.echo(f"{_SIGNS[state]} {what} {where}: {found}")
     if output is not Format.TABLE:
@@ -64,7 +64,7 @@ def _clusters(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
 def _hubble(hubble: config.Hubble, address: str) -> str:
     from collectors.streaming.client import Client, flows_request
 
-    flows_request(hubble, 0)  # the filters have to be some that Hubble knows
+    flows_request(hubble, 0)  # raises an error for filters that Hubble does not know
     client = Client(hubble, address)
     try:
         status, nodes = client.status(), client.nodes()

@@ -1,4 +1,4 @@
-"""Programs that run as long as the one that started them: watched, ended together, never left behind."""
+"""Child processes that never outlive this process: started, watched and stopped together."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _libc = ctypes.CDLL(None)
 
 
 def _die_with_parent() -> None:
-    """So that nothing is left when the parent is killed (Linux)."""
+    """Have the kernel terminate this process when its parent is killed (Linux)."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Child:
-    """One program and all it starts, in a session of its own, with its output in a file."""
+    """A program and all processes it starts, in a separate session, with its output in a file."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.name = name
@@ -43,20 +43,20 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the program is still running."""
         return self._process.poll() is None
 
     def last_lines(self, count: int = 15) -> str:
-        """The end of what it printed."""
+        """Return the last lines of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
     def ask_to_stop(self) -> None:
-        """SIGTERM to it and all it started, whatever session that is in."""
+        """Send SIGTERM to the program and all processes it started, in whatever session."""
         with contextlib.suppress(psutil.NoSuchProcess):
             itself = psutil.Process(self._process.pid)
             self._family = [itself, *itself.children(recursive=True)]
@@ -65,7 +65,7 @@ class Child:
                 process.terminate()
 
     def wait_stopped(self, deadline: float) -> None:
-        """Wait until `deadline` (monotonic seconds), then kill what is left."""
+        """Wait until `deadline` (monotonic seconds), then kill processes that are still running."""
         _, left = psutil.wait_procs(self._family, timeout=max(0.0, deadline - time.monotonic()))
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -74,7 +74,7 @@ class Child:
 
 
 def stop_all(children: Sequence[Child]) -> None:
-    """End all, the last started first."""
+    """Stop all children, in reverse order of their start."""
     deadline = time.monotonic() + STOP_SECONDS
     for child in reversed(children):
         child.ask_to_stop()

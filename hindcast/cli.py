@@ -16,13 +16,13 @@ app = group(
     Entry(
         "airflow",
         "hindcast.airflow_server:airflow",
-        "Run Airflow on loopback with the DAGs that care for the lake.",
+        "Run Airflow on loopback with the DAGs that maintain the lake.",
         "hindcast airflow --config hindcast.yaml --home ./airflow",
     ),
     Entry(
         "check",
         "hindcast.check:check",
-        "Read the configuration, connect to all that it names and say what was found.",
+        "Check the configuration, connect to everything it names and report the results.",
         "hindcast check --config hindcast.yaml",
     ),
     Entry(
@@ -41,13 +41,13 @@ app = group(
     Entry(
         "demo",
         "hindcast.demo:demo",
-        "Run a simulated fleet, collectors, the lake's care and the dashboard.",
+        "Run a simulated fleet, collectors, maintenance of the lake and the dashboard.",
         "hindcast demo --for 60s --headless",
     ),
     Entry(
         "simulate",
         "hindcast.simulate:simulate",
-        "Serve Hubble's Observer and Peer APIs as a fleet's nodes do",
+        "Serve Hubble's Observer and Peer APIs like the nodes of a fleet",
         "hindcast simulate --clusters 2 --rate 500 --write-config hindcast.yaml",
     ),
     Entry("edges", "hindcast.edges:edges", "Print who talks to whom, busiest first.", "hindcast edges --since 24h --namespace shop"),
@@ -60,25 +60,25 @@ app = group(
     Entry(
         "sql",
         "hindcast.sql:sql",
-        "Ask the lake in SQL (DuckDB's).",
+        "Query the lake in SQL (DuckDB).",
         'hindcast sql "SELECT verdict, count(*) FROM flows WHERE time > now() - INTERVAL 1 HOUR GROUP BY 1"',
     ),
     Entry(
         "status",
         "hindcast.status:status",
-        "Per cluster and node: observed since when, last flow, rate, share of time observed and flows known lost",
+        "Show for each cluster and node since when it is observed, the last flow, rate, coverage and flows known lost",
         "hindcast status --output json",
     ),
-    Entry("access", "hindcast.access:access", "Who may see what, why, and who looked."),
+    Entry("access", "hindcast.access:access", "Show who may see what and why, test it, and read the access log."),
     Entry(
         "blueprint",
         "hindcast.blueprint_fleet:blueprint",
-        "Write down how clusters should stand, publish it, and find what has drifted from it.",
+        "Define how clusters should be configured, publish it, and find drift.",
     ),
     Entry(
         "config",
         "hindcast.config_history:config_history",
-        "Record the clusters' network configuration; look at it as it was at any time.",
+        "Record the clusters' network configuration, and show it as it was at any time.",
     ),
     Entry("maintain", "hindcast.maintain:maintain", "Keep the lake small and fast."),
     Entry("policy", "hindcast.policy:policy", "Judge network policies: what they allow and deny, by which rule, and why."),
@@ -87,7 +87,7 @@ app = group(
 
 
 class _NoPandas(MetaPathFinder):
-    """pyarrow imports pandas wherever it is installed (Streamlit brings it): 0.3 s and 40 MB for conversions that no command asks for."""
+    """Blocks the import of pandas: pyarrow imports it if installed, which costs 0.3 s and 40 MB that no command needs."""
 
     def find_spec(self, name: str, _path: object, _target: object = None) -> None:
         """Raise ImportError for pandas."""
@@ -96,7 +96,7 @@ class _NoPandas(MetaPathFinder):
 
 
 def main() -> None:
-    """Run the command; an error of ours is printed without a traceback."""
+    """Run the command; a HindcastError is printed without a traceback."""
     sys.meta_path.insert(0, _NoPandas())
     try:
         app()
@@ -115,5 +115,5 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # whoever read, such as head, has enough
+    except BrokenPipeError:  # the reader of the output, such as head, has closed the pipe
         sys.stderr.close()

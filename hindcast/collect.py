@@ -1,4 +1,4 @@
-"""`hindcast collect`: streams from every cluster's Hubble into the lake until it is stopped."""
+"""`hindcast collect`: streams flows from every cluster's Hubble into the lake until it is stopped."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ STOP_SECONDS = 9.0
 
 def collect(
     config_path: ConfigOption = None,
-    duration: Annotated[str | None, typer.Option("--for", help="Stop by itself after this time, e.g. 60s or 10m.")] = None,
-    merge: Annotated[bool, typer.Option("--merge/--no-merge", help="Merge the small files that are written, every half minute.")] = True,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
+    duration: Annotated[str | None, typer.Option("--for", help="Stop after this time, e.g. 60s or 10m.")] = None,
+    merge: Annotated[bool, typer.Option("--merge/--no-merge", help="Merge small files every half minute.")] = True,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log debug messages.")] = False,
 ) -> None:
-    """Collect the flows of every cluster in the configuration. SIGTERM and Ctrl-C store what has come, then end."""
+    """Collect the flows of every cluster in the configuration. SIGTERM and Ctrl-C store the flows received so far, then stop."""
     from collectors.streaming.collect import Collector
     from collectors.streaming.health import HealthServer
     from pipelines.maintenance import maintainer
@@ -54,7 +54,7 @@ def collect(
         finally:
             stop.set()
 
-    # A thread of its own, so that a lake that hangs cannot keep the process from ending in time.
+    # The collector runs in a separate thread, so that a lake that hangs cannot prevent the process from ending in time.
     worker = threading.Thread(target=work, name="collector", daemon=True)
     worker.start()
     if merge:
@@ -68,7 +68,7 @@ def collect(
     if failure:
         raise failure[0]
     if worker.is_alive():
-        typer.echo("the lake did not answer in time; what was pending is read from Hubble's rings again", err=True)
+        typer.echo("the lake did not answer in time; flows that were not stored will be read from Hubble's rings again", err=True)
         sys.exit(1)
     typer.echo(f"{collector.flows_stored} flows stored")
     if seconds is not None and not collector.flows_stored and problem:
@@ -77,7 +77,7 @@ def collect(
 
 
 def _log_to_stderr(*, verbose: bool) -> None:
-    """JSON lines, or colours where a person looks."""
+    """Log JSON lines to standard error, or colored text on a terminal."""
     import structlog
 
     person = sys.stderr.isatty()

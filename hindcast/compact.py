@@ -13,7 +13,7 @@ COLUMNS = (
     "destination_namespace", "destination_pod_name", "destination_ip", "destination_port", "destination_identity", "destination_labels",
     "destination_names", "destination_service_name", "destination_service_namespace", "tcp_flags", "icmp_type", "icmp_code",
 )  # fmt: skip
-"""The columns of `flows` that a line is made of."""
+"""The columns of `flows` that are needed to print a line."""
 
 _POLICY_VERDICT = 5
 _MATCHES = {1: "L3-Only", 2: "L3-L4", 3: "L4-Only", 4: "all", 5: "L3-Proto", 6: "Proto-Only"}
@@ -21,7 +21,7 @@ _RESERVED = "reserved:"
 
 
 def line(flow: dict[str, Any]) -> str:
-    """One flow, a row of `flows`, without the line's end. Times are UTC."""
+    """Return the line for one flow, a row of `flows`, without a line break. Times are UTC."""
     ends = [_end(flow, "source"), _end(flow, "destination")]
     arrow = "->"
     if flow["is_reply"] is None:
@@ -35,7 +35,7 @@ def line(flow: dict[str, Any]) -> str:
 
 
 def _verdict(flow: dict[str, Any]) -> str:
-    """What became of it; of a policy verdict, what the policy said."""
+    """Return the verdict; for a policy verdict event, the policy's decision."""
     verdict: str = flow["verdict"]
     if flow["event_type"] != _POLICY_VERDICT:
         return verdict
@@ -43,7 +43,7 @@ def _verdict(flow: dict[str, Any]) -> str:
 
 
 def _end(flow: dict[str, Any], side: str) -> str:
-    """A pod, service, DNS name or address with its port, and the identity."""
+    """Return a side as pod, service, DNS name or address, with its port and identity."""
     namespace, pod, service = (flow[f"{side}_{part}"] for part in ("namespace", "pod_name", "service_name"))
     names = flow[f"{side}_names"]
     if pod:
@@ -70,7 +70,7 @@ def _identity(identity: int | None, labels: list[str] | None) -> str:
 
 
 def _kind(flow: dict[str, Any]) -> str:
-    """What kind of event it was."""
+    """Return the kind of the event."""
     match flow["event_type"]:
         case 129:  # an L7 record
             protocol = (flow["summary"] or "").split(" ")[0].lower()

@@ -1,4 +1,4 @@
-"""`hindcast config at`: the configuration of a cluster as it was at a time."""
+"""`hindcast config at`: prints the configuration of a cluster as it was at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def at(
     time: Annotated[str, typer.Argument(metavar="TIME", help="A time, a date, or an age such as 90m.")],
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
-    cluster: Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster; may be left out if the lake has one only.")] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", "-c", help="The cluster; optional if the lake has only one.")] = None,
     namespace: NamespacesOption = None,
     kind: KindsOption = None,
     recorded: RecordedOption = None,
@@ -32,9 +32,9 @@ def at(
     group: GroupOption = None,
     file: FileOption = None,
 ) -> None:
-    """The configuration that was in force at a time, as YAML that kubectl apply takes.
+    """Print the configuration that was in force at a time, as YAML that kubectl apply accepts.
 
-    What was not covered then stands in comments above it; exit code 1 if nothing was.
+    Comments at the top list what was not covered then; exit code 1 if nothing was covered.
     """
     from pipelines.configuration import kinds, manifest_yaml
     from warehouse.engine import Window
@@ -44,7 +44,7 @@ def at(
     door, who = open_door(config_path, lake_url, "config at"), principal(user, group)
     instant = moment(time, "TIME", now=now)
     if instant > now:
-        raise ConfigError(f"TIME: {instant:%Y-%m-%dT%H:%M:%SZ} is yet to come")
+        raise ConfigError(f"TIME: {instant:%Y-%m-%dT%H:%M:%SZ} is in the future")
     as_known = moment(recorded, "--recorded", now=now) if recorded else None
     wanted = [kinds.named(each) for each in kind or ()] or None
     name = cluster or _only_cluster(door, who)
@@ -64,7 +64,7 @@ def at(
     notes = coverage_notes(name, instant, [each for each in covered if each.kind in manifest_yaml.APPLICABLE])
     partial = sorted({row["kind"] for row in rows if manifest_yaml.is_partial(row["kind"])})
     if partial:
-        notes.append(f"recorded only in part, so not below: {', '.join(partial)}; see hindcast config history, or SQL")
+        notes.append(f"recorded only in part, so not included: {', '.join(partial)}; use hindcast config history, or SQL")
     text = "".join(f"# {line}\n" for line in [f"cluster {name} at {instant:%Y-%m-%dT%H:%M:%SZ}", *notes])
     text += "".join(manifest_yaml.documents(rows))
     if file is None:
@@ -89,9 +89,9 @@ def _only_cluster(door: Door, who: Principal) -> str:
 
 
 def coverage_notes(cluster: str, at: datetime, covered: list[KindCoverage]) -> list[str]:
-    """What has to be known to trust the state at a time, a line each."""
+    """Return lines that describe how well the configuration at a time is known."""
     if not covered or all(each.state == "never" for each in covered):
-        return [f"not covered: cluster {cluster} was not looked at until then"]
+        return [f"not covered: cluster {cluster} had not been observed by then"]
     notes = []
     known = [each for each in covered if each.state == "observed" and each.before is not None]
     if known:
@@ -101,12 +101,12 @@ def coverage_notes(cluster: str, at: datetime, covered: list[KindCoverage]) -> l
         until = (
             f", and next at {after:%Y-%m-%dT%H:%M:%SZ}" if after is not None else ", and not since" if at - before > timedelta(0) else ""
         )
-        notes.append(f"observed at {before:%Y-%m-%dT%H:%M:%SZ}{until}; what changed in between is told by the objects themselves")
+        notes.append(f"observed at {before:%Y-%m-%dT%H:%M:%SZ}{until}; changes in between are derived from the objects themselves")
     notes += sorted({each.detail for each in known if each.detail})
     lacking: dict[str, list[str]] = {}
     for each in covered:
         if not each.is_known:
-            seen = f", last seen {each.before:%Y-%m-%dT%H:%M:%SZ}" if each.before is not None else ", never seen until then"
+            seen = f", last seen {each.before:%Y-%m-%dT%H:%M:%SZ}" if each.before is not None else ", never seen by then"
             lacking.setdefault(each.state + seen, []).append(each.kind)
     notes += [f"not covered: {some(kinds)} ({why})" for why, kinds in lacking.items()]
     absent = [each.kind for each in covered if each.state == "absent"]

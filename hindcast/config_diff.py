@@ -1,4 +1,4 @@
-"""`hindcast config diff`: what differs in the configuration between two times."""
+"""`hindcast config diff`: shows the differences in the configuration between two times."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def diff(
     cluster: ClustersOption = None,
     namespace: NamespacesOption = None,
     kind: KindsOption = None,
-    full: Annotated[bool, typer.Option("--full", help="Show added and removed objects whole.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show added and removed objects in full.")] = False,
     user: AsOption = None,
     group: GroupOption = None,
     output: OutputOption = Format.TABLE,
     file: FileOption = None,
 ) -> None:
-    """What differs in the configuration between two times, in meaning: the order of rules, peers and ports is none.
+    """Show semantic differences in the configuration between two times; the order of rules, peers and ports does not matter.
 
-    Exit code 1 if something differs.
+    Exit code 1 if there are differences.
     """
     from pipelines.configuration import kinds
     from pipelines.configuration.differences import compare_states
@@ -108,7 +108,7 @@ def _print_changes(changes: Sequence[ObjectChange], *, full: bool) -> None:
     for change in changes:
         sign, colour = signs[change.how]
         place = f"{change.namespace}/{change.name}" if change.namespace and change.kind != "Namespace" else change.name
-        how = "deleted and made anew" if change.recreated else change.how
+        how = "deleted and recreated" if change.recreated else change.how
         when = f" {change.at:%Y-%m-%dT%H:%M:%SZ}" if change.at is not None else ""
         who = f" by {change.by}" if change.by else ""
         console.print(

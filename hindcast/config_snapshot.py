@@ -1,4 +1,4 @@
-"""`hindcast config snapshot` and `compact`: record what clusters are configured to, and keep the record small."""
+"""`hindcast config snapshot` and `compact`: record the configuration of clusters, and compact the record."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _SUMMARY = pa.schema(
 def snapshot(
     config_path: ConfigOption = None,
     cluster: ClustersOption = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, and record every change within seconds, until it is stopped.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running and record every change within seconds, until stopped.")] = False,
     output: OutputOption = Format.TABLE,
     file: FileOption = None,
 ) -> None:
-    """Look at each cluster's API server (or folder of manifests) and record what is new. An unchanged cluster adds no version.
+    """Read each cluster's API server (or folder of manifests) and record what has changed. An unchanged cluster adds no versions.
 
-    Exit code 1 if a cluster could not be read whole: what was not covered is listed, and is in the table config_coverage.
+    Exit code 1 if a cluster could not be read completely; what was not covered is listed, and recorded in the table config_coverage.
     """
     from pipelines.configuration.looking import look
     from warehouse.lake.tables import Lake
@@ -75,7 +75,7 @@ def snapshot(
 
 
 def compact(config_path: ConfigOption = None, lake_url: LakeOption = None, cluster: ClustersOption = None) -> None:
-    """Turn the many small files of configuration history into few. Answers stay the same; running it again changes nothing."""
+    """Merge the many small files of configuration history into a few. Answers do not change; running it again changes nothing."""
     from hindcast.console import lake_settings
     from pipelines.configuration.care import compact_configuration
     from warehouse.lake.tables import Lake
@@ -92,15 +92,15 @@ def _configured(settings: config.Config, names: list[str] | None) -> list[config
         if name not in known:
             raise ConfigError(f"--cluster {name}: the configuration names {', '.join(known) or 'no cluster'}")
         if known[name].kubernetes is None:
-            raise ConfigError(f"--cluster {name}: its configuration has no kubernetes, so there is nothing to read")
+            raise ConfigError(f"--cluster {name}: it has no kubernetes section in the configuration, so there is nothing to read")
     chosen = [known[name] for name in names] if names else [each for each in settings.clusters if each.kubernetes is not None]
     if not chosen:
-        raise ConfigError("no cluster has a kubernetes section: say where its configuration is read from (docs/configuration.md)")
+        raise ConfigError("no cluster has a kubernetes section: add one that says where to read its configuration (docs/configuration.md)")
     return chosen
 
 
 def _watch(lake: Lake, clusters: list[config.Cluster]) -> None:
-    """Watch all of them, a thread each, until a signal comes; an error of the lake ends all."""
+    """Watch all clusters, each in a thread, until a signal arrives; an error of the lake stops all of them."""
     from pipelines.configuration.watch import ClusterWatch
 
     stop, failures = threading.Event(), list[BaseException]()

@@ -1,4 +1,4 @@
-"""`hindcast config history`: every version of one object."""
+"""`hindcast config history`: shows every version of one object."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _HISTORY = pa.schema(
 
 
 class _NotThereError(HindcastError):
-    """Nothing is recorded of what was asked for."""
+    """There is no record of the requested object."""
 
 
 def history(
     kind: Annotated[str, typer.Argument(help="Kind, e.g. CiliumNetworkPolicy or cnp.")],
-    name: Annotated[str, typer.Argument(help="NAMESPACE/NAME, or NAME of an object of the whole cluster.")],
+    name: Annotated[str, typer.Argument(help="NAMESPACE/NAME, or NAME for a cluster-scoped object.")],
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     cluster: ClustersOption = None,
@@ -54,7 +54,7 @@ def history(
     output: OutputOption = Format.TABLE,
     file: FileOption = None,
 ) -> None:
-    """Every version of an object: when it was in force, who made it, and what changed."""
+    """Show every version of an object: when it was in force, who made it, and what changed."""
     from pipelines.configuration import kinds
     from pipelines.configuration.differences import compare_manifests
     from warehouse.engine import Window
@@ -78,7 +78,7 @@ def history(
     found = door.answer(who, question)
     rows: list[Row] = [row for row in found.rows.to_pylist() if (row["namespace"] or "") == namespace]
     if not rows:
-        hint = "" if door.clusters(who, of=CONFIG_COVERAGE) else ": no cluster was looked at yet, run hindcast config snapshot"
+        hint = "" if door.clusters(who, of=CONFIG_COVERAGE) else ": no cluster has been read yet, run hindcast config snapshot"
         raise _NotThereError(f"no {kind_name} {name} is recorded" + (f" of cluster {', '.join(cluster)}" if cluster else "") + hint)
     told = []
     before: Row | None = None

@@ -1,4 +1,4 @@
-"""What the subcommands share: where messages go, and the options that name configuration and lake."""
+"""Shared by the subcommands: the console for messages, and the options for configuration and lake."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.console import Console
 from warehouse import config
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
-"""Progress, warnings and errors; standard output is for results."""
+"""Console for progress, warnings and errors (standard error); standard output is for results."""
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configuration file; $HINDCAST_CONFIG or ./hindcast.yaml when absent.")]
-LakeOption = Annotated[str | None, typer.Option("--lake", help="Folder or URL of the lake, instead of the configuration's.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configuration file; $HINDCAST_CONFIG or ./hindcast.yaml by default.")]
+LakeOption = Annotated[str | None, typer.Option("--lake", help="Folder or URL of the lake, instead of the one in the configuration.")]
 
 
 def lake_settings(config_path: Path | None, lake_url: str | None) -> config.Lake:
-    """The lake that the options name. Raises ConfigError."""
+    """Return the settings of the lake that the options select. Raises ConfigError."""
     if lake_url:
         return config.Lake(url=lake_url if "://" in lake_url else str(Path(lake_url).absolute()))
     return config.load_config(config_path).lake

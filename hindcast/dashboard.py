@@ -1,4 +1,4 @@
-"""`hindcast dashboard`: the web pages; on loopback unless people sign in."""
+"""`hindcast dashboard`: serves the web pages; on loopback only, unless users sign in."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from warehouse.errors import ConfigError
 
 def dashboard(
     config_path: ConfigOption = None,
-    listen: Annotated[str | None, typer.Option("--listen", help="host:port instead of the configuration's dashboard.listen.")] = None,
+    listen: Annotated[str | None, typer.Option("--listen", help="host:port, instead of dashboard.listen in the configuration.")] = None,
 ) -> None:
     """Serve the dashboard, e.g. `hindcast dashboard --config hindcast.yaml`.
 
-    Who looks is told by `dashboard.auth`. In its mode local there is no sign-in: whoever reaches the dashboard chooses who to be.
-    In that mode, and behind a proxy that names the user, it answers on loopback only.
+    `dashboard.auth` sets how users are authenticated. In mode local there is no sign-in: users choose who to be.
+    In that mode, and behind a proxy that names the user, the dashboard listens on loopback only.
     """
     settings = config.load_config(config_path)
     source = (config_path or Path(config.environment().get(config.ENVIRONMENT_VARIABLE) or config.DEFAULT_PATH)).absolute()
@@ -32,9 +32,9 @@ def dashboard(
     if not host or not port.isdigit():
         raise ConfigError(f"dashboard.listen: {address!r} is not host:port, e.g. 127.0.0.1:8501")
     if mode != "oidc" and not _is_loopback(host):
-        why = "there is no sign-in" if mode == "local" else "whoever reaches it past the proxy could pretend to be it"
+        why = "there is no sign-in" if mode == "local" else "clients that bypass the proxy could impersonate it"
         raise ConfigError(f"dashboard.listen: {address!r} must be a loopback address, e.g. 127.0.0.1:8501: {why}")
-    # This process's place is taken, so that signals reach it; -P: no module of the working directory stands in for another.
+    # The server replaces this process so that it receives signals; -P keeps modules in the working directory from being imported.
     command = [sys.executable, "-P", "-m", "dashboards.server", "--host", host.strip("[]"), "--port", port]
     typer.echo(f"http://{address}")
     sys.stdout.flush()

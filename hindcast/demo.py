@@ -1,4 +1,4 @@
-"""`hindcast demo`: everything at once on one machine, with a simulated fleet and two days of its history."""
+"""`hindcast demo`: runs everything on one machine, with a simulated fleet and two days of its history."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READY_SECONDS = 180.0
 
 
 class DemoFailedError(HindcastError):
-    """A part of the demo did not start or did not stay up."""
+    """A part of the demo did not start or ended unexpectedly."""
 
 
 LOOK_EVERY_SECONDS = 600.0
@@ -36,15 +36,17 @@ LOOK_EVERY_SECONDS = 600.0
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--folder", help="Where lake, configuration and logs go.")] = Path("demo"),
-    config_path: Annotated[Path | None, typer.Option("--config", help="Collect what this file names instead of a simulated fleet.")] = None,
-    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Flows a second of the simulated fleet.")] = 60.0,
-    duration: Annotated[str | None, typer.Option("--for", help="Stop by itself after this time, e.g. 60s.")] = None,
+    folder: Annotated[Path, typer.Option("--folder", help="Folder for the lake, configuration and logs.")] = Path("demo"),
+    config_path: Annotated[
+        Path | None, typer.Option("--config", help="Collect the clusters in this configuration instead of a simulated fleet.")
+    ] = None,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Flows per second of the simulated fleet.")] = 60.0,
+    duration: Annotated[str | None, typer.Option("--for", help="Stop after this time, e.g. 60s.")] = None,
     headless: Annotated[
         bool, typer.Option("--headless", help="For scripts: open no browser; with --for, fail unless flows arrived.")
     ] = False,
 ) -> None:
-    """Run a simulated fleet, collectors, the lake's care and the dashboard. Ctrl-C stops everything it started."""
+    """Run a simulated fleet, collectors, maintenance of the lake and the dashboard. Ctrl-C stops everything it started."""
     try:
         seconds = config.parse_duration(duration).total_seconds() if duration else None
     except ValueError as error:
@@ -72,7 +74,7 @@ def demo(
 
 
 def _start(folder: Path, config_path: Path | None, rate: float, children: list[Child], *, headless: bool) -> int:
-    """Start every part and wait until all are ready; gives the flows that the lake holds then."""
+    """Start every part and wait until all are ready; return the number of flows in the lake by then."""
     command = [sys.executable, "-m", "hindcast"]
     logs = folder / "logs"
 
@@ -110,7 +112,7 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
         settings = config.load_config(file)
         _backfill(settings)
     stored = _flows_of(settings.lake)
-    # Airflow takes the longest, and its first run is to find the history: it starts now and is waited for last.
+    # Airflow takes longest to start and its first run needs the history, so it is started now and waited for last.
     airflow = f"http://127.0.0.1:{ports['airflow']}"
     scheduler = start("airflow", "airflow", "--config", str(file), "--home", str(folder / "airflow"), "--port", str(ports["airflow"]))
     if collect:
@@ -131,7 +133,7 @@ def _blueprint(folder: Path) -> str:
 
 
 def _backfill(settings: config.Config) -> None:
-    """Two days of history, unless the lake has some."""
+    """Store two days of history, unless the lake already has some."""
     from hindcast import demo_history
     from warehouse.lake.tables import Lake
     from warehouse.schema import FLOWS
@@ -155,7 +157,7 @@ def _backfill(settings: config.Config) -> None:
 
 
 def _looks(folder: Path) -> Callable[[], None]:
-    """Notes, at each call, that the simulated clusters' configuration was watched since the call before."""
+    """Records, at each call, that the simulated clusters' configuration was watched since the previous call."""
     from collectors.simulator.configuration import look_again
     from warehouse.lake.tables import Lake
 
@@ -167,14 +169,14 @@ def _looks(folder: Path) -> Callable[[], None]:
         try:
             look_again(lake, clusters, since=since[0], until=now)
         except LakeError as error:
-            messages.print(f"the configuration's ledger was not written: {error}", markup=False, style="yellow")
+            messages.print(f"coverage of the configuration could not be recorded: {error}", markup=False, style="yellow")
         since[0] = now
 
     return look
 
 
 def _watch(children: list[Child], seconds: float | None, look_again: Callable[[], None]) -> None:
-    """Until the time is over; a part that ends is an error."""
+    """Wait until the time is over. Raises DemoFailedError if a part ends."""
     began = looked = time.monotonic()
     while seconds is None or time.monotonic() - began < seconds:
         for child in children:
@@ -187,7 +189,7 @@ def _watch(children: list[Child], seconds: float | None, look_again: Callable[[]
 
 def _check(child: Child) -> None:
     if not child.is_alive:
-        raise DemoFailedError(f"{child.name} ended by itself; the end of {child.log}:\n{child.last_lines()}")
+        raise DemoFailedError(f"{child.name} ended unexpectedly; the end of {child.log}:\n{child.last_lines()}")
 
 
 def _say_what_to_try(file: Path, dashboard: str, airflow: str, *, simulated: bool) -> None:

@@ -46,7 +46,7 @@ drift: notify
 
 
 def write_blueprint(folder: Path) -> str:
-    """Put the fleet's blueprint below a folder, and give what the configuration there calls it."""
+    """Write the fleet's blueprint below a folder; return its path relative to the configuration there."""
     file = folder / "blueprints" / f"{configuration.BLUEPRINT}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(BLUEPRINT, encoding="utf-8")
@@ -62,7 +62,7 @@ def fill(
     flows_per_second: float = FLOWS_PER_SECOND,
     progress: Callable[[int, int], None] = lambda _hours, _flows: None,
 ) -> None:
-    """Store the past of the fleet's first three clusters until `now`; parts that are stored already are left as they are.
+    """Store the history of the fleet's first three clusters until `now`; parts that are already stored are left unchanged.
 
     `progress` is told hours and flows as they are stored. Raises LakeError.
     """
@@ -75,9 +75,9 @@ def fill(
 
 
 def judge(lake: Lake, settings: config.Config, story: Story, *, since: datetime, until: datetime) -> None:
-    """Hold the clusters against the blueprints as the hourly run would have, now and then and soon after each event of the story.
+    """Evaluate the clusters against the blueprints as the hourly run would have: periodically, and after each event of the story.
 
-    Later times than the lake's last are judged, so a second run adds nothing. Raises LakeError.
+    Only times after the lake's last evaluation are evaluated, so a second run adds nothing. Raises LakeError.
     """
     last = lake.transaction_version(POSTURE, evaluation.APP_ID) or 0
     files = model.load(settings.blueprints)

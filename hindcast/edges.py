@@ -1,4 +1,4 @@
-"""`hindcast edges`: who talks to whom, from the rollups where they can answer."""
+"""`hindcast edges`: prints who talks to whom, from rollups where they can answer."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 Names = list[str] | None
 TABLE_COLUMNS = ("cluster", "source", "destination", "ports", "forwarded", "dropped", "audited", "drop_reasons", "observers", "last_seen")
-"""What a person sees of an edge; the other formats have every column."""
+"""The columns of the table format; the other formats have every column."""
 
 
 def edges(
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     since: Annotated[str, typer.Option("--since", help="Age (90m, 2d) or time.")] = "24h",
-    until: Annotated[str | None, typer.Option("--until", help="Age or time; now when absent.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Age or time; now by default.")] = None,
     scope: Annotated[EdgeScope, typer.Option("--scope", help="What the ends are.")] = EdgeScope.WORKLOAD,
     new_since: Annotated[
         str | None, typer.Option("--new-since", help="Only edges that appeared at this age or time: not seen between --since and then.")
     ] = None,
-    last: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many edges, the busiest.")] = 200,
-    cluster: Annotated[Names, typer.Option("--cluster", help="Cluster; may be given again, as may the following.")] = None,
+    last: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of edges; the busiest are shown.")] = 200,
+    cluster: Annotated[Names, typer.Option("--cluster", help="Cluster; this and the following options are repeatable.")] = None,
     namespace: Annotated[Names, typer.Option("--namespace", help="Namespace of the client or the server.")] = None,
     from_namespace: Annotated[Names, typer.Option("--from-namespace", help="Namespace of the client.")] = None,
     to_namespace: Annotated[Names, typer.Option("--to-namespace", help="Namespace of the server.")] = None,
@@ -45,7 +45,7 @@ def edges(
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Print who talks to whom, busiest first. Each connection counts once, whoever reported it; docs/counting.md has the rules."""
+    """Print who talks to whom, busiest first. Each connection counts once, even if several nodes reported it (docs/counting.md)."""
     from warehouse.engine import Limits, Window
     from warehouse.questions import edge_questions
     from warehouse.questions.flow_filter import FlowFilter
@@ -79,7 +79,7 @@ def edges(
 
 
 def _for_people(answer: Answer) -> pa.Table:
-    """The columns of a table, each end in one."""
+    """Return the rows for the table format, with each end in one column."""
     rows = answer.rows.append_column("source", _end(answer.rows, "source")).append_column("destination", _end(answer.rows, "destination"))
     for name in ("ports", "drop_reasons"):
         listed = [", ".join(values or ()) for values in rows[name].to_pylist()]
@@ -89,7 +89,7 @@ def _for_people(answer: Answer) -> pa.Table:
 
 
 def _end(rows: pa.Table, side: str) -> pa.Array:
-    """An end in a word: namespace/workload, entity, DNS name or range; `~name` where it is inferred."""
+    """Return each end as text: namespace/workload, entity, DNS name or range; `~name` if the name is inferred."""
     words = []
     for row in rows.to_pylist():
         inferred = row.get(f"{side}_names_inferred")

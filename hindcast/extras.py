@@ -1,4 +1,4 @@
-"""Which extra of the distribution brings a module that a command needs, for the message when it is not installed."""
+"""Finds the extra of the distribution that provides a missing module, for the error message."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ EXTRA_OF_MODULE: Mapping[str, frozenset[str]] = {
     "dashboards": frozenset({"altair", "starlette", "streamlit"}),
     "airflow": frozenset({"airflow"}),
 }
-"""The modules that each extra brings, by their top-level names."""
+"""The top-level modules that each extra provides."""
 
 
 def missing(error: ModuleNotFoundError) -> str | None:
-    """What to install when an import failed, as a sentence; None if the module belongs to no extra."""
+    """Return a sentence that says what to install after a failed import; None if the module does not belong to an extra."""
     module = (error.name or "").partition(".")[0]
     for extra, modules in EXTRA_OF_MODULE.items():
         if module in modules:

@@ -1,4 +1,4 @@
-"""`hindcast flows`: recorded flows in the form that users of `hubble observe` know, once or as they arrive."""
+"""`hindcast flows`: prints recorded flows in the formats of `hubble observe`, once or as they arrive."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 LATE = timedelta(minutes=2)
-"""How far behind the newest flow another may still arrive: batches of other clusters, slow nodes."""
+"""How much older than the newest flow a newly arriving flow may be (batches of other clusters, slow nodes)."""
 MOST = 100_000
-"""Flows that one look at what arrived may find."""
+"""Maximum number of new flows read in one poll."""
 Seen = dict[str, datetime]
-"""The times of flows that are not to be printed again, by uuid."""
+"""The times of flows that were already printed, by uuid."""
 
 
 class FlowFormat(StrEnum):
@@ -50,30 +50,30 @@ def flows(
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     since: Annotated[str, typer.Option("--since", help="Age (90m, 2d) or time.")] = "1h",
-    until: Annotated[str | None, typer.Option("--until", help="Age or time; now when absent.")] = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=1, help="So many of the newest flows; --follow goes on from there.")] = 200,
-    cluster: Annotated[Names, typer.Option("--cluster", help="Cluster; may be given again, as may the following.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Age or time; now by default.")] = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=1, help="Number of newest flows to print; --follow continues from there.")] = 200,
+    cluster: Annotated[Names, typer.Option("--cluster", help="Cluster; this and the following options are repeatable.")] = None,
     namespace: Annotated[Names, typer.Option("--namespace", help="Namespace of the source or the destination.")] = None,
     from_namespace: Annotated[Names, typer.Option("--from-namespace", help="Namespace of the source.")] = None,
     to_namespace: Annotated[Names, typer.Option("--to-namespace", help="Namespace of the destination.")] = None,
     verdict: Annotated[Names, typer.Option("--verdict", help="FORWARDED, DROPPED, AUDIT, ERROR, REDIRECTED, ...")] = None,
     drop_reason: Annotated[Names, typer.Option("--drop-reason", help="E.g. POLICY_DENIED.")] = None,
-    pod: Annotated[Names, typer.Option("--pod", help="Beginning of either pod's name.")] = None,
+    pod: Annotated[Names, typer.Option("--pod", help="Prefix of either pod's name.")] = None,
     ip: Annotated[Names, typer.Option("--ip", help="Either address.")] = None,
     port: Annotated[list[int] | None, typer.Option("--port", help="Either port.")] = None,
     node: Annotated[Names, typer.Option("--node", help="Node that saw the flow.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what arrives, until Ctrl-C.")] = False,
-    output: Annotated[FlowFormat, typer.Option("--output", "-o", help="How to print them.")] = FlowFormat.COMPACT,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing flows as they arrive, until Ctrl-C.")] = False,
+    output: Annotated[FlowFormat, typer.Option("--output", "-o", help="Output format.")] = FlowFormat.COMPACT,
     as_of: AsOfOption = None,
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Print recorded flows, oldest first. All conditions hold, each by any of its values."""
+    """Print recorded flows, oldest first. A flow must match every condition, with any one of its values."""
     from warehouse.questions.flow_filter import FlowFilter
 
     now = datetime.now(UTC)
     if follow and as_of:
-        raise ConfigError("--follow and --as-of exclude each other: nothing arrives in the past")
+        raise ConfigError("--follow and --as-of cannot be used together: nothing arrives in the past")
     door, who = open_door(config_path, lake_url, "flows"), principal(user, groups)
     wanted = FlowFilter(
         since=moment(since, "--since", now=now),
@@ -98,7 +98,7 @@ def flows(
 
 
 def _recent(door: Door, who: Principal, wanted: FlowFilter) -> Seen:
-    """The flows that are in the lake already, of the time from which flows may still arrive: following does not print them."""
+    """Return the flows already in the lake from the time in which flows may still arrive, so that following does not print them."""
     from warehouse.engine import Limits
     from warehouse.questions import flow_questions
 
@@ -113,7 +113,7 @@ def _keys(rows: pa.Table) -> Seen:
 
 
 def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, output: FlowFormat, *, say: bool) -> Seen:
-    """Print the newest flows, and return them."""
+    """Print the newest flows and return them."""
     from warehouse.engine import Limits
     from warehouse.questions import flow_questions
 
@@ -127,7 +127,7 @@ def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, outpu
 
 
 def _print_new(door: Door, who: Principal, wanted: FlowFilter, output: FlowFormat, seen: Seen) -> Seen:
-    """Print the flows that arrived since, each once, also those that arrive late; returns all that are not to be printed again."""
+    """Print newly arrived flows once, including late ones; return all flows that must not be printed again."""
     from warehouse.engine import Limits
     from warehouse.questions import flow_questions
 

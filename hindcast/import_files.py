@@ -1,4 +1,4 @@
-"""`hindcast import`: files of flows into the lake, with progress, problems and a summary."""
+"""`hindcast import`: imports files of flows into the lake, with progress, problems and a summary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def import_files(
     cluster: Annotated[str, typer.Option("--cluster", help="Cluster the flows belong to.")],
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
-    quarantine: Annotated[Path, typer.Option(help="File that lines which cannot be read are added to.")] = Path("hindcast-quarantine.tsv"),
+    quarantine: Annotated[Path, typer.Option(help="File to which unreadable lines are appended.")] = Path("hindcast-quarantine.tsv"),
 ) -> None:
     """Import files that Hubble's exporters, `hubble observe` or a log pipeline wrote. Importing one again adds nothing.
 
@@ -76,7 +76,7 @@ def import_files(
 
 
 def _warn(outcome: Outcome) -> None:
-    """Say what was stored, but needs to be known: it does not change the exit code."""
+    """Print notes about flows that were stored but have peculiarities; they do not affect the exit code."""
     for name, count in outcome.unknown.most_common():
         what = "kept as JSON, since its type is" if name.startswith("extension ") else "left out of the flows that had it, since it is"
         _say(f"{outcome.source}: {count:,} x {name}: {what} not known to this version")
@@ -86,13 +86,13 @@ def _warn(outcome: Outcome) -> None:
 
 
 def _say(text: str, *, style: str | None = None) -> None:
-    """Print a message; control characters from files and names do not reach the terminal."""
+    """Print a message with control characters, which may come from files and names, replaced."""
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     messages.print(shown, markup=False, style=style)
 
 
 class _BadLines:
-    """Writes lines that were set aside to the quarantine, each once, and remembers a place and a count for each reason."""
+    """Writes unreadable lines to the quarantine file, each once, and counts them per file and reason."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -102,7 +102,7 @@ class _BadLines:
         self._failure: OSError | None = None
 
     def add(self, problem: Problem) -> None:
-        """Set one line aside."""
+        """Add one line to the quarantine."""
         key = problem.place.rpartition(":")[0], problem.reason
         if key in self._first or len(self._first) < 10 * _REASONS_SHOWN:
             self._first.setdefault(key, problem.place)
@@ -128,7 +128,7 @@ class _BadLines:
         self._there.add(_hash(line))
 
     def report(self) -> None:
-        """Say for each file and reason where it was first and how often."""
+        """Print for each file and reason where it first occurred and how often."""
         shown = list(self._first.items())[:_REASONS_SHOWN]
         for key, place in shown:
             more = f" (and {self._counts[key] - 1:,} more lines of this file)" if self._counts[key] > 1 else ""

@@ -1,4 +1,4 @@
-"""Commands that are imported when they are run, so that each starts as fast as what it needs itself.
+"""Commands that are imported only when they are run, so that each command starts fast.
 
 A group knows of each command its name and what its help says first; the command's module knows the rest.
 """
@@ -16,25 +16,25 @@ from typer.core import TyperCommand, TyperGroup
 
 @dataclass(frozen=True)
 class Entry:
-    """A command of a group."""
+    """A command in a group."""
 
     name: str
     target: str
-    """Where it is: `module:name` of a function or a typer.Typer."""
+    """The command's location: `module:name` of a function or a typer.Typer."""
     help: str
-    """The beginning of its help, for the group's list."""
+    """The first sentence of its help, for the group's list."""
     example: str | None = None
 
 
 class Deferred(TyperCommand):
-    """Stands in a group's list for a command that is imported when it is run."""
+    """Placeholder in a group for a command that is imported when it is run."""
 
     def __init__(self, entry: Entry) -> None:
         super().__init__(entry.name, help=entry.help)
         self._entry = entry
 
     def command(self) -> Any:
-        """The command itself, imported."""
+        """Import and return the command itself."""
         module, _, name = self._entry.target.partition(":")
         target = getattr(importlib.import_module(module), name)
         if isinstance(target, typer.Typer):
@@ -44,12 +44,12 @@ class Deferred(TyperCommand):
         return typer.main.get_command(alone)
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
-        """The context in which the command itself is run, or tells its help."""
+        """Return the context in which the command itself runs or prints its help."""
         return self.command().make_context(*arguments, **more)
 
 
 def group(*entries: Entry, text: str) -> typer.Typer:
-    """A group of such commands; `text` is its help."""
+    """Return a group of such commands; `text` is its help."""
     return typer.Typer(cls=_class(entries), no_args_is_help=True, add_completion=False, help=text, callback=lambda: None)
 
 

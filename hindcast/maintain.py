@@ -1,4 +1,4 @@
-"""`hindcast maintain`: the lake's care, by hand; Airflow's DAGs call the same functions."""
+"""`hindcast maintain`: manual maintenance of the lake; Airflow's DAGs call the same functions."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def compact(
     day: Annotated[str | None, typer.Option("--day", help="Only this day, e.g. 2026-03-02 (UTC).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
-    """Turn the small files of closed hours into few sorted ones, and closed days into their final layout, each flow once.
+    """Compact closed hours into a few sorted files and closed days into their final layout, removing duplicate flows.
 
-    Small files of all other tables, and of hours that are open, are merged. Running it again changes nothing.
+    Small files of all other tables, and of hours still open, are merged. Running it again changes nothing.
     """
     from pipelines.maintenance import merging
     from pipelines.maintenance.compaction import compact_closed_hours, plan, plan_days
@@ -92,7 +92,7 @@ def rollup(
     hour: Annotated[str | None, typer.Option("--hour", help="Only this hour, e.g. 2026-03-02T14 (UTC).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
-    """Sum closed hours up into edges_1h, timeline_1m, label_sets and dns_names. Running it again changes nothing."""
+    """Roll up closed hours into edges_1h, timeline_1m, label_sets and dns_names. Running it again changes nothing."""
     from pipelines.maintenance import rollup as rollups
     from warehouse.config import Config, load_config
     from warehouse.lake.tables import Lake

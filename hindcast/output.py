@@ -1,4 +1,4 @@
-"""Rows on standard output or in a file: as a table for people, JSON, CSV or Parquet."""
+"""Writes rows to standard output or a file, as a table, JSON, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-OutputOption = Annotated[Format, typer.Option("--output", "-o", help="How to print the rows.")]
+OutputOption = Annotated[Format, typer.Option("--output", "-o", help="Output format.")]
 FileOption = Annotated[Path | None, typer.Option("--file", help="File to write to instead of standard output.")]
 
 
 def write_rows(rows: pa.Table, how: Format, file: Path | None = None) -> None:
-    """Print rows; JSON is one object a line. Raises ConfigError if the file cannot be written."""
+    """Write rows; JSON is one object per line. Raises ConfigError if the file cannot be written."""
     if file is None:
         if how is Format.TABLE:
             _print_table(rows)
@@ -81,7 +81,7 @@ def _text(rows: pa.Table, how: Format) -> str:
 def _print_table(rows: pa.Table) -> None:
     console = Console(soft_wrap=False, highlight=False)
     if not sys.stdout.isatty():
-        console.width = 100_000  # a pipe has no edge to wrap at
+        console.width = 100_000  # do not wrap lines in a pipe
     table = Table(box=None, pad_edge=False, header_style="bold")
     for field in rows.schema:
         number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
@@ -106,11 +106,11 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no form for: times as RFC 3339 in UTC, bytes as hexadecimal."""
+    """Convert values that JSON does not support: times to RFC 3339 in UTC, bytes to hexadecimal."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, Decimal):  # what SQL's sum gives
+    if isinstance(value, Decimal):  # the type of sums in SQL
         return int(value) if value == value.to_integral_value() else float(value)
     return value.hex() if isinstance(value, bytes) else str(value)

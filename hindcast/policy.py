@@ -1,4 +1,4 @@
-"""`hindcast policy`: what network policies allow and deny, and why."""
+"""`hindcast policy`: evaluates what network policies allow and deny, and why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipelines.policy.cases import Case
     from pipelines.policy.reading import Document
 
-policy = typer.Typer(no_args_is_help=True, help="Judge network policies: what they allow and deny, by which rule, and why.")
+policy = typer.Typer(no_args_is_help=True, help="Evaluate network policies: what they allow and deny, by which rule, and why.")
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -35,23 +35,23 @@ class TestFormat(StrEnum):
 
 @policy.callback()
 def _commands() -> None:
-    """Judge network policies: what they allow and deny, by which rule, and why."""
+    """Evaluate network policies: what they allow and deny, by which rule, and why."""
 
 
 @policy.command("test", epilog="Example: hindcast policy test tests/policies.yaml --output junit --file results.xml")
 def test(
-    files: Annotated[list[Path], typer.Argument(help="Files of test cases, or folders of them; docs/policy.md describes the format.")],
+    files: Annotated[list[Path], typer.Argument(help="Files or folders of test cases; docs/policy.md describes the format.")],
     policies: Annotated[
-        list[Path] | None, typer.Option("--policies", help="File or folder of policies that every case has besides its own.")
+        list[Path] | None, typer.Option("--policies", help="File or folder of policies that are added to every case.")
     ] = None,
     semantics: Annotated[
-        Semantics, typer.Option(help="How a NetworkPolicy is read: as Cilium enforces it, or by the text of Kubernetes.")
+        Semantics, typer.Option(help="How to interpret a NetworkPolicy: as Cilium enforces it, or as Kubernetes specifies it.")
     ] = Semantics.CILIUM,
     cilium_version: Annotated[str, typer.Option("--cilium-version", help="The agent's version, such as 1.19.6.")] = "1.20",
-    output: Annotated[TestFormat, typer.Option("--output", "-o", help="How to print the results.")] = TestFormat.TABLE,
+    output: Annotated[TestFormat, typer.Option("--output", "-o", help="Output format.")] = TestFormat.TABLE,
     file: Annotated[Path | None, typer.Option("--file", help="File to write to instead of standard output.")] = None,
 ) -> None:
-    """Check policies against connections that should be allowed or denied; exits with 1 when a probe gives something else."""
+    """Test policies against connections that should be allowed or denied. Exit code 1 if a probe has another result."""
     from hindcast import policy_results
 
     settings = AgentSettings(semantics=semantics, release=release_of(cilium_version))
@@ -91,7 +91,7 @@ def _run(path: Path, settings: AgentSettings, shared: list[Document]) -> Iterato
 
 
 class _Loader:
-    """Reads the policies that a file of test cases names, relative to its folder."""
+    """Reads the policies that a test case file refers to, relative to its folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -101,9 +101,9 @@ class _Loader:
 
 
 def read_policies(path: Path) -> list[Document]:
-    """The manifests of a file, or of all YAML and JSON files below a folder.
+    """Return the manifests in a file, or in all YAML and JSON files below a folder.
 
-    In a folder, templates of Helm and files that hold no manifests are passed over; a message counts them.
+    In a folder, Helm templates and files without manifests are skipped; a message counts them.
 
     Raises:
         ConfigError: nothing can be read there, or a file is neither YAML nor JSON.

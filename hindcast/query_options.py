@@ -1,4 +1,4 @@
-"""What the commands that ask questions share: who asks, of which window, and the line below the rows."""
+"""Shared by the commands that ask questions: the principal, the window, and the summary line below the rows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from warehouse.questions.answers import Answer
     from warehouse.questions.door import Door
 
-AsOption = Annotated[str | None, typer.Option("--as", help="Ask as this user of ownership.grants, and see only what she may.")]
-GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A group of that user; may be given again.")]
+AsOption = Annotated[str | None, typer.Option("--as", help="Ask as this user, within what ownership.grants allows the user to see.")]
+GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A group of that user; repeatable.")]
 
 
 def open_door(config_path: Path | None, lake_url: str | None, command: str) -> Door:
-    """The query door of the lake that the options name, opened by a command; with --lake alone there are no grants."""
+    """Open the query door for a command, on the lake that the options select; with only --lake there are no grants."""
     from warehouse.lake.tables import Lake
     from warehouse.questions.door import Door
 
@@ -34,14 +34,14 @@ def open_door(config_path: Path | None, lake_url: str | None, command: str) -> D
 
 
 def principal(user: str | None, groups: list[str] | None) -> Principal:
-    """Who asks: the operator, unless --as names someone."""
+    """Return the principal: the operator, unless --as names a user."""
     from warehouse.access.principals import OPERATOR, Principal
 
     return Principal(user=user, groups=frozenset(groups or ())) if user else OPERATOR
 
 
 def moment(text: str, option: str, *, now: datetime) -> datetime:
-    """A time that is given as an age (`90m`), a date, or an RFC 3339 time; UTC where no zone is named. Raises ConfigError."""
+    """Parse a time given as an age (`90m`), a date, or an RFC 3339 time; UTC if there is no zone. Raises ConfigError."""
     try:
         if re.fullmatch(r"[\d.]+(ms|[smhdwy]).*", text):
             return now - config.parse_duration(text)
@@ -58,7 +58,7 @@ AsOfOption = Annotated[
 
 
 def known_at(door: Door, who: Principal, question: str, text: str | None, *, now: datetime) -> AsOf | None:
-    """What --as-of asks for, of a question; what it cannot ask for is in the access log. Raises ConfigError, QueryError, LakeError."""
+    """Parse --as-of for a question; a refusal is recorded in the access log. Raises ConfigError, QueryError, LakeError."""
     if text is None:
         return None
     if re.fullmatch(r"\d+", text):
@@ -66,13 +66,13 @@ def known_at(door: Door, who: Principal, question: str, text: str | None, *, now
             return door.as_of(int(text))
     instant = moment(text, "--as-of", now=now)
     if instant > now:
-        raise ConfigError(f"--as-of: {text!r} is yet to come")
+        raise ConfigError(f"--as-of: {text!r} is in the future")
     return door.as_of(instant)
 
 
 def footer(answer: Answer) -> None:
-    """What has to be known to trust the rows: how many, of how much time, how much of it was observed."""
-    parts = [f"{answer.rows.num_rows:,} rows" + (", cut there: there are more" if answer.cut else "")]
+    """Print the summary of an answer: the number of rows, the source, the time it took, and the coverage of the window."""
+    parts = [f"{answer.rows.num_rows:,} rows" + (" (limit reached; there are more)" if answer.cut else "")]
     parts.append(f"source: {answer.source}")
     parts.append(f"{answer.files} files, {answer.seconds:.2f} s")
     if answer.window.as_of is not None:
@@ -81,5 +81,5 @@ def footer(answer: Answer) -> None:
         parts.append("observed " + ", ".join(f"{cluster} {share:.1%}" for cluster, share in answer.shares.items()))
         parts.append(f"{answer.flows_lost:,} flows known lost" if answer.flows_lost else "no flow known lost")
     elif answer.window.since is not None:
-        parts.append("not observed: the ledger has no row of this time")
+        parts.append("not observed: the ledger has no rows for this time")
     messages.print(" · ".join(parts), markup=False, style="dim")

@@ -1,4 +1,4 @@
-"""`hindcast maintain retain` and `erase`: rows that leave the lake, by age or on request."""
+"""`hindcast maintain retain` and `erase`: delete rows from the lake, by age or on request."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from warehouse.errors import ConfigError, HindcastError
 if TYPE_CHECKING:
     from pipelines.maintenance.removal import Removal
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go; change nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted; change nothing.")]
 ClusterOption = Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; may be given again.")]
 
 
 class HeldError(HindcastError):
-    """A hold kept some of what was to go."""
+    """A legal hold prevented the deletion of some rows."""
 
 
 def retain(
@@ -33,11 +33,11 @@ def retain(
     dry_run: DryRunOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Take out the rows that are older than the configuration's `retention` keeps them. Running it again changes nothing."""
+    """Delete rows that are older than the configuration's `retention` allows. Running it again changes nothing."""
     from pipelines.maintenance import retention
     from warehouse.lake.tables import Lake
 
-    # How long rows are kept stands in the configuration: without it nothing is deleted, also when --lake is given.
+    # Retention is set in the configuration: without one nothing is deleted, even if --lake is given.
     settings = config.load_config(config_path).retention
     lake, now = Lake.open(lake_settings(config_path, lake_url)), datetime.now(UTC)
     clusters = frozenset(cluster) if cluster else None
@@ -49,18 +49,18 @@ def retain(
 
 def erase(
     cluster: Annotated[str, typer.Option("--cluster", help="The cluster.")],
-    namespace: Annotated[str, typer.Option("--namespace", help="The namespace whose history is to go.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why, e.g. the request's number; it stays in the finding.")],
+    namespace: Annotated[str, typer.Option("--namespace", help="The namespace whose history is erased.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, e.g. the number of the request; recorded in the finding.")],
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     since: Annotated[str | None, typer.Option("--since", help="Only from this whole hour on, e.g. 2026-03-02T14:00Z.")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Only before this whole hour; now when absent.")] = None,
-    asked_by: Annotated[str, typer.Option("--asked-by", help="Who asked; the user who runs this when absent.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+    until: Annotated[str | None, typer.Option("--until", help="Only before this whole hour; now by default.")] = None,
+    asked_by: Annotated[str, typer.Option("--asked-by", help="Who requested it; the current user by default.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     dry_run: DryRunOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Erase a namespace's flows and rollups, also those with other namespaces, and leave a finding. It cannot be undone."""
+    """Erase a namespace's flows and rollups, including those with other namespaces, and record a finding. Cannot be undone."""
     from pipelines.maintenance import erasure
     from warehouse.lake.tables import Lake
 
@@ -80,7 +80,7 @@ def erase(
     planned = erasure.erase(lake, request, settings.holds, now=now, dry_run=True)
     if not dry_run and any(one.rows for one in planned):
         rows = sum(one.rows for one in planned)
-        if not yes and not typer.confirm(f"Erase {rows:,} rows that name {namespace} of {cluster}, for good?", err=True):
+        if not yes and not typer.confirm(f"Permanently erase {rows:,} rows that name {namespace} in {cluster}?", err=True):
             raise typer.Exit(1)
         with _progress("days") as progress:
             bar = progress.add_task("erasing", total=len(planned))
@@ -125,7 +125,7 @@ def _whole_hour(text: str | None, option: str, now: datetime) -> datetime | None
         return None
     given = moment(text, option, now=now).astimezone(UTC)
     if (given.minute, given.second, given.microsecond) != (0, 0, 0):
-        raise ConfigError(f"{option}: {text!r} is not a whole hour: rollups know no less, e.g. 2026-03-02T14:00Z")
+        raise ConfigError(f"{option}: {text!r} is not a whole hour, e.g. 2026-03-02T14:00Z; rollups cannot be divided further")
     return given
 
 

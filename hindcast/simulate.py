@@ -1,4 +1,4 @@
-"""`hindcast simulate`: a fleet of simulated Hubble nodes on loopback, to try things against."""
+"""`hindcast simulate`: runs a fleet of simulated Hubble nodes on loopback, for trying things out."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ GRANTS = (
     {"subject": "carlos", "role": "namespace-owner", "namespaces": ["cart", "checkout", "orders"]},
     {"subject": "audrey", "role": "auditor"},
 )
-"""People of the simulated company: an admin, owners of two teams, an auditor."""
+"""Grants for users of the simulated company: an admin, owners in two teams, an auditor."""
 
 
 def simulate(
     clusters: Annotated[int, typer.Option("--clusters", min=1, max=len(CLUSTERS), help="How many clusters.")] = 3,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, max=100, help="Nodes in each.")] = 3,
-    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Flows a second of the whole fleet at the busiest hour.")] = 100.0,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same fleet.")] = SEED,
-    ring: Annotated[int, typer.Option("--ring", help="Flows that a node remembers, 2^n-1.")] = 4_095,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, max=100, help="Nodes per cluster.")] = 3,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Flows per second of the whole fleet at the busiest hour.")] = 100.0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed; the same seed gives the same fleet.")] = SEED,
+    ring: Annotated[int, typer.Option("--ring", help="Number of flows in a node's ring, 2^n-1.")] = 4_095,
     write_config: Annotated[Path | None, typer.Option("--write-config", help="Write a hindcast.yaml that collects this fleet.")] = None,
-    duration: Annotated[str | None, typer.Option("--for", help="Stop by itself after this time, e.g. 60s.")] = None,
+    duration: Annotated[str | None, typer.Option("--for", help="Stop after this time, e.g. 60s.")] = None,
 ) -> None:
-    """Serve Hubble's Observer and Peer APIs as a fleet's nodes do, with a made-up company's traffic, until Ctrl-C."""
+    """Serve Hubble's Observer and Peer APIs like the nodes of a fleet, with traffic of a fictitious company, until Ctrl-C."""
     from collectors.simulator.fleet import build_fleet
     from collectors.simulator.node import SimulatedNode
     from collectors.simulator.story import Story
@@ -74,7 +74,7 @@ def simulate(
         unfinished.rename(write_config)
     typer.echo("ready", nl=True)
     started = datetime.now(UTC)
-    # The fleet is the seed's, its traffic this run's: uuids must not come again in the next.
+    # The seed determines the fleet but not its traffic, because uuids must not repeat in the next run.
     try:
         _feed(served, Traffic(fleet, time.time_ns(), started, rate, Story.before(started)).flows(), stop, seconds)
     finally:
@@ -83,7 +83,7 @@ def simulate(
 
 
 def document(addresses: dict[str, list[str]]) -> dict[str, Any]:
-    """A configuration (YAML takes JSON) that collects these nodes and has people in it."""
+    """Return a configuration (as JSON, which is valid YAML) that collects these nodes and has example grants."""
     return {
         "lake": {"url": "./lake"},
         "clusters": [{"name": cluster, "hubble": {"nodes": listed, "plaintext": True}} for cluster, listed in addresses.items()],
@@ -99,7 +99,7 @@ def _addresses(served: dict[str, SimulatedNode]) -> dict[str, list[str]]:
 
 
 def _feed(served: dict[str, SimulatedNode], flows: Any, stop: threading.Event, seconds: float | None) -> None:
-    """Hand each flow to its node when its time has come; what this machine is too slow for comes as soon as it can."""
+    """Pass each flow to its node at its time, or as soon as possible if this machine is too slow."""
     began = time.monotonic()
     flow = next(flows)
     while not stop.wait(TICK_SECONDS) and (seconds is None or time.monotonic() - began < seconds):

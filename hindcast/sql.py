@@ -1,4 +1,4 @@
-"""`hindcast sql`: queries over the lake, once or at a prompt."""
+"""`hindcast sql`: runs queries on the lake, once or at a prompt."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ KEYWORDS = (
 
 
 def sql(
-    query: Annotated[str | None, typer.Argument(help="The query; - reads it from standard input; without one, a prompt.")] = None,
+    query: Annotated[str | None, typer.Argument(help="The query; - reads it from standard input; opens a prompt by default.")] = None,
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     output: OutputOption = Format.TABLE,
     file: FileOption = None,
-    since: Annotated[str | None, typer.Option("--since", help="Only rows since this age or time; with --as, 24h when absent.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Only rows since this age or time; with --as, 24h by default.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Only rows before this age or time.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The most rows to print.")] = 10_000,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of rows to print.")] = 10_000,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds after which the query is stopped.")] = 60.0,
     as_of: AsOfOption = None,
     user: AsOption = None,
@@ -60,18 +60,18 @@ def sql(
         return
     text = sys.stdin.read() if query in ("-", None) else query
     if not text or not text.strip():
-        raise ConfigError("there is no query: give one, or - and one on standard input")
+        raise ConfigError("there is no query: give one as an argument, or - to read it from standard input")
     answer(text.strip().rstrip(";"))
 
 
 sql.__doc__ = (
-    f"Ask the lake in SQL (DuckDB's). The views are {', '.join(TABLES)}; docs/tables.md lists their columns. "
-    "--since and --until leave in each view the rows that touch that time: flows of it, intervals and versions that overlap it."
+    f"Query the lake in SQL (DuckDB). The views are {', '.join(TABLES)}; docs/tables.md lists their columns. "
+    "--since and --until limit each view to rows that overlap that time: flows within it, and overlapping intervals and versions."
 )
 
 
 def _prompt(answer: Callable[[str], None]) -> None:
-    """Read queries until the end; each ends with a semicolon, and an error ends only itself."""
+    """Read and run queries until the end of input. Each query ends with a semicolon; an error ends only that query."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory

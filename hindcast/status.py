@@ -1,4 +1,4 @@
-"""`hindcast status`: is every node of every cluster being recorded, and since when."""
+"""`hindcast status`: shows whether every node of every cluster is being recorded, and since when."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def status(
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Per cluster and node: observed since when, last flow, rate, share of time observed and flows known lost; and the lake's size."""
+    """Show for each cluster and node since when it is observed, the last flow, rate, coverage and flows known lost; and the lake's size."""
     door, who, now = open_door(config_path, lake_url, "status"), principal(user, groups), datetime.now(UTC)
     rows = _nodes(door, who, now)
     write_rows(rows, output)

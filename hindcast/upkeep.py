@@ -1,4 +1,4 @@
-"""`hindcast maintain vacuum`, `checkpoint` and `statistics`: what changes no row, and what the tables amount to."""
+"""`hindcast maintain vacuum`, `checkpoint` and `statistics`: maintenance that changes no rows, and table statistics."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def vacuum(
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     after: Annotated[
-        str | None, typer.Option("--after", help="How long ago a file left its table, at least; retention.vacuum_after when absent.")
+        str | None, typer.Option("--after", help="Minimum time since a file left its table; retention.vacuum_after by default.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted.")] = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Delete files that left the tables, or never were in them, so long ago that no reader needs them."""
+    """Delete files that left the tables, or were never in them, so long ago that no reader needs them."""
     from pipelines.maintenance import upkeep
     from warehouse.lake.tables import Lake
     from warehouse.schema import TABLES
@@ -46,7 +46,7 @@ def vacuum(
 
 
 def checkpoint(config_path: ConfigOption = None, lake_url: LakeOption = None) -> None:
-    """Write each table's log as one file, so that it opens fast."""
+    """Write a checkpoint of each table's log, so that the table opens fast."""
     from pipelines.maintenance import upkeep
     from warehouse.lake.tables import Lake
 
@@ -55,7 +55,7 @@ def checkpoint(config_path: ConfigOption = None, lake_url: LakeOption = None) ->
 
 
 def statistics(config_path: ConfigOption = None, lake_url: LakeOption = None, output: OutputOption = Format.TABLE) -> None:
-    """Files, rows, bytes and span of each table, by its log alone."""
+    """Print the files, rows, bytes and time span of each table, from its log alone."""
     from pipelines.maintenance import upkeep
     from warehouse.lake.tables import Lake
 
@@ -65,7 +65,7 @@ def statistics(config_path: ConfigOption = None, lake_url: LakeOption = None, ou
 
 
 def _settings(config_path: Path | None, lake_url: str | None) -> config.Retention:
-    """The configuration's, or the usual ones where only a lake is named: a vacuum takes no row."""
+    """Return the retention settings of the configuration, or the defaults if only a lake is given, since a vacuum deletes no rows."""
     if lake_url and not config_path:
         return config.Retention()
     return config.load_config(config_path).retention

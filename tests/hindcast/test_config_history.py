@@ -66,7 +66,7 @@ def now() -> str:
 
 def test_before_the_first_look_nothing_is_claimed(fleet: Fleet) -> None:
     assert "which one" in str(fleet.run("at", "0s", code=2).exception)
-    assert "not covered: cluster c1 was not looked at until then" in fleet.run("at", "0s", "--cluster", "c1", code=1).stdout
+    assert "not covered: cluster c1 had not been observed by then" in fleet.run("at", "0s", "--cluster", "c1", code=1).stdout
     assert "run hindcast config snapshot" in str(fleet.run("history", "netpol", "shop/web", code=1).exception)
     assert fleet.rows("diff", "1h", "0s") == []
 

@@ -139,7 +139,7 @@ def test_each_of_the_nodes_needs_a_port() -> None:
 
 @pytest.mark.parametrize("section", ["{}", '{address: "relay:443", nodes: ["node-1:4244"]}'])
 def test_hubble_needs_a_relay_or_nodes_and_not_both(section: str) -> None:
-    assert f"{FILE}:3: clusters.0.hubble: give address (hubble-relay) or nodes" in error_of(hubble(section))
+    assert f"{FILE}:3: clusters.0.hubble: give either address (hubble-relay) or nodes" in error_of(hubble(section))
 
 
 def test_an_ipv6_address_keeps_its_port_apart() -> None:
