@@ -145,7 +145,7 @@ def test_a_cluster_that_is_a_folder_of_manifests_cannot_be_published_to(folder: 
     cluster = {"name": "lab", "kubernetes": {"manifests": "objects"}}
     (folder / "hindcast.yaml").write_text(yaml.safe_dump({"blueprints": ["base.yaml"], "clusters": [cluster]}))
     code, _, told = run("plan")
-    assert (code, "left out: lab" in told) == (0, True)
+    assert (code, "for them: lab" in told) == (0, True)
     code, _, told = run("publish", "--cluster", "lab", "--yes")
     assert (code, "has no API server" in told) == (2, True)
 

@@ -105,7 +105,7 @@ def test_rows_come_as_json_csv_parquet_and_a_table(folder: Path) -> None:
 
 def test_the_line_below_says_that_rows_were_cut_and_how_much_was_observed(folder: Path) -> None:
     done = run(folder, "sql", "SELECT * FROM flows WHERE time > now() - INTERVAL 1 HOUR", "--limit", "5", "--output", "csv")
-    assert "cut there" in done.stderr
+    assert "limit reached" in done.stderr
     assert "observed eu-central 50" in done.stderr or "observed eu-central 49.9" in done.stderr
     assert "42 flows known lost" in done.stderr
 

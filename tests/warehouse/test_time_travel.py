@@ -234,7 +234,7 @@ def test_the_commands_take_versions_and_times(
         return int(ended.value.code or 0), told.out, told.err
 
     assert run("sql", COUNT, "--as-of", "tomorrow")[0] == 2
-    assert "yet to come" in run("sql", COUNT, "--as-of", "2100-01-01")[2]
+    assert "is in the future" in run("sql", COUNT, "--as-of", "2100-01-01")[2]
     assert "no version 7" in run("sql", COUNT, "--as-of", "7")[2]
     assert run("flows", "--as-of", "5m", "--follow")[0] == 2
     _, answer, footer = run("sql", COUNT, "--as-of", "5m", "-o", "json")
