@@ -165,7 +165,7 @@ def _sums(lake: Lake, task: Task, hours: Mapping[datetime, tuple[StoredFile, ...
     with engine.connect(LIMITS) as connection:
         engine.add_view_of_files(connection, lake, FLOWS, [f"{lake.address(FLOWS)}/{path}" for path in paths], "flows_of_files")
         connection.execute(f"CREATE TEMP VIEW flows AS SELECT * FROM flows_of_files WHERE {within}")
-        edges = rollup_sql.edges(connection, "flows", "flows", settings, labels=True)
+        edges = rollup_sql.edges(connection, "flows", "flows", settings, labels=True, lake=lake)
         queries = {
             EDGES_1H: edges,
             LABEL_SETS: rollup_sql.label_sets(),

@@ -161,7 +161,8 @@ def is_local(table: Table, side: str) -> str:
         return "true"
     same = [f"{name} IS NULL", f"{name} = 'default'", f"{name} = cluster"]
     if "node_name" in table.schema.names:
-        same.append(f"coalesce({name} = split_part(node_name, '/', 1), false)")
+        # An empty text where the name is null: DuckDB fails to compare split_part of a column that is null in a whole file.
+        same.append(f"coalesce({name} = split_part(coalesce(node_name, ''), '/', 1), false)")
     return any_of(same)
 
 

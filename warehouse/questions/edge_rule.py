@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from warehouse.access import scoping
+from warehouse.schema import FLOWS
+
 EPHEMERAL_PORT = 32_768
 """Ports from this number up are assumed to be client ports, unless Hubble reports who opened the connection."""
 SIDES = ("source", "destination")
@@ -24,9 +27,9 @@ _UNKNOWN_CALLER = f"is_reply IS NULL AND source_port >= {EPHEMERAL_PORT} AND des
 SERVER_PORT = f"CASE WHEN {TURNED} THEN source_port WHEN {_UNKNOWN_CALLER} THEN NULL ELSE destination_port END"
 """The port of the called service; null if both ports are client ports and it is unknown who opened the connection."""
 
-# The alphabet of the suffixes that Kubernetes generates: no vowels, and no digits that look like letters.
-_GENERATED = "[bcdfghjklmnpqrstvwxz2456789]"
-_POD_NAME = rf"^(.+?)(?:-(?:{_GENERATED}{{6,10}}|\d{{8}}))?-{_GENERATED}{{5}}$"
+GENERATED = "[bcdfghjklmnpqrstvwxz2456789]"
+"""The alphabet of the suffixes that Kubernetes generates: no vowels, and no digits that look like letters."""
+_POD_NAME = rf"^(.+?)(?:-(?:{GENERATED}{{6,10}}|\d{{8}}))?-{GENERATED}{{5}}$"
 _NUMBERED_POD_NAME = r"^(.+)-\d{1,4}$"
 
 
@@ -63,25 +66,32 @@ def workload_of_name(pod: str) -> str:
             WHEN regexp_matches({pod}, '{_NUMBERED_POD_NAME}') THEN regexp_extract({pod}, '{_NUMBERED_POD_NAME}', 1) ELSE {pod} END"""
 
 
-def workloads_of_pods(flows: str) -> str:
-    """Return the query for each pod's workload in each hour, as reported by the node that runs the pod.
+def pods_of(flows: str) -> str:
+    """Return the query for the pods in flows, with each pod's workload in each hour as reported by the node that runs the pod.
 
-    Columns: `cluster`, `hour` (whole hours since 1970), `namespace`, `pod`, `name`, `kind`.
+    Columns: `cluster` that reported it, `hour` (whole hours since 1970), `pod_cluster` (null for the one that reported it),
+    `namespace`, `pod`; `name` and `kind` of the workload, null where no flow says them.
     """
+    key = "cluster, hour, pod_cluster, namespace, pod"
     sides = " UNION ALL ".join(
-        f"""SELECT DISTINCT cluster, epoch_us("time") // 3600000000 AS hour, {side}_namespace AS namespace, {side}_pod_name AS pod,
-            {side}_workload_kind AS kind, {side}_workload_name AS name
-        FROM {flows} WHERE {side}_workload_name IS NOT NULL AND {side}_pod_name IS NOT NULL"""
+        f"""SELECT DISTINCT cluster, epoch_us("time") // 3600000000 AS hour, {_elsewhere(side)} AS pod_cluster,
+            {side}_namespace AS namespace, {side}_pod_name AS pod, {side}_workload_kind AS kind, {side}_workload_name AS name
+        FROM {flows} WHERE {side}_pod_name IS NOT NULL"""
         for side in SIDES
     )
-    return f"""SELECT cluster, hour, namespace, pod, min(name) AS name, arg_min(kind, name) AS kind
-        FROM (SELECT * FROM ({sides}) ORDER BY ALL) GROUP BY cluster, hour, namespace, pod"""
+    return f"""SELECT {key}, min(name) AS name, arg_min(kind, name) AS kind
+        FROM (SELECT * FROM ({sides}) ORDER BY ALL) GROUP BY {key}"""
+
+
+def _elsewhere(side: str) -> str:
+    """The cluster of a side of a flow; null if it is the one that reported the flow."""
+    return f"CASE WHEN NOT {scoping.is_local(FLOWS, side)} THEN {side}_cluster_name END"
 
 
 def with_workloads(flows: str, pods: str) -> str:
     """Return the query for flows with workload names filled in: as reported, else from `pods`, else from the pod's name.
 
-    An agent knows only the workloads of pods on its own node; `pods` is a relation as returned by `workloads_of_pods`.
+    An agent knows only the workloads of pods on its own node; `pods` is a relation with the columns of `pods_of`.
     """
     names = ", ".join(
         f"coalesce({side}_workload_name, {side}_pods.name, {workload_of_name(f'{side}_pod_name')}) AS {side}_workload_name"
@@ -89,10 +99,13 @@ def with_workloads(flows: str, pods: str) -> str:
     )
     joins = " ".join(
         f"""LEFT JOIN {pods} AS {side}_pods ON {side}_pods.cluster = f.cluster AND {side}_pods.hour = epoch_us(f."time") // 3600000000
+            AND {side}_pods.pod_cluster IS NOT DISTINCT FROM f.{side}_pod_cluster
             AND {side}_pods.namespace IS NOT DISTINCT FROM f.{side}_namespace AND {side}_pods.pod = f.{side}_pod_name"""
         for side in SIDES
     )
-    return f"SELECT f.* REPLACE ({names}) FROM ({flows}) AS f {joins}"
+    elsewhere = ", ".join(f"{_elsewhere(side)} AS {side}_pod_cluster" for side in SIDES)
+    without = ", ".join(f"{side}_pod_cluster" for side in SIDES)
+    return f"SELECT f.* EXCLUDE ({without}) REPLACE ({names}) FROM (SELECT *, {elsewhere} FROM ({flows})) AS f {joins}"
 
 
 NEEDED = frozenset({"is_reply", "source_port", "destination_port"})

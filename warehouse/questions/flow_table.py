@@ -13,7 +13,7 @@ from warehouse import engine
 from warehouse.access import visible
 from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
-from warehouse.questions import edge_rule, flow_filter
+from warehouse.questions import edge_rule, flow_filter, recorded_workloads
 from warehouse.questions.answers import Answer, coverage_of
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.question import Question, Request, Subject
@@ -113,9 +113,9 @@ def _learn_workloads(connection: Any, sight: Sight) -> None:
     hours = replace(window, since=since, until=until)
     files = engine.files_of(sight.lake, FLOWS, hours, sight.clusters or None)
     rows = engine.query_of(connection, sight.lake, FLOWS, files, "flows_of_hours", as_of=window.as_of)
-    within = f"""(SELECT * FROM ({rows}) WHERE "time" >= ?::TIMESTAMPTZ AND "time" < ?::TIMESTAMPTZ)"""
-    query = f"WITH flows_of_hours AS NOT MATERIALIZED {within} {edge_rule.workloads_of_pods('flows_of_hours')}"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {_PODS} AS {query}", [since, until])
+    first, end = (f"{engine.literal(moment.isoformat())}::TIMESTAMPTZ" for moment in (since, until))
+    within = f"""(SELECT * FROM ({rows}) WHERE "time" >= {first} AND "time" < {end})"""
+    recorded_workloads.learn(connection, within, _PODS, sight.lake, as_of=window.as_of)
 
 
 def _oldest(connection: Any, relations: Sequence[str], given: Sequence[Any], wanted: FlowFilter, limits: Limits) -> datetime:

@@ -173,7 +173,7 @@ def _sum_up(connection: Any, lake: Lake, relation: RollupRelation, parts: _Parts
     names = _names(scope, relation.namespaces)
     connection.execute(f"CREATE TEMP VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), names)}")
     if table is EDGES_1H:
-        query = rollup_sql.edges(connection, flows, hours, settings, labels=False)
+        query = rollup_sql.edges(connection, flows, hours, settings, labels=False, lake=lake)
     else:
         query = {TIMELINE_1M.name: rollup_sql.timeline, DNS_NAMES.name: rollup_sql.dns_names}[table.name](flows)
     connection.execute(f"CREATE TEMP TABLE {name} AS SELECT *, {table.time_column}::DATE AS date FROM ({query})")

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from warehouse import config
 from warehouse.access import redaction, scoping
-from warehouse.questions import edge_rule
+from warehouse.lake.tables import Lake
+from warehouse.questions import edge_rule, recorded_workloads
 from warehouse.schema import FLOWS
 
 DROP, POLICY_VERDICT = 1, 5
@@ -119,14 +120,15 @@ def dns_names(flows: str) -> str:
         FROM ({" UNION ALL ".join(learned)}) WHERE ip IS NOT NULL AND name IS NOT NULL GROUP BY ALL"""
 
 
-def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Rollups, *, labels: bool) -> str:
-    """Create temporary tables of the edges and return the query for the rows of edges_1h; label ids are null without `labels`.
+def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Rollups, *, labels: bool, lake: Lake | None = None) -> str:
+    """Make tables of the flows' edges, and return the query for the rows of edges_1h; ids of labels are null without `labels`.
 
-    `hours_of_pods` is a relation of all flows of the same hours, regardless of owner: the node that runs a pod reports its workload,
-    which gives the name of the remote end. Nothing else is read from it.
+    `hours_of_pods` is a relation of all flows of the same hours, whatever the asker may see: the node that runs a pod reports its
+    workload, which names the pod at the far end of other flows too. Nothing else is taken from it. Workloads that no flow
+    names are looked up in the configuration history of `lake`; without a lake they are not. Raises LakeError.
     """
     connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_parts AS {_parts(flows, labels=labels)}")
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_pods AS {edge_rule.workloads_of_pods(hours_of_pods)}")
+    recorded_workloads.learn(connection, hours_of_pods, "edge_pods", lake)
     addresses = "SELECT source_ip AS ip FROM edge_parts WHERE source_ip IS NOT NULL UNION SELECT destination_ip FROM edge_parts"
     found = [address for address in connection.sql(addresses).to_arrow_table()["ip"].to_pylist() if address is not None]
     ranges = {"ip": found, "cidr": [range_of(address, settings) for address in found]}
@@ -214,6 +216,7 @@ def _named() -> str:
         )
         joins.append(
             f"""LEFT JOIN edge_pods AS {pods} ON {pods}.cluster = edge_parts.cluster AND {pods}.hour = edge_parts.hour
+                AND {pods}.pod_cluster IS NOT DISTINCT FROM edge_parts.{side}_cluster_name
                 AND {pods}.namespace IS NOT DISTINCT FROM edge_parts.{side}_namespace AND {pods}.pod = {pod}
             LEFT JOIN edge_ranges AS {ranges} ON {ranges}.ip = edge_parts.{side}_ip"""
         )

@@ -82,6 +82,12 @@ def between(
     return pa.concat_tables(parts).sort_by(order)
 
 
+def files_between(lake: Lake, table: Table, *, since: datetime, until: datetime, clusters: Collection[str] | None = None) -> list[str]:
+    """Addresses of the files that may hold versions of a table in force at some time in [since, until). Raises LakeError."""
+    closed, loose = _files(lake, table, since, until, clusters)
+    return [*closed, *loose]
+
+
 def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
     """Return the versions in these files, each once, with its end if any of the files has it. Raises LakeError."""
     with engine.connect_warm() as connection:
