@@ -1,8 +1,8 @@
-"""What compaction costs and gains: CPU and memory of hour files and of closed days, and bytes a flow of each.
+"""The cost and gain of compaction: CPU and memory for hour files and for closed days, and bytes per flow of each.
 
-Run: .venv/bin/python -m benchmarks.compaction --lake DIR, a lake that benchmarks.generate made. It is left as it is: its
-files are linked into DIR-compacted, which benchmarks.questions then reads. One core: pyarrow's threads are off. Ratios are
-to the goals, CPU in flows a second and core, and to the fresh files.
+Run: .venv/bin/python -m benchmarks.compaction --lake DIR, with a lake made by benchmarks.generate. It is not changed: its
+files are linked into DIR-compacted, which benchmarks.questions then reads. Uses one core: pyarrow's threads are off. Ratios are
+to the goals (CPU as flows per second and core) and to the fresh files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     lake = Lake.open(config.Lake(url=str(copy)))
     newest = lake.span(FLOWS)[1]
     assert newest is not None
-    now = newest + dt.timedelta(hours=1)  # so that the newest day stands in hour files, as it would
+    now = newest + dt.timedelta(hours=1)  # so that the newest day consists of hour files, as it would in practice
     rows, fresh = lake.rows(FLOWS), lake.size(FLOWS)
     print(f"{rows:,} flows; fresh: {fresh[1]:,} files, {fresh[0] / rows:.1f} bytes a flow", flush=True)
     total: dict[str, list[float]] = {"hours": [0.0, 0.0, 0.0], "days": [0.0, 0.0, 0.0]}

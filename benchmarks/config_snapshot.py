@@ -1,8 +1,8 @@
-"""Configuration history beside its limits and beside kubectl: looks at a large cluster, and any instant of a year.
+"""Configuration history beside its limits and beside kubectl: snapshots of a large cluster, and any instant of a year.
 
-Run: .venv/bin/python -m benchmarks.config_snapshot [SHARE]. SHARE (1 by default) makes everything smaller, for a try.
-A real API server holds 500 namespaces, 5,000 policies and 10,000 pods. The year is of daily looks at 5,000 policies of
-which 2 % change each day, written as looks write it and compacted as the DAG does.
+Run: .venv/bin/python -m benchmarks.config_snapshot [SHARE]. SHARE (1 by default) makes everything smaller, for a trial.
+A real API server has 500 namespaces, 5,000 policies and 10,000 pods. The year consists of daily snapshots of 5,000 policies of
+which 2 % change each day, written as snapshots write them and compacted as the DAG does.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 def _looks(folder: Path, share: float) -> None:
     running, clusters = stand.peers("etcd", "kube-apiserver", "kubectl"), stand.peer_module("clusters")
     with clusters.etcd(folder / "etcd") as etcd:
-        # Without a controller nobody makes the service accounts that pods would have to have.
+        # Without a controller, nothing creates the service accounts that pods need.
         more = ["--disable-admission-plugins=ServiceAccount", "--max-requests-inflight=2000", "--max-mutating-requests-inflight=1000"]
         with clusters.cluster(folder / "c1", etcd, name="c1", more=more) as server:
             _fill(server, share)
@@ -77,8 +77,8 @@ def _looks(folder: Path, share: float) -> None:
                 "json",
             ]
             peer = _run(kubectl)
-    told = json.loads(first.output)
-    print(f"{told['objects']:,} objects; {told['versions_began']:,} versions stored, {added} by a second look")
+    written = json.loads(first.output)
+    print(f"{written['objects']:,} objects; {written['versions_began']:,} versions stored, {added} by a second look")
     for name, look in (("first", first), ("second", again)):
         ratios = f"{look.seconds / SNAPSHOT_SECONDS:.2f} and {look.mb / SNAPSHOT_MB:.2f}"
         print(f"{name} look: {look}; ratios to the limits of {SNAPSHOT_SECONDS:g} s and {SNAPSHOT_MB:g} MB: {ratios}")
@@ -87,7 +87,7 @@ def _looks(folder: Path, share: float) -> None:
 
 
 class _Ran:
-    """What a program took."""
+    """The resources a program used."""
 
     def __init__(self, seconds: float, cpu: float, mb: float, output: str) -> None:
         self.seconds, self.cpu, self.mb, self.output = seconds, cpu, mb, output
@@ -97,7 +97,7 @@ class _Ran:
 
 
 def _run(command: list[str]) -> _Ran:
-    """Run a program in a process whose children are only it, so that its use of the machine is known."""
+    """Run a program in a process that has no other children, so that its resource usage is known."""
     program = (
         "import json,resource,subprocess,sys,time\n"
         "t=time.monotonic(); d=subprocess.run(sys.argv[1:],capture_output=True,text=True)\n"
@@ -113,7 +113,7 @@ def _run(command: list[str]) -> _Ran:
 
 
 def _fill(server: Any, share: float) -> None:
-    """Make the objects, some requests at a time."""
+    """Create the objects, several requests at a time."""
     pool = urllib3.HTTPSConnectionPool(
         *server.address.split(":"), ca_certs=str(server.authority), maxsize=8, headers={"Authorization": "Bearer admin-token"}
     )
@@ -144,7 +144,7 @@ def _namespace(name: str) -> dict[str, Any]:
 
 
 def _policy(number: int, namespace: str, port: int = 80) -> tuple[str, dict[str, Any]]:
-    """Every other one is Cilium's."""
+    """Return a policy; every other one is Cilium's."""
     metadata = {"name": f"policy-{number}", "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "argocd"}}
     if number % 2:
         ingress = [{"from": [{"podSelector": {"matchLabels": {"app": f"app-{number % 7}"}}}], "ports": [{"protocol": "TCP", "port": port}]}]
@@ -217,7 +217,7 @@ def _year(folder: Path, share: float) -> None:
 
 
 def _answer(lake: Lake, at: datetime, namespaces: list[str] | None) -> tuple[float, float]:
-    """Seconds, and seconds of CPU, for the YAML of an instant with its coverage, in this process."""
+    """Return wall and CPU seconds for the YAML of an instant with its coverage, in this process."""
     wall, cpu = time.monotonic(), time.process_time()
     rows = versions.in_force(lake, at, clusters=["c1"], namespaces=namespaces).to_pylist()
     coverage_at(lake, at, clusters=["c1"])

@@ -1,7 +1,7 @@
-"""The crash test of the lake's care: killed at random moments while a writer appends 10 files a second and a reader checks sums.
+"""Crash test of maintenance: jobs are killed at random moments while a writer appends 10 files a second and a reader checks sums.
 
-Run: .venv/bin/python -m benchmarks.crash [MOMENTS] [VICTIM ...]. Exit code 1 if a flow is lost or doubled, a reader fails or
-sees half a commit, or the lake is not as it should be after one undisturbed run. VICTIMS has what can be killed.
+Run: .venv/bin/python -m benchmarks.crash [MOMENTS] [VICTIM ...]. Exit code 1 if a flow is lost or duplicated, a reader fails or
+sees half a commit, or the lake is not in its final state after one undisturbed run. VICTIMS lists what can be killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DAYS, HOURS = 3, 24
 
 @dataclass(frozen=True, kw_only=True)
 class Victim:
-    """What is killed: statements that do it once, and what has to be true of the lake when it was let go on."""
+    """A job to kill: statements that run it once, and the condition the lake must meet after an undisturbed run."""
 
     statements: str
     is_done: Callable[[Lake], bool]
@@ -53,7 +53,7 @@ VICTIMS: Mapping[str, Victim] = {
         """,
         is_done=_nothing_due,
     ),
-    "merge": Victim(  # as if the hours that are written to were still open
+    "merge": Victim(  # treats the hours that are written to as still open
         statements="""
             from pipelines.maintenance.merging import merge
             for hour in range(72):
@@ -87,16 +87,16 @@ def main() -> None:
     failed = False
     for name in sys.argv[2:] or VICTIMS:
         with tempfile.TemporaryDirectory() as folder:
-            problems, told = Crash(Path(folder), VICTIMS[name]).run(moments)
+            problems, summary = Crash(Path(folder), VICTIMS[name]).run(moments)
         failed |= bool(problems)
-        print(f"{name}: {told}; {len(problems)} problems", flush=True)
+        print(f"{name}: {summary}; {len(problems)} problems", flush=True)
         for problem in problems[:10]:
             print(f"  {problem}")
     sys.exit(failed)
 
 
 class Crash:
-    """One lake, a writer, a reader, and what dies again and again."""
+    """One lake, a writer, a reader, and the job that is killed repeatedly."""
 
     def __init__(self, folder: Path, victim: Victim) -> None:
         self._url, self._victim = str(folder / "lake"), victim
@@ -106,7 +106,7 @@ class Crash:
         self._problems: list[str] = []
 
     def run(self, moments: int) -> tuple[list[str], str]:
-        """Kill it so many times; gives what went wrong, and a line about the run."""
+        """Kill the job this many times; return the problems found, and a line about the run."""
         threads = [threading.Thread(target=work) for work in (self._write, self._read)]
         for thread in threads:
             thread.start()
@@ -129,7 +129,7 @@ class Crash:
         return self._problems, f"killed at {moments} moments, {died} of them at work; {files:.1f} files/s appended, {self._reads} reads"
 
     def _once(self, kill_after: float | None) -> float | None:
-        """Run it; gives the seconds it took or had taken when it was killed, None if it ended before that."""
+        """Run the job; return its seconds until it finished or was killed, or None if it failed earlier."""
         program = textwrap.dedent(PROGRAM) + textwrap.dedent(self._victim.statements) + '\nprint("done", flush=True)\n'
         with subprocess.Popen([sys.executable, "-c", program, self._url], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -144,7 +144,7 @@ class Crash:
             return None if "done" in process.stdout.read() else kill_after
 
     def _write(self) -> None:
-        """A file every 100 ms, of one closed hour or another, in turn of hours that are compacted and rolled up already."""
+        """Append a file every 100 ms, each of one closed hour, including hours that are already compacted and rolled up."""
         chance = random.Random(1)
         while not self._stop.is_set():
             due = time.monotonic() + 0.1
@@ -163,7 +163,7 @@ class Crash:
             before = self._check("while it ran", lake, before)
 
     def _check(self, when: str, lake: Lake | None = None, before: int = 0) -> int:
-        """Every append is there whole, once, and none goes away; gives how many there are."""
+        """Check that every append is complete, present once, and never disappears; return the number of files."""
         known = self._appended
         try:
             uuids = (lake or self._lake).read(FLOWS, ["uuid"])["uuid"].to_pylist()
@@ -178,7 +178,7 @@ class Crash:
 
 
 def _rows(number: int, at: datetime) -> pa.Table:
-    """A file's flows."""
+    """Return a file's flows."""
     rows = [
         {
             "cluster": "c1", "date": at.date(), "time": at + timedelta(seconds=place), "uuid": f"{number}-{place}", "flow_count": 1,
@@ -191,7 +191,7 @@ def _rows(number: int, at: datetime) -> pa.Table:
 
 
 def _summed_up(lake: Lake) -> int:
-    """Flows in the rollup of minutes."""
+    """Return the number of flows in the rollup of minutes."""
     return int(sum(lake.read(TIMELINE_1M, ["flows"])["flows"].to_pylist()))
 
 

@@ -1,8 +1,8 @@
-"""The crash test of removals: retention, erasure and vacuum are killed at random moments beside a writer and a reader.
+"""Crash test of removals: retention, erasure and vacuum are killed at random moments beside a writer and a reader.
 
 A writer appends 10 files a second; a reader sums up all the time. Run: .venv/bin/python -m benchmarks.crash_removal [MOMENTS]
-[VICTIM]. Exit code 1 if a flow that was to stay is lost or doubled, a reader fails or sees half a commit, or what was to go
-is not gone after one undisturbed run.
+[VICTIM]. Exit code 1 if a flow that should stay is lost or duplicated, a reader fails or sees half a commit, or rows that should
+be removed are still present after one undisturbed run.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ def main() -> None:
     failed = False
     for victim in victims:
         with tempfile.TemporaryDirectory() as folder:
-            problems, told = Crash(folder, victim).run(moments)
+            problems, summary = Crash(folder, victim).run(moments)
         failed |= bool(problems)
-        print(f"{victim}: {told}; {len(problems)} problems")
+        print(f"{victim}: {summary}; {len(problems)} problems")
         for problem in problems[:10]:
             print(f"  {problem}")
     sys.exit(failed)
 
 
 class Crash:
-    """One lake, a writer, a reader, and what dies again and again."""
+    """One lake, a writer, a reader, and the job that is killed repeatedly."""
 
     def __init__(self, folder: str, victim: str) -> None:
         self._url, self._victim = f"{folder}/lake", victim
@@ -74,7 +74,7 @@ class Crash:
         self._problems: list[str] = []
 
     def run(self, moments: int) -> tuple[list[str], str]:
-        """Kill it so many times; gives what went wrong, and a line about the run."""
+        """Kill the job this many times; return the problems found, and a line about the run."""
         threads = [threading.Thread(target=work) for work in (self._write, self._read)]
         for thread in threads:
             thread.start()
@@ -91,13 +91,13 @@ class Crash:
             for thread in threads:
                 thread.join()
         self._check_end()
-        told = (
+        summary = (
             f"killed at {moments} moments, {killed_at_work} of them at work of {usual:.2f} s, {self._batches} appends, {self._reads} reads"
         )
-        return self._problems, told
+        return self._problems, summary
 
     def _once(self, kill_after: float | None) -> float | None:
-        """Run it; gives the seconds of its work, or of what it had done when it was killed; None if it ended before."""
+        """Run the job; return its seconds until it finished or was killed, or None if it ended earlier."""
         command = [sys.executable, "-c", textwrap.dedent(PROGRAM), self._url, self._victim]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -112,7 +112,7 @@ class Crash:
             return None if "done" in process.stdout.read() else kill_after
 
     def _set_up(self) -> None:
-        """More for it to do: old days with rows that go and rows that stay, and files that left the table two hours ago."""
+        """Add work: old days with rows to remove and rows to preserve, and files that left the table two hours ago."""
         self._rounds += 1
         if self._victim != "vacuum":
             parts = []
@@ -143,7 +143,7 @@ class Crash:
             self._problems.append(f"an append failed: {error}")
 
     def _read(self) -> None:
-        """Each commit is whole: batches of 20 and days of 50, nothing twice, and what stays never becomes less."""
+        """Check that each commit is complete: batches of 20, days of 50, no duplicates, and preserved rows never decrease."""
         lake, before = Lake.open(config.Lake(url=self._url)), Counter[str]()
         while not self._stop.is_set():
             try:

@@ -1,13 +1,13 @@
-"""The dashboard over a given lake: time to first useful paint, memory of its server, and users who click.
+"""The dashboard over a given lake: time to first useful paint, memory of its server, and concurrent users.
 
 Run: .venv/bin/python -m benchmarks.dashboard --lake DIR [--rounds 5] [--sessions 20] [--minutes 5] [--think 10]. Three ratios:
-- paint: each page in a real browser (Chromium at /usr/bin/chromium), gone to by its link in a session that has asked nothing
-  of it before: from the click until what it is for is drawn. Medians, with everything warm; the slowest page to 2 s.
+- paint: each page in a real browser (Chromium at /usr/bin/chromium), opened by its link in a session that has not loaded it
+  before: from the click until its main content is drawn. Medians, with everything warm; the slowest page to 2 s.
   "opened" is the same by its address in a new tab, for comparison.
 - memory: of the server and its SQL workers with that many sessions open and after they clicked, to 1.5 GB.
-- users: that many sessions, spoken to as a browser does, for as long; each goes to a page, a window, a filter or a query, and
-  thinks for half to one and a half times --think seconds. No error; the 95th percentile from the click to the last of the
-  answer to 3 s. CPU time a click says how many users this machine can serve.
+- users: that many sessions, using the browser's protocol, for that long; each opens a page, a window, a filter or a query, and
+  waits for half to one and a half times --think seconds. No error; the 95th percentile from the click to the end of the
+  answer to 3 s. CPU time per click shows how many users this machine can serve.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ USEFUL = {  # page: title, and what it is for
     "docs": ("Docs", "h1"),
 }
 EMPTY = "h3:has-text('Not observed'), h3:has-text('No policy'), h3:has-text('Nothing changed')"
-"""What a page says where the lake holds nothing of its kind."""
+"""What a page shows if the lake has nothing of its kind."""
 QUERY = "SELECT source_namespace, verdict, count(*) AS flows FROM flows GROUP BY ALL ORDER BY flows DESC LIMIT 20"
 
 
 def main() -> None:
-    """Measure and print; exit code 1 if a limit is not kept."""
+    """Measure and print; exit with code 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5, help="visits of each page for the medians; 0 leaves them out")
@@ -83,7 +83,7 @@ def main() -> None:
 
 @contextmanager
 def serving(lake_folder: Path, folder: Path) -> Iterator[tuple[str, psutil.Process, list[str], dt.datetime]]:
-    """The dashboard over the lake: its address, its process, the busiest namespaces (each with an owner), the lake's newest flow."""
+    """Start the dashboard over the lake; yield its address, process, busiest namespaces (each with an owner) and newest flow."""
     lake = Lake.open(config.Lake(url=str(lake_folder)))
     newest = lake.span(FLOWS)[1]
     if newest is None:
@@ -111,7 +111,7 @@ def serving(lake_folder: Path, folder: Path) -> Iterator[tuple[str, psutil.Proce
 
 
 def state(user: str, until: dt.datetime, length: dt.timedelta, **more: str) -> str:
-    """A page's address after its name."""
+    """Return the query part of a page's address."""
     window = {"from": f"{until - length:%Y-%m-%dT%H:%MZ}", "until": f"{until:%Y-%m-%dT%H:%MZ}"}
     return urlencode({"user": user, **window, **more})
 
@@ -120,7 +120,7 @@ def state(user: str, until: dt.datetime, length: dt.timedelta, **more: str) -> s
 
 
 def paint(address: str, until: dt.datetime, rounds: int) -> float:
-    """The ratio of the slowest page's median."""
+    """Return the ratio of the slowest page's median to the limit."""
     query = state("ada", until, dt.timedelta(days=1))
     switched: dict[str, list[float]] = {}
     opened: dict[str, list[float]] = {}
@@ -136,7 +136,7 @@ def paint(address: str, until: dt.datetime, rounds: int) -> float:
         for turn in range(rounds + 1):  # the first warms up
             for name in names:
                 seconds = _open(page, f"http://{address}/{'' if name == 'overview' else name}?{query}", name)
-                # By its link, from a page that asks for little: each time a session that has asked nothing else.
+                # By its link, from a page that runs few queries: each time in a session that has loaded nothing else.
                 _open(page, f"http://{address}/{'access' if name == 'docs' else 'docs'}?{query}", "access" if name == "docs" else "docs")
                 by_link = _switch(page, name)
                 if turn:
@@ -162,7 +162,7 @@ def _open(page: Page, address: str, name: str) -> float:
 
 
 def _link(page: Page, name: str) -> Locator | None:
-    """The navigation's link to a page, in sight; None where the lake holds nothing that the page would show."""
+    """Return the visible navigation link to a page, or None if the lake has nothing that the page would show."""
     title = USEFUL[name][0]
     flat = page.get_by_test_id("stTopNavLink").filter(has_text=title)
     if flat.count():
@@ -189,7 +189,7 @@ def _switch(page: Page, name: str) -> float:
 
 
 def _painted(page: Page, name: str) -> None:
-    """Wait until what the page is for is drawn, and is not what another page has left."""
+    """Wait until the page's main content is drawn and the previous page's content is gone."""
     title, useful = USEFUL[name]
     page.get_by_role("heading", name=title, exact=True, level=2).wait_for()
     page.locator(", ".join(f"[data-stale=false] {part}" for part in f"{useful}, {EMPTY}".split(", "))).first.wait_for()
@@ -204,29 +204,31 @@ def _rest(page: Page) -> None:
 
 
 class Session:
-    """One user's tab, without a browser: it asks the server to draw a page, and reads until it has."""
+    """One user's tab, without a browser: asks the server to draw a page, and reads until it is drawn."""
 
     def __init__(self, address: str, user: str) -> None:
         self.user = user
         self._open = ExitStack()
-        told: Any = {"subprotocols": ["streamlit"], "origin": f"http://{address}", "max_size": None}
-        self._link = self._open.enter_context(connect(f"ws://{address}/_stcore/stream", **told))
+        options: Any = {"subprotocols": ["streamlit"], "origin": f"http://{address}", "max_size": None}
+        self._link = self._open.enter_context(connect(f"ws://{address}/_stcore/stream", **options))
 
     def draw(self, page: str, query: str) -> tuple[float, str | None]:
-        """Seconds that it took, and the error that was drawn instead, if one was."""
-        asked = BackMsg()
-        asked.rerun_script.query_string = query
-        asked.rerun_script.page_script_hash = calc_hash("" if page == "overview" else page)
+        """Return the seconds it took, and the error that was drawn instead, if any."""
+        request = BackMsg()
+        request.rerun_script.query_string = query
+        request.rerun_script.page_script_hash = calc_hash("" if page == "overview" else page)
         began, error = time.monotonic(), None
-        self._link.send(asked.SerializeToString())
+        self._link.send(request.SerializeToString())
         while True:
-            told = ForwardMsg.FromString(self._link.recv(timeout=120))
-            kind = told.WhichOneof("type")
-            if kind == "delta" and told.delta.new_element.WhichOneof("type") == "exception":
-                error = told.delta.new_element.exception.message
-            elif kind == "delta" and told.delta.new_element.WhichOneof("type") == "alert" and told.delta.new_element.alert.format == 1:
-                error = told.delta.new_element.alert.body
-            elif kind == "script_finished" and told.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
+            message = ForwardMsg.FromString(self._link.recv(timeout=120))
+            kind = message.WhichOneof("type")
+            if kind == "delta" and message.delta.new_element.WhichOneof("type") == "exception":
+                error = message.delta.new_element.exception.message
+            elif (
+                kind == "delta" and message.delta.new_element.WhichOneof("type") == "alert" and message.delta.new_element.alert.format == 1
+            ):
+                error = message.delta.new_element.alert.body
+            elif kind == "script_finished" and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
                 return time.monotonic() - began, error
 
     def close(self) -> None:
@@ -236,7 +238,7 @@ class Session:
 def crowd(
     address: str, server: psutil.Process, namespaces: Sequence[str], until: dt.datetime, sessions: int, minutes: float, think: float
 ) -> list[float]:
-    """The ratios of memory and of the users' 95th percentile; 2 for the latter if there was an error."""
+    """Return the ratios of memory and of the users' 95th percentile; 2 for the latter if there was an error."""
     users = [Session(address, "ada" if number % 4 == 0 else f"owner-{namespaces[number % len(namespaces)]}") for number in range(sessions)]
     with ThreadPoolExecutor(sessions) as pool:
         list(pool.map(lambda user: user.draw("overview", state(user.user, until, WINDOWS[-1])), users))
@@ -261,16 +263,16 @@ def crowd(
             print(f"  {page:9} median {statistics.median(seconds):5.2f} s, 95th {_percentile(seconds):5.2f} s, {len(seconds)} clicks")
     p95 = _percentile(sorted(seconds for _, seconds, _ in clicks))
     ratio = p95 / ANSWER_SECONDS
-    told = f"{len(clicks)} clicks of {sessions} users in {minutes:g} min, {len(errors)} errors"
+    summary = f"{len(clicks)} clicks of {sessions} users in {minutes:g} min, {len(errors)} errors"
     print(f"  {spent / max(1, len(clicks)):.2f} s of CPU a click, load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores")
-    print(f"users: {told}; 95th percentile {p95:.2f} s of {ANSWER_SECONDS:g} ({ratio:.2f})")
+    print(f"users: {summary}; 95th percentile {p95:.2f} s of {ANSWER_SECONDS:g} ({ratio:.2f})")
     for error in errors[:5]:
         print(f"  {error[:200]}")
     return [memory_ratio, 2.0 if errors else ratio]
 
 
 def _click(user: Session, namespaces: Sequence[str], until: dt.datetime, ends: float, think: float) -> list[tuple[str, float, str | None]]:
-    """What a user does until the time is over: pages, seconds, errors."""
+    """Act as a user until the time is over; return pages, seconds, errors."""
     chance = random.Random(id(user))
     done = []
     while time.monotonic() < ends:
@@ -294,7 +296,7 @@ def _watch(server: psutil.Process, most: list[float], stop: threading.Event) -> 
 
 
 def _memory(server: psutil.Process) -> float:
-    """Bytes of the server and all it started, what they share counted once."""
+    """Return the memory of the server and all its children; shared memory counts once."""
     total = 0.0
     for process in (server, *server.children(recursive=True)):
         try:
@@ -305,7 +307,7 @@ def _memory(server: psutil.Process) -> float:
 
 
 def _cpu_seconds(server: psutil.Process) -> float:
-    """Of the server and what it has started and is still there."""
+    """Return the CPU seconds of the server and of its running child processes."""
     return sum(sum(process.cpu_times()[:2]) for process in (server, *server.children(recursive=True)))
 
 

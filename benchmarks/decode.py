@@ -1,7 +1,7 @@
-"""CPU of turning encoded flows into table rows, beside Python's own protobuf classes on the same bytes.
+"""CPU for converting encoded flows to table rows, beside Python's own protobuf classes on the same bytes.
 
-Run: .venv/bin/python -m benchmarks.decode. Prints medians of 3 runs, CPU microseconds a flow. The peer only parses
-the messages; ours also flattens them and proves that nothing was lost.
+Run: .venv/bin/python -m benchmarks.decode. Prints medians of 3 runs, CPU microseconds per flow. The peer only parses
+the messages; Hindcast also flattens them and verifies that nothing was lost.
 """
 
 import datetime as dt
@@ -22,7 +22,7 @@ BATCH_FLOWS = 8192
 
 
 def cpu_us(work: Callable[[], object], flows: int) -> float:
-    """Median of three, process CPU time, microseconds a flow."""
+    """Return the median of three, process CPU time, in microseconds per flow."""
     runs = []
     for _ in range(3):
         start = time.process_time()

@@ -1,6 +1,6 @@
-"""How long from `make demo` to the first `lake_hourly` run that succeeded, Airflow and two days of history included.
+"""Time from `make demo` to the first successful `lake_hourly` run, including Airflow's start and two days of history.
 
-Beside the limit of 90 s. A folder of its own each time; the demo is stopped afterwards, with all it started.
+The limit is 90 s. Each run uses a new folder; the demo and all its processes are stopped afterwards.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def once() -> float:
-    """Seconds of one run; infinite if it did not come to it in six times the limit."""
+    """Return the seconds of one run; infinite if it did not succeed within six times the limit."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         command = [sys.executable, "-m", "hindcast", "demo", "--folder", folder, "--headless"]
@@ -69,7 +69,7 @@ def _succeeded(database: Path) -> bool:
         with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5) as connection:
             query = "SELECT count(*) FROM dag_run WHERE dag_id = 'lake_hourly' AND state = 'success'"
             return bool(connection.execute(query).fetchone()[0])
-    except sqlite3.Error:  # it is being made
+    except sqlite3.Error:  # the database is being created
         return False
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.drift [--clusters 20] [--namespaces 500] [--policies 5000]
 
-Half of the policies are the blueprint's own, half are the teams'. One in a thousand has drifted, and every one of them
-must be found, and nothing else. Beside it the pairs of a real API server, with how many are judged rightly.
+Half of the policies are the blueprint's own, half are the teams'. One in a thousand has drifted, and exactly those
+must be found. It also judges pairs of objects from a real API server, and prints how many are judged correctly.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=20)
     parser.add_argument("--namespaces", type=int, default=500)
     parser.add_argument("--policies", type=int, default=5000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hindcast-bench-") as folder:
         lake = Lake.open(config.Lake(url=f"{folder}/lake"))
         files = [_blueprint(Path(folder))]
-        clusters = [config.Cluster(name=f"c{number:02}") for number in range(asked.clusters)]
-        drifted = sum(_fill(lake, files, cluster, asked.namespaces, asked.policies) for cluster in clusters)
+        clusters = [config.Cluster(name=f"c{number:02}") for number in range(options.clusters)]
+        drifted = sum(_fill(lake, files, cluster, options.namespaces, options.policies) for cluster in clusters)
         seconds, cpu = [], []
         for _ in range(3):
             began, cpu_began = time.perf_counter(), time.process_time()
@@ -57,7 +57,7 @@ def main() -> None:
         assert {drift.drift for drift in drifts} == {"modified"}
     took, busy = statistics.median(seconds), statistics.median(cpu)
     print(
-        f"drift: {asked.clusters} clusters, {asked.namespaces} namespaces and {asked.policies} policies each: "
+        f"drift: {options.clusters} clusters, {options.namespaces} namespaces and {options.policies} policies each: "
         f"median CPU {busy:.2f} s, {busy / LIMIT_SECONDS:.2f} of the limit of {LIMIT_SECONDS:g} s (wall {took:.2f} s); "
         f"all {drifted} drifts found, none besides"
     )
@@ -74,7 +74,7 @@ def _blueprint(folder: Path) -> model.BlueprintFile:
 
 
 def _fill(lake: Lake, files: list[model.BlueprintFile], cluster: config.Cluster, namespaces: int, policies: int) -> int:
-    """Write one cluster's history; gives how many objects drifted."""
+    """Write one cluster's history; return how many objects drifted."""
     names = [f"team-{number:03}" for number in range(namespaces)]
     wanted = render(files, cluster=cluster.name, labels={}, namespaces={name: {} for name in names}, now=NOW)
     objects = [dict(one.manifest) for one in wanted.objects.values()]

@@ -1,6 +1,6 @@
-"""Freshness at 5,000 flows/s: how old a flow is when SQL sees it first, p50 and p99, beside the limit of 15 s.
+"""Freshness at 5,000 flows/s: the age of a flow when SQL first sees it, p50 and p99, beside the limit of 15 s.
 
-Run: .venv/bin/python -m benchmarks.freshness [SECONDS]. Two of Cilium's own nodes, the default flush of 10 s.
+Run: .venv/bin/python -m benchmarks.freshness [SECONDS]. Two real Cilium nodes, the default flush of 10 s.
 """
 
 from __future__ import annotations

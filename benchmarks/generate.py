@@ -1,7 +1,7 @@
-"""A lake of made-up flows to measure on, as collectors leave it: 5 clusters, 200 namespaces, 7 days, skewed.
+"""Generates a lake of simulated flows for benchmarks, as collectors leave it: 5 clusters, 200 namespaces, 7 days, skewed.
 
-Run: .venv/bin/python -m benchmarks.generate --flows 100000000 --out DIR. Two processes, clusters in turn. The ratio is of
-the time it took to the limit: ten minutes for 100 M flows.
+Run: .venv/bin/python -m benchmarks.generate --flows 100000000 --out DIR. Two processes, one cluster after another. The ratio is
+the time taken to the limit: ten minutes for 100 M flows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     """Generate and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flows", type=int, default=2_000_000)
-    parser.add_argument("--out", type=Path, required=True, help="The lake's folder, not there yet.")
+    parser.add_argument("--out", type=Path, required=True, help="The lake's folder, which must not exist yet.")
     parser.add_argument("--rows-per-file", type=int, default=20_000)
     given = parser.parse_args()
     if given.out.exists():
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def fill(folder: Path, flows: int, rows_per_file: int = 20_000) -> float:
-    """Make the lake; gives the ratio of time taken to the limit, in proportion to the flows."""
+    """Generate the lake; return the ratio of the time taken to the limit, in proportion to the flows."""
     plan = Plan(flows=flows, since=SINCE)
     lake = Lake.open(config.Lake(url=str(folder)))
     began = time.monotonic()

@@ -1,8 +1,8 @@
-"""Generated SQL against an owner's own prompt: nothing of others is told, no file changes, and the next question is answered.
+"""Runs generated SQL at an owner's own prompt: it must not reveal others' data or change a file, and the next question must work.
 
 Run: .venv/bin/python -m benchmarks.hostile_sql [--minutes 10] [--seed 1]. Statements come from benchmarks.sql_writer:
-most are valid queries over all tables, the rest functions of the engine with odd arguments, hostile statements and broken ones. Ends with
-an error at the first leak. Prints the ratio of unanswered questions after an attack to the limit, none.
+most are valid queries over all tables, the rest functions of the engine with odd arguments, hostile statements and broken ones. Ends
+with an error at the first leak. Prints the ratio of unanswered questions after an attack to the limit, none.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def attack(folder: Path, minutes: float, seed: int) -> None:
-    """Attack for so long; exits at the first thing that should not be."""
+    """Attack for this long; exit at the first leak or change."""
     outside = folder / "outside"
     outside.mkdir()
     secret = outside / "secret.txt"
@@ -73,14 +73,14 @@ def attack(folder: Path, minutes: float, seed: int) -> None:
     while time.monotonic() < deadline:
         text = writer.statement()
         try:
-            told = str(door.answer(WHO, OwnSql(text=text, window=window, limits=QUICK)).rows.to_pylist())
+            output = str(door.answer(WHO, OwnSql(text=text, window=window, limits=QUICK)).rows.to_pylist())
             became["answered"] += 1
         except QueryError as error:
-            told = str(error)
+            output = str(error)
             became[type(error).__name__] += 1
-            reasons[re.sub(r"[\"'`].*", "", told)[:60]] += 1
-        if re.search(r"foreign-\d|CANARY-secret", told.replace(text, "")):
-            sys.exit(f"LEAK: {text!r} told {told[:500]!r}")
+            reasons[re.sub(r"[\"'`].*", "", output)[:60]] += 1
+        if re.search(r"foreign-\d|CANARY-secret", output.replace(text, "")):
+            sys.exit(f"LEAK: {text!r} revealed {output[:500]!r}")
         if sum(became.values()) % 20 == 0:
             try:
                 count = (
@@ -97,7 +97,7 @@ def attack(folder: Path, minutes: float, seed: int) -> None:
         sys.exit("A FILE CHANGED")
     WORKERS.close()
     access_log.flush()
-    print(f"{sum(became.values()):,} statements in {minutes:g} minutes: {dict(became)}; nothing told, no file changed")
+    print(f"{sum(became.values()):,} statements in {minutes:g} minutes: {dict(became)}; nothing revealed, no file changed")
     print(f"answered: {became['answered'] / sum(became.values()):.0%}; refused mostly with: {dict(reasons.most_common(8))}")
     print(f"questions after them that were not answered rightly: {unanswered}: ratio to the limit of none {unanswered:.2f}")
     if unanswered:
@@ -105,7 +105,7 @@ def attack(folder: Path, minutes: float, seed: int) -> None:
 
 
 def _lake(folder: Path) -> Lake:
-    """Half of the flows are the owner's; of the other half every text says that it is foreign."""
+    """Return flows, half of them the owner's; in the other half every string says that it is foreign."""
     lake = Lake.open(config.Lake(url=str(folder)))
     texts = [name for name in FLOWS.schema.names if FLOWS.schema.field(name).type == pa.string()]
     rows = []
@@ -135,7 +135,7 @@ _LOCAL = {"source_cluster_name": None, "destination_cluster_name": None}
 
 
 def _digest(folder: Path) -> str:
-    """Of all files but the access log, which questions are noted in."""
+    """Return a digest of all files except the access log, where questions are recorded."""
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "access_log" not in path.parts:

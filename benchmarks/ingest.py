@@ -1,7 +1,7 @@
 """Ingest, from gRPC to committed Parquet, beside `hubble observe --all -o jsonpb > file` of the same flows.
 
-Cilium's own nodes serve full rings of flows of about 1.3 KB; one collector process reads them all. CPU time is compared,
-since the machine is shared: flows a second of one core. Run: .venv/bin/python -m benchmarks.ingest
+Real Cilium nodes serve full rings of flows of about 1.3 KB; one collector process reads them all. CPU time is compared,
+since the machine is shared: flows per second and core. Run: .venv/bin/python -m benchmarks.ingest
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RING = 65_535
 
 
 def collector_us(folder: Path, addresses: list[str]) -> tuple[float, float]:
-    """CPU microseconds a flow, and flows a second by the clock, of one collector."""
+    """Return CPU microseconds per flow, and flows per second of wall time, of one collector."""
     folder.mkdir()
     wanted = stand.settings(folder, {"bench": addresses})
     total = NODES * (RING - 1)
@@ -35,7 +35,7 @@ def collector_us(folder: Path, addresses: list[str]) -> tuple[float, float]:
 
 
 def hubble_us(hubble: Path, folder: Path, address: str) -> tuple[float, float]:
-    """The same of the command line, from one node."""
+    """Return the same for the command line, from one node."""
     output = folder / "hubble.jsonl"
     before, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with output.open("wb") as sink:

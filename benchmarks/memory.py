@@ -1,6 +1,6 @@
-"""Memory of a collector that is fed as fast as four clusters can, beside the limit of 600 MB; and whether it grows.
+"""Memory of a collector that receives flows as fast as four clusters can send, beside the limit of 600 MB; and its growth.
 
-Run: .venv/bin/python -m benchmarks.memory [MINUTES]. One node of Cilium's own stands for each cluster.
+Run: .venv/bin/python -m benchmarks.memory [MINUTES]. One real Cilium node represents each cluster.
 """
 
 from __future__ import annotations

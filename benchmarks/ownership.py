@@ -1,7 +1,7 @@
-"""What ownership costs: five questions for an owner of 3 of 200 namespaces beside the same unscoped, own SQL, 50 people at once.
+"""The cost of ownership: five questions for an owner of 3 of 200 namespaces beside the same unscoped, own SQL, 50 concurrent people.
 
 Run: .venv/bin/python -m benchmarks.ownership [--lake DIR] [--flows 2000000] [--people 50]. Prints ratios: scoped to unscoped CPU
-time of each question (below 1 is wanted), a worker's start to 500 ms, its warm answer to 300 ms, all people's memory to 4 GB.
+time of each question (the goal is below 1), a worker's start to 500 ms, its warm answer to 300 ms, all people's memory to 4 GB.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SQL = (
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lake", type=Path, help="A lake of benchmarks.generate; one is made when absent.")
+    parser.add_argument("--lake", type=Path, help="A lake of benchmarks.generate; generated if absent.")
     parser.add_argument("--flows", type=int, default=2_000_000)
     parser.add_argument("--people", type=int, default=50)
     given = parser.parse_args()
@@ -58,7 +58,7 @@ def main() -> None:
         lake = Lake.open(config.Lake(url=str(given.lake or Path(folder) / "lake")))
         _, last = lake.span(FLOWS)
         assert last is not None
-        # As history stands: hour files of the newest day, other days laid out, all of it rolled up.
+        # The usual state of history: hour files of the newest day, other days in final layout, all of it rolled up.
         compact_closed_hours(lake, now=last + dt.timedelta(hours=1))
         roll_up_closed_hours(lake, config.Rollups(), now=last + DAY)
         names = _namespaces(lake, last)
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _namespaces(lake: Lake, last: dt.datetime) -> list[str]:
-    """All namespaces, busiest first."""
+    """Return all namespaces, busiest first."""
     answer = Door(lake, config.Ownership()).answer(
         OPERATOR, count_questions.values("source_namespace", FlowFilter(since=last - DAY, until=last), limits=Limits(rows=1000))
     )
@@ -79,7 +79,7 @@ def _namespaces(lake: Lake, last: dt.datetime) -> list[str]:
 
 
 def _owner(number: int, names: list[str]) -> dict[str, object]:
-    """Three namespaces spread over the busy and the quiet ones."""
+    """Return three namespaces spread over the busy and the quiet ones."""
     third = len(names) // 3
     mine = [names[(number + 7 * part) % third + part * third] for part in range(3)]
     return {"subject": f"owner-{number}", "role": "namespace-owner", "namespaces": mine}
@@ -94,7 +94,7 @@ def _questions(lake: Lake, names: list[str], last: dt.datetime) -> None:
         door.answer(Principal(user="owner-5"), count_questions.values(f"source_{name}", hour)).rows["value"][0].as_py()
         for name in ("pod_name", "ip")
     )
-    asked: dict[str, Callable[[Principal], object]] = {
+    questions: dict[str, Callable[[Principal], object]] = {
         "q1 drops of an hour": lambda who: door.answer(
             who, flow_questions.newest(replace(hour, verdicts=("DROPPED",)), columns=COLUMNS, limits=newest)
         ),
@@ -111,13 +111,13 @@ def _questions(lake: Lake, names: list[str], last: dt.datetime) -> None:
         "pods that talk, a day": lambda who: door.answer(who, count_questions.values("source_pod_name", day)),
         "drop reasons of a week, a port": lambda who: door.answer(who, count_questions.drop_reasons(replace(week, ports=(443,)))),
     }
-    for name, question in asked.items():
+    for name, question in questions.items():
         scoped, whole = (_cpu(functools.partial(question, who)) for who in (Principal(user="owner-5"), OPERATOR))
         print(f"{name:30} owner of 3 {scoped * 1e3:6.0f} ms CPU, unscoped {whole * 1e3:6.0f} ms: ratio {scoped / whole:.2f}", flush=True)
 
 
 def _cpu(work: Callable[[], object]) -> float:
-    """Median CPU seconds of this process and its threads; the first run warms up."""
+    """Return the median CPU seconds of this process and its threads; the first run warms up."""
     taken = []
     for _ in range(RUNS + 1):
         began = time.process_time()
@@ -172,7 +172,7 @@ def _people(lake: Lake, names: list[str], last: dt.datetime, count: int) -> None
 
 
 def _memory() -> int:
-    """Bytes of this process and all it started; what they share counts once."""
+    """Return the memory of this process and all its children; shared memory counts once."""
     total = 0
     own = psutil.Process()
     for process in [own, *own.children(recursive=True)]:

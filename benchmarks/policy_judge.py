@@ -1,9 +1,9 @@
-"""How many connections a policy set judges in a second on one core: all at once against one at a time.
+"""How many connections per second and core a policy set judges: all at once against one at a time.
 
     python -m benchmarks.policy_judge --policies 500 --edges 2000000
 
-The policies are a fleet's: a default deny, DNS, and rules by label, port, range and name for each namespace. The edges
-run between distinct label sets, as `edges_1h` holds them. Both ends of each edge are judged; that counts as one judgement.
+The policies resemble a fleet's: a default deny, DNS, and rules by label, port, range and name for each namespace. The edges
+connect distinct label sets, as in `edges_1h`. Both sides of each edge are judged; that counts as one judgement.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROUNDS = 3
 
 
 def policies(count: int) -> PolicySet:
-    """So many policies of a fleet, compiled."""
+    """Return this many compiled policies of a fleet."""
     manifests: list[dict[str, Any]] = []
     for index in range(count):
         namespace, kind = f"team-{index // POLICIES_A_NAMESPACE}", index % POLICIES_A_NAMESPACE
@@ -58,7 +58,7 @@ def policies(count: int) -> PolicySet:
 
 
 def ends(namespaces: int) -> list[Side]:
-    """The distinct ends: workloads of each namespace, and addresses outside."""
+    """Return the distinct sides: workloads of each namespace, and addresses outside."""
     found = []
     for number in range(namespaces * WORKLOADS_A_NAMESPACE):
         namespace, workload = f"team-{number // WORKLOADS_A_NAMESPACE}", number % WORKLOADS_A_NAMESPACE
@@ -79,7 +79,7 @@ def ends(namespaces: int) -> list[Side]:
 
 
 def connections(sides: int, count: int, seed: int) -> Connections:
-    """So many edges between random ends."""
+    """Return this many edges between random sides."""
     chooser = np.random.default_rng(seed)
     return Connections(
         chooser.integers(0, sides, count),
@@ -91,7 +91,7 @@ def connections(sides: int, count: int, seed: int) -> Connections:
 
 
 def one_at_a_time(compiled: PolicySet, sides: list[Side], edges: Connections, count: int) -> float:
-    """Judgements a second without arrays."""
+    """Return judgements per second without arrays."""
     places = random.Random(1).sample(range(len(edges)), count)
     start = time.process_time()
     for place in places:

@@ -58,18 +58,18 @@ Measured = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One of the five, of a namespace."""
+    """One of the five questions, about a namespace."""
 
     name: str
     since: dt.datetime
     until: dt.datetime
     door: Callable[[Door, FlowFilter], Any]
     conditions: dict[str, tuple[str, ...]]
-    """More of the filter."""
+    """Further conditions of the filter."""
     of: tuple[str, ...]
-    """Verdicts of the flows that a big namespace has many of."""
+    """Verdicts that a big namespace has many flows of."""
     clickhouse: Callable[[str], str]
-    """The same over a relation of the namespace's flows in the window."""
+    """Returns the same question in SQL over a relation of the namespace's flows in the window."""
 
 
 def main() -> None:
@@ -91,16 +91,16 @@ def main() -> None:
     _roll_up(ours, until)
     rows = ours.rows(FLOWS)
     print(f"{rows:,} flows; bytes each: fresh {fresh.size(FLOWS)[0] / rows:.1f}, compacted {ours.size(FLOWS)[0] / rows:.1f}", flush=True)
-    asked = [
+    combinations = [
         (question, label, namespace) for question in _questions(until) for label, namespace in _namespaces(ours, until, question.of).items()
     ]
-    # Ours first: ClickHouse goes on working in threads of this process once it is there.
+    # Hindcast first: once ClickHouse is loaded, it keeps working in threads of this process.
     mine, raw = {}, {}
-    for question, label, namespace in asked:
+    for question, label, namespace in combinations:
         files = ours.files(FLOWS, since=question.since, until=question.until)
         mine[question.name, label] = _measure(_at_door(ours, question, namespace), files, _forget)
     if given.uncompacted:
-        for question, label, namespace in asked:
+        for question, label, namespace in combinations:
             raw[question.name, label] = _measure(_at_door(fresh, question, namespace), (), _forget, runs=1)
     if given.alone:
         for (name, label), (cpu, wall, cold) in mine.items():
@@ -120,7 +120,7 @@ def main() -> None:
         "milliseconds            ours cpu  wall   cold | "
         + "".join(f"{order:>10} cpu  wall   cold  ratio  again  wall  ratio | " for order in orders)
     )
-    for question, label, namespace in asked:
+    for question, label, namespace in combinations:
         own = mine[question.name, label]
         line = f"{question.name:16}{label:7} {own[0]:8.0f}{own[1]:6.0f}{own[2]:7.0f} | "
         for order in orders:
@@ -158,12 +158,12 @@ def _questions(until: dt.datetime) -> list[Question]:
     def newest(door: Door, wanted: FlowFilter) -> Any:
         return door.answer(OPERATOR, flow_questions.newest(wanted, columns=COLUMNS, limits=NEWEST))
 
-    def asked(name: str, door: Callable[[Door, FlowFilter], Any], clickhouse: Callable[[str], str], **more: Any) -> Question:
+    def question(name: str, door: Callable[[Door, FlowFilter], Any], clickhouse: Callable[[str], str], **more: Any) -> Question:
         window = {"since": more.pop("since"), "until": more.pop("until")}
         return Question(name=name, door=door, clickhouse=clickhouse, conditions=more, of=DROPPED if "drop" in name else (), **window)
 
     return [
-        asked(
+        question(
             "q1 drops",
             newest,
             lambda flows: f"SELECT {picked} FROM {flows} WHERE verdict = 'DROPPED' {last}",
@@ -171,22 +171,22 @@ def _questions(until: dt.datetime) -> list[Question]:
             until=hour + DAY / 24,
             verdicts=DROPPED,
         ),
-        asked(
+        question(
             "q2 timeline",
             lambda door, wanted: door.answer(OPERATOR, count_questions.timeline(wanted, buckets=1440)),
             lambda flows: f"SELECT date_trunc('minute', time), verdict, sum(flow_count) FROM {flows} GROUP BY 1, 2",
             since=midnight - DAY,
             until=midnight,
         ),
-        asked(
+        question(
             "q3 talkers",
             lambda door, wanted: door.answer(OPERATOR, edge_questions.talkers(wanted)),
             lambda flows: f"SELECT {ends}, sum(flow_count) AS n FROM {flows} GROUP BY {ends} ORDER BY n DESC LIMIT 50",
             **week,
         ),
-        asked("q4 pod", newest, lambda flows: f"SELECT {picked} FROM {flows} WHERE {pod} {last}", **week, pods=(POD,)),
-        asked("q4 address", newest, lambda flows: f"SELECT {picked} FROM {flows} WHERE {address} {last}", **week, ips=(ADDRESS,)),
-        asked(
+        question("q4 pod", newest, lambda flows: f"SELECT {picked} FROM {flows} WHERE {pod} {last}", **week, pods=(POD,)),
+        question("q4 address", newest, lambda flows: f"SELECT {picked} FROM {flows} WHERE {address} {last}", **week, ips=(ADDRESS,)),
+        question(
             "q5 drop reasons",
             lambda door, wanted: door.answer(OPERATOR, count_questions.drop_reasons(wanted)),
             lambda flows: f"SELECT cluster, drop_reason_desc, sum(flow_count) FROM {flows} WHERE verdict = 'DROPPED' GROUP BY 1, 2",
@@ -196,7 +196,7 @@ def _questions(until: dt.datetime) -> list[Question]:
 
 
 def _namespaces(lake: Lake, until: dt.datetime, verdicts: tuple[str, ...]) -> dict[str, str]:
-    """A big, a middle and a small one."""
+    """Return a big, a middle and a small namespace."""
     wanted = FlowFilter(since=until - DAY, until=until, verdicts=verdicts)
     names = (
         Door(lake, config.Ownership())
@@ -214,7 +214,7 @@ def _at_door(lake: Lake, question: Question, namespace: str) -> Callable[[], Any
 
 
 def _forget() -> None:
-    """An engine that knows no file."""
+    """Start an engine without any cached files."""
     engine._WARM = engine._Warm()
 
 
@@ -242,10 +242,10 @@ def _best_of_clickhouse(session: Any, folder: Path, order: str, question: Questi
 
 
 def _measure(ask: Callable[[], Any], paths: Iterable[str], forget: Callable[[], None], *, runs: int = RUNS) -> Measured:
-    """Milliseconds of CPU and of wall time once warm, and of wall time cold."""
+    """Return milliseconds of CPU and of wall time once warm, and of wall time cold."""
     forget()
     for path in paths:
-        with contextlib.suppress(FileNotFoundError), Path(path).open("rb") as file:  # ClickHouse clears away what it has merged
+        with contextlib.suppress(FileNotFoundError), Path(path).open("rb") as file:  # ClickHouse removes parts that it has merged
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     began = time.monotonic()
     ask()
@@ -260,7 +260,7 @@ def _measure(ask: Callable[[], Any], paths: Iterable[str], forget: Callable[[], 
 
 
 def _fill(session: Any, lake: Path, order: str) -> None:
-    """The same rows in a MergeTree with the default codec, once."""
+    """Store the same rows in a MergeTree with the default codec, once."""
     if str(session.query(f"EXISTS TABLE flows_{order}")).strip() == "1":
         return
     source = f"file('{lake}/flows/cluster=*/date=*/*.parquet', Parquet)"
@@ -271,7 +271,7 @@ def _fill(session: Any, lake: Path, order: str) -> None:
 
 
 def _column(field: pa.Field) -> str:
-    """As a vendor would declare it."""
+    """Return a column's declaration as a vendor would write it."""
     if field.name == "uuid":
         return "toUUIDOrNull(uuid) AS uuid"
     return f"toLowCardinality({field.name}) AS {field.name}" if pa.types.is_string(field.type) else field.name

@@ -1,8 +1,8 @@
-"""A quiet fleet: what 50 clusters of 20 flows/s each cost, and how small the lake stays while they come.
+"""A quiet fleet: the cost of 50 clusters of 20 flows/s each, and how small the lake stays while their flows arrive.
 
 Run: .venv/bin/python -m benchmarks.quiet_fleet [MINUTES] [FLOWS_A_SECOND_EACH] [CLUSTERS]. Prints every minute, and at the end each
-measure beside its goal. The collector runs as `hindcast collect --no-merge`, and the maintainer that it usually holds in a process
-of its own, so that each one's share of a core is seen. Exit code 1 if a goal is missed.
+measure beside its goal. The collector runs as `hindcast collect --no-merge`, and the maintainer, which usually runs inside it, in
+its own process, so that the share of a core of each is visible. Exit code 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from warehouse.schema import COVERAGE, FLOWS, TABLES
 
 MINUTES, RATE, CLUSTERS = 30.0, 20.0, 50
 WARM_UP_SECONDS = 30.0
-"""Left out of the shares of a core: programs start and streams are opened."""
+"""Excluded from the shares of a core: programs start and streams are opened."""
 TEMPLATES = 2_000
 SETTLED = timedelta(minutes=2)
 LOOK_SECONDS = 0.5
@@ -45,7 +45,7 @@ LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """A measure, what it came to and what it may come to."""
+    """A measure, its value and its limit."""
 
     name: str
     found: float
@@ -59,14 +59,14 @@ class Goal:
 
 @dataclass(kw_only=True)
 class Freshness:
-    """How old flows are when the log has them first, from the times of each new file."""
+    """Measures the age of flows when they first appear in the log, from the times of each new file."""
 
     newest: dict[str, datetime] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     ages: list[float] = field(default_factory=list)
 
     def look(self, lake: Lake) -> None:
-        """Note the files that have come since the last look."""
+        """Record the files that have appeared since the last call."""
         at = datetime.now(UTC)
         for file in lake.contents(FLOWS):
             if file.path in self.seen or file.first is None or file.last is None:
@@ -74,7 +74,7 @@ class Freshness:
             self.seen.add(file.path)
             cluster = file.partition["cluster"]
             begin = max(file.first, self.newest.get(cluster, file.first))
-            if file.last > begin:  # else a merged one: its flows were seen before
+            if file.last > begin:  # otherwise a merged file, whose flows were counted before
                 self.ages += [(at - (begin + (file.last - begin) * part)).total_seconds() for part in np.linspace(0.0, 1.0, 10)]
                 self.newest[cluster] = file.last
 
@@ -98,7 +98,7 @@ class Run:
         self._file = folder / "hindcast.yaml"
 
     def measure(self, minutes: float) -> list[Goal]:
-        """Run for so long."""
+        """Run for this long."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._fleet())
             collector = stack.enter_context(_program("-m", "hindcast", "collect", "--no-merge", "--config", str(self._file)))
@@ -148,14 +148,14 @@ class Run:
 
     @contextlib.contextmanager
     def _fleet(self) -> Iterator[None]:
-        """The nodes, one a cluster, in a process of their own."""
+        """Start the nodes, one per cluster, in their own process."""
         with _program("-m", "benchmarks.quiet_fleet", "fleet", str(self._file), str(self._rate), str(self._clusters)):
             stand.wait_for(self._file.exists)
             yield
 
 
 def fleet(file: str, rate: str, clusters: str) -> None:
-    """Serve nodes that report so many flows a second each, and write a configuration that collects them."""
+    """Serve nodes that report this many flows per second each, and write a configuration that collects them."""
     names = tuple(f"cluster-{number:02}" for number in range(int(clusters)))
     made = build_fleet(1, names, 1)
     served = {name: SimulatedNode(name, capacity=1_023) for name in made.nodes}
@@ -192,7 +192,7 @@ def maintain(file: str) -> None:
 
 @contextlib.contextmanager
 def _program(*arguments: str) -> Iterator[psutil.Process]:
-    """A program of ours that runs inside the `with` block."""
+    """Run one of our programs inside the `with` block."""
     with subprocess.Popen([sys.executable, *arguments], cwd=stand.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             yield psutil.Process(process.pid)
@@ -202,7 +202,7 @@ def _program(*arguments: str) -> Iterator[psutil.Process]:
 
 
 def _cpu(process: psutil.Process) -> float:
-    """Seconds of a core that it took so far."""
+    """Return the CPU seconds that it has used so far."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
@@ -212,7 +212,7 @@ def _memory(process: psutil.Process) -> int:
 
 
 def _bytes_a_flow(lake: Lake) -> float:
-    """Of the files whose first flow came longer than two minutes ago."""
+    """Return the bytes per flow of files whose first flow arrived more than two minutes ago."""
     old = [file for file in lake.contents(FLOWS) if file.first is not None and file.first < datetime.now(UTC) - SETTLED]
     return sum(file.size for file in old) / max(1, sum(file.rows for file in old))
 

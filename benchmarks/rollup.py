@@ -1,7 +1,7 @@
-"""What rollups cost and give: CPU a flow, their size beside the flows', and three questions beside the same asked of flows.
+"""The cost and gain of rollups: CPU per flow, their size beside the flows', and three questions beside the same over flows.
 
 Run: .venv/bin/python -m benchmarks.rollup [FLOWS]. History of two clusters, compacted; medians of 5; CPU time, since
-machines are shared. The questions are those of an operator: q2 flows a minute by verdict of a namespace, q3 who talks most
+machines are shared. The questions are those of an operator: q2 flows per minute by verdict of a namespace, q3 who talks most
 with a namespace, q5 drop reasons by cluster; each over all of the history.
 """
 
@@ -46,7 +46,7 @@ def main() -> None:
     until = since + HOURS * HOUR
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake.open(config.Lake(url=folder))
-        rate = wanted / len(CLUSTERS) / HOURS / 3600 / 0.85  # what is left of the busiest hour's, on the average of these hours
+        rate = wanted / len(CLUSTERS) / HOURS / 3600 / 0.85  # the average of these hours is 0.85 of the busiest hour's rate
         history.backfill(lake, build_fleet(1, CLUSTERS), Story.before(until), since=since, until=until, flows_per_second=rate, seed=1)
         compact_closed_hours(lake, now=until + 24 * HOUR)
         began = time.process_time()
@@ -98,7 +98,7 @@ def _print_questions(door: Door, since: dt.datetime, until: dt.datetime) -> None
 
 
 def _print_open_hour(lake: Lake, until: dt.datetime) -> None:
-    """The last hour as if it were open: its edges are summed up from flows."""
+    """Measure the last hour as if it were open: its edges are summed up from flows."""
     edges = next(table for table in ROLLUPS if table.name == "edges_1h")
     lake.replace(edges, lake.contents(edges), [], guard="benchmark", data_change=True)
     door, wanted = Door(lake, config.Ownership()), FlowFilter(since=until - HOUR, until=until)
@@ -109,7 +109,7 @@ def _print_open_hour(lake: Lake, until: dt.datetime) -> None:
 
 
 def _median_ms(ask: Callable[[], object]) -> tuple[float, float]:
-    """Wall and CPU time."""
+    """Return wall and CPU time."""
     measured = []
     for _ in range(5):
         began = time.monotonic(), time.process_time()

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.screenshots`: the pictures of the README, from a lake like the demo's: a fleet with a story, rolled up."""
+"""`python -m benchmarks.screenshots`: makes the README's pictures, from a lake like the demo's: a fleet with a story, rolled up."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ FINISHED = """() => {
 
 
 def main() -> None:
-    """Make them, and say how large they are."""
+    """Make the pictures, and print their sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="a folder with hindcast.yaml and a lake, instead of one made for this")
+    parser.add_argument("--folder", type=Path, help="a folder with hindcast.yaml and a lake, instead of a generated one")
     given = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as temporary:
         folder = given or made(Path(temporary))
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def made(folder: Path, *, flows_per_second: float = 1.5) -> Path:
-    """A configuration and a lake with the demo's past in a folder, which is given back."""
+    """Create a configuration and a lake with the demo's history in a folder; return the folder."""
     document = {
         "lake": {"url": "./lake"},
         "clusters": [{"name": name} for name in CLUSTERS[:3]],
@@ -78,14 +78,14 @@ def made(folder: Path, *, flows_per_second: float = 1.5) -> Path:
 
 
 def free_address() -> str:
-    """An address on loopback whose port is free now."""
+    """Return an address on loopback with a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def wait_for_server(address: str) -> None:
-    """Until the dashboard answers there."""
+    """Wait until the dashboard answers there."""
     deadline = time.monotonic() + 120
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Bytes a flow in fresh, uncompacted files, beside the JSON lines an exporter writes, plain and gzip, of the same flows.
+"""Bytes per flow in fresh, uncompacted files, beside the JSON lines an exporter writes, plain and gzip, of the same flows.
 
 Run: .venv/bin/python -m benchmarks.size. The simulator's traffic, flushed as a collector does: every 10 s.
 """

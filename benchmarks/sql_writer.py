@@ -1,7 +1,7 @@
-"""Statements at random, for benchmarks.hostile_sql: most are valid queries over the tables, some hostile, some broken.
+"""Generates random statements for benchmarks.hostile_sql: most are valid queries over the tables, some hostile, some broken.
 
-A valid one is put together from expressions of known kinds, so that the engine runs it: nested, correlated, grouped, windowed,
-pivoted, sampled, joined with itself, over CTEs that are called like tables.
+A valid query is composed from typed expressions, so that the engine runs it: nested, correlated, grouped, windowed,
+pivoted, sampled, joined with itself, over CTEs with the names of tables.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HOSTILE = (
     "FROM enable_logging(storage := 'file', storage_path := '{outside}/l')", "CREATE MACRO flows() AS TABLE {query}",
 )  # fmt: skip
 TABLES: tuple[Table, ...] = (FLOWS, FLOWS, FLOWS, FLOWS, FLOWS, FLOWS, COVERAGE, EDGES_1H, TIMELINE_1M, FINDINGS, DNS_NAMES)
-"""Those that an owner may ask, flows more often."""
+"""Tables that an owner may query, flows more often."""
 MADE: dict[str, tuple[str, ...]] = {
     "text": (
         "upper({text})", "substr({text}, 1, 9)", "coalesce({text}, 'none')", "concat({text}, {text})",
@@ -54,7 +54,7 @@ MADE: dict[str, tuple[str, ...]] = {
         "list_concat({list}, {list})",
     ),
 }  # fmt: skip
-"""Expressions by the kind of their value; what is in braces is one of that kind."""
+"""Expressions by the kind of their value; a word in braces is replaced by an expression of that kind."""
 PLAIN = {"text": ("'own'", "'x'", "NULL::VARCHAR"), "number": ("0", "1", "-7", "1e6::BIGINT"), "time": ("now()",),
     "truth": ("true", "random() < 0.5"), "list": ("['a']", "[]::VARCHAR[]")}  # fmt: skip
 SUMS = ("count({text})", "min({text})", "max({text})", "list({text})", "mode({text})", "histogram({text})", "string_agg({text}, ',')",
@@ -71,12 +71,12 @@ class Writer:
     """Makes statements."""
 
     def __init__(self, chance: random.Random, functions: Sequence[str], places: dict[str, str]) -> None:
-        """`functions` are the engine's; `places` are put for words in braces."""
+        """`functions` are the engine's; `places` replace words in braces."""
         self._chance, self._functions, self._places = chance, functions, places
         self._number = 0
 
     def statement(self) -> str:
-        """The next one."""
+        """Return the next statement."""
         kind = self._chance.random()
         if kind < 0.8:
             text = self._query(0)
@@ -122,7 +122,7 @@ class Writer:
         return f"{text}{sample}" if sample else f"{text} ORDER BY ALL{limit}"
 
     def _source(self, depth: int) -> tuple[str, tuple[tuple[str, Table], ...]]:
-        """Something to read from, and the names that stand for rows of which table in it."""
+        """Return a source to read from, and the names that refer to rows of each table in it."""
         self._number += 1
         name, table = f"t{self._number}", self._chance.choice(TABLES)
         kind = self._chance.random()
@@ -138,7 +138,7 @@ class Writer:
     # Expressions ----------------------------------------------------------------------------------------------
 
     def _made(self, kind: str, scope: Sequence[tuple[str, Table]], depth: int) -> str:
-        """An expression of a kind over the rows in scope; the deeper, the simpler."""
+        """Return an expression of a kind over the rows in scope; the deeper, the simpler."""
         if depth >= 3 or self._chance.random() < 0.3 + 0.15 * depth:
             name, table = self._chance.choice(scope)
             columns = [f'{name}."{column}"' for column in _columns(table, kind)]
@@ -149,7 +149,7 @@ class Writer:
         before, bracket, within = template.partition("(")
         if "{source}" in within:
             source, inner = self._source(2)
-            mostly = (*inner, *inner, *inner, *inner, *inner, *scope)  # now and then of what is around the subquery
+            mostly = (*inner, *inner, *inner, *inner, *inner, *scope)  # sometimes refers to rows around the subquery
             return self._filled(before, scope, depth) + bracket + self._filled(within.replace("{source}", source), mostly, depth)
         return re.sub(r"\{(\w+)\}", lambda found: self._made(found[1], scope, depth) if found[1] in MADE else found[0], template)
 
@@ -164,7 +164,7 @@ class Writer:
 
 
 def _columns(table: Table, kind: str) -> list[str]:
-    """The columns of a table whose values are of a kind."""
+    """Return the columns of a table whose values are of a kind."""
 
     def is_of(type_: pa.DataType) -> bool:
         match kind:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: real nodes, a collector in this process, and medians."""
+"""Shared parts of the benchmarks: real nodes, a collector in this process, and medians."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ RUNS = 3
 
 
 def peers(*programs: str) -> ModuleType:
-    """The module that runs programs of others (Hubble's, unless others are named); ends the benchmark where they were not built."""
+    """Return the module that runs third-party programs (Hubble's by default); exits the benchmark if they were not built."""
     module = peer_module("running")
     try:
         for name in programs or ("hubble-node", "hubble"):
             module.program(name)
     except module.PeerMissing as missing:
-        sys.exit(f"this benchmark runs programs of others: {missing}")
+        sys.exit(f"this benchmark needs third-party programs: {missing}")
     return module
 
 
 def peer_module(name: str) -> ModuleType:
-    """A module beside the real peers, loaded by its path."""
+    """Return a module beside the real peers, loaded by its path."""
     spec = importlib.util.spec_from_file_location(f"hindcast_peers_{name}", ROOT / "tests" / "peers" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -48,7 +48,7 @@ def peer_module(name: str) -> ModuleType:
 
 
 def settings(folder: Path, clusters: dict[str, Sequence[str]], **collect: Any) -> config.Config:
-    """A configuration file in a folder, for clusters of nodes."""
+    """Write a configuration file in a folder, for clusters of nodes."""
     document = {
         "lake": {"url": str(folder / "lake")},
         "clusters": [{"name": name, "hubble": {"nodes": list(nodes), "plaintext": True}} for name, nodes in clusters.items()],
@@ -61,7 +61,7 @@ def settings(folder: Path, clusters: dict[str, Sequence[str]], **collect: Any) -
 
 @contextlib.contextmanager
 def collecting(wanted: config.Config) -> Iterator[Collector]:
-    """A collector in a thread of this process, quiet."""
+    """Run a collector in a thread of this process, without logs."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     collector, stop = Collector(wanted), threading.Event()
     thread = threading.Thread(target=collector.run, args=(stop,))
@@ -74,7 +74,7 @@ def collecting(wanted: config.Config) -> Iterator[Collector]:
 
 
 def wait_for(condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
-    """Wait until it holds."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -83,10 +83,10 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
 
 
 def stored(wanted: config.Config) -> int:
-    """Flows in the lake."""
+    """Return the number of flows in the lake."""
     return Lake.open(wanted.lake).rows(FLOWS)
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one."""
+    """Return the median."""
     return statistics.median(values)
