@@ -20,6 +20,7 @@ from collectors.streaming import metrics
 from collectors.streaming.arrivals import Taken, steps_of
 from collectors.streaming.held import Held
 from collectors.streaming.intake import Intake
+from collectors.streaming.last_losses import book_last_losses
 from collectors.streaming.publish import Publisher, Resume, TakenOverError
 from collectors.streaming.spool import Batch, Spool, UnreadableError
 from collectors.streaming.stream import now_us
@@ -105,9 +106,10 @@ class Collector:
             self._stop()
 
     def _stop(self) -> None:
+        self._receive()
+        book_last_losses(self._intakes.values())
         for intake in self._intakes.values():
             intake.stop()
-        self._receive()
         for _ in range(len(self._intakes) + 1):  # once more for each cluster that turns out to be another's
             if self._flush(released=True):
                 break

@@ -16,6 +16,7 @@ import pyarrow as pa
 import structlog
 
 from collectors.decoding import decode, secrets
+from collectors.hubble_api.observer import observer_pb2
 from collectors.streaming import metrics
 from collectors.streaming.arrivals import Flows, Notice, Step, Taken, Unreadable
 from collectors.streaming.held import Held, LookUp
@@ -118,7 +119,7 @@ class Intake:
             case Unreadable(messages=messages):
                 self._set_aside(messages)
             case Notice(response=response, at=at) if response.HasField("lost_events"):
-                metrics.flows_lost(self.name, response.lost_events.source, self._ledger.lost(response, at))
+                self.book_loss(response, at)
             case Notice(response=response, at=at):
                 self._ledger.node_status(response, at)
             case Opened(at=at):
@@ -167,6 +168,10 @@ class Intake:
     def held_back(self, since_us: int) -> None:
         """Book that the streams were not read since then."""
         self._ledger.held_back(since_us, now_us())
+
+    def book_loss(self, response: observer_pb2.GetFlowsResponse, at: int) -> None:
+        """Book a lost event that arrived at this time, in microseconds since 1970."""
+        metrics.flows_lost(self.name, response.lost_events.source, self._ledger.lost(response, at))
 
     def book(self, row: dict[str, Any]) -> None:
         """Add a row of `coverage` to what has to be stored."""

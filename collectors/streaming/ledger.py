@@ -258,9 +258,9 @@ class Ledger:
     # Booking ----------------------------------------------------------------------------------------------
 
     def take(self, at: int, *, everything: bool = False) -> list[dict[str, Any]]:
-        """The rows (columns of `coverage`) to be stored now.
+        """The rows (columns of `coverage`) to be stored now; `connected` rows are among them every half minute.
 
-        `connected` rows are among them every half minute, or if `everything` is asked for, since nothing comes after.
+        `everything` adds those, and losses that the next flow might have disproven: nothing comes after these rows.
         """
         for address, away in self._away.items():
             if away.is_due(at):
@@ -276,7 +276,7 @@ class Ledger:
                 node.away = Away(at, reason, is_booked=True)
             if connected:
                 self._book_connected(name, node)
-            if node.overrun and node.arrived_at < at - ERROR_DELAY_US:
+            if node.overrun and (everything or node.arrived_at < at - ERROR_DELAY_US):
                 self._rows += node.overrun
                 node.overrun.clear()
         if not self._rows and at - self._spoke_at >= HEARTBEAT_US:

@@ -136,6 +136,11 @@ class Stream:
         return self._put.bytes - self._taken.bytes
 
     @property
+    def idle_seconds(self) -> float:
+        """How long ago the last message came."""
+        return time.monotonic() - self._last_message
+
+    @property
     def is_filling(self) -> bool:
         """Whether the inbox is half full."""
         return self.waiting > INBOX_MESSAGES // 2 or self.waiting_bytes > INBOX_BYTES // 2
@@ -218,7 +223,7 @@ class Stream:
                 self._inbox.append(Polled(now_us(), client.nodes()))
             except (HindcastError, ValueError) as error:  # ValueError: the channel was closed meanwhile
                 _log.debug("nodes' states are not known", cluster=self._cluster, address=self.address, reason=str(error))
-            if time.monotonic() - self._last_message > silent_after and self.connected:
+            if self.idle_seconds > silent_after and self.connected:
                 self.reopen(f"nothing came for {silent_after:.0f} s")
 
 

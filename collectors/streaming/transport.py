@@ -6,6 +6,8 @@ bytes are read as they arrive, and cut into messages by the hundred. The one mod
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 import urllib.parse
@@ -22,10 +24,10 @@ from warehouse.errors import StreamRefusedError
 CONNECT_SECONDS = 20
 TICK_SECONDS = 0.5
 """How soon a cancelled call ends at the latest."""
-FEW_BYTES, GATHER_SECONDS, BUSY_SECONDS = 32 * 1024, 0.25, 10.0
-"""After fewer bytes than this there is a pause, in which more arrive: each waking of a thread costs as much as many messages.
+GATHER_BYTES = 32 * 1024
+"""A thread that waits for messages is woken by so many bytes, else after TICK_SECONDS: each waking costs as much as many messages.
 
-A stream that brought more at once lately makes no pause, so that its server never has to wait.
+Far less than the socket's buffer holds, so that the server never has to wait for it.
 """
 READ_BYTES = 256 * 1024
 """About so much is handed on at once when more is there than that."""
@@ -85,7 +87,7 @@ class Call:
         multi = pycurl.CurlMulti()
         multi.add_handle(self._curl)
         try:
-            running, busy_until = True, 0.0
+            running = True
             while running:
                 if self._cancelled.is_set():
                     raise explain("CANCELLED", "by us", self._address)
@@ -93,10 +95,8 @@ class Call:
                 if self._chunks:
                     if (messages := self._cut()) is not None:
                         yield messages
-                        if len(messages.data) >= FEW_BYTES:
-                            busy_until = time.monotonic() + BUSY_SECONDS
-                        elif time.monotonic() >= busy_until:
-                            self._cancelled.wait(GATHER_SECONDS)
+                        if running:
+                            self._gather(multi)
                 elif running and multi.select(TICK_SECONDS) == -1:  # it waits for something else than a socket, as for a name's address
                     time.sleep(0.01)
             self._check_end(multi)
@@ -158,6 +158,16 @@ class Call:
             running = multi.perform()[1]
             size += sum(map(len, chunks[had if had > 0 else 0 :]))
         return running > 0
+
+    def _gather(self, multi: pycurl.CurlMulti) -> None:
+        """Wait until so many bytes have come that reading them is worth the while, but not for long."""
+        number = self._curl.getinfo(pycurl.ACTIVESOCKET)
+        if number < 0:
+            return
+        with socket.socket(fileno=os.dup(number)) as ours:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, GATHER_BYTES)
+            multi.select(TICK_SECONDS)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def _cut(self) -> Messages | None:
         self._check_kind()
