@@ -35,9 +35,7 @@ BlueprintOption = Annotated[
 ]
 ClusterOption = Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; repeatable.")]
 AtOption = Annotated[str | None, typer.Option("--at", help="As recorded at a time, e.g. 2026-03-02T14:00Z, or an age such as 7d.")]
-RetireOption = Annotated[
-    list[str] | None, typer.Option("--retire", help="Name of a deleted blueprint whose objects are to be removed; repeatable.")
-]
+RetireOption = Annotated[list[str] | None, typer.Option("--retire", help="Name of a deleted blueprint whose objects are removed.")]
 SHORT = {"pass": "ok", "fail": "FAIL", "unknown": "?", "not_evaluated": "-"}
 
 

@@ -1,6 +1,6 @@
-"""DuckDB over the lake: tables as views of just the files a question can touch. With warehouse.sql.statements alone it imports duckdb.
+"""DuckDB over the lake: tables as views over only the files that a question may need.
 
-Deciding who may see what is warehouse.questions.door's work.
+Only this module and warehouse.sql.statements import duckdb. Access control belongs to warehouse.access.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BOUND = r"\(?\"?{name}\"? (>=|>|<=|<|=) '([0-9:.+\- ]+)'::TIMESTAMP WITH TIME Z
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How far a query may go."""
+    """Limits of a query: time, number of rows, memory."""
 
     seconds: float = 60.0
     rows: int = 10_000
@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A span of time, [since, until); None is no bound. `as_of` asks for what was known of it then; None for all that is known."""
+    """A span of time, [since, until); None means no bound. `as_of` limits it to what was known then; None means now."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -50,7 +50,7 @@ class Window:
 
 
 def connect(limits: Limits, *, confined: bool = False, threads: int = 2) -> duckdb.DuckDBPyConnection:
-    """An empty engine in memory; times are UTC, and nothing is downloaded. A confined one writes nothing to disk and has `threads`."""
+    """Return an empty in-memory engine. Times are UTC and nothing is downloaded; if confined, it writes no files and uses `threads`."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{limits.memory_bytes // 1024**2}MiB",
         "autoinstall_known_extensions": "false",
@@ -66,11 +66,11 @@ def connect(limits: Limits, *, confined: bool = False, threads: int = 2) -> duck
 
 
 KEPT_SECONDS = 1800.0
-"""How long an engine is kept warm: what it remembers of files that have left their tables is given back with it."""
+"""How long an engine is reused. Replacing it frees cached metadata of files that have left their tables."""
 
 
 class _Warm:
-    """The engine that a process keeps for its own questions: the footers of files it has read need not be read again."""
+    """The engine that a process reuses for its own questions, so that the footers of files are read only once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class _Warm:
     def connect(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._engine is None or time.monotonic() - self._began > KEPT_SECONDS:
-                self._engine, self._began = connect(Limits()), time.monotonic()  # the one before ends with its last question
+                self._engine, self._began = connect(Limits()), time.monotonic()  # the previous engine ends with its last question
             return self._engine.cursor()
 
 
@@ -88,22 +88,22 @@ _WARM = _Warm()
 
 
 def connect_warm() -> duckdb.DuckDBPyConnection:
-    """A connection to the engine that this process keeps, for questions of our own making: never for a person's SQL.
+    """Return a connection to the shared engine of this process, for SQL written by us, never for SQL written by users.
 
-    Views and tables made on it are its own and end with it. All share the memory of `Limits()` and the threads.
+    Views and temporary tables belong to the connection and end with it. All connections share the memory of `Limits()` and the threads.
     """
     return _WARM.connect()
 
 
 def add_view(connection: duckdb.DuckDBPyConnection, lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> int:
-    """A view named as the table over the files that may hold such rows; gives their number. Raises LakeError."""
+    """Create a view with the table's name over the files that may hold such rows; return their number. Raises LakeError."""
     files = files_of(lake, table, window, clusters)
     add_view_of_files(connection, lake, table, files, as_of=window.as_of)
     return len(files)
 
 
 def files_of(lake: Lake, table: Table, window: Window, clusters: Sequence[str] | None = None) -> list[str]:
-    """The files that may hold a table's rows of the window, which for a version is any time it held. Raises LakeError."""
+    """Return the files that may hold a table's rows in the window; versions count if they were in force then. Raises LakeError."""
     version = window.as_of.version if window.as_of and table.name == FLOWS.name else None
     return lake.files(table, clusters=clusters, since=None if table.folded_by else window.since, until=window.until, version=version)
 
@@ -118,10 +118,10 @@ def add_view_of_files(
     as_stored: bool = False,
     as_of: AsOf | None = None,
 ) -> None:
-    """A view, named as the table unless told otherwise, over files of it that `files_of` gave.
+    """Create a view over files returned by `files_of`, with the table's name by default.
 
-    Of a version that is stored with and without its end it has the row with the end, but both `as_stored`. With `as_of` it has
-    what was known then.
+    If a version is stored with and without its end, the view has only the row with the end, or both with `as_stored`. With `as_of`
+    it has what was known then.
     """
     name = name or table.name
     replace_view(connection, name, query_of(connection, lake, table, files, name, as_stored=as_stored, as_of=as_of))
@@ -137,7 +137,7 @@ def query_of(
     as_stored: bool = False,
     as_of: AsOf | None = None,
 ) -> str:
-    """The query for a table's rows in files of it, as add_view_of_files; on this connection, where `name` is told apart from others."""
+    """Return the query for a table's rows in its files, as in add_view_of_files, for this connection; `name` must be unique on it."""
     if not files:
         return query_of_nothing(table)
     if lake.is_local:
@@ -154,21 +154,21 @@ def query_of(
 def query_of_files(
     table: Table, files: Sequence[str], *, as_stored: bool = False, as_of: AsOf | None = None, files_may_lack_columns: bool = False
 ) -> str:
-    """The query for a table's rows in local files of it, one at least; `as_stored` and `as_of` as in add_view_of_files.
+    """Return the query for a table's rows in its local files, at least one; `as_stored` and `as_of` as in add_view_of_files.
 
-    Where columns were added to the table after files were, it takes longer: every file is asked for its columns.
+    If files may lack columns that were added later, it is slower, because the columns of every file are checked.
     """
     listed = ", ".join(literal(file) for file in files)
     types = ", ".join(f"{name}: {'DATE' if name == 'date' else 'VARCHAR'}" for name in table.partition_by)
     by_name = ", union_by_name = true" if files_may_lack_columns else ""
     source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}}{by_name})"
-    if files_may_lack_columns:  # also a column that none of the files has
+    if files_may_lack_columns:  # adds columns that none of the files has
         source = f"({query_of_nothing(table)} UNION ALL BY NAME SELECT * FROM {source})"
     return _selected(table, source, as_stored=as_stored, as_of=as_of)
 
 
 def _selected(table: Table, source: str, *, as_stored: bool, as_of: AsOf | None) -> str:
-    """The table's columns from a relation that has them."""
+    """Return the query for the table's columns from a relation that has them."""
     columns = ", ".join(time_travel.known(table, name, as_of) for name in table.schema.names)
     condition = time_travel.condition(table, as_of)
     rows = f"SELECT {columns} FROM {source}" + (f" WHERE {condition}" if condition else "")
@@ -176,7 +176,7 @@ def _selected(table: Table, source: str, *, as_stored: bool, as_of: AsOf | None)
 
 
 def _folded(table: Table) -> str:
-    """Of a version that is stored with and without its end, only the row with the end."""
+    """Return the clause that keeps only the row with the end if a version is stored with and without its end."""
     if not table.folded_by:
         return ""
     return f"QUALIFY row_number() OVER (PARTITION BY {', '.join(table.folded_by)} ORDER BY valid_to NULLS LAST) = 1"
@@ -184,7 +184,7 @@ def _folded(table: Table) -> str:
 
 @functools.lru_cache(maxsize=64)
 def query_of_nothing(table: Table) -> str:
-    """The query for no rows of a table."""
+    """Return a query with the table's columns and no rows."""
     with duckdb.connect() as connection:
         described = connection.from_arrow(table.schema.empty_table())
         columns = zip(described.columns, described.types, strict=True)
@@ -192,9 +192,9 @@ def query_of_nothing(table: Table) -> str:
 
 
 def asked_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) -> Window:
-    """The span of a table's times outside of which `sql` reads nothing, from the optimizer's own plan.
+    """Return the span of a table's times outside which `sql` reads nothing, taken from the optimizer's plan.
 
-    Found only where it is certain: every scan has to have plain bounds. The views must exist.
+    It has bounds only if they are certain: every scan must have simple bounds. The views must exist.
     """
     keep_bounds(connection)
     try:
@@ -204,16 +204,16 @@ def asked_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) 
 
 
 def keep_bounds(connection: duckdb.DuckDBPyConnection) -> None:
-    """Let the optimizer drop no bound because, by the files' statistics, it holds for all rows there are."""
+    """Prevent the optimizer from dropping bounds that, by the files' statistics, hold for all rows."""
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
 
 
 def planned_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) -> Window:
-    """As asked_window, on a connection that keeps bounds already."""
+    """Like asked_window, on a connection prepared by keep_bounds."""
     try:
         ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
     except (duckdb.Error, RuntimeError, ValueError):
-        return Window()  # what is wrong with it is said when it runs
+        return Window()  # the error is reported when the query runs
     bound = re.compile(_BOUND.format(name=table.time_column))
     chain = re.compile(rf"\(?{bound.pattern}( AND {bound.pattern})*\)?")
     starts: list[datetime | None] = []
@@ -241,7 +241,7 @@ def planned_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table
 def run(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] | Mapping[str, Any], limits: Limits
 ) -> tuple[pa.Table, bool]:
-    """The rows of one query, at most `limits.rows`, and whether there were more. Raises QueryError, QueryLimitError."""
+    """Return the rows of one query, at most `limits.rows`, and whether there were more. Raises QueryError, QueryLimitError."""
     with within(connection, limits):
         rows = connection.sql(sql, params=parameters or None).limit(limits.rows + 1).to_arrow_table()
     return rows.slice(0, limits.rows), rows.num_rows > limits.rows
@@ -250,7 +250,7 @@ def run(
 def ask(
     connection: duckdb.DuckDBPyConnection, relations: Sequence[str], sql: str, parameters: Sequence[Any], limits: Limits
 ) -> tuple[pa.Table, bool]:
-    """As `run`, for a question of our own over relations that `relation` gave: all is understood by DuckDB at once, which is cheap."""
+    """Like `run`, for SQL written by us over relations returned by `relation`, which are planned together in one statement."""
     text = f"WITH {', '.join(relations)} FROM ({sql}) LIMIT {limits.rows + 1}"
     with within(connection, limits):
         rows = connection.sql(text, params=list(parameters) or None).to_arrow_table()
@@ -258,13 +258,13 @@ def ask(
 
 
 def relation(name: str, query: str) -> str:
-    """A relation of a question; never computed ahead, so that of each only what is asked for is read."""
+    """Return a relation for a WITH clause; it is not materialized, so that only what is needed of it is read."""
     return f'"{name}" AS NOT MATERIALIZED ({query})'
 
 
 @contextmanager
 def within(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Iterator[None]:
-    """Stop what the connection does after `limits.seconds`, and say errors in our words. Raises QueryError, QueryLimitError."""
+    """Interrupt the connection after `limits.seconds`, and translate DuckDB's errors. Raises QueryError, QueryLimitError."""
     timer = threading.Timer(limits.seconds, connection.interrupt)
     timer.start()
     try:
@@ -276,7 +276,7 @@ def within(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Iterator[No
 
 
 def explain(error: BaseException, limits: Limits) -> QueryError:
-    """DuckDB's error in our words; time and memory limits are named."""
+    """Translate a DuckDB error; exceeded time and memory limits are named."""
     text = str(error)
     if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in text:
         return QueryLimitError(f"the query was stopped after {limits.seconds:g} s: ask for less time, or raise --timeout")
@@ -286,7 +286,7 @@ def explain(error: BaseException, limits: Limits) -> QueryError:
 
 
 def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path] = ()) -> None:
-    """Shut every door: no files but those below `readable`, no Python objects, no settings."""
+    """Deny the connection access to files except those below `readable`, to Python objects, and to settings."""
     if readable:
         connection.execute(f"SET allowed_directories = [{', '.join(literal(str(path)) for path in readable)}]")
     connection.execute("SET enable_external_access = false")
@@ -294,16 +294,16 @@ def lock(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path] = ()) -
 
 
 def lock_settings(connection: duckdb.DuckDBPyConnection) -> None:
-    """From now on no setting is changed, also not by a query: `enable_logging()` is one, and writes files."""
+    """Prevent any further change of settings, including by functions such as `enable_logging()`, which writes files."""
     connection.execute("SET lock_configuration = true")
 
 
 LOADED = "memory.main"
-"""Where tables that `load` made are found, also behind a view of the same name."""
+"""The schema of tables created by `load`, needed where a view has the same name."""
 
 
 def load(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.RecordBatchReader) -> None:
-    """A table in memory of rows as they come. Raises QueryLimitError."""
+    """Create an in-memory table from a stream of rows. Raises QueryLimitError."""
     try:
         connection.from_arrow(rows).create(name)
     except (duckdb.Error, RuntimeError) as error:
@@ -312,17 +312,17 @@ def load(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.RecordBatchR
 
 @contextmanager
 def reading(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Within, nothing can be written to any table: a query may hold an INSERT, even if it is a SELECT to look at."""
+    """Context in which no table can be written to: even a statement that looks like a SELECT may contain an INSERT."""
     connection.execute("BEGIN TRANSACTION READ ONLY").fetchall()
     try:
         yield
     finally:
-        with suppress(duckdb.Error, RuntimeError):  # after some errors there is no transaction any more
+        with suppress(duckdb.Error, RuntimeError):  # some errors end the transaction
             connection.execute("ROLLBACK").fetchall()
 
 
 def is_alive(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the engine still answers: after some errors of its own it never does again."""
+    """Whether the engine still works; after some internal errors it never recovers."""
     try:
         connection.execute("SELECT 1").fetchall()
     except (duckdb.Error, RuntimeError):
@@ -331,12 +331,12 @@ def is_alive(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def replace_view(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
-    """A view of this connection, in the place of one of the same name."""
+    """Create a view on this connection, replacing one with the same name."""
     connection.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {query}')
 
 
 def literal(value: str) -> str:
-    """A text in SQL, for views, which take no parameters. DuckDB knows no escape but the doubled quote."""
+    """Return a text as an SQL literal, for views, which take no parameters. Doubling quotes is DuckDB's only escape."""
     return "'" + value.replace("'", "''") + "'"
 
 

@@ -1,18 +1,18 @@
-"""Every error of ours.
+"""All errors that Hindcast raises.
 
-HindcastError                   say it to the user, without a traceback; exit code 1
+HindcastError                   shown to the user without a traceback; exit code 1
 ├── ConfigError                 the configuration or the command line is wrong; exit code 2
 ├── LakeError                   the lake cannot be read or written (disk, credentials, not a table)
-│   └── CommitConflictError     somebody else committed first: look again, then decide
-├── StreamError                 Hubble or relay cannot be talked to: retried, with backoff
-│   └── StreamRefusedError      it will not work until somebody changes something (certificate, Unimplemented)
+│   └── CommitConflictError     another process committed first: read the table again
+├── StreamError                 Hubble or relay cannot be reached: retried, with backoff
+│   └── StreamRefusedError      retrying will not help until something is changed (certificate, Unimplemented)
 ├── ClusterError                a cluster's API server answered with an error
-│   ├── ClusterUnreachableError it does not answer, or is overloaded: tried again, with backoff
+│   ├── ClusterUnreachableError it does not answer, or is overloaded: retried, with backoff
 │   ├── ClusterRefusedError     the credentials are not valid (401)
 │   ├── ClusterForbiddenError   the credentials do not allow it (403)
 │   ├── ClusterMissingError     it has no such kind or object (404)
-│   ├── ClusterConflictError    somebody else has changed or owns it (409)
-│   └── ClusterExpiredError     what a list or watch goes on from is forgotten (410): begin anew
+│   ├── ClusterConflictError    the object was changed or is owned by someone else (409)
+│   └── ClusterExpiredError     the server cannot continue a list or watch (410): start again
 ├── ImportFailedError           an exporter file cannot be read at all
 ├── AccessDeniedError           the principal may not see or do this
 └── QueryError                  the query is wrong
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 
 class HindcastError(Exception):
-    """Base of all errors of ours; its text is for the user."""
+    """Base class of all Hindcast errors; its text is for the user."""
 
     exit_code = 1
 
@@ -50,7 +50,7 @@ class StreamError(HindcastError):
 
 
 class StreamRefusedError(StreamError):
-    """A stream was refused for a reason that time does not cure: certificate, rights, missing method."""
+    """A stream was refused and retrying will not help: certificate, permissions, missing method."""
 
 
 class ClusterError(HindcastError):
@@ -62,7 +62,7 @@ class ClusterUnreachableError(ClusterError):
 
 
 class ClusterRefusedError(ClusterError):
-    """The API server does not take the credentials."""
+    """The API server does not accept the credentials."""
 
 
 class ClusterForbiddenError(ClusterError):
@@ -74,11 +74,11 @@ class ClusterMissingError(ClusterError):
 
 
 class ClusterConflictError(ClusterError):
-    """Somebody else has changed the object, or owns fields of it."""
+    """Someone else has changed the object, or owns fields of it."""
 
 
 class ClusterExpiredError(ClusterError):
-    """The server has forgotten what a list or a watch goes on from: begin anew."""
+    """The server can no longer continue a list or watch: start again."""
 
 
 class ImportFailedError(HindcastError):

@@ -1,4 +1,4 @@
-"""The tables' columns: name, type, unit, meaning. One module a group of tables; it does no I/O.
+"""The columns of all tables: name, type, unit, meaning. There is one module per group of tables. No I/O.
 
 One definition feeds the writers, the decoder, the engine's views and docs/tables.md.
 """

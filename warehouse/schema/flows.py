@@ -1,4 +1,4 @@
-"""The table `flows`: a Hubble flow, flattened, with the Hubble field each column holds. It does no I/O."""
+"""The table `flows`: a flattened Hubble flow, with the Hubble field that each column holds. No I/O."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADERS = pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa
 
 
 def _end(side: str) -> list[Column]:
-    """What is known of one end of a flow and seldom prunes: `side` is source or destination."""
+    """Return the columns about one side of a flow that are rarely useful for pruning; `side` is source or destination."""
     return [
         column(
             f"{side}_workload_kind",
@@ -41,7 +41,7 @@ def _end(side: str) -> list[Column]:
 
 _S, _I, _L, _B = pa.string(), pa.int32(), pa.int64(), pa.bool_()
 
-# Delta keeps file statistics for the first 32 leaf columns: what prunes comes first.
+# Delta stores file statistics for the first 32 leaf columns, so columns used for pruning come first.
 _PRUNING = [
     column("time", TIMESTAMP, "When the agent received the flow", "time"),
     column("source_namespace", _S, "Kubernetes namespace of the source; null outside the cluster", "source.namespace"),
@@ -63,7 +63,7 @@ _PRUNING = [
     column("destination_pod_name", _S, "Pod of the destination", "destination.pod_name"),
     column("source_ip", _S, "Source address", "IP.source"),
     column("destination_ip", _S, "Destination address", "IP.destination"),
-    column("l4_protocol", _S, "TCP, UDP, ICMPv4, ICMPv6 or SCTP; null for others (kept in rest)", "l4"),
+    column("l4_protocol", _S, "TCP, UDP, ICMPv4, ICMPv6 or SCTP; null for others (stored in rest)", "l4"),
     column("source_port", _I, "Source port of TCP, UDP or SCTP", "l4.*.source_port"),
     column("destination_port", _I, "Destination port of TCP, UDP or SCTP", "l4.*.destination_port"),
     column("source_identity", _I, "Security identity of the source (1 host, 2 world, ...)", "source.identity"),
@@ -74,20 +74,20 @@ _PRUNING = [
     column("event_type", _I, "Cilium's monitor event: 1 drop, 4 trace, 5 policy verdict, 129 L7, ...", "event_type.type"),
     column("event_sub_type", _I, "Sub-type of the event: drop reason or trace point", "event_type.sub_type"),
     column("l7_type", _S, "REQUEST, RESPONSE or SAMPLE; null without L7", "l7.type"),
-    column("flow_count", _L, "Flows this row stands for: 1, or the counts of an aggregate added up", unit="flows"),
+    column("flow_count", _L, "Number of flows this row represents: 1, or the sum of the counts of an aggregate", unit="flows"),
     column("recorded_lag_ms", _L, "How long after `time` the lake learned of the flow; time + lag is the recorded time", unit="ms"),
-    column("clock_skew", _B, "True if `time` was more than an hour ahead of, or a day behind, the collector's clock; null else"),
+    column("clock_skew", _B, "True if `time` was more than an hour ahead of, or a day behind, the collector's clock; null otherwise"),
 ]
 
 _DETAILS = [
-    column("time_ns", pa.int16(), "What `time` leaves out: its nanoseconds below a microsecond, 0 to 999", "time", "ns"),
+    column("time_ns", pa.int16(), "Nanoseconds of the time beyond the microseconds in `time`, 0 to 999", "time", "ns"),
     column("uuid", _S, "Hubble's id of the flow on its node; null before Cilium 1.12 and in aggregates", "uuid"),
     column("flow_type", _S, "L3_L4, L7 or SOCK", "Type"),
     *_end("source"),
     *_end("destination"),
     column("source_xlated", _S, "Source address after SNAT", "IP.source_xlated"),
     column("ip_version", _S, "IPv4 or IPv6", "IP.ipVersion"),
-    column("ip_encrypted", _B, "True if the packet was encrypted by WireGuard or IPsec; null else", "IP.encrypted"),
+    column("ip_encrypted", _B, "True if the packet was encrypted by WireGuard or IPsec; null otherwise", "IP.encrypted"),
     column(
         "tcp_flags",
         _S,
@@ -152,14 +152,14 @@ _DETAILS = [
     column("aggregate_egress_flow_count", _L, "Flows aggregated, egress", "aggregate.egress_flow_count", "flows"),
     column("aggregate_unknown_flow_count", _L, "Flows aggregated, direction unknown", "aggregate.unknown_direction_flow_count", "flows"),
     column("drop_reason", _I, "Drop reason as a number (deprecated by Cilium, still sent)", "drop_reason"),
-    column("reply", _B, "True for a reply (deprecated by Cilium, still sent); null else", "reply"),
+    column("reply", _B, "True for a reply (deprecated by Cilium, still sent); null otherwise", "reply"),
     column("summary", _S, "One line about the flow (deprecated by Cilium, still sent)", "Summary"),
-    column("rest", pa.binary(), "Protobuf fields of the flow that no column holds, so that nothing is lost; null for nearly every flow"),
+    column("rest", pa.binary(), "Protobuf fields of the flow that have no column, so that nothing is lost; null for nearly every flow"),
 ]
 
 FLOWS = Table(
     name="flows",
-    doc="One row a Hubble flow, flattened. A zero number, empty text or false that Hubble did not send is null here.",
+    doc="One row per Hubble flow, flattened. A zero, empty text or false that Hubble did not send is null here.",
     columns=(*partition_columns(), *_PRUNING, *_DETAILS),
     partition_by=("cluster", "date"),
     recorded='"time" + to_milliseconds(coalesce(recorded_lag_ms, 0))',

@@ -1,4 +1,4 @@
-"""What a table is: columns with their types, units and meaning. It does no I/O."""
+"""The model of a table: its columns with types, units and meaning. No I/O."""
 
 from __future__ import annotations
 
@@ -27,43 +27,43 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of the lake: its columns in storage order, and the columns its folders are named by."""
+    """A table of the lake: its columns in storage order, and the columns it is partitioned by."""
 
     name: str
     doc: str
     columns: tuple[Column, ...]
     partition_by: tuple[str, ...]
     time_column: str = "time"
-    """The timestamp by which a window of rows is read."""
+    """The timestamp column by which rows of a window are selected."""
     row_span: timedelta = timedelta(0)
-    """How much time a row stands for, from its `time_column` on; 0 for a moment."""
+    """The time span that a row covers, starting at its `time_column`; 0 for a single moment."""
     folded_by: tuple[str, ...] = ()
-    """Columns that name a version, in tables where its row is appended again when it ends: the one with an end counts."""
+    """The columns that identify a version, in tables where its row is appended again when it ends; the row with the end counts."""
     recorded: str = ""
-    """When the lake learned of a row, as an SQL expression over its columns; empty where rows do not say."""
+    """SQL expression over the columns for when the lake learned of a row; empty if rows do not record it."""
     ends: tuple[str, ...] = ()
-    """Columns that tell of a row's end, which the lake learned of at its `ended_recorded`."""
+    """Columns about a row's end, which the lake learned of at `ended_recorded`."""
     version: int = 1
-    """Of the schema: to be raised with each column that is added, so that an older Hindcast leaves the table alone."""
+    """Schema version; raised whenever a column is added, so that an older Hindcast refuses the table."""
 
     @property
     def schema(self) -> pa.Schema:
-        """Arrow schema of a row, partition columns included."""
+        """Arrow schema of a row, including partition columns."""
         return pa.schema([pa.field(column.name, column.type) for column in self.columns])
 
     @property
     def file_schema(self) -> pa.Schema:
-        """Arrow schema of a data file: without the partition columns, which its path holds."""
+        """Arrow schema of a data file, without the partition columns, which are in its path."""
         return pa.schema([pa.field(column.name, column.type) for column in self.columns if column.name not in self.partition_by])
 
 
 def column(name: str, type_: pa.DataType, doc: str, field: str = "", unit: str = "") -> Column:
-    """A column; see Column."""
+    """Return a Column."""
     return Column(name=name, type=type_, doc=doc, field=field, unit=unit)
 
 
 def partition_columns(day_of: str = "time") -> tuple[Column, Column]:
-    """The columns `cluster` and `date`, by which most tables are partitioned."""
+    """Return the columns `cluster` and `date`, by which most tables are partitioned."""
     return (
         column("cluster", pa.string(), "Name of the cluster in Hindcast's configuration"),
         column("date", pa.date32(), f"Day of `{day_of}`, UTC"),
