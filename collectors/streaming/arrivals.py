@@ -1,4 +1,4 @@
-"""What many streams brought -> the steps in which their clusters work on it.
+"""Converts what many streams received into the steps in which their clusters process it.
 
 The messages of all streams are decoded together, since decoding a handful of flows costs almost as much as decoding
 hundreds. Deciding which flows are new, and what goes into the ledger, belongs to collectors.streaming.intake.

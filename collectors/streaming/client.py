@@ -1,7 +1,7 @@
-"""One Hubble address: its stream of flows as raw bytes, its nodes' states, and who we are to it.
+"""One Hubble address: its stream of flows as raw bytes, its nodes' states, and our credentials for it.
 
-The one module, with the simulator, that imports grpc, which asks for states; flows come over a connection of their own
-(collectors/streaming/transport.py). When to connect, and what to do with what comes, is others' work.
+Besides the simulator, the only module that imports grpc, which requests states; flows use a connection of their own
+(collectors/streaming/transport.py). When to connect, and how to process the answers, does not belong here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Client:
             self._channel = grpc.secure_channel(address, credentials, options)
 
     def close(self) -> None:
-        """Cancel the questions that run and disconnect; streams end by themselves."""
+        """Cancel running requests and disconnect; streams end by themselves."""
         self._channel.close()
 
     def follow(self, request: observer_pb2.GetFlowsRequest) -> Call:
@@ -61,7 +61,7 @@ class Client:
         return Call(self.address, method, request.SerializeToString(), credentials=self._credentials, metadata=self._metadata)
 
     def nodes(self) -> tuple[observer_pb2.Node, ...]:
-        """The nodes' states and counters as relay knows them; of a node that is asked itself, its own, without a name.
+        """Return the nodes' states and counters as relay reports them; a node returns only its own, without a name.
 
         Raises StreamError, StreamRefusedError.
         """

@@ -1,6 +1,6 @@
-"""What a failed call to Hubble means: a gRPC status and its details -> an error in words that says whether time may cure it.
+"""Explains a failed call to Hubble: turns a gRPC status and its details into an error that says whether retrying may help.
 
-Knows the words of both transports: grpcio's (BoringSSL) and libcurl's (OpenSSL). Calls themselves are others' work.
+Recognises the messages of both transports: grpcio's (BoringSSL) and libcurl's (OpenSSL). Calling does not belong here.
 """
 
 from __future__ import annotations

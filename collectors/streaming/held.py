@@ -1,7 +1,7 @@
-"""Which flows of a cluster are held already: relay replays, resumed streams overlap, and nothing may be stored twice.
+"""Decides which flows of a cluster are already stored: relay replays, resumed streams overlap, and no flow may be stored twice.
 
-Most flows are newer than all that came from their node before and cost no look. The others are looked for among
-the keys remembered, and where those do not reach back far enough, in the lake.
+Most flows are newer than all earlier ones of their node and need no look-up. The others are looked up among the remembered
+keys and, where those do not reach back far enough, in the lake.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Remembered:
 
 
 class Held:
-    """The memory of one cluster. Not for use by several threads."""
+    """Remembers the flows of one cluster. Not thread-safe."""
 
     def __init__(
         self, look_up: LookUp, *, until_us: Mapping[str | None, int], floor_us: int | None, remembered: int = KEYS_REMEMBERED
@@ -55,9 +55,9 @@ class Held:
         self._limit = remembered
 
     def new(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
-        """Whether each row (all columns of `flows`) is new; from then on it is held.
+        """Return whether each row (all columns of `flows`) is new, and remember the rows.
 
-        Raises LakeError if the lake has to be asked and cannot; nothing has changed then.
+        Raises LakeError if the lake has to be read and cannot be; nothing has changed then.
         """
         count = rows.num_rows
         if not count:
@@ -84,7 +84,7 @@ class Held:
         return fresh
 
     def forget(self, node: str | None) -> None:
-        """Keep nothing for a node that left. Should it come back, its flows up to then are looked for as any others."""
+        """Forget a node that left. If it returns, its earlier flows are looked up like any others."""
         self._forgotten = max(self._forgotten, self._until.pop(node, _NEVER))
 
     def _holds(

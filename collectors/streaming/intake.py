@@ -1,4 +1,4 @@
-"""The intake of one cluster: the steps made of what its streams brought -> new rows of `flows` and `coverage` to be stored."""
+"""The intake of one cluster: turns the steps of its streams into new rows of `flows` and `coverage` to be stored."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 
 class Intake:
-    """A cluster that is being collected. Not for use by several threads."""
+    """A cluster that is being collected. Not thread-safe."""
 
     def __init__(
         self, cluster: config.Cluster, hubble: config.Hubble, resume: Resume, look_up: LookUp, *, rejected: Path, redact: config.Redact
@@ -63,7 +63,7 @@ class Intake:
             stream.start()
 
     def stop(self) -> None:
-        """Break the streams. What is in their inboxes can still be taken."""
+        """Break the streams. Messages in their inboxes can still be taken."""
         stop_all(self.streams)
 
     def _since_ns(self) -> int:
@@ -132,7 +132,7 @@ class Intake:
 
     def _add_flows(self, address: str, flows: Flows) -> None:
         rows = flows.rows
-        fresh = self._held.new(rows)  # the one thing here that may fail
+        fresh = self._held.new(rows)  # the only call here that may fail
         begin, needed = 0, rows.select(LEDGER_COLUMNS)
         for end, at in flows.arrivals:
             self._ledger.flows(address, needed.slice(begin, end - begin), fresh[begin:end], at)
@@ -203,7 +203,7 @@ class Intake:
         return self._unsent
 
     def stored(self) -> None:
-        """The batch is in the lake or in the spool."""
+        """Note that the batch is in the lake or in the spool."""
         self.sequence += 1
         self._unsent = None
         metrics.nodes(self.name, self._ledger.until_us)

@@ -23,11 +23,11 @@ from collectors.streaming.held import is_steady, node_codes
 from collectors.streaming.nodes import Away, Members, Node
 
 ERROR_DELAY_US = 15_000_000
-"""Relay gathers node errors for 10 s before it tells; a break may be this much older than its message."""
+"""Relay collects node errors for 10 s before it reports them; a break may be this much older than its message."""
 LOSS_DELAY_US = 3_000_000
-"""A ring tells of losses at most once a second, and relay sorts: they lie behind a flow that came at most this long before."""
+"""A ring reports losses at most once a second, and relay sorts: they lie behind a flow received at most this long before."""
 PAUSE_US = 500_000
-"""Of a longer time in which nothing came of a node only this much counts: whoever paused told nothing meanwhile."""
+"""Of a longer time without messages of a node only this much counts: a paused process received nothing meanwhile."""
 SHORTEST_OUTAGE_US = 1_000_000
 BOOK_US = 30_000_000
 """`connected` rows are booked this often; until then they are noted with each batch."""
@@ -98,7 +98,7 @@ class Ledger:
         self._away.setdefault(address, Away(at, reason))
 
     def held_back(self, since: int, at: int) -> None:
-        """From `since` to `at` the streams were not read, because the spool was full."""
+        """Record that the streams were not read from `since` to `at`, because the spool was full."""
         self._book(None, (since, at), "disconnected", "spool_full", detail="the lake is away and the spool is full: streams were held")
 
     # What came --------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class Ledger:
             node.until = int(later[-1])
 
     def lost(self, response: observer_pb2.GetFlowsResponse, at: int) -> int:
-        """A LostEvent came; gives the number of flows lost."""
+        """Record a LostEvent; return the number of flows lost."""
         event, name = response.lost_events, self._known(_plain(response.node_name))
         told = response.time.ToMicroseconds() if response.HasField("time") else at
         times = [
@@ -184,7 +184,7 @@ class Ledger:
     # Nodes' states ----------------------------------------------------------------------------------------
 
     def node_status(self, response: observer_pb2.GetFlowsResponse, at: int) -> None:
-        """Relay reported, inside the stream, that nodes changed their state."""
+        """Record a change of nodes' states that relay reported inside the stream."""
         status = response.node_status
         for name in map(_plain, status.node_names):
             if status.state_change == relay_pb2.NODE_GONE:
@@ -201,7 +201,7 @@ class Ledger:
                 node.away = Away(at, status.message)
 
     def polled(self, address: str, nodes: tuple[observer_pb2.Node, ...], at: int) -> None:
-        """The nodes' states and counters, as `Client.nodes` gives them."""
+        """Record the nodes' states and counters, as returned by `Client.nodes`."""
         self._notice_changes(address, {_plain(report.name): report for report in nodes if report.name}, at)
         for report in nodes:
             name = _plain(report.name) if report.name else self._only_node(address)

@@ -1,6 +1,6 @@
-"""Messages of a gRPC stream, many in one buffer: cut out of the bytes that come, and handed on without copying each.
+"""Splits the bytes of a gRPC stream into messages, many in one buffer, without copying each of them.
 
-Connections are the transport's work, and what the messages hold that of `responses`.
+Connections belong to the transport, the contents of messages to `responses`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 LOOK_AHEAD = bytes(8)
-"""So many bytes follow the last message in every buffer, so that who reads ahead needs no check for its end."""
+"""Every buffer ends with this many bytes after the last message, so that reading ahead needs no bounds check."""
 Places = npt.NDArray[np.int64]
 _PREFIX = struct.Struct(">BI")  # whether it is compressed, its length
 
@@ -73,7 +73,7 @@ class Cutter:
             if compressed:
                 if begins:
                     break  # those before it are good
-                raise ValueError("a compressed message, which nobody asked for")
+                raise ValueError("a compressed message, although compression was not requested")
             begin = place + prefix
             if begin + length > size:
                 self._wanted = prefix + length

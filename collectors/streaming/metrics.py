@@ -1,4 +1,4 @@
-"""What a collector tells Prometheus. Counters are per cluster; nothing is labelled by namespace or pod."""
+"""The metrics that a collector exposes to Prometheus. Counters are per cluster; nothing is labelled by namespace or pod."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from collectors.hubble_api.flow import flow_pb2
 
 _NEW = Counter("hindcast_flows_received", "Flows that were new", ["cluster"])
-_HELD = Counter("hindcast_flows_duplicate", "Flows that were held already: replays of relay and resumed streams", ["cluster"])
-_LOST = Counter("hindcast_flows_lost", "Flows that Hubble said it lost", ["cluster", "source"])
+_HELD = Counter("hindcast_flows_duplicate", "Flows that were already stored: replays of relay and resumed streams", ["cluster"])
+_LOST = Counter("hindcast_flows_lost", "Flows that Hubble reported as lost", ["cluster", "source"])
 _REJECTED = Counter("hindcast_messages_rejected", "Messages that could not be read and were set aside", ["cluster"])
 _OPENED = Counter("hindcast_streams_opened", "Streams that were opened", ["cluster"])
 _CONNECTED = Gauge("hindcast_streams_connected", "Streams that are open now", ["cluster"])
@@ -20,7 +20,7 @@ _LAST_FLOW = Gauge("hindcast_node_last_flow_timestamp_seconds", "Time of the las
 _STORED = Counter("hindcast_flows_stored", "Flows committed to the lake", ["cluster"])
 _SPOOL = Gauge("hindcast_spool_bytes", "Bytes of batches that wait for the lake")
 _FLUSH = Histogram("hindcast_flush_seconds", "Time to write and commit a batch", buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30))
-_FAILED = Counter("hindcast_flush_failures", "Flushes that the lake did not take")
+_FAILED = Counter("hindcast_flush_failures", "Flushes that the lake refused")
 
 
 def flows_received(cluster: str, new: int, held: int) -> None:
@@ -30,7 +30,7 @@ def flows_received(cluster: str, new: int, held: int) -> None:
 
 
 def flows_lost(cluster: str, source: int, count: int) -> None:
-    """Count flows that a LostEvent tells of."""
+    """Count flows reported lost by a LostEvent."""
     name = flow_pb2.LostEventSource.Name(source) if source in flow_pb2.LostEventSource.values() else str(source)
     _LOST.labels(cluster, name).inc(count)
 

@@ -1,4 +1,4 @@
-"""What the ledger knows of nodes: one node, an outage, and which nodes there are. Rows are the ledger's."""
+"""What the ledger knows about nodes: one node, an outage, and which nodes exist. Rows belong to the ledger."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Away:
 
 @dataclass(slots=True)
 class Node:
-    """What the ledger knows of one node. Times are microseconds since 1970: by the node's clock, or by ours where that is said."""
+    """What the ledger knows of one node. Times are microseconds since 1970: by the node's clock, or by ours where noted."""
 
     address: str = ""
     until: int | None = None

@@ -1,9 +1,9 @@
-"""Batches -> the lake, each exactly once, and one collector at a time for a cluster.
+"""Stores batches in the lake, each exactly once, with one collector at a time for each cluster.
 
 A commit to `flows` notes the batch's number, its coverage rows and the times of the nodes' last flows; the commit to
 `coverage` follows. A collector that starts after a crash in between finds the rows in the note. The lake refuses a number
 that was used before, so two collectors of one cluster can never store a flow twice; the later one stands by. A collector
-that has nothing to store still commits an empty batch three times a lease, so that the one that stands by does not take over.
+that has nothing to store still commits an empty batch three times per lease, so that the one standing by does not take over.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Resume:
 
 
 class Publisher:
-    """Stores the batches of one collector process. Not for use by several threads."""
+    """Stores the batches of one collector process. Not thread-safe."""
 
     def __init__(self, lake: Lake, *, lease_seconds: float, clock: Callable[[], float] = time.time) -> None:
         """`lease_seconds`: how long after its last commit a collector is taken to be alive; `clock` gives seconds since 1970."""
@@ -147,7 +147,7 @@ class Publisher:
             return None
         now, seen = self._clock(), self._others.get(cluster)
         is_alive = now - note["at"] <= self._lease_seconds
-        if seen is not None:  # while we stand by, what counts is how long it has told nothing new; then clocks need not agree
+        if seen is not None:  # while standing by, count how long its note has not changed, so that clocks need not agree
             first = now if seen[0] != note["at"] or seen[1] is None else seen[1]
             is_alive = now - first <= self._lease_seconds
             self._others[cluster] = (note["at"], first)

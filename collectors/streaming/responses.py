@@ -1,4 +1,4 @@
-"""Streamed GetFlowsResponse messages, as bytes -> the flows in them, still encoded, and the few that are something else."""
+"""Extracts the flows, still encoded, from streamed GetFlowsResponse messages, and the few messages of other kinds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches that the lake could not take: kept on disk, in order, until it can."""
+"""Stores batches that the lake could not take on disk, in order, until it can."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from warehouse.errors import LakeError
 _KEY = b"hindcast.batch"
 _TIMES = ("from", "to", "recorded")
 _UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError)
-"""What a file that is cut off, empty, or not a batch leads to."""
+"""The exceptions raised for a file that is truncated, empty, or not a batch."""
 
 _log = structlog.get_logger()
 

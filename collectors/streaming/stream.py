@@ -1,6 +1,6 @@
-"""The stream of one address: a thread that reads messages into an inbox, and one that asks for the nodes' states.
+"""The stream of one address: a thread that reads messages into an inbox, and one that requests the nodes' states.
 
-A stream reconnects for ever, also after the orderly end that relay gives a stream when it has no node; it backs off with
+A stream reconnects forever, also after the orderly end that relay gives a stream when it has no node; it backs off with
 jitter; and it stops reading while the inbox is full, so that Hubble counts what is lost. Messages are not decoded here.
 """
 
@@ -98,7 +98,7 @@ class Stream:
         ]
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start connecting."""
         for thread in self._threads:
             thread.start()
 
@@ -110,7 +110,7 @@ class Stream:
         self._threads[0].join(5)
 
     def reopen(self, reason: str) -> None:
-        """Ask for the flows anew, at once."""
+        """Request the flows anew, at once."""
         _log.warning("stream is opened anew", cluster=self._cluster, address=self.address, reason=reason)
         self._reopen = True
         self._cancel()
@@ -172,7 +172,7 @@ class Stream:
             self._stopping.wait(min(most, least * 2 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0))
 
     def _read_one_stream(self) -> str:
-        """Read until the stream ends; says why it did."""
+        """Read until the stream ends; return the reason."""
         client: Client | None = None
         try:
             client = Client(self._hubble, self.address)
