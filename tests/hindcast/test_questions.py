@@ -187,7 +187,7 @@ def following(folder: Path, *options: str) -> Iterator[Iterator[str]]:
     try:
         yield (line.rpartition("(")[2].strip(" )\n") for line in process.stdout)
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate()
+        rest, _ = process.communicate(timeout=300)
         assert rest == ""
         assert process.returncode == 130
     finally:
