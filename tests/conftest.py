@@ -24,13 +24,29 @@ from warehouse.lake.tables import Lake
 
 PATIENCE_SECONDS = 300.0
 """How long a test waits for an event: far longer than a machine at ten times the usual load takes."""
-_LATE = ("installs", "peers", "airflow", "browser")
+_LATE = ("slow", "installs", "peers", "airflow", "browser")
+_SLOW = (
+    "access/test_attacks.py", "access/test_doors.py", "access/test_order.py", "access/test_peers_without_namespace.py",
+    "access/test_scoping.py", "access/test_workers.py", "collectors/importing", "collectors/test_arrivals.py",
+    "collectors/test_collect.py", "collectors/test_held.py", "collectors/test_json_lines.py", "collectors/test_last_losses.py",
+    "collectors/test_lossless.py", "collectors/simulator/test_history.py", "collectors/simulator/test_node.py", "dags", "dashboards",
+    "hindcast", "pipelines/configuration/test_expiry.py", "pipelines/configuration/test_recording.py", "pipelines/test_compaction.py",
+    "pipelines/test_erasure.py", "pipelines/test_merging.py", "pipelines/test_retention.py", "pipelines/test_rollup.py",
+    "pipelines/test_upkeep.py", "warehouse/test_edge_rule.py", "warehouse/test_flow_filter.py", "warehouse/test_query.py",
+    "warehouse/test_rollup_sums.py", "warehouse/test_tables_pruning.py", "warehouse/test_time_travel.py",
+)  # fmt: skip
+"""Files and folders whose tests take long, alone or together: they are marked slow, and `make test-fast` leaves them out."""
 hypothesis.settings.register_profile("hindcast", deadline=None)  # machines are shared: how long an example takes says nothing
 hypothesis.settings.load_profile("hindcast")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is quick comes first; what starts whole programs of others after it, in this order."""
+    """Mark the slow tests, and sort: quick tests run first, those that start whole programs of others last, in this order."""
+    tests = Path(__file__).parent
+    slow = tuple(tests / name for name in _SLOW)
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: max((_LATE.index(name) + 1 for name in _LATE if item.get_closest_marker(name)), default=0))
 
 
