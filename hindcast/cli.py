@@ -34,7 +34,7 @@ app = group(
     Entry(
         "import",
         "hindcast.import_files:import_files",
-        "Import files that Cilium agents' Hubble exporters wrote.",
+        "Import files that Hubble's exporters, `hubble observe` or a log pipeline wrote.",
         "hindcast import --cluster prod-eu-1 /var/run/cilium/hubble",
     ),
     Entry("dashboard", "hindcast.dashboard:dashboard", "Serve the dashboard", "hindcast dashboard --config hindcast.yaml"),

@@ -272,7 +272,7 @@ def test_an_expired_kubeconfig_is_told_as_such(stage: Stage) -> None:
     plan = stage.plan(stage.files(DENY), stage.access("expired", token="not-valid-any-more"))
     assert plan.problem
     assert "401" in plan.problem
-    assert "credentials are not valid" in plan.problem
+    assert "credentials are invalid" in plan.problem
 
 
 def test_a_namespace_that_vanishes_meanwhile_is_skipped_and_the_rest_goes_on(stage: Stage) -> None:
