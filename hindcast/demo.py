@@ -24,7 +24,7 @@ from hindcast.simulate import GRANTS
 from warehouse import config
 from warehouse.errors import ConfigError, HindcastError, LakeError
 
-READY_SECONDS = 180.0
+READY_SECONDS = 900.0
 
 
 class DemoFailedError(HindcastError):
@@ -219,7 +219,7 @@ def _say_what_to_try(file: Path, dashboard: str, airflow: str, *, simulated: boo
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310
             return bool(answer.status == 200)
     except (OSError, ValueError):
         return False
