@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import grpc
+import pyarrow.parquet as pq
 import pytest
 
 from collectors.decoding.decode import decode
@@ -457,15 +458,18 @@ def test_a_spool_file_damaged_while_the_lake_is_away_is_set_aside_and_booked_and
         log.write_text("in the way")
         observe(node, make(10))
         (spooled,) = wait(lambda: list((stand.folder / "spool" / "c1").glob("*.parquet")), what="batch in the spool")
+        # A busy machine may put fewer than all ten flows into the first batch.
+        damaged = set(pq.read_table(spooled, columns=["uuid"])["uuid"].to_pylist())
         spooled.write_bytes(b"")
         log.unlink()
         away.rename(log)
         observe(node, make(10))
         wait(lambda: stand.coverage("gap"), what="booking")
-        stand.wait_for_flows(14)
+        stand.wait_for_flows(24 - len(damaged))
         assert collector.healthy() is None
+    assert damaged
     assert [row["source"] for row in stand.coverage("gap")] == ["spool_unreadable"]
-    assert sorted(stand.uuids()) == sorted(make.made[:4] + make.made[14:24])
+    assert sorted(stand.uuids()) == sorted(set(make.made[:24]) - damaged)
 
 
 def test_a_batch_that_was_stored_but_not_deleted_from_the_spool_is_not_booked_again(
