@@ -67,7 +67,10 @@ def demo(
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave nothing behind
         stop_all(children)
-    added = 0 if stored_before is None else _flows_stored(folder) - stored_before
+    if stored_before is None:
+        typer.echo(f"stopped before every part was ready; the lake is in {folder / 'lake'}")
+        return
+    added = _flows_stored(folder) - stored_before
     typer.echo(f"stopped; {added:,} flows were collected, the lake is in {folder / 'lake'}")
     if headless and seconds is not None and added <= 0:
         raise DemoFailedError(f"no flow was collected: see {folder / 'logs'}")

@@ -14,7 +14,7 @@ export function draw({ data, parentElement, setTriggerValue }) {
     save.className = "save";
     save.textContent = "Save as PNG";
     save.onclick = () => png(data.wide);
-    root.append(save);
+    root.prepend(save);
   };
   root.observer?.disconnect();
   root.observer = new ResizeObserver(show);

@@ -104,17 +104,15 @@ def said(difference: Difference, seen: Recorded | None = None) -> str:
     match difference.kind:
         case "new" if b:
             first = seen.first(b) if seen else None
-            if b.is_denied:
-                begin = f"✕ {'all' if b.denied == b.flows else 'mostly'} denied, in B since {clock.minute(b.first)}"
-            else:
-                begin = f"first in B {clock.minute(b.first)}"
-            if seen and (first is None or first == b.first):
-                return f"{begin}; in no earlier hour on record"
-            return begin + (f"; first seen {clock.minute(first)}" if first else "")
+            begin = f"✕ {'all' if b.denied == b.flows else 'mostly'} denied, " if b.is_denied else ""
+            if first and first != b.first:
+                return f"{begin}first seen {clock.minute(first)}; in B since {clock.minute(b.first)}"
+            end = "; in no earlier hour on record" if seen else ""
+            return f"{begin}{'in B since' if begin else 'first in B'} {clock.minute(b.first)}{end}"
         case "vanished" if a:
             last = seen.last(a) if seen else None
-            later = f"; last seen {clock.minute(last)}" if last and last != a.last else ""
-            return f"last in A {clock.minute(a.last)}{later}" + (", was denied" if a.is_denied else "")
+            later = f"last seen {clock.minute(last)}; " if last and last != a.last else ""
+            return f"{later}last in A {clock.minute(a.last)}" + (", was denied" if a.is_denied else "")
         case "flip" if a and b:
             if b.denied > a.denied:
                 since = f", in B since {clock.minute(b.first_denied)}" if b.first_denied else ""

@@ -45,13 +45,13 @@ def draw(visit: Visit, shown: Sequence[Difference], after: FlowFilter, seen: Rec
         placeholder="–",  # noqa: RUF001 - stands for nothing
         alt="Edges that differ between A and B",
         column_config={
-            "Kind": st.column_config.MultiselectColumn(options=list(KINDS.values()), color=_CHIPS, width=120),
-            "Edge": st.column_config.TextColumn(width=330),
+            "Kind": st.column_config.MultiselectColumn(options=list(KINDS.values()), color=_CHIPS, width=105),
+            "Edge": st.column_config.TextColumn(width=310),
             "A flows": st.column_config.NumberColumn(format="compact", width=75),
             "B flows": st.column_config.NumberColumn(format="compact", width=75),
             "Change": st.column_config.NumberColumn(format="%+.0f %%", width=80),
-            "Volume A, B": st.column_config.BarChartColumn("Volume A | B", y_min=0, y_max=most if len(rows) == 1 else None, width=130),
-            "Verdict and evidence": st.column_config.TextColumn(width=230),
+            "Volume A, B": st.column_config.BarChartColumn("Volume A | B", y_min=0, y_max=most if len(rows) == 1 else None, width=100),
+            "Verdict and evidence": st.column_config.TextColumn(width=330),
         },
     )
 

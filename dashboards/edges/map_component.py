@@ -19,7 +19,7 @@ _HTML = '<div class="map"></div>'
 _CSS = """
 .map {overflow-x: auto}
 .map svg {display: block; max-width: 100%; min-width: 640px; height: auto; margin: 0 auto}
-.map .save {position: absolute; right: 4px; top: 0; font: inherit; font-size: 12px; color: inherit; background: none; border: 1px solid
+.map .save {display: block; margin: 0 4px 4px auto; font: inherit; font-size: 12px; color: inherit; background: none; border: 1px solid
   currentColor; border-radius: 6px; padding: 2px 8px; cursor: pointer; opacity: 0.8}
 .map g[data-node] {cursor: pointer}
 .map g[data-node]:focus-visible rect {outline: 2px solid currentColor}

@@ -86,11 +86,15 @@ def draw(edges: Sequence[Edge], drawing: Drawing) -> str:
     for box in layout.boxes:
         left, top = drawing.x(box.tier) - BOX_WIDTH / 2, TOP + box.top
         parts.append(f'<rect x="{left}" y="{top:.1f}" width="{BOX_WIDTH}" height="{box.height}" rx="6" fill="{shades.surface}"/>')
+    # Lines above the boxes, so that those within a namespace are seen, and below the names, so that these can be read; denied
+    # ones above all, so that nothing covers them.
+    parts += [_line(edge, most, drawing) for edge in edges if not edge.denied]
+    for box in layout.boxes:
         star = " ★" if drawing.mark_own and box.namespace != OUTSIDE and drawing.owns(box.namespace) else ""
-        parts.append(_text(drawing.x(box.tier), top + TITLE / 2, _short(box.namespace) + star, shades.text, bold=True))
+        name = _short(box.namespace) + star
+        parts.append(_text(drawing.x(box.tier), TOP + box.top + TITLE / 2, name, shades.text, bold=True, halo=shades.surface))
         parts += [_row(end, drawing, is_denied=end in denied) for end in box.rows]
-    # Above the boxes, so that lines between rows of one namespace are seen; denied ones last, so that nothing covers them.
-    parts += [_line(edge, most, drawing) for edge in sorted(edges, key=lambda edge: bool(edge.denied))]
+    parts += [_line(edge, most, drawing) for edge in edges if edge.denied]
     parts += [_badge(x, y, f"✕ {theme.compact(edge.denied)}") for edge, x, y in labels(edges, drawing)]
     parts.append(f'<text x="{LEFT}" y="{height - 12:.0f}" fill="{shades.muted}">{escape(drawing.caption)}</text></svg>')
     return "\n".join(parts)
@@ -177,9 +181,11 @@ def _badge(x: float, y: float, text: str) -> str:
     return f'<g pointer-events="none">{ground}{_text(x, y, text, "#FFFFFF", bold=True)}</g>'
 
 
-def _text(x: float, y: float, text: str, ink: str, *, bold: bool = False) -> str:
-    weight = ' font-weight="600"' if bold else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" dominant-baseline="central" fill="{ink}"{weight}>{escape(text)}</text>'
+def _text(x: float, y: float, text: str, ink: str, *, bold: bool = False, halo: str | None = None) -> str:
+    """A text that stands around a point; `halo` is the colour that keeps lines away from its letters."""
+    more = ' font-weight="600"' if bold else ""
+    more += f' paint-order="stroke" stroke="{halo}" stroke-width="4" stroke-linejoin="round"' if halo else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" dominant-baseline="central" fill="{ink}"{more}>{escape(text)}</text>'
 
 
 def _short(text: str) -> str:

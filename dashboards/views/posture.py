@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards.frame import clock, head, navigation, summary, theme, time_control, url_state
-from dashboards.history import attention, manifests
+from dashboards.history import attention, evaluations, manifests
 from dashboards.visit import Visit, not_future
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.record_questions import ConfigurationCoverage, Controls, Drift
@@ -30,44 +30,36 @@ def page(visit: Visit) -> None:
     try:
         drift = visit.answer(Drift(at=at))
         controls = visit.answer(Controls(at=at))
+        standing = evaluations.standing(visit)
     except AccessDeniedError:
         summary.denied(visit)
         return
     open_drift: list[Mapping[str, Any]] = drift.rows.to_pylist()
     results: list[Mapping[str, Any]] = controls.rows.to_pylist()
-    evaluated = max((row["time"] for row in [*open_drift, *results]), default=None)
-    when = f", last evaluated {clock.second(evaluated)}" if evaluated else ""
+    when = f", last evaluated {clock.second(standing.last)}" if standing.last else ""
     st.caption(
         f"As of **{clock.dated(at)}**{when} · **{len(open_drift)}** open drift · **{len(results)}** results of controls · "
         f"{max(drift.seconds, controls.seconds):.2f} s"
     )
-    missing = _not_evaluated(visit, results)
-    _drift(visit, open_drift, missing, evaluated)
+    _drift(visit, open_drift, standing)
     _controls(results)
     _by_day(visit, at, sorted({row["cluster"] for row in [*open_drift, *results]}))
 
 
-def _not_evaluated(visit: Visit, results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The clusters that the principal sees whole and of which no evaluation falls into the window."""
-    at, scope = not_future(visit.time.until), visit.door.scope(visit.who)
-    seen = {row["cluster"] for row in results if row["time"] >= visit.time.since}
-    known = {cluster.name for cluster in visit.settings.clusters} | {row["cluster"] for row in results}
-    return sorted(cluster for cluster in known - seen if scope.sees_whole(cluster, at))
-
-
-def _drift(visit: Visit, rows: Sequence[Mapping[str, Any]], missing: Sequence[str], evaluated: datetime | None) -> None:
-    """Draw the open drift. Where nothing was evaluated in the window, that is said, and nothing is called as wanted."""
+def _drift(visit: Visit, rows: Sequence[Mapping[str, Any]], standing: evaluations.Standing) -> None:
+    """Draw the open drift. Clusters that were not held against a blueprint in the window are named, and not called as wanted."""
     st.subheader("Drift", anchor=False)
-    scope = visit.door.scope(visit.who)
-    if missing:
-        last = f"the last evaluation that you may see was at {clock.second(evaluated)}" if evaluated else "nothing was evaluated before"
-        st.warning(f"Not evaluated in this window: {', '.join(missing)}; {last}.", icon=":material/help:")
+    if standing.missing:
+        last = f"the last evaluation was at {clock.second(standing.last)}" if standing.last else "nothing was evaluated before"
+        st.warning(f"Not evaluated in this window: {', '.join(standing.missing)}; {last}.", icon=":material/help:")
+    if standing.unwanted:
+        st.warning(f"Held against no blueprint: {', '.join(standing.unwanted)}.", icon=":material/help:")
+    if standing.unseen:
+        st.warning(f"Configuration never seen whole: {', '.join(standing.unseen)}.", icon=":material/help:")
     if not rows:
-        if not any(grant.namespace is None for grant in scope.grants):
-            st.caption(
-                "No open drift is recorded in your namespaces. When clusters were evaluated is shown only to those who see them whole."
-            )
-        elif evaluated and not missing:
+        if not any(grant.namespace is None for grant in visit.door.scope(visit.who).grants):
+            st.caption("No open drift is recorded in your namespaces. Drift of whole clusters is shown only to those who see them whole.")
+        elif standing.allows_all_clear:
             st.caption("None: every cluster that you may see stood as its blueprints want when it was last evaluated.")
         else:
             st.caption("No open drift is recorded.")

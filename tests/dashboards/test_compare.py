@@ -84,7 +84,7 @@ def test_compare_and_map_say_when_an_edge_was_first_seen_in_all_that_is_recorded
     window = {"from_": f"{hour:%Y-%m-%dT%H:%MZ}", "until": f"{hour + HOUR:%Y-%m-%dT%H:%MZ}"}
     (row,) = [row for frame in look("compare", user="ada", against="before", **window).dataframe if "Edge" in frame.value
               for row in frame.value.to_dict("records")]  # fmt: skip
-    assert row["Verdict and evidence"] == f"first in B {clock.minute(again)}; first seen {clock.minute(first)}"
+    assert row["Verdict and evidence"] == f"first seen {clock.minute(first)}; in B since {clock.minute(again)}"
     frames = [frame.value for frame in look("map", user="ada", find="shop/web", **window).dataframe]
     (shown,) = [frame for frame in frames if "Peer" in frame]
     assert [moment.to_pydatetime().replace(tzinfo=UTC) for moment in shown["First"]] == [first]

@@ -84,7 +84,7 @@ def test_a_time_in_which_nothing_was_evaluated_is_not_called_as_wanted(story: St
         "until": f"{story.deployment + dt.timedelta(minutes=9):%Y-%m-%dT%H:%MZ}",
     }
     text = said(look("posture", user="ada", **minutes))
-    assert "Not evaluated in this window: c1; the last evaluation that you may see was at" in text
+    assert "Not evaluated in this window: c1; the last evaluation was at" in text
     assert "None: every cluster" not in text
 
 
@@ -111,4 +111,16 @@ def test_a_day_that_nobody_looked_at_counts_no_drift(story: Story, look: Look) -
 def test_an_owner_sees_no_drift_of_the_whole_cluster(story: Story, look: Look, said: Said) -> None:
     text = said(look("posture", user="paula", last="1d"))
     assert "No open drift is recorded in your namespaces" in text
+    assert "None: every cluster" not in text
+
+
+def test_a_cluster_that_is_held_against_no_blueprint_is_not_called_as_wanted(folder: Path, look: Look, said: Said) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    story, since = Story.before(now), now - dt.timedelta(hours=1)
+    lake = Lake.open(config.Lake(url=str(folder / "lake")))
+    configuration.backfill(lake, build_fleet(1, clusters=("c1",)), story, since=since, until=now)
+    (folder / "unwanted.yaml").write_text('{"clusters": [{"name": "c1"}]}')
+    demo_history.judge(lake, config.load_config(folder / "unwanted.yaml"), story, since=since, until=now)
+    text = said(look("posture", user="ada", last="1d"))
+    assert "Held against no blueprint: c1." in text
     assert "None: every cluster" not in text
