@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 LONGEST_VALUE = 8 * 1024**2
 """A single JSON value or line longer than this many characters is not read."""
+LONGEST_TOKEN = len(r"\ud83d\ude00")
+"""No escape or literal of JSON is longer: an error this close to the end of a piece may be one that is merely cut off."""
 KEPT_OF_BAD_TEXT = 16 * 1024
 """At most this many characters of text that is set aside are stored."""
 _SPACE = re.compile(r"[\s,\x00\ufeff]*")
@@ -102,7 +104,7 @@ class Document:
         """Return whether an unreadable value may merely be incomplete."""
         if len(self.rest) - position > LONGEST_VALUE or not isinstance(error, json.JSONDecodeError):
             return False
-        return error.msg.startswith("Unterminated string") or error.pos >= len(self.rest.rstrip())
+        return error.msg.startswith("Unterminated string") or error.pos >= len(self.rest.rstrip()) - LONGEST_TOKEN
 
     def _give_up(self, found: list[Text | BadText], position: int, reason: str) -> int:
         """Set text aside up to where another value may begin; return that position."""

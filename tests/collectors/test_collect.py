@@ -189,7 +189,7 @@ def test_while_the_lake_is_away_and_an_old_flow_has_to_be_looked_up_a_loss_is_bo
         if not stand.uuids():
             yield from (observer_pb2.GetFlowsResponse(flow=flow).SerializeToString() for flow in first)
         yield observer_pb2.GetFlowsResponse(flow=new.pop(0)).SerializeToString()
-        release.wait(60)
+        release.wait(600)
         lost = observer_pb2.GetFlowsResponse(lost_events=flow_pb2.LostEvent(source=flow_pb2.PERF_EVENT_RING_BUFFER, num_events_lost=42))
         yield from (message.SerializeToString() for message in (lost, observer_pb2.GetFlowsResponse(flow=old[0])))
         time.sleep(60)
