@@ -210,7 +210,7 @@ def test_the_commands_ask_refuse_and_do(lake: Lake, tmp_path: Path, run: Callabl
     assert "whole hour" in run(*erase, "--since", "2026-03-02T12:30Z").stderr
     assert "1 rows would go; 1 more are held" in run(*erase, "--dry-run").stdout
     refused = run(*erase, given="n\n")
-    assert (refused.returncode, "Erase 1 rows" in refused.stderr, len(uuids(lake))) == (1, True, 3)
+    assert (refused.returncode, "erase 1 rows" in refused.stderr, len(uuids(lake))) == (1, True, 3)
     done = run(*erase, "--yes")
     assert (done.returncode, len(uuids(lake))) == (1, 2), "1, since a hold kept some"
     assert "1 rows that name pay stay: a hold" in done.stderr
