@@ -469,7 +469,10 @@ def test_a_spool_file_damaged_while_the_lake_is_away_is_set_aside_and_booked_and
         assert collector.healthy() is None
     assert damaged
     assert [row["source"] for row in stand.coverage("gap")] == ["spool_unreadable"]
-    assert sorted(stand.uuids()) == sorted(set(make.made[:24]) - damaged)
+    stored = stand.uuids()
+    assert len(stored) == len(set(stored))
+    # A stream that is opened again may bring what the damaged file held, since the ring still has it.
+    assert set(make.made[:24]) - damaged <= set(stored) <= set(make.made)
 
 
 def test_a_batch_that_was_stored_but_not_deleted_from_the_spool_is_not_booked_again(
