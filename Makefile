@@ -37,7 +37,7 @@ check: setup ## Check format, lint, types and the arrows between packages
 test: setup ## Run the tests; those that need a real peer skip where it was not built
 	$(BIN)/python -m pytest --durations=10
 
-test-fast: setup ## Run the quick tests only: the inner loop, under a minute on two idle cores
+test-fast: setup ## Run the quick tests only: the inner loop
 	$(BIN)/python -m pytest -q -m "not slow and not peers and not airflow and not browser"
 
 bench: setup ## Run the benchmarks; each prints a ratio against a named peer
