@@ -152,9 +152,11 @@ def _row(end: End, drawing: Drawing, *, is_denied: bool) -> str:
     ground = shades.denied if is_denied else shades.own if is_own else shades.background
     stroke = f' stroke="{shades.primary}" stroke-width="2"' if end == drawing.picked else ""
     name, about = _short(end.name or end.namespace), title(end) + (", has denied flows" if is_denied else "")
+    # Assistive technology must name a node with the text that is drawn, also where that is cut short.
+    label = about if name in about else f"{name} ({about})"
     ink = shades.denied_text if is_denied else shades.text
     return (
-        f'<g data-node="{escape(title(end))}" tabindex="0" role="button" aria-label="{escape(about)}"><title>{escape(about)}</title>'
+        f'<g data-node="{escape(title(end))}" tabindex="0" role="button" aria-label="{escape(label)}"><title>{escape(about)}</title>'
         f'<rect x="{drawing.x(tier) - ROW_WIDTH / 2}" y="{TOP + y - (ROW - 3) / 2:.1f}" width="{ROW_WIDTH}" height="{ROW - 3}" rx="4" '
         f'fill="{ground}"{stroke}/>{_text(drawing.x(tier), TOP + y, f"✕ {name}" if is_denied else name, ink, bold=is_denied)}</g>'
     )

@@ -144,7 +144,7 @@ def test_of_queries_that_together_need_too_much_the_greediest_is_ended_with_a_cl
     assert count(pool, "bea", "SELECT count(*) + coalesce(sleep_ms(3000)::INTEGER, 0) AS n FROM numbers") == 3
     thread.join(240)
     (error,) = errors
-    assert "all people together needed more than 200 MiB" in str(error)
+    assert "the queries of all users together needed more than 200 MiB" in str(error)
     assert "try again" in str(error)
     assert count(pool, "ada") == 3
 
