@@ -129,10 +129,11 @@ _REQUEST = ("l7_type", "l7_http_method", "l7_http_url", "l7_http_headers", "l7_d
 def connections(wanted: FlowFilter, *, begins: Begins = (), limits: Limits = MANY) -> FlowQuestion:
     """Return the distinct connections of a window's flows: what `DistinctEdges` returns, undivided by neither address nor request.
 
-    Columns, besides those of `DistinctEdges` without `repeats`, label ids, ranges and kinds of workloads: for both ends `_labels`, `_ip` (of an end outside the
-    cluster only) and `_names`, the DNS names that the agent had learned for it; `icmp_type` (null for 0); `event_type`; the request
-    as `l7_type`, `l7_http_method`, `l7_http_url`, `l7_http_headers`, `l7_dns_query`; and `uuids`, of the first three flows. With
-    `begins`, which here need not be whole hours, `since` is the start of the span. Flows are few: choose short windows.
+    Columns are those of `DistinctEdges` without `repeats`, label ids, ranges and kinds of workloads. For both ends there are also
+    `_labels`, `_ip` (of an end outside the cluster only) and `_names`, the DNS names that the agent had learned for it. Further
+    columns: `icmp_type` (null for 0), `event_type`, the request as `l7_type`, `l7_http_method`, `l7_http_url`, `l7_http_headers`
+    and `l7_dns_query`, and `uuids`, of the first three flows. With `begins`, which here need not be whole hours, `since` is the
+    start of the span. Flows are many: choose short windows.
     """
     ends = ", ".join(
         f"""CASE WHEN {scoping.is_local(FLOWS, side)} THEN NULL ELSE {side}_cluster_name END AS {side}_cluster_name,
