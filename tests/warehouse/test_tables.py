@@ -20,7 +20,6 @@ from deltalake.exceptions import CommitFailedError
 
 from warehouse import config
 from warehouse.errors import CommitConflictError, ConfigError, LakeError
-from warehouse.lake import files
 from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS, TABLES, Table
 
