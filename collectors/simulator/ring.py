@@ -1,8 +1,8 @@
 """The ring buffer of events in a Hubble node, and how requests read it.
 
 It reproduces what a collector must cope with: the newest entry is readable only after the next one is written, a `since`
-older than the ring silently starts at the oldest entry, and a reader that was overrun learns of it only when another event
-arrives.
+older than the ring silently starts at the oldest entry, and a reader that was overrun is told a second later, after the next event
+that it receives: a stream that ends before takes the report with it.
 """
 
 from __future__ import annotations
@@ -47,13 +47,12 @@ class Query:
 
 
 class _Overrun:
-    """The losses not yet reported to one reader: at most one message is sent per second."""
+    """The losses not yet reported to one reader. They are reported together, a second after the first of them."""
 
     def __init__(self) -> None:
         self.count = 0
         self._first_ns = 0
         self._last_ns = 0
-        self._told_ns: int | None = None
 
     def add(self, count: int, now_ns: int) -> None:
         if not self.count:
@@ -62,12 +61,12 @@ class _Overrun:
         self._last_ns = now_ns
 
     def due(self, now_ns: int) -> flow_pb2.LostEvent | None:
-        if not self.count or (self._told_ns is not None and now_ns - self._told_ns < NANOSECONDS):
+        if not self.count or now_ns - self._first_ns < NANOSECONDS:
             return None
         event = flow_pb2.LostEvent(source=flow_pb2.HUBBLE_RING_BUFFER, num_events_lost=self.count)
         event.first.FromNanoseconds(self._first_ns)
         event.last.FromNanoseconds(self._last_ns)
-        self.count, self._told_ns = 0, now_ns
+        self.count = 0
         return event
 
 
@@ -119,19 +118,18 @@ class Ring:
                     continue
                 event = self._at(position)
                 position += 1
+            if isinstance(event, flow_pb2.Flow):
+                if query.until_ns is not None and event.time.ToNanoseconds() > query.until_ns:
+                    return
+                if not query.matches(event):
+                    continue
+                taken += 1
+            yield event
+            if taken == limited > 0:
+                return
             loss = overrun.due(self._clock())
             if loss is not None:
                 yield loss
-            if isinstance(event, flow_pb2.LostEvent):
-                yield event
-                continue
-            if query.until_ns is not None and event.time.ToNanoseconds() > query.until_ns:
-                return
-            if query.matches(event):
-                yield event
-                taken += 1
-                if taken == limited:
-                    return
 
     def _readable(self) -> tuple[int, int]:
         """Return the first readable position and the one after the last."""

@@ -16,12 +16,13 @@ import pyarrow as pa
 from collectors.decoding.decode import Rejected, decode
 from collectors.hubble_api.observer import observer_pb2
 from collectors.streaming import responses
+from collectors.streaming.completeness import PAUSE_US
 from collectors.streaming.messages import Messages
 from collectors.streaming.stream import Arrived, Ended, Item, Opened, Polled
 from warehouse import config
 
-SLICE_US = 2_000_000
-"""Flows that arrived within this time of each other count as having arrived together."""
+SLICE_US = 1_000_000
+"""Flows that arrived within this time of each other, without a pause between them, count as having arrived together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,11 @@ class Flows:
 
     rows: pa.Table
     """Columns of `flows`."""
-    arrivals: tuple[tuple[int, int], ...]
-    """When they arrived: the number of rows up to the end of each slice, and its time in microseconds since 1970."""
+    arrivals: tuple[tuple[int, int, int], ...]
+    """When they arrived: the number of rows up to the end of each slice, and the times of its first and last arrival.
+
+    Times are microseconds since 1970, by our clock.
+    """
     row_bytes: float
     """The memory that a row takes, on average."""
 
@@ -129,14 +133,15 @@ class _Decoded:
         if first == last:
             return
         ends = np.minimum(np.searchsorted(self._positions, [until for until, _ in run]), last) - first
-        arrivals: list[tuple[int, int]] = []
-        since = 0
+        arrivals: list[tuple[int, int, int]] = []
+        done = previous = 0
         for rows, (_, at) in zip(ends.tolist(), run, strict=True):
-            if rows <= (arrivals[-1][0] if arrivals else 0):
-                continue
-            if arrivals and at - since <= SLICE_US:
-                arrivals[-1] = (rows, at)
-            else:
-                arrivals.append((rows, at))
-                since = at
+            if rows > done:
+                since = arrivals[-1][1] if arrivals else at
+                if arrivals and at - since <= SLICE_US and at - previous <= PAUSE_US:
+                    arrivals[-1] = (rows, since, at)
+                else:
+                    arrivals.append((rows, at, at))
+                done = rows
+            previous = at
         yield Flows(rows=self._rows.slice(first, last - first), arrivals=tuple(arrivals), row_bytes=self._row_bytes)

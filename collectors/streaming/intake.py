@@ -67,9 +67,9 @@ class Intake:
         stop_all(self.streams)
 
     def _since_ns(self) -> int:
-        """Where streams resume: at the last flow of the node that is furthest behind; with the start of the rings if there is none."""
-        until = self._ledger.until_us.values()
-        return max(0, min(until) - RESUME_MARGIN_US) * 1000 if until else 0
+        """Where streams resume: before the last flow known to be complete of the node furthest behind, else with the rings' start."""
+        until = self._ledger.resume_us
+        return max(0, until - RESUME_MARGIN_US) * 1000 if until is not None else 0
 
     # Receiving --------------------------------------------------------------------------------------------
 
@@ -134,8 +134,8 @@ class Intake:
         rows = flows.rows
         fresh = self._held.new(rows)  # the only call here that may fail
         begin, needed = 0, rows.select(LEDGER_COLUMNS)
-        for end, at in flows.arrivals:
-            self._ledger.flows(address, needed.slice(begin, end - begin), fresh[begin:end], at)
+        for end, *arrival in flows.arrivals:
+            self._ledger.flows(address, needed.slice(begin, end - begin), fresh[begin:end], (arrival[0], arrival[1]))
             begin = end
         new = int(np.count_nonzero(fresh))
         if new < rows.num_rows:
@@ -172,6 +172,11 @@ class Intake:
     def book_loss(self, response: observer_pb2.GetFlowsResponse, at: int) -> None:
         """Book a lost event that arrived at this time, in microseconds since 1970."""
         metrics.flows_lost(self.name, response.lost_events.source, self._ledger.lost(response, at))
+
+    def reported(self, nodes: Iterable[str | None]) -> None:
+        """Note that these nodes have reported all losses of the flows received."""
+        for node in nodes:
+            self._ledger.reported(node)
 
     def book(self, row: dict[str, Any]) -> None:
         """Add a row of `coverage` to what has to be stored."""

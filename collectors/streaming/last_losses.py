@@ -35,12 +35,18 @@ def _is_silent(stream: Stream) -> bool:
 
 
 def _book(intake: Intake, stream: Stream, until_us: int) -> bool:
-    """Book the losses that a stream reported; says whether no more are to be expected of it."""
+    """Book the losses that a stream reported; says whether no more are to be expected of it.
+
+    Of nodes from which flows came late enough, the ledger learns that they have reported everything.
+    """
     items: list[Item] = stream.take()
-    for item in items:
-        if not isinstance(item, Arrived):
-            continue
+    arrived = [item for item in items if isinstance(item, Arrived)]
+    for item in arrived:
         for _, response in responses.split(item.messages).others:
             if response.lost_events.source == flow_pb2.HUBBLE_RING_BUFFER:  # others stay in the ring and are read by the next run
                 intake.book_loss(response, item.at)
-    return _is_silent(stream) or any(isinstance(item, Arrived) and item.at >= until_us for item in items)
+    late = [item for item in arrived if item.at >= until_us]
+    intake.reported(
+        {responses.node_name(message) for item in late for message in map(item.messages.__getitem__, range(len(item.messages)))}
+    )
+    return _is_silent(stream) or bool(late)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+from collectors.streaming.completeness import FARTHEST_US, Completeness
 
 ABSENT_US = 60_000_000
 """A node that has been missing from relay's list for this long, and has sent nothing since, has left."""
@@ -28,6 +30,28 @@ class Away:
         return at - self.since > (REPEAT_US if self.is_booked else FIRST_US)
 
 
+class Hole(NamedTuple):
+    """Time of a node in which flows may be missing."""
+
+    known: int
+    """The last flow before which none is missing."""
+    first: int
+    """The last flow received before the hole."""
+    last: int
+    """The first flow received after it."""
+
+
+class Unbooked(NamedTuple):
+    """What a ledger notes of a node with each batch, for the ledger that goes on after a crash."""
+
+    booked: int
+    """Where its next `connected` row begins."""
+    received: int
+    """Flows received since then."""
+    complete_until: int
+    """The last flow before which no loss can have gone unreported."""
+
+
 @dataclass(slots=True)
 class Node:
     """What the ledger knows of one node. Times are microseconds since 1970: by the node's clock, or by ours where noted."""
@@ -47,12 +71,12 @@ class Node:
     """When its last flow arrived, by our clock."""
     duplicate_at: int = 0
     """When a flow of it arrived that had been received before, by our clock."""
-    steps: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=64))
+    complete: Completeness = field(default_factory=Completeness)
+    """Up to which flow its history is known to be complete."""
+    replay: Hole | None = None
+    """When it began to send again what had been received before: from the last flow known to be complete to the first one sent."""
+    steps: deque[tuple[int, Hole]] = field(default_factory=lambda: deque(maxlen=64))
     """Arrival by our clock, and the longest time between two flows that came then."""
-    awake: int = 0
-    """How long its flows have come, by our clock and without pauses."""
-    ends: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=256))
-    """Its last flow held before each batch that came, and `awake` at that batch."""
     last_gap: int | None = None
     started_at: int | None = None
     seen: int = 0
@@ -70,10 +94,33 @@ class Node:
     absent_since: int | None = None
     """When it was first missing from that list, by our clock; None while it is there."""
 
-    def longest_step(self, *, since: int) -> tuple[int, int] | None:
+    @property
+    def unbooked(self) -> Unbooked | None:
+        """What has not been booked of it; None if that is nothing."""
+        known = self.complete.known
+        if self.booked is None or self.until is None or known is None:
+            return None
+        is_something = self.until >= self.booked or self.received > 0 or known < self.until
+        return Unbooked(self.booked, self.received, known) if is_something else None
+
+    def end_doubt(self) -> None:
+        """Note that what is missing of it, if anything, was booked."""
+        self.doubt = self.replay = None
+        self.complete.continues = True
+
+    def longest_step(self, *, since: int) -> Hole | None:
         """The longest time between two flows that arrived since then, by our clock."""
-        recent = [(last - first, first, last) for arrival, first, last in self.steps if arrival >= since]
-        return max(recent)[1:] if recent else None
+        return max((hole for arrival, hole in self.steps if arrival >= since), key=lambda hole: hole.last - hole.first, default=None)
+
+
+def resume_us(nodes: Iterable[Node]) -> int | None:
+    """Where a stream has to begin so that it proves of each node that nothing is missing; None if there is no flow yet."""
+    found = []
+    for node in nodes:
+        known = node.complete.known
+        if known is not None and node.until is not None:
+            found.append(max(node.until - FARTHEST_US, known))
+    return min(found, default=None)
 
 
 class Members:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from collectors.streaming.nodes import Unbooked
 from collectors.streaming.spool import Batch, read_note
 from warehouse import schema
 from warehouse.errors import CommitConflictError, LakeError
@@ -48,7 +49,7 @@ class Resume:
     """Whether the lake holds no flow of the cluster."""
     until_us: dict[str | None, int] = field(default_factory=dict)
     """As Ledger.until_us."""
-    unbooked: dict[str | None, tuple[int, int]] = field(default_factory=dict)
+    unbooked: dict[str | None, Unbooked] = field(default_factory=dict)
     """As Ledger.unbooked."""
 
 

@@ -62,6 +62,15 @@ def split(messages: Messages) -> Responses:
     return Responses(flows=_with(cut, usual, parsed), positions=_positions(usual, parsed), others=tuple(others), rejected=tuple(rejected))
 
 
+def node_name(message: bytes) -> str | None:
+    """The node that sent a response, as its flows name it; None if the message cannot be read or names none."""
+    try:
+        response = observer_pb2.GetFlowsResponse.FromString(message)
+    except DecodeError:
+        return None
+    return response.flow.node_name or response.node_name or None
+
+
 def _positions(usual: npt.NDArray[np.bool_], parsed: dict[int, bytes]) -> Places:
     holds_flow = usual.copy()
     holds_flow[list(parsed)] = True

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import structlog
 
 from collectors.streaming.coverage_rows import coverage_row
+from collectors.streaming.nodes import Unbooked
 from warehouse import schema
 from warehouse.errors import LakeError
 
@@ -40,7 +41,7 @@ class Batch:
     """Rows of `coverage`."""
     until_us: dict[str | None, int] = field(default_factory=dict)
     """Time of each node's last flow, microseconds since 1970."""
-    unbooked: dict[str | None, tuple[int, int]] = field(default_factory=dict)
+    unbooked: dict[str | None, Unbooked] = field(default_factory=dict)
     """As Ledger.unbooked."""
 
     def note(self) -> dict[str, Any]:
@@ -53,6 +54,7 @@ class Batch:
 
 def read_note(note: dict[str, Any], rows: pa.Table | None = None) -> Batch:
     """The batch that a note describes, with the rows given. Raises KeyError, TypeError, ValueError for anything else."""
+    until_us = {name or None: time for name, time in note["until_us"].items()}
     coverage = [
         row | {name: datetime.fromisoformat(row[name]) for name in _TIMES} | {"date": datetime.fromisoformat(row["from"]).date()}
         for row in note["coverage"]
@@ -62,9 +64,15 @@ def read_note(note: dict[str, Any], rows: pa.Table | None = None) -> Batch:
         sequence=note["sequence"],
         rows=schema.FLOWS.schema.empty_table() if rows is None else rows,
         coverage=coverage,
-        until_us={name or None: time for name, time in note["until_us"].items()},
-        unbooked={name or None: (booked, received) for name, (booked, received) in note.get("unbooked", {}).items()},
+        until_us=until_us,
+        unbooked={name or None: _unbooked(one, until_us[name or None]) for name, one in note.get("unbooked", {}).items()},
     )
+
+
+def _unbooked(noted: Sequence[int], until: int) -> Unbooked:
+    """Notes of earlier versions do not say up to where the history was known to be complete."""
+    booked, received, *complete = noted
+    return Unbooked(booked, received, complete[0] if complete else until)
 
 
 class UnreadableError(LakeError):

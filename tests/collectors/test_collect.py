@@ -225,7 +225,8 @@ def test_flows_from_1970_and_the_future_are_kept_and_flagged_and_do_not_move_the
     assert sorted(stand.uuids()) == sorted(make.made[:10])
     rows = stand.lake.read(schema.FLOWS, ["uuid", "clock_skew"]).to_pylist()
     assert {row["uuid"] for row in rows if row["clock_skew"]} == set(make.made[3:5])
-    assert stand.coverage("gap") == []
+    # A ring goes back to the newest flow that is older than the request, which is that of 1970: more is not known to be complete.
+    assert [row for row in stand.coverage("gap") if row["source"] != "unreported"] == []
     hour = dt.timedelta(hours=1)
     now = dt.datetime.now(UTC)
     assert stand.lake.read(schema.FLOWS, ["uuid"], ["c1"], now - hour, now + hour).num_rows == 8
@@ -285,8 +286,9 @@ def test_two_collectors_that_both_take_themselves_for_the_only_one_store_each_fl
 
 def test_a_ring_that_was_overrun_while_nobody_read_is_a_gap(stand: Any, flows_of: Any) -> None:
     make = flows_of("c1/n1")
+    sent = make(5)
     with SimulatedNode("c1/n1", capacity=15) as node:
-        observe(node, make(5))
+        observe(node, sent)
         with stand.collecting(stand.settings(node.address)):
             stand.wait_for_flows(4)
         missed = make(100)
@@ -299,8 +301,10 @@ def test_a_ring_that_was_overrun_while_nobody_read_is_a_gap(stand: Any, flows_of
     assert len(stand.uuids()) == len(stored)
     for flow in [one for one in missed if one.uuid not in stored][:-1]:
         assert gap["from"] <= flow.time.ToDatetime(UTC) < gap["to"]
+    first, last = (flow.time.ToDatetime(UTC) for flow in (sent[0], sent[3]))
+    assert first < gap["from"] <= last + dt.timedelta(microseconds=1)  # the node had not reported the losses among its last flows
     for row in stand.coverage("connected"):
-        assert row["to"] <= gap["from"] or row["from"] >= gap["to"]
+        assert row["to"] <= last + dt.timedelta(microseconds=1) or row["from"] >= gap["to"]
 
 
 def test_a_pause_in_which_the_ring_kept_everything_is_no_gap(stand: Any, flows_of: Any, node: SimulatedNode) -> None:
@@ -499,14 +503,17 @@ def test_a_full_spool_holds_the_streams_and_says_so_in_the_ledger(stand: Any, fl
         stand.wait_for_flows(4)
         log.rename(away)
         log.write_text("in the way")
-        for _ in range(6):
+
+        def goes_on() -> bool:
             observe(node, make(20))
             time.sleep(0.4)
-        wait(lambda: collector._held_since_us, what="held streams")
+            return collector._held_since_us is not None
+
+        wait(goes_on, what="held streams")
         log.unlink()
         away.rename(log)
-        stand.wait_for_flows(124)
-    assert sorted(stand.uuids()) == sorted(make.made[:124])
+        stand.wait_for_flows(len(make.made) - 1)
+    assert sorted(stand.uuids()) == sorted(make.made[:-1])
     assert "spool_full" in [row["source"] for row in stand.coverage("disconnected")]
 
 

@@ -34,11 +34,23 @@ class Book:
         self.rows: list[dict[str, Any]] = []
         self.ledger.opened(RELAY, at(0))
 
-    def flow(self, node: str, seconds: float) -> None:
+    def flow(self, node: str, seconds: float, *, arrives: float | None = None) -> None:
+        """A flow of this time, which arrives at once or at the other time."""
         flow = flow_pb2.Flow(uuid=f"{node} {seconds}", node_name=node)
         flow.time.FromMicroseconds(at(seconds))
         rows = decode([flow.SerializeToString()], cluster="c1", recorded=NOON + dt.timedelta(seconds=seconds)).rows
-        self.ledger.flows(RELAY, rows, np.ones(1, bool), at(seconds))
+        came = at(seconds if arrives is None else arrives)
+        self.ledger.flows(RELAY, rows, np.ones(1, bool), (came, came))
+
+    def lost(self, node: str, seconds: float, source: int = flow_pb2.HUBBLE_RING_BUFFER, **noticed: float) -> None:
+        """A LostEvent that the node sends at this time; `noticed` gives its fields first and last, in seconds."""
+        event = flow_pb2.LostEvent(num_events_lost=5)
+        event.source = source  # type: ignore[assignment]
+        for name, when in noticed.items():
+            getattr(event, name).FromMicroseconds(at(when))
+        response = observer_pb2.GetFlowsResponse(lost_events=event, node_name=node)
+        response.time.FromMicroseconds(at(seconds))
+        self.ledger.lost(response, at(seconds))
 
     def poll(self, seconds: float, *names: str, state: int = relay_pb2.NODE_CONNECTED, uptime: float = 0) -> None:
         nodes = [observer_pb2.Node(name=name, uptime_ns=int(uptime * 1e9)) for name in names]
@@ -153,6 +165,112 @@ def test_nodes_that_left_before_add_nothing_to_rows_notes_or_the_time_streams_re
     )
     assert len(json.dumps(batch.note())) < 200
     assert set(book.ledger.until_us) == {"n1"}
+
+
+# When flows were lost ------------------------------------------------------------------------------------------
+
+
+def seconds_of(row: dict[str, Any]) -> tuple[float, float]:
+    """From and to, in seconds after noon."""
+    return (row["from"] - NOON).total_seconds(), (row["to"] - NOON).total_seconds()
+
+
+def test_a_loss_reaches_back_only_as_far_as_the_flows_that_a_ring_may_have_read_before_it_reported() -> None:
+    book = Book()
+    for tenth in range(600):
+        book.flow("n1", tenth / 10)
+    book.lost("n1", 60)
+    book.take(61)
+    begin, end = seconds_of(book.of("lost")[0])
+    assert 56 < begin < 58
+    assert 60 <= end < 60.1
+
+
+def test_a_loss_ends_when_the_ring_noticed_it_last() -> None:
+    book = Book()
+    for tenth in range(600):
+        book.flow("n1", tenth / 10)
+    book.lost("n1", 60, first=59, last=59.2)
+    book.take(61)
+    begin, end = seconds_of(book.of("lost")[0])
+    assert 56 < begin < 58
+    assert 59.2 < end < 59.3
+
+
+def test_a_loss_reported_after_a_pause_reaches_back_to_the_flows_that_came_before_the_pause() -> None:
+    book = Book()
+    for tenth in range(100):
+        book.flow("n1", tenth / 10)
+    for tenth in range(10):  # the stream was not read for half a minute: what was under way comes first, then the ring's oldest flows
+        book.flow("n1", 10 + tenth / 10, arrives=40 + tenth / 10)
+    for tenth in range(10):
+        book.flow("n1", 35 + tenth / 10, arrives=41 + tenth / 10)
+    book.lost("n1", 41.5, first=40.4, last=40.4)
+    book.take(43)
+    begin, end = seconds_of(book.of("lost")[0])
+    assert 7 < begin < 11
+    assert 35 <= end < 41
+
+
+def test_a_loss_that_a_paused_agent_reported_late_reaches_back_to_when_the_ring_noticed_it() -> None:
+    book = Book()
+    for tenth in range(200):
+        book.flow("n1", tenth / 10)
+        book.flow("n2", tenth / 10)
+    for tenth in range(200, 400):  # the agent of n1 is paused
+        book.flow("n2", tenth / 10)
+    book.flow("n1", 19.95, arrives=40)
+    book.lost("n1", 40, first=19.5, last=19.5)
+    book.take(41)
+    assert seconds_of(book.of("lost")[0])[0] < 19
+
+
+def test_a_loss_of_the_agents_queue_is_of_the_time_in_which_it_refused_flows() -> None:
+    book = Book()
+    for tenth in range(100):
+        book.flow("n1", tenth / 10)
+    book.lost("n1", 10, flow_pb2.OBSERVER_EVENTS_QUEUE, first=8.5, last=9)
+    book.lost("n1", 10, flow_pb2.OBSERVER_EVENTS_QUEUE)
+    book.take(11)
+    exact, vague = sorted(map(seconds_of, book.of("lost")), reverse=True)
+    assert exact == (8.5, pytest.approx(9, abs=0.001))
+    assert 6 < vague[0] < 8
+
+
+def test_a_loss_of_a_node_that_sent_nothing_yet_is_of_the_time_that_the_report_names() -> None:
+    book = Book()
+    book.lost("n1", 10, first=8, last=9)
+    book.lost("n2", 10)
+    book.take(11)
+    assert sorted(map(seconds_of, book.of("lost"))) == [(8, pytest.approx(9, abs=0.001)), (10, pytest.approx(10, abs=0.001))]
+
+
+# What was not reported yet -------------------------------------------------------------------------------------
+
+
+def test_a_stream_resumes_before_the_flows_whose_losses_are_not_reported_yet_but_not_hours_before() -> None:
+    book = Book()
+    assert book.ledger.resume_us is None
+    for tenth in range(300):
+        book.flow("n1", tenth / 10)
+    resume = book.ledger.resume_us
+    assert resume is not None
+    assert at(25) < resume < at(27.5)
+    book.flow("n2", -3600)
+    book.flow("n2", 30)
+    assert book.ledger.resume_us == at(-30)
+
+
+def test_what_is_known_to_be_complete_is_noted_for_the_next_ledger() -> None:
+    book = Book()
+    for tenth in range(300):
+        book.flow("n1", tenth / 10)
+    noted = book.ledger.unbooked["n1"]
+    assert at(25) < noted.complete_until < at(27.5)
+    again = Ledger("c1", until_us=book.ledger.until_us, unbooked=book.ledger.unbooked, addresses=(RELAY,), at=at(31))
+    assert again.resume_us == noted.complete_until
+    book.ledger.reported("n1")
+    assert book.ledger.unbooked["n1"].complete_until == at(29.9)
 
 
 # When rows are booked -----------------------------------------------------------------------------------------

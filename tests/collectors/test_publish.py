@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from collectors.streaming.nodes import Unbooked
 from collectors.streaming.publish import Publisher, Resume
 from collectors.streaming.spool import Batch
 from warehouse import schema
@@ -105,7 +106,8 @@ def test_a_lake_that_was_away_for_longer_than_a_lease_makes_nobody_take_over(
 def test_what_was_not_booked_yet_is_handed_on_to_the_next_collector(stand: Any, clock: Clock) -> None:
     publisher = Publisher(stand.lake, lease_seconds=LEASE, clock=clock)
     rows = schema.FLOWS.schema.empty_table()
-    publisher.publish([Batch(cluster="c1", sequence=1, rows=rows, until_us={"n1": 9, None: 8}, unbooked={"n1": (3, 5)})], released=True)
+    unbooked: dict[str | None, Unbooked] = {"n1": Unbooked(3, 5, 7)}
+    publisher.publish([Batch(cluster="c1", sequence=1, rows=rows, until_us={"n1": 9, None: 8}, unbooked=unbooked)], released=True)
     resume = Publisher(stand.lake, lease_seconds=LEASE, clock=clock).begin("c1")
     assert isinstance(resume, Resume)
-    assert (resume.until_us, resume.unbooked) == ({"n1": 9, None: 8}, {"n1": (3, 5)})
+    assert (resume.until_us, resume.unbooked) == ({"n1": 9, None: 8}, unbooked)
