@@ -79,7 +79,7 @@ def footer(answer: Answer) -> None:
         parts.append(str(answer.window.as_of))
     if answer.shares:
         parts.append("observed " + ", ".join(f"{cluster} {share:.1%}" for cluster, share in answer.shares.items()))
-        parts.append(f"{answer.flows_lost:,} flows known lost" if answer.flows_lost else "no flow known lost")
+        parts.append(answer.losses or "no flow known lost")
     elif answer.window.since is not None:
         parts.append("not observed: the ledger has no rows for this time")
     messages.print(" · ".join(parts), markup=False, style="dim")

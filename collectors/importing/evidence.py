@@ -4,6 +4,8 @@ A node counts as observed from one flow to the next, unless the pause between th
 own rhythm in the file: ten times its usual pause, but not below LEAST_PAUSE nor above LONGEST_PAUSE. The usual pause is the
 median time between minutes that have flows; with fewer than FEW_PAUSES pauses there is no rhythm, and LEAST_PAUSE applies.
 Rows end at midnight, since readers of the ledger look back one day. Implausible times prove nothing.
+
+A loss without a time is one of an unknown time within the span of its node's flows in the file, or of the file's if the node has none.
 """
 
 from __future__ import annotations
@@ -57,11 +59,7 @@ class Evidence:
 
     recorded: datetime
     nodes: set[str | None] = field(default_factory=set)
-    _losses: list[tuple[Loss, int | None]] = field(default_factory=list)
-    """Each loss with the time of the preceding flow in the file."""
-    _first_us: int | None = None
-    _last_us: int | None = None
-    """The times of the first and of the last flow so far, in the file's order."""
+    _losses: list[Loss] = field(default_factory=list)
     _parts: list[pa.Table] = field(default_factory=list)
 
     def add_flows(self, rows: pa.Table, added: npt.NDArray[np.bool_]) -> None:
@@ -74,18 +72,9 @@ class Evidence:
         if len(self._parts) > _MOST_PARTS:
             self._parts = [self._minutes()]
 
-    def add_losses(self, losses: Sequence[Loss], rows: pa.Table, lines: npt.NDArray[np.int64]) -> None:
-        """Add losses, and the flows between them: rows of `flows` with their line numbers."""
-        sure = pc.invert(rows.column("clock_skew").fill_null(False)).to_numpy()
-        lines, times = lines[sure], rows.column("time").cast(pa.int64()).to_numpy()[sure]
-        order = np.argsort(lines, kind="stable")
-        lines, times = lines[order], times[order]
-        for loss in losses:
-            place = int(np.searchsorted(lines, loss.line)) - 1
-            self._losses.append((loss, int(times[place]) if place >= 0 else self._last_us))
-        if len(times):
-            self._first_us = int(times[0]) if self._first_us is None else self._first_us
-            self._last_us = int(times[-1])
+    def add_losses(self, losses: Sequence[Loss]) -> None:
+        """Add losses."""
+        self._losses += losses
 
     def _minutes(self) -> pa.Table:
         whole = pa.concat_tables(self._parts)
@@ -94,7 +83,7 @@ class Evidence:
 
     def span(self) -> tuple[datetime, datetime] | None:
         """Return the time span from the first to just after the last evidence; None if there is none."""
-        times = [bound for _, bounds, _ in self._placed() for bound in bounds]
+        times = [bound for _, bounds in self._dated() for bound in bounds]
         if self._parts:
             minutes = self._minutes()
             if minutes.num_rows:
@@ -112,39 +101,65 @@ class Evidence:
                 if count or not _is_within(begin, end, known):
                     interval = _moment(begin), _moment(end)
                     rows.append(coverage_row(cluster, interval, node, "connected", "import", count, 0, source, self.recorded))
+        return rows + self._new_losses(cluster, source, booked, minutes)
+
+    def _new_losses(self, cluster: str, source: str, booked: pa.Table, minutes: pa.Table) -> list[dict[str, Any]]:
+        """Return the rows about losses that are not among those already booked."""
         there = collections.Counter(tuple(row[name] for name in _LOSS) for row in booked.select(_LOSS).to_pylist())
-        for loss, (begin, end), is_timed in self._placed():
-            detail = source if is_timed else f"{source}: the time of the loss is unknown; this is the time of the adjacent flow"
+        found = []
+        for loss, (begin, end) in self._dated():
             for first, last in _days(begin, end):
                 lost = loss.event.num_events_lost if first == begin else 0
                 interval, node = (_moment(first), _moment(last)), self._node(loss.node_name)
-                row = coverage_row(cluster, interval, node, "lost", _source(loss.event), None, lost, detail, self.recorded)
-                key = tuple(row[name] for name in _LOSS)
-                there[key] -= 1
-                if there[key] < 0:
-                    rows.append(row)
+                found.append(coverage_row(cluster, interval, node, "lost", _source(loss.event), None, lost, source, self.recorded))
+        for (node, origin), lost in self._undated().items():
+            begin, end = self._span_of(node, minutes)
+            detail = f"{source}: {lost:,} flows were lost at an unknown time between {_moment(begin):%F %T} and {_moment(end):%F %T} UTC"
+            for first, last in _days(begin, end):
+                interval = _moment(first), _moment(last)
+                found.append(coverage_row(cluster, interval, node, "lost_undated", origin, None, lost, detail, self.recorded))
+        rows = []
+        for row in found:
+            key = tuple(row[name] for name in _LOSS)
+            there[key] -= 1
+            if there[key] < 0:
+                rows.append(row)
         return rows
 
-    def _placed(self) -> list[tuple[Loss, tuple[int, int], bool]]:
-        """Yield each loss that can be placed in time, with its interval and whether the time is its own."""
-        found = []
-        for loss, before_us in self._losses:
-            event = loss.event
-            bounds = [getattr(event, name).ToMicroseconds() for name in ("first", "last") if event.HasField(name)]
-            bounds = [bound for bound in bounds if self.is_reasonable(bound)]
-            if not bounds and loss.time_us is not None and self.is_reasonable(loss.time_us):
-                bounds = [loss.time_us]
-            beside_us = self._first_us if before_us is None else before_us
-            if bounds:
-                found.append((loss, (min(bounds), max(bounds) + 1), True))
-            elif beside_us is not None:
-                found.append((loss, (beside_us, beside_us + 1), False))
-        return found
+    def _bounds(self, loss: Loss) -> _Intervals:
+        """Return the interval in which the flows were lost, as the only element; nothing if the loss has no plausible time."""
+        event = loss.event
+        bounds = [getattr(event, name).ToMicroseconds() for name in ("first", "last") if event.HasField(name)]
+        bounds = [bound for bound in bounds if self.is_reasonable(bound)]
+        if not bounds and loss.time_us is not None and self.is_reasonable(loss.time_us):
+            bounds = [loss.time_us]
+        return [(min(bounds), max(bounds) + 1)] if bounds else []
+
+    def _dated(self) -> list[tuple[Loss, tuple[int, int]]]:
+        """Return the losses that have a time, with the interval in which they happened."""
+        return [(loss, interval) for loss in self._losses for interval in self._bounds(loss)]
+
+    def _undated(self) -> dict[tuple[str | None, str], int]:
+        """Return how many flows each node lost at unknown times, by node and source."""
+        sums: collections.Counter[tuple[str | None, str]] = collections.Counter()
+        for loss in self._losses:
+            if not self._bounds(loss):
+                sums[self._node(loss.node_name), _source(loss.event)] += loss.event.num_events_lost
+        return dict(sums)
+
+    def _span_of(self, node: str | None, minutes: pa.Table) -> tuple[int, int]:
+        """Return the span of a node's flows, from minutes with flows; that of all evidence if it has none."""
+        mine = minutes.filter(pc.equal(minutes["node"], pa.scalar(node, pa.string())))
+        if mine.num_rows:
+            return pc.min(mine["first"]).as_py(), pc.max(mine["last"]).as_py() + 1
+        span = self.span()
+        if span is None:
+            raise ValueError("a file without any time has no span")
+        return (span[0] - _EPOCH) // timedelta(microseconds=1), (span[1] - _EPOCH) // timedelta(microseconds=1)
 
     def unplaced(self) -> list[Loss]:
-        """Return losses whose time is unknown: without a time, in a file without flows."""
-        placed = {id(loss) for loss, _, _ in self._placed()}
-        return [loss for loss, _ in self._losses if id(loss) not in placed]
+        """Return losses of which nothing is known about their time: without a time, in a file that holds no plausible time."""
+        return [] if self.span() is not None else self._losses
 
     def is_reasonable(self, time_us: int) -> bool:
         """Return whether a time lies between the first release of Hubble and now."""

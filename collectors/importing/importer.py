@@ -126,11 +126,11 @@ class _Import:
             if name in self._outcome.unknown or len(self._outcome.unknown) < _MOST_NAMES:
                 self._outcome.unknown[name] += count
         self._outcome.other += chunk.other
-        rows, lines = self._decode(chunk)
+        rows = self._decode(chunk)
         if rows.num_rows:
             self._store(rows)
         losses = [_loss(*event) for event in chunk.losses]
-        self._evidence.add_losses(losses, rows, lines)
+        self._evidence.add_losses(losses)
         self._outcome.lines += chunk.line_count
         self._target.on_lines(chunk.line_count)
 
@@ -143,14 +143,13 @@ class _Import:
             self._outcome.problems.append(problem)
         self._target.on_problem(problem)
 
-    def _decode(self, chunk: Chunk) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-        """Return rows of `flows`, and the line of each."""
+    def _decode(self, chunk: Chunk) -> pa.Table:
+        """Return rows of `flows`."""
         target = self._target
         decoded = decode.decode(chunk.messages, cluster=target.cluster, recorded=target.recorded, live=False, redact=target.redact)
-        lines = np.delete(chunk.lines, [rejected.position for rejected in decoded.rejected])
         for rejected in decoded.rejected:
             self._set_aside(BadText(int(chunk.lines[rejected.position]), "flow: cannot be decoded", b""))
-        return flag_unreasonable(decoded.rows), lines
+        return flag_unreasonable(decoded.rows)
 
     def _store(self, rows: pa.Table) -> None:
         target, app_id = self._target, f"import:{self._target.cluster}"

@@ -27,6 +27,8 @@ def coverage(answer: Answer) -> str:
         return ":material/sensors_off: not observed"
     share = sum(answer.shares.values()) / len(answer.shares)
     lost = f" · **{theme.compact(answer.flows_lost)}** flows known lost" if answer.flows_lost else ""
+    undated = answer.coverage.flows_lost_undated
+    lost += f" · **{theme.compact(undated)}** lost at an unknown time, perhaps in this window" if undated else ""
     return f":material/sensors: **{theme.percent(share)}** of node-time observed{lost}"
 
 

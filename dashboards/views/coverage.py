@@ -19,7 +19,7 @@ from warehouse.errors import AccessDeniedError
 from warehouse.questions.answers import Answer
 from warehouse.questions.record_questions import Ledger
 from warehouse.records import coverage
-from warehouse.records.coverage import Gap, Gaps
+from warehouse.records.coverage import UNDATED, Gap, Gaps
 
 LIMIT = 1_000
 ROW = 22
@@ -62,10 +62,10 @@ def _cards(answer: Answer, gaps: Sequence[Gap]) -> None:
         share = sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0
         st.metric("Observed", theme.percent(share), f"{len(gaps)} gaps", delta_color="off", delta_arrow="off", help="Share of node-time")
     with cards.cell():
-        lost = answer.flows_lost
-        st.metric(
-            "Flows known lost", theme.compact(lost), "as Hubble said so", delta_color="off", delta_arrow="off", help=f"{lost:,} flows"
-        )
+        undated = answer.coverage.flows_lost_undated
+        more = f"{theme.compact(undated)} more at an unknown time" if undated else "as Hubble reported"
+        words = answer.losses or "no flow known lost"
+        st.metric("Flows known lost", theme.compact(answer.flows_lost), more, delta_color="off", delta_arrow="off", help=words)
     for cluster, share in sorted(answer.shares.items()):
         with cards.cell():
             nodes = [node for node in answer.coverage if node.cluster == cluster]
@@ -182,7 +182,7 @@ def _losses(visit: Visit, answer: Answer) -> None:
         {
             "Cluster": row["cluster"],
             "Node": row["node_name"] or "the whole cluster",
-            "From": row["from"],
+            "From": None if row["state"] == UNDATED else row["from"],
             "Flows lost": row["flows_lost"],
             "Where": (row["source"] or "").replace("_", " ").lower(),
             "Detail": row["detail"] or "",

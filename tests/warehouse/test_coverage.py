@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse.records.coverage import cluster_shares, gaps, node_coverage
+from warehouse.records.coverage import cluster_shares, flows_lost_undated, gaps, node_coverage
 from warehouse.schema import COVERAGE
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
@@ -51,6 +51,16 @@ def test_losses_are_added_up_where_they_touch_the_window() -> None:
     rows = table(row(0, 60, flows_received=5), row(10, 11, "lost", flows_lost=7), row(70, 71, "lost", flows_lost=100))
     (node,) = node_coverage(rows, at(0), at(60))
     assert (node.flows_lost, node.flows_received) == (7, 5)
+
+
+def test_a_loss_of_unknown_time_counts_apart_and_once_in_each_window_that_it_may_belong_to() -> None:
+    undated = [
+        row(first, last, "lost_undated", node, flows_lost=7, detail=node) for node in ("n1", None) for first, last in ((0, 60), (60, 90))
+    ]
+    rows = table(row(0, 60), row(10, 11, "lost", flows_lost=5), *undated)
+    (node,) = node_coverage(rows, at(0), at(90))
+    assert (node.flows_lost, node.covered) == (5, 60 / 90)
+    assert [flows_lost_undated(rows, at(first), at(last)) for first, last in ((0, 90), (60, 61), (90, 200))] == [14, 14, 0]
 
 
 def test_observed_since_is_the_start_of_the_unbroken_end() -> None:

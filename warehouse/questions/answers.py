@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -10,8 +11,20 @@ import pyarrow as pa
 from warehouse.access import visible
 from warehouse.access.sight import Sight
 from warehouse.engine import Window
-from warehouse.records.coverage import NodeCoverage, cluster_shares, node_coverage
+from warehouse.records.coverage import NodeCoverage, cluster_shares, flows_lost_undated, node_coverage
 from warehouse.schema import FLOWS
+
+
+class Coverage(tuple[NodeCoverage, ...]):
+    """The coverage of each node in a window, and what is known about no point in time."""
+
+    flows_lost_undated: int
+    """Number of flows lost at an unknown time that may lie in the window, also of nodes that are not known."""
+
+    def __new__(cls, nodes: Iterable[NodeCoverage] = (), flows_lost_undated: int = 0) -> Coverage:
+        made = super().__new__(cls, nodes)
+        made.flows_lost_undated = flows_lost_undated
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +36,7 @@ class Answer:
     """True if there were more rows than the limit."""
     window: Window
     """The span of time that was read."""
-    coverage: tuple[NodeCoverage, ...] = ()
+    coverage: Coverage = field(default_factory=Coverage)
     """The coverage of each node of the requested clusters in the window; empty if the window has no bounds."""
     files: int = 0
     """The number of files in the lake that may have been read for the answer."""
@@ -42,6 +55,13 @@ class Answer:
         """The number of flows known to be lost in the window."""
         return sum(node.flows_lost for node in self.coverage)
 
+    @property
+    def losses(self) -> str:
+        """The flows known lost, in words for users; empty if there are none."""
+        dated = f"{self.flows_lost:,} flows known lost" if self.flows_lost else ""
+        undated = f"{self.coverage.flows_lost_undated:,} flows lost at an unknown time, perhaps in this window"
+        return ", ".join(part for part in (dated, undated if self.coverage.flows_lost_undated else "") if part)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LakeSummary:
@@ -55,15 +75,16 @@ class LakeSummary:
     newest: datetime | None
 
 
-def coverage_of(sight: Sight, rows: pa.Table | None = None) -> tuple[NodeCoverage, ...]:
+def coverage_of(sight: Sight, rows: pa.Table | None = None) -> Coverage:
     """Return the coverage of each node in a sight's window; empty if the window has no start.
 
     Pass the ledger rows of that sight as `rows` if they have already been read. Raises LakeError.
     """
     window, now = sight.window, datetime.now(UTC)
     if window.since is None:
-        return ()
+        return Coverage()
     until = min(window.until or now, now)
     if until <= window.since:
-        return ()
-    return tuple(node_coverage(visible.ledger(sight) if rows is None else rows, window.since, until))
+        return Coverage()
+    rows = visible.ledger(sight) if rows is None else rows
+    return Coverage(node_coverage(rows, window.since, until), flows_lost_undated(rows, window.since, until))

@@ -8,7 +8,7 @@ from warehouse import engine
 from warehouse.engine import Window
 from warehouse.errors import QueryError
 from warehouse.questions import inferred_names, rollup_relations
-from warehouse.questions.answers import Answer, coverage_of
+from warehouse.questions.answers import Answer, Coverage, coverage_of
 from warehouse.questions.flow_table import FilteredQuestion
 from warehouse.questions.question import Request
 from warehouse.questions.rollup_relations import RollupRelation
@@ -60,7 +60,7 @@ class RollupQuestion(FilteredQuestion):
             rows=rows,
             cut=cut,
             window=sight.window,
-            coverage=() if self.stored_only else coverage_of(sight),
+            coverage=Coverage() if self.stored_only else coverage_of(sight),
             files=sum(source.files for source in sources),
             source=rollup_relations.source_text(table, sources),
         )

@@ -16,10 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from warehouse.schema import TIMESTAMP
+
 TOUCHING_US = 1_000_000
 """Intervals no further apart than this are merged."""
 ALIVE = timedelta(minutes=3)
 """A collector that has recorded nothing for this long is considered not alive."""
+UNDATED = "lost_undated"
+"""The state of rows about flows that were lost at an unknown time within the row's interval, or within those of rows like it."""
 _AWAY = ("disconnected", "node_unavailable")
 _REASONS = ("gap", *_AWAY)
 """States that give a reason for missing time."""
@@ -43,7 +47,7 @@ class NodeCoverage:
     expected: timedelta
     """The time in the window in which the node existed and that is not pending."""
     flows_lost: int
-    """Number of flows known lost."""
+    """Number of flows known lost, without losses of unknown time."""
     flows_received: int
     connected_since: datetime | None
     """Start of the uninterrupted observation that includes the last `connected` row."""
@@ -100,7 +104,8 @@ def node_coverage(rows: pa.Table, since: datetime, until: datetime, *, now: date
     `now` is the current time; it decides whether collectors are alive.
     """
     ledger = _Ledger(rows, since, until, now)
-    lost, received = (rows.column(name).fill_null(0).to_numpy() for name in ("flows_lost", "flows_received"))
+    received = rows.column("flows_received").fill_null(0).to_numpy()
+    lost = pc.if_else(pc.equal(rows.column("state"), UNDATED), 0, rows.column("flows_lost").fill_null(0)).to_numpy()
     found = []
     for (cluster, node), mine in ledger.nodes:
         expected = ledger.expected(cluster, mine)
@@ -122,6 +127,17 @@ def node_coverage(rows: pa.Table, since: datetime, until: datetime, *, now: date
             )
         )
     return found
+
+
+def flows_lost_undated(rows: pa.Table, since: datetime, until: datetime) -> int:
+    """Return how many flows were lost at an unknown time that may lie in [since, until), from rows of `coverage`.
+
+    Such a loss has a row for each day in which it may have happened, each with the whole number: it counts once.
+    """
+    inside = pc.and_(pc.less(rows.column("from"), pa.scalar(until, TIMESTAMP)), pc.greater(rows.column("to"), pa.scalar(since, TIMESTAMP)))
+    found = rows.filter(pc.and_(pc.equal(rows.column("state"), UNDATED), inside))
+    losses = {(row["cluster"], row["node_name"], row["source"], row["detail"]): row["flows_lost"] or 0 for row in found.to_pylist()}
+    return sum(losses.values())
 
 
 def cluster_shares(nodes: list[NodeCoverage]) -> dict[str, float]:

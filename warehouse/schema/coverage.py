@@ -17,14 +17,15 @@ COVERAGE = Table(
         column(
             "state",
             pa.string(),
-            "connected (observed), lost (a LostEvent), gap (inferred), disconnected (no stream), node_unavailable (relay had no stream to "
+            "connected (observed), lost (a LostEvent), lost_undated (an imported LostEvent without a time: the flows were lost at an unknown "
+            "time, which `detail` bounds), gap (inferred), disconnected (no stream), node_unavailable (relay had no stream to "
             "the node), joined (the node's agent started), left (the node is gone; it left between `from` and `to`), "
             "collecting (the collector was running and had nothing else to record)",
         ),
         column(
             "source",
             pa.string(),
-            "Source of the row: stream, relay, heartbeat, import, PERF_EVENT_RING_BUFFER, OBSERVER_EVENTS_QUEUE, HUBBLE_RING_BUFFER, ring_overrun, node_restart, spool_full, spool_unreadable, decode, ...",
+            "Source of the row: stream, relay, heartbeat, import, PERF_EVENT_RING_BUFFER, OBSERVER_EVENTS_QUEUE, HUBBLE_RING_BUFFER, ring_overrun, node_restart, unreported (the node had no time to report losses), spool_full, spool_unreadable, decode, ...",
         ),
         column(
             "flows_received",
@@ -32,12 +33,16 @@ COVERAGE = Table(
             "Flows received in the interval and stored; null if not applicable",
             unit="flows",
         ),
-        column("flows_lost", pa.int64(), "Flows known lost in the interval; null if the number is not known", unit="flows"),
+        column(
+            "flows_lost",
+            pa.int64(),
+            "Flows known lost in the interval; null if the number is not known. Of lost_undated, each day's row has the whole number",
+            unit="flows",
+        ),
         column("detail", pa.string(), "Description for users"),
         column("recorded", TIMESTAMP, "When the row was recorded"),
     ),
     partition_by=("cluster", "date"),
     time_column="from",
-    statistics_columns=2,  # as in flows
     recorded='coalesce(recorded, "to")',
 )

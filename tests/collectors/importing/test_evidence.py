@@ -5,6 +5,9 @@ from __future__ import annotations
 import collections
 import datetime as dt
 import itertools
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collectors.importing import importer
 from collectors.importing.evidence import Evidence
 from collectors.importing.occurrences import Occurrences
-from warehouse import schema
+from warehouse import config, schema
+from warehouse.lake.tables import Lake
 
 DAY = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 RECORDED = DAY + dt.timedelta(days=60)
@@ -74,3 +79,53 @@ def test_occurrences_are_counted_whatever_is_in_memory(batches: list[list[tuple[
             times = np.array([time for time, _ in batch], np.int64)
             hashes = np.array([content for _, content in batch], np.uint64)
             assert occurrences.count(times, hashes).tolist() == wanted
+
+
+def flow_at(seconds: float, node: str = "prod/n1") -> str:
+    time = (DAY + dt.timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    flow = {"uuid": f"{node} {seconds}", "time": time, "node_name": node, "verdict": "FORWARDED"}
+    return json.dumps({"flow": flow, "node_name": node, "time": time}) + "\n"
+
+
+def loss_of(count: int, node: str = "n1", **fields: Any) -> str:
+    return json.dumps({"lost_events": {"source": "HUBBLE_RING_BUFFER", "num_events_lost": str(count)}, "node_name": node} | fields) + "\n"
+
+
+def lost_rows(folder: Path, *files: str) -> list[dict[str, Any]]:
+    lake = Lake.open(config.Lake(url=str(folder / "lake")))
+    for number, text in enumerate(files):
+        path = folder / f"{number}.log"
+        path.write_text(text)
+        importer.import_file(importer.Target(lake=lake, cluster="c1", recorded=RECORDED), path)
+    return sorted((row for row in lake.read(schema.COVERAGE).to_pylist() if "lost" in row["state"]), key=lambda row: row["from"])
+
+
+def test_a_loss_without_a_time_is_of_an_unknown_time_among_the_flows_of_its_node(tmp_path: Path) -> None:
+    text = flow_at(0, "prod/n2") + flow_at(10) + loss_of(7) + flow_at(60) + flow_at(100, "prod/n2")
+    (row,) = lost_rows(tmp_path, text)
+    assert (row["state"], row["node_name"], row["flows_lost"]) == ("lost_undated", "prod/n1", 7)
+    assert (row["from"], row["to"]) == (DAY + dt.timedelta(seconds=10), DAY + dt.timedelta(seconds=60, microseconds=1))
+    assert "7 flows were lost at an unknown time between 2026-10-01 00:00:10 and 2026-10-01 00:01:00 UTC" in row["detail"]
+
+
+def test_a_loss_without_a_time_and_without_a_node_is_of_the_whole_file(tmp_path: Path) -> None:
+    (row,) = lost_rows(tmp_path, flow_at(0, "prod/n2") + flow_at(10) + loss_of(7, node="") + flow_at(100, "prod/n2"))
+    assert (row["node_name"], row["from"], row["to"]) == (None, DAY, DAY + dt.timedelta(seconds=100, microseconds=1))
+
+
+def test_losses_without_a_time_over_several_days_have_a_row_a_day_that_a_second_run_does_not_add_again(tmp_path: Path) -> None:
+    text = flow_at(0) + loss_of(3) + loss_of(4) + flow_at(2 * 86_400 + 5)
+    rows = lost_rows(tmp_path, text, text, "\n" + text)
+    assert [(row["date"].day, row["flows_lost"]) for row in rows] == [(1, 7), (2, 7), (3, 7)]
+
+
+def test_a_loss_in_a_file_without_any_time_is_set_aside(tmp_path: Path) -> None:
+    assert lost_rows(tmp_path, loss_of(7)) == []
+    lake = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    outcome = importer.import_file(importer.Target(lake=lake, cluster="c1", recorded=RECORDED), tmp_path / "0.log")
+    assert [problem.reason for problem in outcome.problems] == ["lost_events: 7 flows were lost at an unknown time"]
+
+
+def test_losses_with_a_time_keep_it(tmp_path: Path) -> None:
+    (row,) = lost_rows(tmp_path, flow_at(0) + loss_of(7, time="2026-10-01T00:00:05Z") + flow_at(60))
+    assert (row["state"], row["from"]) == ("lost", DAY + dt.timedelta(seconds=5))
