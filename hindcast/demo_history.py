@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from collectors.simulator import configuration
+from collectors.simulator import configuration, policies
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.history import backfill
 from collectors.simulator.story import Story
@@ -26,7 +26,7 @@ EVALUATED_EVERY = timedelta(hours=6)
 NODES = 3
 BLUEPRINT = f"""\
 blueprint: v1
-name: {configuration.BLUEPRINT}
+name: {policies.BLUEPRINT}
 version: 1.0.0
 description: Ingress closed in every namespace, Cilium enforcing, Hubble on.
 clusters: {{}}
@@ -47,7 +47,7 @@ drift: notify
 
 def write_blueprint(folder: Path) -> str:
     """Write the fleet's blueprint below a folder; return its path relative to the configuration there."""
-    file = folder / "blueprints" / f"{configuration.BLUEPRINT}.yaml"
+    file = folder / "blueprints" / f"{policies.BLUEPRINT}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(BLUEPRINT, encoding="utf-8")
     return f"./blueprints/{file.name}"

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from collectors.decoding import decode
 from collectors.simulator.fleet import GENERATED, NAMESPACES, build_fleet
-from collectors.simulator.history import EPHEMERAL_PORTS, random_uuids
-from collectors.simulator.traffic import Traffic, daily_factor
+from collectors.simulator.history import random_uuids
+from collectors.simulator.traffic import EPHEMERAL_PORTS, Traffic, daily_factor
 from collectors.streaming.coverage_rows import coverage_row
 from warehouse import schema
 from warehouse.lake.dictionaries import CodedRows, encode

@@ -46,9 +46,12 @@ CALLS: tuple[tuple[str, str], ...] = (
     ("prometheus", "alertmanager"), ("prometheus", "web"), ("prometheus", "orders-api"),
 )  # fmt: skip
 
-# Attempts that policy denies, and attempts that a policy in audit mode would deny.
+# Attempts that no policy allows; the endpoints that the audited ones call are in audit mode, which lets them in.
 DENIED: tuple[tuple[str, str], ...] = (("web", "ledger-db"), ("collector", "users-db"), ("mailer", "vault"), ("tracker", "orders-db"))
+BLOCKED_HOST = ("indexer", ("updates.tracker.example", "198.51.100.77"))
+"""A service that tries to reach a host on the internet, which no policy allows."""
 AUDITED: tuple[tuple[str, str], ...] = (("indexer", "inventory-db"), ("features", "warehouse-db"))
+IN_AUDIT_MODE = frozenset(called for _, called in AUDITED)
 
 OUTSIDE: dict[str, tuple[str, str]] = {  # a service's named host on the internet, and its address
     "payments-api": ("api.card-network.example", "198.51.100.20"),
@@ -92,6 +95,10 @@ class Fleet:
     clusters: tuple[str, ...]
     nodes: tuple[str, ...]
     pods: dict[tuple[str, str], tuple[Pod, ...]]
+
+    def drifts(self, cluster: str) -> bool:
+        """Whether the story's drift is in this cluster: the last one."""
+        return cluster == self.clusters[-1]
 
 
 def build_fleet(

@@ -6,7 +6,6 @@ uuids and client ports of their own. So history and live traffic tell the same s
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import itertools
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 from collectors.decoding import decode
 from collectors.simulator.fleet import Fleet
 from collectors.simulator.story import Phase, Story
-from collectors.simulator.traffic import Traffic, daily_factor
+from collectors.simulator.traffic import EPHEMERAL_PORTS, Traffic, daily_factor
 from collectors.streaming.coverage_rows import coverage_row
 from warehouse import schema
 from warehouse.lake.tables import Lake
@@ -28,7 +27,6 @@ HOUR = dt.timedelta(hours=1)
 TEMPLATE_FLOWS = 4_000
 RUN_FLOWS = 40
 """Flows that are repeated together: a call, its replies, and the flows around them."""
-EPHEMERAL_PORTS = (32_768, 61_000)
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _DASHES = (8, 13, 18, 23)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -98,8 +96,7 @@ class _Templates:
     def get(self, cluster: str, moment: dt.datetime) -> pa.Table:
         key = cluster, self.phase(moment)
         if key not in self._made:
-            alone = dataclasses.replace(self._fleet, clusters=(cluster,))
-            traffic = Traffic(alone, self._seed, moment, 1e9, key[1])
+            traffic = Traffic(self._fleet, self._seed, moment, 1e9, key[1], clusters=(cluster,))
             messages = [flow.SerializeToString() for flow in itertools.islice(traffic.flows(), TEMPLATE_FLOWS)]
             rows = decode.decode(messages, cluster=cluster, recorded=moment, live=False).rows
             self._made[key] = pa.table(

@@ -1,5 +1,6 @@
-"""The company's traffic as its nodes report it: calls, DNS lookups, probes, external traffic, and what policy denied.
+"""The company's traffic as its nodes report it: calls, DNS lookups, probes, external traffic, and attempts that nothing allows.
 
+What happens to each connection is up to the policies in force (collectors.simulator.enforcement), not decided here.
 Seeded: the same seed, fleet and start give the same flows, uuids included.
 """
 
@@ -9,15 +10,23 @@ import datetime as dt
 import math
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from collectors.hubble_api.flow import flow_pb2
-from collectors.simulator.fleet import AUDITED, CALLS, DENIED, Fleet, Pod
-from collectors.simulator.story import CUT_OFF, DEPLOYED, Phase, Story, redeployed
+from collectors.simulator import packets, policies
+from collectors.simulator.enforcement import Decision, Direction, Enforcement
+from collectors.simulator.fleet import AUDITED, BLOCKED_HOST, CALLS, DENIED, IN_AUDIT_MODE, Fleet, Pod
+from collectors.simulator.story import DEPLOYED, Phase, Story, redeployed
 
-DROP, TRACE, POLICY_VERDICT, ACCESS_LOG = 1, 4, 5, 129  # Cilium's event types
 HOST, WORLD = 1, 2  # reserved identities
+FIRST_LOCAL_IDENTITY = 16_777_217
+"""Cilium numbers the identities of addresses with a name from here on, each node for itself."""
+NEW_CONNECTIONS = 0.15
+"""Share of the calls whose beginning is seen, with the verdict of policy; the others are packets of open connections."""
 FROM_WORLD = ("192.0.2.{}", "203.0.113.{}")
+EPHEMERAL_PORTS = (32_768, 61_000)
+LOOKED_UP = 0.3
+"""Share of the connections to the internet before which the host's name is looked up."""
 PATHS = ("/v1/items", "/v1/items/42", "/v1/cart", "/v1/session", "/v1/orders", "/healthz")
 CODES = (200,) * 90 + (201, 204, 301, 304, 400, 401, 404, 404, 500, 503)
 
@@ -32,7 +41,17 @@ def daily_factor(at: dt.datetime) -> float:
 class Traffic:
     """An endless stream of a fleet's flows from a given time on, in the order of time."""
 
-    def __init__(self, fleet: Fleet, seed: int, start: dt.datetime, flows_per_second: float, story: Story | Phase | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        seed: int,
+        start: dt.datetime,
+        flows_per_second: float,
+        story: Story | Phase | None = None,
+        *,
+        clusters: Sequence[str] | None = None,
+    ) -> None:
+        """Prepare the traffic of a fleet, or of some of its clusters."""
         if start.tzinfo is None or flows_per_second <= 0:
             raise ValueError("traffic needs a start with a time zone and a rate above zero")
         self._fleet = fleet
@@ -41,17 +60,19 @@ class Traffic:
         self._chance = random.Random(f"{seed}/traffic")
         self._story = story
         self._phase = Phase()
+        self._clusters = tuple(clusters or fleet.clusters)
+        self._enforcements: dict[tuple[str, Phase], Enforcement] = {}
 
     def flows(self) -> Iterator[flow_pb2.Flow]:
         """Yield each flow with its time, uuid and node; `flows_per_second` is the rate at the busiest hour."""
         at = self._start_ns
-        kinds = (self._call, self._lookup, self._probe, self._from_world, self._to_world, self._denied, self._audited)
+        kinds = (self._call, self._lookup, self._probe, self._from_world, self._to_world, self._attempt, self._attempt_in_audit)
         while True:
             kind = self._chance.choices(kinds, (60, 12, 8, 8, 5, 2, 1))[0]
             if self._story is not None:
                 self._phase = self._story.phase(at)
             rate = self._rate * daily_factor(dt.datetime.fromtimestamp(at / 1e9, dt.UTC))
-            for flow in kind(self._chance.choice(self._fleet.clusters)):
+            for flow in kind(self._chance.choice(self._clusters)):
                 at += max(1, int(self._chance.expovariate(rate) * 1e9))
                 flow.time.FromNanoseconds(at)
                 flow.uuid = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
@@ -64,18 +85,51 @@ class Traffic:
     def _any_pod(self, cluster: str) -> Pod:
         return self._pod(cluster, self._chance.choice(CALLS)[0])
 
+    def _enforcement(self, cluster: str) -> Enforcement:
+        key = (cluster, self._phase)
+        if key not in self._enforcements:
+            found = policies.in_force(self._fleet, *key)
+            self._enforcements[key] = Enforcement(found, policies.cilium_settings(self._fleet, *key))
+        return self._enforcements[key]
+
+    def _decide(self, cluster: str, direction: Direction, client: Pod, server: Pod) -> Decision:
+        ends = (client.endpoint, server.endpoint) if direction == "egress" else (server.endpoint, client.endpoint)
+        protocol = "UDP" if server.protocol == "dns" else "TCP"
+        return self._enforcement(cluster).decide(direction, *ends, port=server.port, protocol=protocol)
+
+    def _connection(
+        self, cluster: str, client: Pod, server: Pod, port: int, *, begins: bool = True
+    ) -> tuple[list[flow_pb2.Flow], dict[Direction, Decision]]:
+        """Return what policy has nodes report of a new connection, and its decisions, unless it keeps the connection from opening.
+
+        A connection whose beginning is not seen has nothing reported, unless it is denied.
+        """
+        reported: list[flow_pb2.Flow] = []
+        found: dict[Direction, Decision] = {}
+        ends: tuple[tuple[Direction, Pod], ...] = (("egress", client), ("ingress", server))
+        for direction, end in ends:
+            if not end.node:
+                continue  # outside of the cluster
+            decision = found[direction] = self._decide(cluster, direction, client, server)
+            if not decision.is_allowed and end.service not in IN_AUDIT_MODE:
+                return [*reported, *packets.refused(direction, decision, client, server, port)], {}
+            if begins or not decision.is_allowed:
+                reported.append(packets.verdict(direction, decision, client, server, port))
+        return reported, found
+
     def _call(self, cluster: str) -> Iterator[flow_pb2.Flow]:
-        pair = self._chance.choice(self._phase.calls)
-        if self._phase.incident and pair == CUT_OFF:
-            yield from self._refused(cluster, pair)
+        client, server = (self._pod(cluster, service) for service in self._chance.choice(self._phase.calls))
+        port = self._chance.randrange(*EPHEMERAL_PORTS)
+        begins = self._chance.random() < NEW_CONNECTIONS
+        reported, decisions = self._connection(cluster, client, server, port, begins=begins)
+        yield from reported
+        if not decisions:
             return
-        client, server = (self._pod(cluster, service) for service in pair)
-        port = self._chance.randrange(32_768, 61_000)
-        yield self._trace(client.node, client, server, port, flow_pb2.EGRESS)
-        yield self._trace(server.node, client, server, port, flow_pb2.INGRESS)
-        if server.protocol in ("http", "grpc"):
+        yield packets.trace(client.node, client, server, port, flow_pb2.EGRESS)
+        yield packets.trace(server.node, client, server, port, flow_pb2.INGRESS)
+        if decisions["ingress"].is_proxied:
             yield from self._http(client, server, port)
-        yield self._trace(server.node, client, server, port, flow_pb2.INGRESS, reply=True)
+        yield packets.trace(server.node, client, server, port, flow_pb2.INGRESS, reply=True)
 
     def _http(self, client: Pod, server: Pod, port: int) -> Iterator[flow_pb2.Flow]:
         grpc = server.protocol == "grpc"
@@ -87,8 +141,8 @@ class Traffic:
             headers=[flow_pb2.HTTPHeader(key="X-Request-Id", value=f"{self._chance.getrandbits(64):016x}")],
         )
         for reply in (False, True):
-            flow = self._packet(server.node, client, server, port, flow_pb2.INGRESS, reply)
-            self._as_l7(flow, reply)
+            flow = packets.packet(server.node, client, server, port, flow_pb2.INGRESS, reply)
+            packets.make_l7(flow, int(self._chance.lognormvariate(15, 1)) if reply else None)
             if reply:
                 http.code = 200 if grpc else self._chance.choice(CODES)
             flow.l7.http.CopyFrom(http)
@@ -96,118 +150,85 @@ class Traffic:
             yield flow
 
     def _lookup(self, cluster: str) -> Iterator[flow_pb2.Flow]:
-        client, resolver = self._any_pod(cluster), self._pod(cluster, "coredns")
         server = self._any_pod(cluster)
-        query = f"{server.service}.{server.endpoint.namespace}.svc.cluster.local."
-        port = self._chance.randrange(32_768, 61_000)
-        yield self._trace(client.node, client, resolver, port, flow_pb2.EGRESS)
+        name = f"{server.service}.{server.endpoint.namespace}.svc.cluster.local."
+        yield from self._resolve(cluster, self._any_pod(cluster), name, server.ip)
+
+    def _resolve(self, cluster: str, client: Pod, name: str, address: str) -> Iterator[flow_pb2.Flow]:
+        resolver, port = self._pod(cluster, policies.RESOLVER), self._chance.randrange(*EPHEMERAL_PORTS)
+        reported, decisions = self._connection(cluster, client, resolver, port, begins=False)
+        yield from reported
+        if not decisions:
+            return
+        yield packets.trace(client.node, client, resolver, port, flow_pb2.EGRESS)
+        if not decisions["egress"].is_proxied:
+            return
         for reply in (False, True):
-            flow = self._packet(client.node, client, resolver, port, flow_pb2.EGRESS, reply)
-            self._as_l7(flow, reply)
-            flow.l7.dns.CopyFrom(flow_pb2.DNS(query=query, observation_source="proxy", qtypes=["A"]))
+            flow = packets.packet(client.node, client, resolver, port, flow_pb2.EGRESS, reply)
+            packets.make_l7(flow, int(self._chance.lognormvariate(15, 1)) if reply else None)
+            flow.l7.dns.CopyFrom(flow_pb2.DNS(query=name, observation_source="proxy", qtypes=["A"]))
             if reply:
-                flow.l7.dns.ips.append(server.ip)
+                flow.l7.dns.ips.append(address)
                 flow.l7.dns.rrtypes.append("A")
                 flow.l7.dns.ttl = 30
-            flow.Summary = f"DNS {'Answer' if reply else 'Query'} {query} A"
+            flow.Summary = f"DNS {'Answer' if reply else 'Query'} {name} A"
             yield flow
 
     def _probe(self, cluster: str) -> Iterator[flow_pb2.Flow]:
         server = self._any_pod(cluster)
-        flow = self._trace(server.node, server, server, self._chance.randrange(32_768, 61_000), flow_pb2.INGRESS)
-        flow.source.CopyFrom(flow_pb2.Endpoint(identity=HOST, cluster_name=cluster, labels=["reserved:host"]))
-        flow.IP.source = server.ip.rpartition(".")[0] + ".1"
-        yield flow
+        endpoint = flow_pb2.Endpoint(identity=HOST, cluster_name=cluster, labels=["reserved:host"])
+        host = Pod("host", "", 0, "", server.ip.rpartition(".")[0] + ".1", server.mac, endpoint)
+        yield from self._arriving(cluster, host, server)
 
     def _from_world(self, cluster: str) -> Iterator[flow_pb2.Flow]:
-        gateway = self._pod(cluster, "gateway")
-        flow = self._trace(gateway.node, gateway, gateway, self._chance.randrange(1_024, 65_536), flow_pb2.INGRESS)
-        flow.source.CopyFrom(flow_pb2.Endpoint(identity=WORLD, labels=["reserved:world"]))
-        flow.IP.source = self._chance.choice(FROM_WORLD).format(self._chance.randrange(1, 255))
-        yield flow
+        gateway = self._pod(cluster, policies.GATEWAY)
+        address = self._chance.choice(FROM_WORLD).format(self._chance.randrange(1, 255))
+        endpoint = flow_pb2.Endpoint(identity=WORLD, labels=["reserved:world"])
+        yield from self._arriving(cluster, Pod("world", "", 0, "", address, gateway.mac, endpoint), gateway)
+
+    def _arriving(self, cluster: str, client: Pod, server: Pod) -> Iterator[flow_pb2.Flow]:
+        """Yield what comes to a pod from what is not a pod."""
+        port = self._chance.randrange(*EPHEMERAL_PORTS)
+        reported, decisions = self._connection(cluster, client, server, port, begins=False)
+        yield from reported
+        if decisions:
+            yield packets.trace(server.node, client, server, port, flow_pb2.INGRESS)
 
     def _to_world(self, cluster: str) -> Iterator[flow_pb2.Flow]:
-        outside = self._phase.outside(cluster)
-        service, (name, address) = self._chance.choice(list(outside.items()))
-        client = self._pod(cluster, service)
-        flow = self._trace(client.node, client, client, self._chance.randrange(32_768, 61_000), flow_pb2.EGRESS)
-        identity = 16_777_217 + list(outside).index(service)
-        flow.destination.CopyFrom(flow_pb2.Endpoint(identity=identity, labels=[f"fqdn:{name}", "reserved:world"]))
-        flow.IP.destination = address
-        flow.l4.TCP.destination_port = 443
-        flow.destination_names.append(name)
-        yield flow
+        outside = self._phase.outside(drifted=self._fleet.drifts(cluster))
+        service = self._chance.choice(list(outside))
+        labels = [f"fqdn:{outside[service][0]}", "reserved:world"]
+        identity = FIRST_LOCAL_IDENTITY + list(outside).index(service)
+        yield from self._leaving(cluster, service, outside[service], flow_pb2.Endpoint(identity=identity, labels=labels))
 
-    def _verdict(self, cluster: str, pair: tuple[str, str], verdict: flow_pb2.Verdict) -> flow_pb2.Flow:
-        client, server = (self._pod(cluster, service) for service in pair)
-        flow = self._packet(server.node, client, server, self._chance.randrange(32_768, 61_000), flow_pb2.INGRESS, False)
-        flow.verdict = verdict
-        flow.event_type.type = POLICY_VERDICT
-        flow.l4.TCP.flags.CopyFrom(flow_pb2.TCPFlags(SYN=True))
-        return flow
+    def _leaving(self, cluster: str, service: str, host: tuple[str, str], endpoint: flow_pb2.Endpoint) -> Iterator[flow_pb2.Flow]:
+        """Yield the lookup of a host on the internet, and what goes there."""
+        client, (name, address) = self._pod(cluster, service), host
+        if self._chance.random() < LOOKED_UP:
+            yield from self._resolve(cluster, client, f"{name}.", address)
+        port, server = self._chance.randrange(*EPHEMERAL_PORTS), Pod(name, "https", 443, "", address, client.mac, endpoint)
+        reported, decisions = self._connection(cluster, client, server, port, begins=self._chance.random() < NEW_CONNECTIONS)
+        sent = [*reported, *([packets.trace(client.node, client, server, port, flow_pb2.EGRESS)] if decisions else [])]
+        for flow in sent:
+            flow.destination_names.append(name)
+            yield flow
 
-    def _denied(self, cluster: str) -> Iterator[flow_pb2.Flow]:
-        yield from self._refused(cluster, self._chance.choice(DENIED))
+    def _attempt(self, cluster: str) -> Iterator[flow_pb2.Flow]:
+        """Yield an attempt that nobody expects to succeed."""
+        which = self._chance.randrange(len(DENIED) + 1)
+        if which < len(DENIED):
+            yield from self._reaching(cluster, *DENIED[which])
+        else:
+            yield from self._leaving(cluster, *BLOCKED_HOST, flow_pb2.Endpoint(identity=WORLD, labels=["reserved:world"]))
 
-    def _refused(self, cluster: str, pair: tuple[str, str]) -> Iterator[flow_pb2.Flow]:
-        """Yield the two events of one denied packet: the verdict (5), then the drop (1)."""
-        flow = self._verdict(cluster, pair, flow_pb2.DROPPED)
-        flow.ClearField("is_reply")
-        flow.drop_reason = flow.drop_reason_desc = flow_pb2.POLICY_DENIED
-        flow.Summary = "TCP Flags: SYN"
-        drop = flow_pb2.Flow()
-        drop.CopyFrom(flow)
-        drop.event_type.type, drop.event_type.sub_type = DROP, flow_pb2.POLICY_DENIED
-        drop.file.CopyFrom(flow_pb2.FileInfo(name="bpf_lxc.c", line=2_063))
-        yield flow
-        yield drop
+    def _attempt_in_audit(self, cluster: str) -> Iterator[flow_pb2.Flow]:
+        yield from self._reaching(cluster, *self._chance.choice(AUDITED))
 
-    def _audited(self, cluster: str) -> Iterator[flow_pb2.Flow]:
-        yield self._verdict(cluster, self._chance.choice(AUDITED), flow_pb2.AUDIT)
-
-    def _as_l7(self, flow: flow_pb2.Flow, reply: bool) -> None:
-        flow.Type = flow_pb2.L7
-        flow.event_type.type = ACCESS_LOG
-        flow.l7.type = flow_pb2.RESPONSE if reply else flow_pb2.REQUEST
-        if reply:
-            flow.l7.latency_ns = int(self._chance.lognormvariate(15, 1))
-        flow.ClearField("ethernet")
-
-    def _trace(
-        self, node: str, client: Pod, server: Pod, port: int, direction: flow_pb2.TrafficDirection, reply: bool = False
-    ) -> flow_pb2.Flow:
-        flow = self._packet(node, client, server, port, direction, reply)
-        to_pod = (direction == flow_pb2.INGRESS) != reply
-        flow.event_type.type = TRACE
-        flow.trace_observation_point = flow_pb2.TO_ENDPOINT if to_pod else flow_pb2.TO_STACK
-        flow.event_type.sub_type = 0 if to_pod else flow_pb2.TO_STACK
-        flow.trace_reason = flow_pb2.REPLY if reply else flow_pb2.ESTABLISHED
-        flow.interface.CopyFrom(flow_pb2.NetworkInterface(index=12, name="lxc" + client.mac.replace(":", "")))
-        flow.Summary = "UDP" if server.protocol == "dns" else "TCP Flags: ACK, PSH"
-        return flow
-
-    def _packet(self, node: str, client: Pod, server: Pod, port: int, direction: flow_pb2.TrafficDirection, reply: bool) -> flow_pb2.Flow:
-        """Return what every event of one packet has in common; a reply goes from the server to the client."""
-        source, target = (server, client) if reply else (client, server)
-        ports = (server.port, port) if reply else (port, server.port)
-        flow = flow_pb2.Flow(
-            verdict=flow_pb2.FORWARDED,
-            ethernet=flow_pb2.Ethernet(source=source.mac, destination=target.mac),
-            IP=flow_pb2.IP(source=source.ip, destination=target.ip, ipVersion=flow_pb2.IPv4),
-            source=source.seen_from(node),
-            destination=target.seen_from(node),
-            Type=flow_pb2.L3_L4,
-            node_name=node,
-            reply=reply,
-            traffic_direction=direction,
-            node_labels=["kubernetes.io/arch=amd64", "kubernetes.io/os=linux", f"kubernetes.io/hostname={node.rpartition('/')[2]}"],
-        )
-        flow.emitter.CopyFrom(flow_pb2.Emitter(name="Hubble", version="1.21.0+simulated"))
-        flow.is_reply.value = reply
-        layer = flow.l4.UDP if server.protocol == "dns" else flow.l4.TCP
-        layer.source_port, layer.destination_port = ports
-        if server.protocol != "dns":
-            flow.l4.TCP.flags.CopyFrom(flow_pb2.TCPFlags(ACK=True, PSH=True))
-        if not reply and direction == flow_pb2.EGRESS:
-            flow.destination_service.CopyFrom(flow_pb2.Service(name=server.service, namespace=server.endpoint.namespace))
-        return flow
+    def _reaching(self, cluster: str, caller: str, called: str) -> Iterator[flow_pb2.Flow]:
+        """Yield what policy has nodes report of an attempt to reach a service."""
+        client, server = self._pod(cluster, caller), self._pod(cluster, called)
+        decision = self._decide(cluster, "ingress", client, server)
+        port = self._chance.randrange(*EPHEMERAL_PORTS)
+        if decision.is_allowed:
+            raise ValueError(f"the company's policies allow {caller} to reach {called}, which is to be an attempt that they deny")
+        yield from self._connection(cluster, client, server, port, begins=False)[0]

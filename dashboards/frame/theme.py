@@ -156,6 +156,8 @@ _CSS = """
 .st-key-head {gap: 0.5rem}
 [data-testid="stLayoutWrapper"]:has(> .st-key-page-script), .st-key-page-script {position: absolute; height: 0}
 .st-key-cards [data-testid="stPageLink"] a {padding: 0}
+/* A long label breaks: a cell must not scroll by itself. */
+.st-key-panel [data-testid="stTable"] td, .st-key-panel [data-testid="stTable"] td * {overflow-wrap: anywhere}
 @media (max-width: 1000px) {  /* icons alone in the head: their words are for screen readers */
   .st-key-share button p, .st-key-account button p, .st-key-views button p {
     position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);

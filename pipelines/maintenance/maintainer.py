@@ -1,4 +1,4 @@
-"""The maintainer runs beside a collector and, every half minute, keeps the partitions that are still being written small.
+"""The maintainer runs beside a collector and, every 20 seconds, keeps the partitions that are still being written small.
 
 It merges new files, deletes those that it replaced an hour ago, and keeps the tables' logs small. Its work may be interrupted
 at any moment, done by several maintainers at once, and repeated. Work that waits for an hour or a day to close belongs to the DAGs.
@@ -18,7 +18,7 @@ from warehouse.errors import LakeError
 from warehouse.lake.tables import Lake
 from warehouse.schema import TABLES
 
-EVERY_SECONDS = 30.0
+EVERY_SECONDS = 20.0
 REPLACED_KEPT = timedelta(hours=1)
 """How long a merged file stays on disk for readers that opened it before, unless vacuum is configured to run sooner."""
 LOG_EVERY = 50

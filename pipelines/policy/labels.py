@@ -22,21 +22,23 @@ NODE_LABELS = ("host", "remote-node")
 class LabelSet:
     """An immutable, hashable set of security labels. Two sets with the same labels are equal."""
 
-    __slots__ = ("__dict__", "_hash", "texts")
+    __slots__ = ("__dict__", "_hash", "complete", "texts")
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Iterable[str], *, complete: bool = True) -> None:
+        """`complete` is false if there may be more labels than these; reserved labels are always complete."""
         self.texts: tuple[str, ...] = tuple(sorted(set(texts)))
         """The labels, each as `source:key=value`, sorted."""
-        self._hash = hash(self.texts)
+        self.complete = complete
+        self._hash = hash((self.texts, complete))
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LabelSet) and self.texts == other.texts
+        return isinstance(other, LabelSet) and self.texts == other.texts and self.complete == other.complete
 
     def __repr__(self) -> str:
-        return f"LabelSet({list(self.texts)!r})"
+        return f"LabelSet({list(self.texts)!r}{'' if self.complete else ', complete=False'})"
 
     @cached_property
     def _by_source(self) -> dict[tuple[str, str], str]:
@@ -50,6 +52,10 @@ class LabelSet:
     def get(self, source: str, key: str) -> str | None:
         """The value of a label, or None when the set does not have it; source `any` looks at every source."""
         return self._by_source.get((source, key))
+
+    def may_have(self, source: str, key: str) -> bool:
+        """Whether it is not known if the set has a label, because the set is not complete and does not name it."""
+        return not self.complete and source != RESERVED and (source, key) not in self._by_source
 
     def has_reserved(self, *names: str) -> bool:
         """Whether the set has one of these reserved labels, such as `world`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 from pipelines.policy.labels import LabelSet
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipelines.policy.ports import PortMatch
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 class Missing(str):
@@ -122,12 +123,23 @@ class Side:
     enforced: bool = True
     """Whether policies are enforced at this end; not at addresses outside of the cluster."""
     seen_as: LabelSet | None = None
-    """Labels that policies at the other end see; None when they are not known."""
+    """Labels that policies at the other end see; None when they are not known, and not complete when only some are."""
     address: Address | None = None
     names: tuple[str, ...] | None = ()
     """DNS names learned for the address at that time; None when that is not known."""
     named_ports: Mapping[tuple[str, str], int] | None = None
     """Number of each named port by protocol and name; None when they are not known."""
+    unknown_labels: str = ""
+    """What is not known where labels are missing, in words; by default the labels of this end."""
+    networks: tuple[Network, ...] = ()
+    """Where the address lies, if the address itself is not known: in any of these ranges."""
+    possible_names: tuple[str, ...] = ()
+    """Further names that the address may have had."""
+
+    @property
+    def missing_labels(self) -> Missing:
+        """What is missing where labels of this end decide that are not known."""
+        return Missing(self.unknown_labels or f"the labels of {self.name}")
 
 
 @dataclass(frozen=True)

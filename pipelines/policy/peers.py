@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 
 from pipelines.policy.labels import CLUSTER, KUBERNETES, RESERVED
-from pipelines.policy.model import Match, Missing, Side
+from pipelines.policy.model import Match, Missing, Network, Side
 from pipelines.policy.names import NamePattern
 from pipelines.policy.selectors import EVERYTHING, IN, Requirement, Selector, has_label
 
-Network = IPv4Network | IPv6Network
+__all__ = ["EVERYONE", "CidrPeer", "LabelPeer", "NamePeer", "Network", "Peer", "UnknownPeer", "cidr_peer", "entity_peers"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,10 @@ class LabelPeer:
         if self.selector.is_wildcard:
             return True
         if side.seen_as is None:
-            return Missing(f"the labels of {side.name}")
-        return self.selector.matches(side.seen_as)
+            return side.missing_labels
+        if self.selector.matches(side.seen_as):
+            return True
+        return side.missing_labels if self.selector.may_match(side.seen_as) else False
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,29 @@ class CidrPeer:
             return False
         if labels is not None and labels.has_reserved("health", "unmanaged", "init", "ingress"):
             return False
+        if side.networks:
+            answers = {self._holds_network(network) for network in side.networks}
+            if len(answers) == 1 and (known := answers.pop()) is not None:
+                return known
         if labels is not None and labels.is_world and self.network.prefixlen == 0 and not self.exceptions:
             return True
         return Missing(f"the address of {side.name}")
+
+    def _holds_network(self, network: Network) -> bool | None:
+        """Whether every address of a range is in this one, or none is; None if only some are."""
+        if not _overlap(self.network, network) or any(_within(network, one) for one in self.exceptions):
+            return False
+        if _within(network, self.network) and not any(_overlap(network, one) for one in self.exceptions):
+            return True
+        return None
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _within(inner: Network, outer: Network) -> bool:
+    return _overlap(inner, outer) and inner.prefixlen >= outer.prefixlen
 
 
 def cidr_peer(network: Network, exceptions: tuple[Network, ...], modes: frozenset[str]) -> CidrPeer:
@@ -94,7 +115,8 @@ class NamePeer:
         if side.names is None:
             return Missing(f"the DNS names learned for {side.name}")
         if not any(self.pattern.matches(name) for name in side.names):
-            return False
+            possible = any(self.pattern.matches(name) for name in side.possible_names)
+            return Missing(f"the DNS names learned for {side.name}") if possible else False
         return True if side.seen_as is not None else Missing(f"whether {side.name} is outside of the cluster")
 
 

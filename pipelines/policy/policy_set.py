@@ -118,19 +118,36 @@ def compile_policies(
     """
     settings = settings or AgentSettings()
     surroundings = gather(documents, surroundings or Surroundings())
+    ignored = [document.kind for document in documents if document.kind not in READERS and document.kind not in CONTEXT_KINDS]
+    compiled = [compile_policy(document, settings, surroundings) for document in latest(documents)]
+    return assemble(compiled, settings, surroundings, ignored)
+
+
+Compiled = tuple[tuple[Rule, ...], Refusal | None]
+"""The rules of one policy, or why it is refused."""
+
+
+def compile_policy(document: Document, settings: AgentSettings, surroundings: Surroundings) -> Compiled:
+    """Compile one policy, of one of the kinds in READERS."""
+    read, namespaced = READERS[document.kind]
+    try:
+        return tuple(read(begin(document, settings, surroundings, namespaced=namespaced))), None
+    except Refused as refused:
+        return (), _refusal(document, refused, namespaced=namespaced)
+
+
+def assemble(compiled: Iterable[Compiled], settings: AgentSettings, surroundings: Surroundings, ignored: Sequence[str] = ()) -> PolicySet:
+    """Put compiled policies together. Settings and surroundings must be those that they were compiled with."""
     rules: list[Rule] = []
     refusals: list[Refusal] = []
-    ignored = [document.kind for document in documents if document.kind not in READERS and document.kind not in CONTEXT_KINDS]
-    for document in _latest(documents):
-        read, namespaced = READERS[document.kind]
-        try:
-            rules.extend(read(begin(document, settings, surroundings, namespaced=namespaced)))
-        except Refused as refused:
-            refusals.append(_refusal(document, refused, namespaced=namespaced))
+    for found, refusal in compiled:
+        rules.extend(found)
+        if refusal is not None:
+            refusals.append(refusal)
     return PolicySet(settings, tuple(rules), tuple(refusals), tuple(ignored), surroundings)
 
 
-def _latest(documents: Sequence[Document]) -> list[Document]:
+def latest(documents: Sequence[Document]) -> list[Document]:
     """The policies among the documents; a later one replaces an earlier one of the same kind, namespace and name."""
     found: dict[tuple[str, str, str] | int, Document] = {}
     for place, document in enumerate(documents):

@@ -29,13 +29,19 @@ class Requirement:
     values: tuple[str, ...] = ()
 
     def matches(self, labels: LabelSet) -> bool:
-        """Whether the condition holds; NotIn and DoesNotExist hold for an absent label."""
+        """Whether the condition certainly holds; NotIn and DoesNotExist hold for an absent label."""
+        if labels.may_have(self.source, self.key):
+            return False
         value = labels.get(self.source, self.key)
         if self.operator == IN:
             return value is not None and value in self.values
         if self.operator == NOT_IN:
             return value is None or value not in self.values
         return (value is not None) == (self.operator == EXISTS)
+
+    def may_match(self, labels: LabelSet) -> bool:
+        """Whether the condition holds, or may hold because the label set is not complete."""
+        return labels.may_have(self.source, self.key) or self.matches(labels)
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,12 @@ class Selector:
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: LabelSet) -> bool:
-        """Whether every condition holds for these labels."""
+        """Whether every condition certainly holds for these labels."""
         return all(requirement.matches(labels) for requirement in self.requirements)
+
+    def may_match(self, labels: LabelSet) -> bool:
+        """Whether every condition holds, or may hold because the label set is not complete."""
+        return all(requirement.may_match(labels) for requirement in self.requirements)
 
     @property
     def is_wildcard(self) -> bool:

@@ -33,8 +33,9 @@ class SideVectors:
         self.count = len(self.sides)
         self._values: dict[tuple[str, str], dict[str, list[int]]] = {}
         self._unknown = np.zeros(self.count, bool)
+        self._partial = np.zeros(self.count, bool)
         self._address = np.full(self.count, -1, np.int64)
-        self._selectors: dict[Selector, Mask] = {}
+        self._selectors: dict[Selector, Masks] = {}
         self._peers: dict[Peer, Masks] = {}
         self._ports: dict[tuple[str, str], NDArray[np.int64]] = {}
         for index, side in enumerate(self.sides):
@@ -54,6 +55,7 @@ class SideVectors:
         if side.seen_as is None:
             self._unknown[index] = True
             return
+        self._partial[index] = not side.seen_as.complete
         for text in side.seen_as.texts:
             source, key, value = parse_label(text)
             for name in ((source, key), ("any", key)):
@@ -64,25 +66,33 @@ class SideVectors:
     def _any_reserved(self, names: Sequence[str]) -> Mask:
         found = np.zeros(self.count, bool)
         for name in names:
-            found |= self._requirement(Requirement(RESERVED, name, EXISTS))
+            found |= self._requirement(Requirement(RESERVED, name, EXISTS))[0]
         return found
 
-    def _requirement(self, requirement: Requirement) -> Mask:
+    def _requirement(self, requirement: Requirement) -> Masks:
         values = self._values.get((requirement.source, requirement.key), {})
         wanted = requirement.values if requirement.operator in (IN, NOT_IN) else tuple(values)
         found = np.zeros(self.count, bool)
         for value in wanted:
             found[values.get(value, [])] = True
-        return found if requirement.operator in (IN, EXISTS) else ~found
+        if requirement.operator not in (IN, EXISTS):
+            found = ~found
+        if requirement.source == RESERVED or not self._partial.any():
+            return found, found
+        unknown = self._partial.copy()
+        for places in values.values():
+            unknown[places] = False
+        return found & ~unknown, found | unknown
 
-    def selector(self, selector: Selector) -> Mask:
-        """The ends whose labels are known and match."""
+    def selector(self, selector: Selector) -> Masks:
+        """The ends whose labels match: for certain, and those of which some or all labels are not known as well."""
         found = self._selectors.get(selector)
         if found is None:
-            found = ~self._unknown
+            sure, maybe = ~self._unknown, np.ones(self.count, bool)
             for requirement in selector.requirements:
-                found = found & self._requirement(requirement)
-            self._selectors[selector] = found
+                one = self._requirement(requirement)
+                sure, maybe = sure & one[0], maybe & (one[1] | self._unknown)
+            found = self._selectors[selector] = (sure, maybe)
         return found
 
     def peer(self, peer: Peer) -> Masks:
@@ -97,8 +107,7 @@ class SideVectors:
             if peer.selector.is_wildcard:
                 everyone = np.ones(self.count, bool)
                 return everyone, everyone
-            sure = self.selector(peer.selector)
-            return sure, sure | self._unknown
+            return self.selector(peer.selector)
         if isinstance(peer, CidrPeer) and peer.network.version == 4:
             return self._cidr(peer)
         return self._one_by_one(peer, np.arange(self.count))

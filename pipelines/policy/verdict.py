@@ -89,7 +89,7 @@ def decide(policies: PolicySet, direction: Direction, connection: Connection) ->
     if subject.subject is None:
         if not policies.has_rules(direction) and policies.settings.enable_policy == "default":
             return Decision(Verdict.ALLOWED, (), explain.no_rules(direction, subject.name))
-        missing = f"the labels of {subject.name}"
+        missing = str(subject.missing_labels)
         return Decision(Verdict.UNCERTAIN, (), explain.uncertain((missing,)), (missing,))
     if not policies.enforces_at(subject.subject):
         return Decision(Verdict.ALLOWED, (), f"the agent's settings enforce no policy at {subject.name}")
@@ -213,7 +213,7 @@ class _Walk:
             peer = self._connection.peer(self._direction)
             allowed = Decision(Verdict.ALLOWED, (), f"{peer.name} is the node of {subject}, which always reaches it")
             if peer.seen_as is None:
-                self._missing[f"the labels of {peer.name}"] = None
+                self._missing[str(peer.missing_labels)] = None
                 return [denied, allowed]
             if peer.seen_as.has_reserved("host"):
                 return [allowed]

@@ -28,7 +28,7 @@ from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.time_travel import AsOf
-from warehouse.questions import conditions, count_questions, edge_questions, flow_questions
+from warehouse.questions import conditions, count_questions, edge_questions, flow_questions, replay_questions
 from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
 from warehouse.questions.edge_questions import EdgeScope
@@ -151,6 +151,32 @@ def edges(door: Door, who: Principal, seen: Seen) -> Answer:
     assert found == Counter((row["cluster"], row["source_namespace"], row["destination_namespace"]) for row in seen.flows)
     answer = door.answer(who, edge_questions.edges(wanted, limits=ALL))
     assert sum(answer.rows["flows"].to_pylist()) == len(seen.flows)
+    return answer
+
+
+def distinct_edges(door: Door, who: Principal, seen: Seen) -> Answer:
+    wanted = FlowFilter(since=START, until=START + 6 * DAY)
+    answer = door.answer(who, replay_questions.DistinctEdges(wanted=wanted))
+    found: Counter[tuple[str, str | None, str | None]] = Counter()
+    for row in answer.rows.to_pylist():
+        found[row["cluster"], row["source_namespace"], row["destination_namespace"]] += row["flows"]
+    assert found == Counter((row["cluster"], row["source_namespace"], row["destination_namespace"]) for row in seen.flows)
+    assert not tokens(answer.label_sets.to_pylist()) - seen.tokens
+    begins = tuple((cluster, START + day * DAY) for cluster in ("c1", "c2") for day in (0, 3))
+    in_spans = door.answer(who, replay_questions.DistinctEdges(wanted=wanted, begins=begins))
+    assert {row["since"] for row in in_spans.rows.to_pylist()} <= {START, START + 3 * DAY}
+    assert sum(in_spans.rows["flows"].to_pylist()) == len(seen.flows)
+    return answer
+
+
+def replayed_connections(door: Door, who: Principal, seen: Seen) -> Answer:
+    wanted = FlowFilter(since=START, until=START + 6 * DAY)
+    answer = door.answer(who, replay_questions.connections(wanted))
+    assert sum(answer.rows["flows"].to_pylist()) == len(seen.flows)
+    begins = tuple((cluster, START + day * DAY) for cluster in ("c1", "c2") for day in (0, 3.125))
+    in_spans = door.answer(who, replay_questions.connections(wanted, begins=begins))
+    assert sum(in_spans.rows["flows"].to_pylist()) == len(seen.flows)
+    assert {row["since"] for row in in_spans.rows.to_pylist()} <= {START, START + 3.125 * DAY}
     return answer
 
 
@@ -332,6 +358,8 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "record_questions.ConfigurationCoverage": configuration_coverage,
     "record_questions.AccessLog": log_of_access,
     "record_questions.SizeOfLake": lake_summary,
+    "replay_questions.DistinctEdges": distinct_edges,
+    "replay_questions.connections": replayed_connections,
     "sql_question.OwnSql": sql,
 }
 """Every question there is, by the module and the name of what makes it."""

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from collectors.simulator import configuration
+from collectors.simulator import configuration, policies
 from collectors.simulator.story import Story
 from hindcast import demo_history
 from hindcast.simulate import CLUSTERS
@@ -39,11 +39,11 @@ def test_what_drifted_is_found_when_it_did_and_what_was_mended_is_closed(past: t
     door, story = Door(lake, config.Ownership()), Story.before(NOW)
     assert door.answer(OPERATOR, Drift(at=story.deployment)).rows.num_rows == 0
     during = door.answer(OPERATOR, Drift(at=story.deployment + dt.timedelta(hours=4))).rows.to_pylist()
-    assert [(row["drift"], row["namespace"]) for row in during] == [("missing", configuration.REMOVED)]
+    assert [(row["drift"], row["namespace"]) for row in during] == [("missing", policies.REMOVED)]
     rows = door.answer(OPERATOR, Drift(at=NOW)).rows.to_pylist()
     assert {(row["cluster"], row["drift"], row["namespace"], row["changed_by"]) for row in rows} == {
         ("us-east", "setting", None, configuration.SOMEBODY),
-        ("us-east", "modified", configuration.OPENED, configuration.SOMEBODY),
+        ("us-east", "modified", policies.OPENED, configuration.SOMEBODY),
     }
     assert {row["since"] for row in rows if row["drift"] == "setting"} == {story.new_host}
 

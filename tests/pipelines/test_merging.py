@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -181,3 +182,19 @@ def test_few_files_are_left_however_many_come_and_none_is_larger_than_allowed(si
     assert all(file.rows <= most for file in files)
     # Of each power of three of rows, and of what is as large as it may be, a handful.
     assert len(files) <= 2 * 10 + 3 * sum(sizes) // most
+
+
+@pytest.mark.parametrize("table", [FLOWS, COVERAGE], ids=lambda table: table.name)
+def test_small_and_large_merges_write_the_same_rows_in_the_same_order(lake: Lake, monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+    if table is FLOWS:
+        append_flows(lake, NOW, 3, each=50)
+    else:
+        for number in range(3):
+            append(lake, COVERAGE, {"cluster": "c1", "date": NOW.date(), "from": NOW + dt.timedelta(seconds=3 - number), "node_name": None})
+    (planned,) = plan(lake, table, now=NOW)
+    small = merging.write_merged(lake, planned)
+    monkeypatch.setattr(merging, "PLAIN_ROWS", 0)
+    large = merging.write_merged(lake, planned)
+    first, second = (pq.ParquetFile(f"{lake.address(table)}/{file.path}").read() for (file,) in (small, large))
+    assert first.equals(second)
+    assert first.num_rows == sum(file.rows for file in planned.files)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
 
@@ -61,6 +62,19 @@ def test_a_lake_of_a_newer_schema_is_refused_and_not_touched(url: str, monkeypat
     before = log_of(url)
     with pytest.raises(LakeError, match=r"table flows at .*written by a newer Hindcast: its schema has version 2.*knows 1.*Upgrade"):
         open_lake(url)
+    assert log_of(url) == before
+
+
+def test_a_table_says_of_how_many_columns_its_log_has_statistics_also_one_of_an_older_hindcast(url: str) -> None:
+    assert "delta.dataSkippingNumIndexedCols" not in DeltaTable(f"{url}/flows").metadata().configuration
+    append(open_lake(url), FLOWS, 3)
+    stored = DeltaTable(f"{url}/flows")
+    assert stored.metadata().configuration["delta.dataSkippingNumIndexedCols"] == str(FLOWS.statistics_columns)
+    # Without the property, deltalake leaves out every file that has no statistics of the column that it filters by.
+    new = stored.to_pyarrow_dataset().to_table(filter=(ds.field("uuid") == "new-1") & (ds.field("flow_count") == 1))
+    assert new.num_rows == 1
+    before = log_of(url)
+    open_lake(url)
     assert log_of(url) == before
 
 

@@ -63,7 +63,7 @@ class CodedFile:
         self._schema = schema
         self._file = pq.ParquetFile(source)
         self._metadata = self._file.metadata
-        self._present = _present(self._metadata)
+        self._present = present_columns(self._metadata)
         self._places = {self._file.schema.column(place).path: place for place in range(self._metadata.num_columns)}
         texts = [f.name for f in schema if coded_type(f) == _CODED and f.name in self._places]
         lists = [path for f in schema if coded_type(f) == _CODED_LIST and (path := f"{f.name}.list.element") in self._places]
@@ -222,7 +222,7 @@ def _smallest(numbers: npt.NDArray[np.int32], values: pa.Array) -> Codes:
     return numbers.astype(np.int16) if len(values) <= np.iinfo(np.int16).max else numbers
 
 
-def _present(metadata: pq.FileMetaData) -> set[str]:
+def present_columns(metadata: pq.FileMetaData) -> set[str]:
     """Return the names of the columns that are not known to be all null."""
     found = set()
     for row_group in (metadata.row_group(group) for group in range(metadata.num_row_groups)):

@@ -12,6 +12,9 @@ from deltalake.exceptions import CommitFailedError
 from warehouse.errors import LakeError
 from warehouse.schema import Table
 
+STATISTICS_COLUMNS = "delta.dataSkippingNumIndexedCols"
+"""Table property with the number of columns that the log has statistics of. Without it, deltalake takes a file that lacks the statistics
+of one of the first 32 columns to hold no value at all of that column, and leaves it out of filtered reads."""
 VERSION = "hindcast.schemaVersion"
 """Table property that holds the version of its schema. A table without it has version 1."""
 COLUMNS_ADDED = "hindcast.columnsAdded"
@@ -20,25 +23,25 @@ _TRIES = 5
 
 
 def properties(table: Table) -> dict[str, str]:
-    """Return the properties of a new table."""
-    return {VERSION: str(table.version)}
+    """Return the properties that a table must have."""
+    return {VERSION: str(table.version), STATISTICS_COLUMNS: str(table.statistics_columns)}
 
 
 def bring_up_to_date(handle: DeltaTable, table: Table, *, where: str) -> None:
-    """Add to a stored table the columns that its schema has gained since; safe to run in several processes at once.
+    """Add to a stored table the columns that its schema has gained since, and set its properties; safe in several processes at once.
 
     Raises LakeError if the table was created by a newer version, or cannot be written by this version. Errors of deltalake
     are passed on.
     """
     for tries_left in reversed(range(_TRIES)):
         missing = _missing(handle, table, where=where)
-        version = _version(handle)
-        if not missing and version == table.version:
+        marks = properties(table) | ({COLUMNS_ADDED: "true"} if missing else {})
+        has_marks = not marks.items() - handle.metadata().configuration.items()
+        if not missing and has_marks:
             return
         try:
             # The properties are set first: a reader must not assume that every file has the new columns.
-            marks = properties(table) | ({COLUMNS_ADDED: "true"} if missing else {})
-            if marks.items() - handle.metadata().configuration.items():
+            if not has_marks:
                 handle.alter.set_table_properties(marks, raise_if_not_exists=False)
             if missing:
                 handle.alter.add_columns(missing)

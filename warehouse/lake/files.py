@@ -34,7 +34,6 @@ SCATTERED = ("_port", "_lag_ms", "_latency_ns")
 ASKED_BY_NAME = frozenset({"source_pod_name", "destination_pod_name", "source_ip", "destination_ip"})
 """Columns with Bloom filters: a query for one value skips row groups, at a cost of about 0.01 bytes per row."""
 DISTINCT = 4096
-STATISTICS_LEAVES = 32
 STATISTICS_CHARACTERS = 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400_000_000
@@ -108,7 +107,7 @@ def write_file(
     dictionaries of them. Raises LakeError as `write_files` does.
     """
     path = "/".join([f"{name}={quote(value, safe='')}" for name, value in partition.items()] + [f"{prefix}{uuid.uuid4()}.parquet"])
-    statistics = _Statistics()
+    statistics = _Statistics(table.statistics_columns)
     try:
         filesystem.create_dir(path.rpartition("/")[0], recursive=True)
         with contextlib.ExitStack() as stack:
@@ -145,14 +144,15 @@ def delete_files(filesystem: pafs.FileSystem, paths: list[str]) -> None:
 
 
 class _Statistics:
-    """Delta's statistics of a file: the number of rows, and the null count, minimum and maximum of the first 32 leaf columns.
+    """Delta's statistics of a file: the number of rows, and the null count, minimum and maximum of the first leaf columns.
 
     For columns that are all null, lists and bytes, only nulls are counted. All others get both bounds, because deltalake's
     reader treats a missing bound as one that excludes the file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_leaves: int) -> None:
         self.rows = 0
+        self._most_leaves = most_leaves
         self._nulls: dict[str, int] = {}
         self._bounds: dict[str, tuple[pa.Scalar, pa.Scalar]] = {}
 
@@ -162,7 +162,7 @@ class _Statistics:
         leaves = 0
         for field, column in zip(rows.schema, rows.columns, strict=True):
             leaves += sum(1 for _ in _leaves(field))
-            if leaves > STATISTICS_LEAVES:
+            if leaves > self._most_leaves:
                 break
             self._nulls[field.name] = self._nulls.get(field.name, 0) + column.null_count
             if column.null_count == len(column):

@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 from warehouse.lake.files import StoredFile
 from warehouse.schema import Table
 
-KEPT = timedelta(minutes=20)
+KEPT = timedelta(minutes=10)
 """Entries younger than this are never deleted: a reader that knows an older version needs them to catch up."""
 MOST_BYTES = 6 * 1024**2
 """The size of a table's entries and checkpoints above which those older than KEPT are deleted."""

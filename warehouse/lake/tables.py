@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.fs import DeltaStorageHandler
@@ -30,7 +31,7 @@ from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Tra
 from warehouse import config
 from warehouse.errors import CommitConflictError, LakeError
 from warehouse.lake import evolution, files, log
-from warehouse.lake.dictionaries import CodedFile
+from warehouse.lake.dictionaries import CodedFile, present_columns
 from warehouse.lake.file_cache import KeptFiles
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.local_copies import LocalCopies
@@ -119,6 +120,18 @@ class Lake:
         with self.coded_file(table, path) as file:
             for group in file.groups:
                 yield file.read(group)
+
+    def plain_rows(self, table: Table, path: str) -> pa.Table:
+        """Return all rows of a small file, without the partition columns and without columns that are all null in it.
+
+        Much faster than `coded_rows` for a few thousand rows, and much larger in memory for many. Raises LakeError naming the file.
+        """
+        try:
+            with self._filesystems[table.name].open_input_file(path) as source:
+                file = pq.ParquetFile(source)
+                return file.read(columns=sorted(present_columns(file.metadata) & set(table.file_schema.names)), use_threads=False)
+        except _FAILURES as error:
+            raise self._error(table, f"has a file that cannot be read, {path}", error) from error
 
     def commit(self, table: Table, data_files: Sequence[DataFile], *, transactions: Mapping[str, int], metadata: Mapping[str, str]) -> None:
         """Append files to the table, all or none, and record the version of each app id in `transactions` with them.

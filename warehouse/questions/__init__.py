@@ -16,6 +16,7 @@ These modules build questions:
 - `edge_questions`: `edges`, `new_edges`, `talkers`, `names`
 - `edges_in_time`: `edges_in_time`, which the map and the comparison page draw; `first_and_last_seen` over all recorded time
 - `record_questions`: `Ledger`, `Drift`, `Controls`, `Evaluations`, `Configuration`, `ConfigurationCoverage`, `AccessLog`, `SizeOfLake`
+- `replay_questions`: `DistinctEdges` and `connections`, over which policies are replayed
 - `sql_question`: `OwnSql`, SQL written by a user
 
 A new question over flows is a function that returns a `FlowQuestion` (`flow_table`: SQL over the relation MATCHING) or a

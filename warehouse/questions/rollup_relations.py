@@ -54,6 +54,8 @@ class RollupRelation:
     """True to skip hours that are not rolled up."""
     by_hour: bool = False
     """True if timeline_1m may report a whole hour at its start; it is then read from edges_1h, which has far fewer rows."""
+    labels: bool = False
+    """True if edges_1h must name the label sets of its ends also in hours that are aggregated from flows, which takes longer."""
 
 
 @dataclass(kw_only=True)
@@ -173,7 +175,10 @@ def _sum_up(connection: Any, lake: Lake, relation: RollupRelation, parts: _Parts
     names = _names(scope, relation.namespaces)
     connection.execute(f"CREATE TEMP VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), names)}")
     if table is EDGES_1H:
-        query = rollup_sql.edges(connection, flows, hours, settings, labels=False, lake=lake)
+        query = rollup_sql.edges(connection, flows, hours, settings, labels=relation.labels, lake=lake)
+    elif table is LABEL_SETS:
+        rollup_sql.edges(connection, flows, hours, settings, labels=True, lake=lake)
+        query = rollup_sql.label_sets()
     else:
         query = {TIMELINE_1M.name: rollup_sql.timeline, DNS_NAMES.name: rollup_sql.dns_names}[table.name](flows)
     connection.execute(f"CREATE TEMP TABLE {name} AS SELECT *, {table.time_column}::DATE AS date FROM ({query})")

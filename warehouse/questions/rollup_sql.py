@@ -160,9 +160,13 @@ def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Roll
 
 
 def label_sets() -> str:
-    """Return the query for the rows of label_sets, for the flows last passed to `edges` with labels."""
+    """Return the query for the rows of label_sets, for the flows last passed to `edges` with labels.
+
+    The namespace of an end in another cluster is left out: whoever owns a namespace of that name here does not own it there.
+    """
     sides = " UNION ALL ".join(
-        f"SELECT cluster, hour, {side}_namespace AS namespace, {_labels(side)} AS labels FROM edge_parts"
+        f"""SELECT cluster, hour, CASE WHEN {side}_cluster_name IS NULL THEN {side}_namespace END AS namespace, {_labels(side)} AS labels
+        FROM edge_parts"""
         for side in ("source", "destination")
     )
     return f"""SELECT cluster, make_timestamptz(hour * {_HOUR_US}) AS hour, {_labels_id("labels")} AS id, namespace, labels

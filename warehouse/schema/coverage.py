@@ -44,5 +44,6 @@ COVERAGE = Table(
     ),
     partition_by=("cluster", "date"),
     time_column="from",
+    statistics_columns=2,  # as in flows
     recorded='coalesce(recorded, "to")',
 )

@@ -43,6 +43,8 @@ class Table:
     """SQL expression over the columns for when the lake learned of a row; empty if rows do not record it."""
     ends: tuple[str, ...] = ()
     """Columns about a row's end, which the lake learned of at `ended_recorded`."""
+    statistics_columns: int = 32
+    """How many columns, counted as leaves without the partition columns, the log has statistics of. Each costs the log about 80 bytes a file."""
     version: int = 1
     """Schema version; raised whenever a column is added, so that an older Hindcast refuses the table."""
 

@@ -111,7 +111,7 @@ LABEL_SETS = Table(
         *partition_columns("hour"),
         column("hour", TIMESTAMP, "Start of the hour"),
         column("id", _S, "Id of the set: the same labels have the same id in every cluster and hour"),
-        column("namespace", _S, "Kubernetes namespace of the endpoints with these labels; null outside the cluster"),
+        column("namespace", _S, "Kubernetes namespace of the endpoints with these labels; null outside the cluster that saw them"),
         column("labels", STRINGS, "The labels with their source prefix, sorted"),
     ),
     partition_by=("cluster", "date"),

@@ -70,7 +70,7 @@ def test_the_rate_follows_the_day(flows: list[flow_pb2.Flow]) -> None:
 def test_a_policy_drop_is_a_verdict_then_a_drop_and_not_known_to_be_a_reply(flows: list[flow_pb2.Flow]) -> None:
     dropped = [flow for flow in flows if flow.verdict == flow_pb2.DROPPED]
     assert [flow.event_type.type for flow in dropped[:4]] == [5, 1, 5, 1]
-    assert {flow.drop_reason_desc for flow in dropped} == {flow_pb2.POLICY_DENIED}
+    assert {flow.drop_reason_desc for flow in dropped} == {flow_pb2.POLICY_DENIED, flow_pb2.POLICY_DENY}
     assert not any(flow.HasField("is_reply") for flow in dropped)
 
 
@@ -79,7 +79,7 @@ def test_every_kind_of_traffic_occurs(flows: list[flow_pb2.Flow]) -> None:
     assert {443, 5432, 9092} <= ports
     assert {flow.l7.WhichOneof("record") for flow in flows} >= {"dns", "http"}
     assert {flow.source.identity for flow in flows} >= {1, 2}
-    assert {flow.verdict for flow in flows} == {flow_pb2.FORWARDED, flow_pb2.DROPPED, flow_pb2.AUDIT}
+    assert {flow.verdict for flow in flows} == {flow_pb2.FORWARDED, flow_pb2.REDIRECTED, flow_pb2.DROPPED, flow_pb2.AUDIT}
     assert {flow.destination.namespace for flow in flows if flow.destination.namespace} <= set(NAMESPACES)
 
 

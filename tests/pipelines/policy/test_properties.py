@@ -6,6 +6,8 @@ import copy
 import importlib.util
 import random
 import sys
+from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.policy.bulk import CODES, BulkJudge, Connections
-from pipelines.policy.model import Connection, Direction
+from pipelines.policy.labels import LabelSet
+from pipelines.policy.model import Connection, Direction, Side
 from pipelines.policy.verdict import Decision, Verdict, decide, judge
 
 PEERS = Path(__file__).resolve().parents[2] / "peers"
@@ -35,6 +38,43 @@ def load(name: str) -> ModuleType:
 comparison = load("policy_comparison")
 KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"]
 ANY_KIND = [*KINDS, "ClusterNetworkPolicy"]
+SIDES = ("source", "destination")
+
+
+def some_labels(side: Side, chooser: random.Random) -> dict[str, Any]:
+    """Hide some labels of a pod; reserved labels are always known."""
+    if side.seen_as is None:
+        return {}
+    kept = [text for text in side.seen_as.texts if text.startswith("reserved:") or chooser.random() < 0.5]
+    return {"seen_as": LabelSet(kept, complete=False)}
+
+
+def range_of_address(side: Side, chooser: random.Random) -> dict[str, Any]:
+    """Leave of an address the range that it lies in."""
+    if side.address is None:
+        return {}
+    bits = chooser.choice((0, 8, 12, 16, 20, 24, 28, 30, 32))
+    return {"address": None, "networks": (ip_network(f"{side.address}/{bits}", strict=False),)}
+
+
+def possible_names(side: Side, chooser: random.Random) -> dict[str, Any]:
+    """Leave of the names of an address one that is certain; the others may have been other names."""
+    if not side.names:
+        return {}
+    certain = chooser.choice(side.names)
+    return {"names": (certain,), "possible_names": (*side.names, "another.example")}
+
+
+HIDDEN: tuple[Callable[[Side, random.Random], dict[str, Any]], ...] = (
+    lambda _side, _chooser: {"seen_as": None},
+    lambda _side, _chooser: {"address": None},
+    lambda _side, _chooser: {"names": None},
+    lambda _side, _chooser: {"named_ports": None},
+    some_labels,
+    range_of_address,
+    possible_names,
+)
+"""Ways of hiding what is known of an end."""
 SEEDS = st.integers(min_value=0, max_value=2**31)
 
 
@@ -120,16 +160,17 @@ def test_a_policy_that_selects_nothing_changes_nothing(seed: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
 def test_what_is_not_known_is_uncertain_and_never_another_verdict(seed: int) -> None:
-    """Without labels, addresses, names and named ports of the peer, a verdict is the full one or uncertain."""
+    """Without labels, addresses, names and named ports of the peer, or some of them, a verdict is the full one or uncertain."""
     scenario = comparison.scenario(seed, "1.20", ANY_KIND)
     policies = scenario.compile()
+    chooser = random.Random(seed)
     for probe in scenario.probes:
         whole = decide(policies, probe.direction, probe.connection())
         connection = probe.connection()
-        for hidden in ({"seen_as": None}, {"address": None}, {"names": None}, {"named_ports": None}):
-            ends = {key: comparison.dataclasses.replace(getattr(connection, key), **hidden) for key in ("source", "destination")}
+        for hide in HIDDEN:
+            ends = {key: comparison.dataclasses.replace(end := getattr(connection, key), **hide(end, chooser)) for key in SIDES}
             part = decide(policies, probe.direction, comparison.dataclasses.replace(connection, **ends))
-            assert part.verdict in (whole.verdict, Verdict.UNCERTAIN), (hidden, whole.reason, part.reason)
+            assert part.verdict in (whole.verdict, Verdict.UNCERTAIN), (ends, whole.reason, part.reason)
             assert (part.verdict is Verdict.UNCERTAIN) == bool(part.missing)
 
 
@@ -141,8 +182,8 @@ def test_many_at_once_gives_what_one_at_a_time_gives(seed: int, release: str, hi
     sides = [end.side() for end in scenario.ends]
     if hide:
         chooser = random.Random(seed)
-        hidden = [{}, {"seen_as": None}, {"address": None}, {"names": None}, {"named_ports": None}, {"subject": None}]
-        sides = [comparison.dataclasses.replace(side, **chooser.choice(hidden)) for side in sides]
+        ways = [lambda _side, _chooser: {}, lambda _side, _chooser: {"subject": None}, *HIDDEN]
+        sides = [comparison.dataclasses.replace(side, **chooser.choice(ways)(side, chooser)) for side in sides]
     index = {end.name: place for place, end in enumerate(scenario.ends)}
     protocols = tuple(comparison.policy_world.PROTOCOLS)
     rows = []

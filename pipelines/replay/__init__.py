@@ -1,0 +1,9 @@
+"""Recorded history as the policy engine reads it: what was in force when, and who talked to whom.
+
+Everything is read through `Door.answer` for one principal, so what she may not see is missing here, too, and makes verdicts
+uncertain. Judging belongs to `pipelines.policy`, which is pure; printing to `hindcast`; drawing to `dashboards`.
+
+- `in_force`: the policies, the agent's settings and what policies refer to, in each cluster, cut into periods in which nothing
+  changed. `History(door, principal).periods(window)` returns them; `Period.policies` is the compiled set.
+- `ends`: ends of edges and flows as the engine's `Side`.
+"""

@@ -1,0 +1,182 @@
+"""What was in force when, from configuration history: what is not covered is named, and nothing is compiled twice."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipelines.policy.settings import Semantics
+from pipelines.replay.in_force import History, InForce
+from warehouse import config
+from warehouse.access.principals import OPERATOR, Principal
+from warehouse.engine import Window
+from warehouse.errors import ConfigError
+from warehouse.lake.tables import Lake
+from warehouse.questions.door import Door
+from warehouse.schema import CLUSTER_SETTINGS, CONFIG_COVERAGE, POLICY_VERSIONS, WORKLOADS, Table
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ConfigMap", "CiliumAgents", "PodLabels"]
+PAULA = Principal(user="paula")
+
+
+class Recorded:
+    """A lake to which versions and coverage are written as a watch would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lake = Lake.open(config.Lake(url=str(folder / "lake")))
+        grants = [{"subject": "paula", "role": "namespace-owner", "namespaces": ["shop"]}]
+        self.door = Door(self.lake, config.Ownership.model_validate({"grants": grants}), purpose="test")
+
+    def version(
+        self,
+        table: Table,
+        kind: str,
+        name: str,
+        begin: int,
+        end: int | None = None,
+        *,
+        namespace: str | None = "shop",
+        cluster: str = "c1",
+        **content: Any,
+    ) -> None:
+        manifest = {"kind": kind, "metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, **content}
+        text = json.dumps(manifest, sort_keys=True)
+        row = {
+            "cluster": cluster,
+            "kind": kind,
+            "namespace": namespace,
+            "name": name,
+            "valid_from": START + begin * HOUR,
+            "valid_to": None if end is None else START + end * HOUR,
+            "recorded": START + begin * HOUR,
+            "ended_recorded": None if end is None else START + end * HOUR,
+            "hash": str(hash(text)),
+            "manifest": text,
+        }
+        self._put(table, row)
+
+    def observed(self, begin: int, end: int, *, kinds: list[str] = KINDS, cluster: str = "c1", state: str = "observed") -> None:
+        span = {"from": START + begin * HOUR, "to": START + end * HOUR}
+        self._put(CONFIG_COVERAGE, {"cluster": cluster, **span, "state": state, "kinds": kinds, "source": "watch", "recorded": span["to"]})
+
+    def _put(self, table: Table, row: dict[str, Any]) -> None:
+        files = self.lake.write_files(table, pa.Table.from_pylist([row], schema=table.schema))
+        self.lake.commit(table, files, transactions={}, metadata={})
+
+    def policy(self, name: str, begin: int, end: int | None = None, *, port: int = 80, **more: Any) -> None:
+        rule = {"toPorts": [{"ports": [{"port": str(port), "protocol": "TCP"}]}]}
+        self.version(POLICY_VERSIONS, "CiliumNetworkPolicy", name, begin, end, spec={"endpointSelector": {}, "ingress": [rule]}, **more)
+
+    def in_force(self, begin: int = 0, end: int = 24, *, who: Principal = OPERATOR, **options: Any) -> InForce:
+        return History(self.door, who).periods(Window(since=START + begin * HOUR, until=START + end * HOUR), **options)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Recorded:
+    return Recorded(tmp_path)
+
+
+def spans(found: InForce, cluster: str = "c1") -> list[tuple[float, float, list[str]]]:
+    return [
+        ((one.since - START) / HOUR, (one.until - START) / HOUR, [document.identity[2] for document in one.documents])
+        for one in found.periods[cluster]
+    ]
+
+
+def test_without_any_history_nothing_is_covered(recorded: Recorded) -> None:
+    found = recorded.in_force(clusters=("c1",))
+    assert not found.covered
+    assert spans(found) == [(0, 24, [])]
+    assert found.periods["c1"][0].not_covered == ("NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
+    assert "does not cover this window" in " ".join(found.notes)
+
+
+def test_a_window_without_an_end_is_refused(recorded: Recorded) -> None:
+    with pytest.raises(ConfigError, match="a start and an end"):
+        History(recorded.door, OPERATOR).periods(Window(since=START))
+
+
+def test_time_before_the_first_observation_and_after_the_last_is_not_covered(recorded: Recorded) -> None:
+    recorded.policy("web", 2)
+    recorded.observed(2, 20)
+    found = recorded.in_force()
+    assert spans(found) == [(0, 2, []), (2, 20, ["web"]), (20, 24, ["web"])]
+    assert [bool(one.not_covered) for one in found.periods["c1"]] == [True, False, True]
+    assert "from 2026-03-02 02:00 to 2026-03-02 20:00 UTC only" in " ".join(found.notes)
+
+
+def test_a_kind_that_could_not_be_read_is_named(recorded: Recorded) -> None:
+    recorded.observed(0, 24, kinds=["NetworkPolicy", "CiliumNetworkPolicy"])
+    recorded.observed(0, 24, kinds=["CiliumClusterwideNetworkPolicy"], state="forbidden")
+    found = recorded.in_force()
+    assert found.periods["c1"][0].not_covered == ("CiliumClusterwideNetworkPolicy",)
+    assert "not known which objects of kind CiliumClusterwideNetworkPolicy" in " ".join(found.notes)
+
+
+def test_the_window_is_cut_where_a_policy_or_setting_changes_and_nowhere_else(recorded: Recorded) -> None:
+    recorded.observed(0, 24)
+    recorded.policy("web", 0, 6)
+    recorded.policy("web", 6, port=81)
+    recorded.version(CLUSTER_SETTINGS, "CiliumAgents", "cilium", 0, 9, namespace="kube-system", spec={"version": "1.19.6"})
+    recorded.version(CLUSTER_SETTINGS, "CiliumAgents", "cilium", 9, namespace="kube-system", spec={"version": "1.20.2"})
+    recorded.version(CLUSTER_SETTINGS, "ConfigMap", "cilium-config", 0, namespace="kube-system", data={"enable-policy": "always"})
+    recorded.version(CLUSTER_SETTINGS, "ConfigMap", "other", 12, namespace="kube-system", data={"x": "y"})
+    found = recorded.in_force()
+    assert spans(found) == [(0, 6, ["web"]), (6, 9, ["web"]), (9, 24, ["web"])]
+    releases = [one.settings.release.version for one in found.periods["c1"]]
+    assert releases == [(1, 19), (1, 19), (1, 20)]
+    assert {one.settings.enable_policy for one in found.periods["c1"]} == {"always"}
+    assert {one.settings.cluster_name for one in found.periods["c1"]} == {"c1"}
+    assert found.at("c1", START + 7 * HOUR) is found.periods["c1"][1]
+    assert found.at("c1", START + 30 * HOUR) is None
+
+
+def test_a_policy_that_does_not_change_is_compiled_once(recorded: Recorded) -> None:
+    recorded.observed(0, 24)
+    recorded.policy("web", 0)
+    recorded.policy("db", 6)
+    before, after = recorded.in_force().periods["c1"]
+    assert before.policies.rules[0] is next(rule for rule in after.policies.rules if rule.origin.name == "web")
+
+
+def test_the_semantics_of_kubernetes_can_be_asked_for(recorded: Recorded) -> None:
+    recorded.observed(0, 24)
+    assert not recorded.in_force(semantics=Semantics.KUBERNETES).periods["c1"][0].settings.cilium
+
+
+def test_settings_that_cannot_be_read_are_said_and_defaults_assumed(recorded: Recorded) -> None:
+    recorded.observed(0, 24)
+    recorded.version(CLUSTER_SETTINGS, "ConfigMap", "cilium-config", 0, namespace="kube-system", data={"enable-policy": "perhaps"})
+    found = recorded.in_force()
+    assert found.periods["c1"][0].settings.enable_policy == "default"
+    assert "enable-policy: 'perhaps'" in " ".join(found.notes)
+
+
+def test_named_ports_are_those_of_the_workloads_pods_and_unknown_where_pods_differ(recorded: Recorded) -> None:
+    recorded.observed(0, 24)
+    for name, number in (("a", 8080), ("b", 8081)):
+        ports = [{"name": "http", "containerPort": number}]
+        spec = {"workload": {"kind": "Deployment", "name": "web"}, "ports": ports}
+        recorded.version(WORKLOADS, "PodLabels", name, 0 if name == "a" else 6, spec=spec)
+    first, second = recorded.in_force().periods["c1"]
+    assert first.named_ports("shop", "web") == {("TCP", "http"): 8080}
+    assert second.named_ports("shop", "web") is None
+    assert first.named_ports("shop", "nobody") is None
+
+
+def test_an_owner_gets_the_policies_of_her_namespace_alone_and_is_told_so(recorded: Recorded) -> None:
+    recorded.observed(0, 24)
+    recorded.policy("web", 0)
+    recorded.policy("other", 0, namespace="vault")
+    recorded.version(POLICY_VERSIONS, "CiliumClusterwideNetworkPolicy", "all", 0, namespace=None, spec={"endpointSelector": {}})
+    found = recorded.in_force(who=PAULA)
+    assert spans(found) == [(0, 24, ["web"])]
+    assert "not yours to see" in " ".join(found.notes)
+    assert not [note for note in recorded.in_force().notes if "yours" in note]

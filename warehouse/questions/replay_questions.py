@@ -1,0 +1,165 @@
+"""What policies are replayed over: the distinct edges of a window with their label sets, and the connections of flows.
+
+Judging them does not belong here: see pipelines.replay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from warehouse import engine
+from warehouse.access import scoping
+from warehouse.engine import Limits, Window
+from warehouse.errors import QueryError
+from warehouse.questions import edge_rule, flow_filter, rollup_filter, rollup_relations
+from warehouse.questions.answers import Answer, coverage_of
+from warehouse.questions.edge_rule import SIDES
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.flow_table import CONNECTIONS, FlowQuestion
+from warehouse.questions.question import Question, Request, Subject
+from warehouse.questions.rollup_relations import RollupRelation
+from warehouse.questions.rollup_sql import ENDS
+from warehouse.schema import EDGES_1H, FLOWS, LABEL_SETS
+
+MANY = Limits(rows=5_000_000, seconds=300)
+Begins = tuple[tuple[str, datetime], ...]
+"""Clusters and times at which something changed in them."""
+_LABELS = f"visible_{LABEL_SETS.name}"
+_NAMED_SETS = f"SELECT id, any_value(labels) AS labels FROM {_LABELS} WHERE id IN (SELECT unnest(?::VARCHAR[])) GROUP BY id"
+_COUNTS = (
+    "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats, sum(replies)::BIGINT AS replies, "
+    "min(first_seen) AS first_seen, max(last_seen) AS last_seen"
+)
+_KEPT_UUIDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgesAnswer(Answer):
+    """Edges, and the label sets that they name."""
+
+    label_sets: pa.Table
+    """Columns `id` and `labels`; each id once. An id without a row has labels that are no longer stored, or not visible."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistinctEdges(Question[EdgesAnswer]):
+    """The distinct edges of a window, with the ids of their label sets.
+
+    Columns: `cluster`; `since`, the start of the edge's hour or, with `begins`, of its span; those of edges_1h for both ends,
+    `destination_port`, `l4_protocol`, `verdict`, `drop_reason_desc`, `traffic_direction`, `flows`, `repeats`, `replies`,
+    `first_seen` and `last_seen`. Rows are in no order.
+    """
+
+    name: str = "distinct_edges"
+    limits: Limits = MANY
+    wanted: FlowFilter
+    """Selects edges as it does for `edge_questions.edges`: by cluster, namespace, verdict, drop reason and port."""
+    begins: Begins = ()
+    """Starts of spans, as whole hours: rows of one span are added up. Times before a cluster's first start have no `since`.
+    When empty, every hour is a span of its own."""
+
+    @property
+    def subject(self) -> Subject:
+        """The filter, as the access log records it."""
+        wanted = self.wanted
+        return Subject(
+            window=Window(since=wanted.since, until=wanted.until),
+            text=flow_filter.as_text(wanted),
+            clusters=wanted.clusters,
+            namespaces=(*wanted.namespaces, *wanted.source_namespaces, *wanted.destination_namespaces),
+        )
+
+    def answer(self, request: Request) -> EdgesAnswer:
+        """Return the edges with the coverage of the window, which may be extended: see `rollup_relations.widened`."""
+        wanted = flow_filter.plain(self.wanted)
+        refusal = rollup_filter.edges_refusal(wanted)
+        if refusal is not None:
+            raise QueryError(refusal)
+        sight = request.sight.within(rollup_relations.widened(request.sight, EDGES_1H))
+        rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
+        with engine.connect_warm() as connection:
+            made, sources = [], []
+            for name, table in ((rollup_filter.EDGES, EDGES_1H), (_LABELS, LABEL_SETS)):
+                relation = RollupRelation(table=table, name=name, namespaces=wanted.namespaces, labels=True)
+                with engine.within(connection, self.limits):
+                    query, source = rollup_relations.query(connection, sight, relation, request.rollups)
+                made.append(engine.relation(name, query))
+                sources.append(source)
+            found, cut = engine.ask(connection, made[:1], _spans(rows, self.begins), [*values, *_placed(self.begins)], self.limits)
+            labels, _ = engine.ask(connection, made[1:], _NAMED_SETS, (_named(found),), self.limits)
+        return EdgesAnswer(
+            rows=found,
+            label_sets=labels,
+            cut=cut,
+            window=sight.window,
+            coverage=coverage_of(sight),
+            files=sum(source.files for source in sources),
+            source=rollup_relations.source_text(EDGES_1H, sources[:1]),
+        )
+
+
+def _spans(rows: str, begins: Begins) -> str:
+    """Return the query that adds up the rows of each span."""
+    ends = ", ".join(f"{side}_{part}" for side in SIDES for part in ENDS)
+    key = f"{ends}, destination_port, l4_protocol, verdict, drop_reason_desc, traffic_direction"
+    if not begins:
+        return f"SELECT cluster, hour AS since, {key}, {_COUNTS} FROM ({rows}) GROUP BY ALL"
+    return f"""SELECT cluster, spans.begins AS since, {key}, {_COUNTS}
+        FROM ({rows}) AS edges ASOF LEFT JOIN (SELECT unnest(?::VARCHAR[]) AS at_cluster, unnest(?::TIMESTAMPTZ[]) AS begins) AS spans
+            ON edges.cluster = spans.at_cluster AND edges.hour >= spans.begins
+        GROUP BY ALL"""
+
+
+def _named(edges: pa.Table) -> list[str]:
+    """The label sets that edges name. No others are shown, since a label set does not say of which cluster's namespace it is."""
+    return sorted({name for side in SIDES for name in pc.unique(edges[f"{side}_labels_id"]).to_pylist() if name is not None})
+
+
+def _placed(begins: Begins) -> list[object]:
+    return [[cluster for cluster, _ in begins], [moment for _, moment in begins]] if begins else []
+
+
+_REQUEST = ("l7_type", "l7_http_method", "l7_http_url", "l7_http_headers", "l7_dns_query")
+
+
+def connections(wanted: FlowFilter, *, begins: Begins = (), limits: Limits = MANY) -> FlowQuestion:
+    """Return the distinct connections of a window's flows: what `DistinctEdges` returns, undivided by neither address nor request.
+
+    Columns are those of `DistinctEdges` without `repeats`, label ids, ranges and kinds of workloads. For both ends there are also
+    `_labels`, `_ip` (of an end outside the cluster only) and `_names`, the DNS names that the agent had learned for it. Further
+    columns: `icmp_type` (null for 0), `event_type`, the request as `l7_type`, `l7_http_method`, `l7_http_url`, `l7_http_headers`
+    and `l7_dns_query`, and `uuids`, of the first three flows. With `begins`, which here need not be whole hours, `since` is the
+    start of the span. Flows are many: choose short windows.
+    """
+    ends = ", ".join(
+        f"""CASE WHEN {scoping.is_local(FLOWS, side)} THEN NULL ELSE {side}_cluster_name END AS {side}_cluster_name,
+            {side}_namespace, {side}_workload_name,
+            {edge_rule.entity(side)} AS {side}_entity, rtrim({edge_rule.dns_name(side)}, '.') AS {side}_dns_name, {side}_labels,
+            CASE WHEN {edge_rule.outside(side)} THEN {side}_ip END AS {side}_ip, {side}_names"""
+        for side in SIDES
+    )
+    columns = f"""{ends}, server_port AS destination_port, l4_protocol, icmp_type, event_type, {", ".join(_REQUEST)},
+            verdict, drop_reason_desc, traffic_direction,
+            coalesce(sum(flow_count), 0)::BIGINT AS flows, coalesce(sum(flow_count) FILTER (is_reply), 0)::BIGINT AS replies,
+            min("time") AS first_seen, max("time") AS last_seen, list(uuid ORDER BY "time", uuid)[1:{_KEPT_UUIDS}] AS uuids"""
+    if begins:
+        sql = f"""SELECT cluster, spans.begins AS since, {columns}
+            FROM {CONNECTIONS} AS flows ASOF LEFT JOIN
+                (SELECT unnest(?::VARCHAR[]) AS at_cluster, unnest(?::TIMESTAMPTZ[]) AS begins) AS spans
+                ON flows.cluster = spans.at_cluster AND flows."time" >= spans.begins
+            GROUP BY ALL"""
+    else:
+        sql = f"""SELECT cluster, time_bucket(INTERVAL 1 hour, "time") AS since, {columns} FROM {CONNECTIONS} GROUP BY ALL"""
+    return FlowQuestion(
+        name="replayed_connections",
+        wanted=wanted,
+        sql=sql,
+        values=tuple(_placed(begins)),
+        limits=limits,
+        connections=True,
+        resolves_workloads=True,
+    )
