@@ -125,5 +125,5 @@ def _l7(row: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _policies(listed: list[Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:
-    written = [_some(**{**policy, "revision": _long(policy.get("revision"))}) or {} for policy in listed or ()]
+    written = [_some(**{**policy, "revision": _long(policy.get("revision") or None)}) or {} for policy in listed or ()]
     return written or None
