@@ -17,7 +17,8 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from pipelines.blueprints.selectors import Part, Pattern, Selection, matches_any
-from pipelines.blueprints.templates import ClusterTemplate, NamespaceTemplate, Template
+from pipelines.blueprints.template_parts import Template
+from pipelines.blueprints.templates import ClusterTemplate, NamespaceTemplate
 from warehouse.config.documents import Document, read_document
 from warehouse.errors import ConfigError
 

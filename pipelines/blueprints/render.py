@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pipelines.blueprints.admission import admission_objects
 from pipelines.blueprints.model import Blueprint, BlueprintFile, Cilium, Waiver
-from pipelines.blueprints.templates import Template
+from pipelines.blueprints.template_parts import Template
 from pipelines.objects.canonical import CILIUM_POLICIES, CILIUM_RULES, Body, Manifest, canonical_body, fill_cilium_rule
 from pipelines.objects.compare import Verdict, compare
 from pipelines.objects.names import Key, key_of

@@ -1,7 +1,6 @@
-"""The kinds of configuration history: where each is read, which table stores it, and which part of an object is recorded.
+"""The kinds of configuration history: where each is read, which table stores it, and objects reduced to what is recorded of them.
 
-It does no I/O. What the user decided is recorded, not what the API server manages. Secrets are never recorded, nor the
-environment, commands and volumes of pods and pod templates, since those may contain secrets too.
+Which part of an object is recorded is defined in pipelines.configuration.recorded_parts. No I/O.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipelines.configuration import recorded_parts
+from pipelines.objects.canonical import Manifest
 from pipelines.objects.names import Key
 from warehouse.errors import ConfigError
 from warehouse.schema import CLUSTER_SETTINGS, NAMESPACES, POLICY_VERSIONS, ROLE_BINDINGS, SERVICES, WORKLOADS, Table
-
-Manifest = dict[str, Any]
 
 _CILIUM, _RBAC, _NETWORK_API = ("cilium.io",), ("rbac.authorization.k8s.io",), ("policy.networking.k8s.io",)
 _ADMISSION = "admissionregistration.k8s.io"
@@ -32,27 +31,6 @@ CILIUM_AGENTS = "CiliumAgents"
 CLUSTER_VERSION = "ClusterVersion"
 MANIFEST_FILE = "ManifestFile"
 """A file of a folder of manifests, by its path, with the keys of the objects it defines."""
-
-_SERVER_MANAGED_ANNOTATIONS = (
-    "kubectl.kubernetes.io/last-applied-configuration",
-    "deployment.kubernetes.io/revision",
-    "control-plane.alpha.kubernetes.io/leader",
-)
-POD_OWN_LABELS = frozenset(
-    {
-        "apps.kubernetes.io/pod-index",
-        "batch.kubernetes.io/controller-uid",
-        "batch.kubernetes.io/job-completion-index",
-        "batch.kubernetes.io/job-name",
-        "controller-revision-hash",
-        "controller-uid",
-        "job-name",
-        "pod-template-generation",
-        "pod-template-hash",
-        "statefulset.kubernetes.io/pod-name",
-    }
-)
-"""Labels with a different value for each pod or rollout. Cilium excludes them from identities by default (it keeps job names)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,90 +89,22 @@ class Kind:
         return ("" if parts[0] == "api" else parts[1]), parts[-1]
 
 
-def _whole(item: Manifest) -> Manifest:
-    """Return the object without what the API server manages."""
-    metadata = item.get("metadata") or {}
-    recorded = {name: metadata[name] for name in ("name", "namespace", "labels") if metadata.get(name)}
-    annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name not in _SERVER_MANAGED_ANNOTATIONS}
-    if annotations:
-        recorded["annotations"] = annotations
-    rest = {name: value for name, value in item.items() if name not in ("apiVersion", "kind", "metadata", "status")}
-    return {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": recorded, **rest}
-
-
-def _namespace(item: Manifest) -> Manifest:
-    recorded = _whole(item)
-    recorded.pop("spec", None)  # finalizers, which the API server sets
-    return recorded
-
-
-def _binding(item: Manifest) -> Manifest | None:
-    """Return bindings that name people; Kubernetes' own bindings and those for service accounts only grant nobody a namespace."""
-    labels = (item.get("metadata") or {}).get("labels") or {}
-    people = [subject for subject in item.get("subjects") or [] if subject.get("kind") in ("User", "Group")]
-    return _whole(item) if people and labels.get("kubernetes.io/bootstrapping") != "rbac-defaults" else None
-
-
-def pod_traits(spec: Manifest) -> Manifest:
-    """Return what policies can distinguish pods by, besides labels."""
-    ports = [
-        {name: port[name] for name in ("name", "containerPort", "protocol") if name in port}
-        for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
-        for port in container.get("ports") or []
-        if port.get("name")
-    ]
-    recorded: Manifest = {"serviceAccountName": spec.get("serviceAccountName") or "default"}
-    if spec.get("hostNetwork"):
-        recorded["hostNetwork"] = True
-    if ports:
-        recorded["ports"] = sorted(ports, key=lambda port: json.dumps(port, sort_keys=True))
-    return recorded
-
-
-def _workload(item: Manifest) -> Manifest | None:
-    """Return the selector and the properties its pods will have. Replicas are omitted: autoscalers change them all day."""
-    metadata, spec = item["metadata"], item.get("spec") or {}
-    if any(owner.get("controller") for owner in metadata.get("ownerReferences") or []):
-        return None  # people know the owning workload instead
-    template = ((spec.get("jobTemplate") or {}).get("spec") or spec).get("template") or {}
-    labels = {name: value for name, value in ((template.get("metadata") or {}).get("labels") or {}).items() if name not in POD_OWN_LABELS}
-    recorded = _whole({**item, "metadata": {**metadata, "annotations": None}})
-    for name in set(recorded) - {"apiVersion", "kind", "metadata"}:
-        del recorded[name]
-    selector = spec.get("selector") if "jobTemplate" not in spec and item["kind"] != "Job" else None
-    recorded["spec"] = {
-        **({"selector": selector} if selector else {}),
-        "template": {"metadata": {"labels": labels}, "spec": pod_traits(template.get("spec") or {})},
-    }
-    return recorded
-
-
-def _node(item: Manifest) -> Manifest:
-    """Return the labels only, by which nodes are selected."""
-    recorded = _whole({**item, "metadata": {**item["metadata"], "annotations": None}})
-    recorded.pop("spec", None)
-    return recorded
-
-
-def _conditions(item: Manifest) -> Any:
-    """Return the conditions of a policy without their timestamps."""
-    conditions = (item.get("status") or {}).get("conditions") or []
-    recorded = [{name: each[name] for name in ("type", "status", "reason", "message") if each.get(name)} for each in conditions]
-    return {"conditions": sorted(recorded, key=lambda each: str(each.get("type")))} if recorded else None
-
-
 def _policy(name: str, *places: str, namespaced: bool, groups: tuple[str, ...]) -> Kind:
-    return Kind(name=name, table=POLICY_VERSIONS, places=places, namespaced=namespaced, keep=_whole, keep_status=_conditions, groups=groups)
+    return Kind(
+        name=name,
+        table=POLICY_VERSIONS,
+        places=places,
+        namespaced=namespaced,
+        keep=recorded_parts.whole,
+        keep_status=recorded_parts.conditions,
+        groups=groups,
+    )
 
 
 def _controller(name: str, plural: str, group: str = "apps") -> Kind:
-    return Kind(name=name, table=WORKLOADS, places=(f"/apis/{group}/v1/{plural}",), keep=_workload, groups=(group,), applies=False)
-
-
-def _published(item: Manifest) -> Manifest | None:
-    """Record only the admission policies that guard objects published by Hindcast; all others are the cluster's own matter."""
-    labels = (item.get("metadata") or {}).get("labels") or {}
-    return _whole(item) if labels.get(_PUBLISHED[0]) == _PUBLISHED[1] else None
+    return Kind(
+        name=name, table=WORKLOADS, places=(f"/apis/{group}/v1/{plural}",), keep=recorded_parts.workload, groups=(group,), applies=False
+    )
 
 
 def _admission(name: str, plural: str) -> Kind:
@@ -203,16 +113,14 @@ def _admission(name: str, plural: str) -> Kind:
         table=POLICY_VERSIONS,
         places=(f"/apis/{_ADMISSION}/v1/{plural}",),
         namespaced=False,
-        keep=_published,
+        keep=recorded_parts.published,
         groups=(_ADMISSION,),
-        query={"labelSelector": "=".join(_PUBLISHED)},
+        query={"labelSelector": "=".join(recorded_parts.PUBLISHED)},
     )
 
 
-_PUBLISHED = ("app.kubernetes.io/managed-by", "hindcast")
-
 KINDS: tuple[Kind, ...] = (
-    Kind(name="Namespace", table=NAMESPACES, places=("/api/v1/namespaces",), namespaced=False, keep=_namespace, groups=("",)),
+    Kind(name="Namespace", table=NAMESPACES, places=("/api/v1/namespaces",), namespaced=False, keep=recorded_parts.namespace, groups=("",)),
     _policy("NetworkPolicy", "/apis/networking.k8s.io/v1/networkpolicies", namespaced=True, groups=("networking.k8s.io", "extensions")),
     _policy("CiliumNetworkPolicy", "/apis/cilium.io/v2/ciliumnetworkpolicies", namespaced=True, groups=_CILIUM),
     _policy("CiliumClusterwideNetworkPolicy", "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies", namespaced=False, groups=_CILIUM),
@@ -241,15 +149,21 @@ KINDS: tuple[Kind, ...] = (
     _controller("ReplicaSet", "replicasets"),
     _controller("CronJob", "cronjobs", "batch"),
     _controller("Job", "jobs", "batch"),
-    Kind(name="Node", table=WORKLOADS, places=("/api/v1/nodes",), namespaced=False, keep=_node, groups=("",), applies=False),
-    Kind(name="Service", table=SERVICES, places=("/api/v1/services",), keep=_whole, groups=("",)),
-    Kind(name="RoleBinding", table=ROLE_BINDINGS, places=("/apis/rbac.authorization.k8s.io/v1/rolebindings",), keep=_binding, groups=_RBAC),
+    Kind(name="Node", table=WORKLOADS, places=("/api/v1/nodes",), namespaced=False, keep=recorded_parts.node, groups=("",), applies=False),
+    Kind(name="Service", table=SERVICES, places=("/api/v1/services",), keep=recorded_parts.whole, groups=("",)),
+    Kind(
+        name="RoleBinding",
+        table=ROLE_BINDINGS,
+        places=("/apis/rbac.authorization.k8s.io/v1/rolebindings",),
+        keep=recorded_parts.binding,
+        groups=_RBAC,
+    ),
     Kind(
         name="ClusterRoleBinding",
         table=ROLE_BINDINGS,
         places=("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",),
         namespaced=False,
-        keep=_binding,
+        keep=recorded_parts.binding,
         groups=_RBAC,
     ),
     Kind(
@@ -257,7 +171,7 @@ KINDS: tuple[Kind, ...] = (
         table=CLUSTER_SETTINGS,
         # Only this one object is read, and the read permission covers only this one.
         places=(f"/api/v1/namespaces/{CILIUM_NAMESPACE}/configmaps",),
-        keep=lambda item: _whole(item) if item["metadata"].get("name") == CILIUM_CONFIG else None,
+        keep=lambda item: recorded_parts.whole(item) if item["metadata"].get("name") == CILIUM_CONFIG else None,
         groups=("",),
         query={"fieldSelector": f"metadata.name={CILIUM_CONFIG}"},
     ),

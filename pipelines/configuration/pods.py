@@ -2,7 +2,7 @@
 
 Pods come and go all day while what policies see of them rarely changes. So not every pod is recorded, but each distinct set of
 labels, service account, host network and named ports, under the workload that owns the pods. Labels that differ for each pod
-or rollout are left out (`kinds.POD_OWN_LABELS`). A set begins with its first pod and ends with its last. It does no I/O.
+or rollout are left out (`recorded_parts.POD_OWN_LABELS`). A set begins with its first pod and ends with its last. It does no I/O.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pipelines.configuration import kinds
+from pipelines.configuration import kinds, recorded_parts
 from pipelines.configuration.kinds import POD_LABELS, Observed
 from pipelines.objects.names import Key
 
@@ -28,8 +28,8 @@ def pod_labels(pod: Mapping[str, Any]) -> Observed | None:
     if (pod.get("status") or {}).get("phase") in _DONE:
         return None
     workload = owner(metadata)
-    labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name not in kinds.POD_OWN_LABELS}
-    traits = {"workload": workload, "labels": labels, **kinds.pod_traits(spec)}
+    labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name not in recorded_parts.POD_OWN_LABELS}
+    traits = {"workload": workload, "labels": labels, **recorded_parts.pod_traits(spec)}
     digest = hashlib.sha256(kinds.canonical(traits).encode()).hexdigest()[:8]
     namespace = metadata.get("namespace") or "default"
     name = f"{workload['kind']}.{workload['name']}.{digest}".lower()

@@ -17,9 +17,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from pipelines.cluster_access import ClusterAccess
 from pipelines.configuration import kinds
 from pipelines.configuration.audit_log import AuditLog
-from pipelines.configuration.kinds import CILIUM_AGENTS, CLUSTER_VERSION, KINDS, MANIFEST_FILE, POD_LABELS, PODS, Kind, Manifest, Observed
+from pipelines.configuration.kinds import CILIUM_AGENTS, CLUSTER_VERSION, KINDS, MANIFEST_FILE, POD_LABELS, PODS, Kind, Observed
 from pipelines.configuration.pods import PodSets
 from pipelines.configuration.recording import Look, Recorder, Written, note_looks
+from pipelines.objects.canonical import Manifest
 from pipelines.objects.names import Key
 from warehouse import config
 from warehouse.errors import (
