@@ -1,0 +1,105 @@
+"""`hindcast policy recommend` on a lake with a simulated cluster's traffic, as people run it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from collectors.decoding.decode import decode
+from collectors.simulator.fleet import build_fleet
+from collectors.simulator.traffic import Traffic
+from pipelines.policy.documents import read_documents
+from pipelines.policy.policy_set import compile_policies
+from warehouse import config
+from warehouse.lake.tables import Lake
+from warehouse.schema import FLOWS
+
+HINDCAST = [sys.executable, "-c", "from hindcast.cli import main; main()", "policy", "recommend"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration and a lake with the traffic of the last minutes."""
+    folder = tmp_path_factory.mktemp("recommend")
+    grants = [{"subject": "paula", "role": "namespace-owner", "namespaces": ["payments"]}]
+    (folder / "hindcast.yaml").write_text(json.dumps({"ownership": {"grants": grants}}))
+    lake = Lake.open(config.Lake(url=str(folder / "lake")))
+    fleet = build_fleet(1, clusters=("eu-central",))
+    begin = datetime.now(UTC) - timedelta(minutes=20)
+    flows = [flow.SerializeToString() for flow in itertools.islice(Traffic(fleet, 1, begin, 5.0).flows(), 3000)]
+    rows = decode(flows, cluster="eu-central", recorded=begin, live=False).rows
+    lake.commit(FLOWS, lake.write_files(FLOWS, rows), transactions={}, metadata={})
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*HINDCAST, *arguments], cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name either a NAMESPACE or --workload"),
+        (["payments", "--workload", "payments/x"], "name either a NAMESPACE or --workload"),
+        (["--workload", "payments"], "--workload: 'payments' is not written as NAMESPACE/NAME"),
+        (["nowhere"], "no traffic of a namespace 'nowhere'"),
+        (["payments", "--cluster", "c9"], "no traffic of a namespace 'payments' was recorded in c9"),
+        (["payments", "--since", "soon"], "--since: 'soon'"),
+        (["payments", "--merge", "x.yaml", "--output", "json"], "--merge writes YAML"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_what_to_do(arguments: list[str], words: str, folder: Path) -> None:
+    done = run(folder, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_policies_are_printed_with_their_evidence_and_their_simulation(folder: Path) -> None:
+    done = run(folder, "payments")
+    assert done.returncode == 0
+    assert "0 newly denied" in done.stdout
+    assert "daily and weekly and monthly jobs may not have run" in done.stdout
+    names = [one["metadata"]["name"] for one in yaml.safe_load_all(done.stdout) if one]
+    assert "payments-api-recommended" in names
+    assert not compile_policies(read_documents(done.stdout, "stdout")).refusals
+    assert run(folder, "payments", "--until", "1m").stdout.count("kind: CiliumNetworkPolicy") == len(names)
+
+
+def test_json_has_every_rule_with_its_flows(folder: Path) -> None:
+    done = run(folder, "--workload", "payments/payments-api", "--kind", "kubernetes", "--output", "json")
+    data = json.loads(done.stdout)
+    assert data["cluster"] == "eu-central"
+    assert [policy["manifest"]["kind"] for policy in data["policies"]] == ["NetworkPolicy"]
+    assert all(rule["flows"] > 0 for policy in data["policies"] for rule in policy["rules"])
+    assert data["simulation"]["newly_denied"] == []
+
+
+def test_a_merge_writes_the_file_and_a_second_one_leaves_it(folder: Path) -> None:
+    file = folder / "shop.yaml"
+    file.write_text("# ours\nkind: ConfigMap\napiVersion: v1\nmetadata: {name: x}\n")
+    first = run(folder, "payments", "--until", "1m", "--merge", "shop.yaml")
+    assert first.returncode == 0
+    assert "shop.yaml: added CiliumNetworkPolicy payments/payments-api-recommended" in first.stderr
+    text = file.read_text()
+    assert text.startswith("# ours\n")
+    second = run(folder, "payments", "--until", "1m", "--merge", "shop.yaml")
+    assert file.read_text() == text
+    assert "nothing was added" in second.stderr
+
+
+def test_an_owner_gets_no_labels_of_peers_that_are_not_hers(folder: Path) -> None:
+    mine, all_of_it = run(folder, "payments", "--as", "paula"), run(folder, "payments")
+    assert mine.returncode == 0
+    assert "app.kubernetes.io/name: coredns" in all_of_it.stdout
+    assert "app.kubernetes.io/name: coredns" not in mine.stdout
+    assert "k8s:io.kubernetes.pod.namespace: kube-system" in mine.stdout
+    assert run(folder, "payments", "--as", "eve").returncode == 1
