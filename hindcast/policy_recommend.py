@@ -56,8 +56,8 @@ def recommend(
     """
     from pipelines.recommend import writing
     from pipelines.recommend.recommendation import Subject
+    from pipelines.replay.observed_traffic import TrafficOf
     from pipelines.replay.recommending import recommended
-    from pipelines.replay.traffic import TrafficOf
     from warehouse.engine import Window
 
     now = datetime.now(UTC)

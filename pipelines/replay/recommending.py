@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from pipelines.policy.settings import AgentSettings
 from pipelines.recommend.recommendation import Recommendation, Subject, recommend
-from pipelines.replay import traffic
+from pipelines.replay import observed_traffic
 from pipelines.replay.in_force import History
-from pipelines.replay.traffic import TrafficOf
+from pipelines.replay.observed_traffic import TrafficOf
 from warehouse.access.principals import Principal
 from warehouse.questions.door import Door
 
@@ -24,8 +24,8 @@ class Recommended:
 
 
 def recommended(door: Door, principal: Principal, wanted: TrafficOf, subject: Subject) -> Recommended:
-    """Recommend policies from the traffic that the principal may see. Raises what `traffic.read` raises."""
-    recorded = traffic.read(door, principal, wanted)
+    """Recommend policies from the traffic that the principal may see. Raises what `observed_traffic.read` raises."""
+    recorded = observed_traffic.read(door, principal, wanted)
     in_force = History(door, principal).periods(wanted.window, clusters=(recorded.cluster,))
     periods = in_force.periods.get(recorded.cluster, ())
     settings = periods[-1].settings if periods else AgentSettings(cluster_name=recorded.cluster)

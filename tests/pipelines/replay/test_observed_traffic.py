@@ -17,8 +17,8 @@ from pipelines.maintenance.rollup import roll_up_closed_hours
 from pipelines.policy.model import Direction
 from pipelines.recommend.manifests import PolicyKind
 from pipelines.recommend.recommendation import Recommendation, Subject
+from pipelines.replay.observed_traffic import Recorded, TrafficOf, read
 from pipelines.replay.recommending import recommended
-from pipelines.replay.traffic import Recorded, TrafficOf, read
 from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window
