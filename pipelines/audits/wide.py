@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from pipelines.audits.finding import Audited, Finding, Kind, Policies, Severity, about_rule
+from pipelines.audits.strangers import WORLD
 from pipelines.policy.model import Action, Direction, Rule
 from pipelines.policy.peers import CidrPeer, LabelPeer
 from pipelines.policy.policy_set import PolicySet
-from pipelines.policy.topology import world_side
-
-_WORLD = tuple(
-    world_side(address, (), dual_stack=dual_stack) for address in ("198.51.100.77", "2001:db8:ffff::77") for dual_stack in (False, True)
-)
-"""Addresses outside of the cluster that no rule is about, as clusters with one and with two families of addresses label them."""
 
 
 def wide_rules(cluster: str, policies: PolicySet, manifests: Policies) -> tuple[Audited, Audited, Audited]:
@@ -56,7 +51,7 @@ def _whole_ranges(rule: Rule) -> list[CidrPeer]:
 
 def _reaches_world(rule: Rule) -> bool:
     """Whether the rule allows an address of the world that it does not name."""
-    return rule.peers is None or any(one.matches(side) is True for one in rule.peers for side in _WORLD)
+    return rule.peers is None or any(one.matches(side) is True for one in rule.peers for side in WORLD)
 
 
 def _range(peer: CidrPeer) -> str:

@@ -7,7 +7,12 @@ control stands in pipelines.blueprints.controls.
 from __future__ import annotations
 
 from pipelines.blueprints.control_view import BOTH, ClusterView, Finding, denies_by_default, named
+from pipelines.blueprints.effect import summary
 from pipelines.blueprints.state import PodGroup
+from pipelines.policy.policy_set import READERS
+
+SHOWN = 5
+"""How many policies a detail names of which the effect is not known."""
 
 CILIUM_KEYS = (
     "enable-policy",
@@ -138,6 +143,18 @@ def deployments(cluster: ClusterView) -> Finding:
 def blueprint_objects(cluster: ClusterView) -> Finding:
     """Check that objects stand as the blueprints want."""
     return Finding(checked=len(cluster.wanted.objects), failing=drifted(cluster, "BP-OBJ"))
+
+
+def effective(cluster: ClusterView) -> Finding:
+    """Check that no other policy defeats a blueprint's."""
+    if not any(key.kind in READERS for key in cluster.wanted.objects):
+        return Finding(checked=0, failing=(), status="not_evaluated", detail="no blueprint has policies for this cluster")
+    effect = cluster.effect
+    reasons = [f"{key}: not known: {why}" for key, why in sorted(effect.undecided.items(), key=str)]
+    detail = "; ".join(reasons[:SHOWN]) or None
+    if effect.defeated or not reasons:
+        return Finding(checked=effect.checked, failing=[summary(one) for one in effect.defeated], detail=detail)
+    return Finding(checked=effect.checked, failing=(), status="unknown", detail=detail)
 
 
 def rejected(cluster: ClusterView) -> Finding:

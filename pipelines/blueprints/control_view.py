@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from pipelines.blueprints.drift import Drift
+from pipelines.blueprints.effect import Effect, judge_effect
 from pipelines.blueprints.model import SYSTEM_NAMESPACES
 from pipelines.blueprints.render import Wanted
 from pipelines.blueprints.selectors import matches_any
@@ -25,12 +26,15 @@ class Finding:
     checked: int
     failing: Sequence[str]
     detail: str | None = None
+    status: str | None = None
+    """Where nothing fails: unknown or not_evaluated, if that is not the same as passing; `detail` has the reason."""
 
 
 class ClusterView:
     """A cluster's state, with derived values that several controls share."""
 
-    def __init__(self, state: ClusterState, wanted: Wanted, drifts: Sequence[Drift]) -> None:
+    def __init__(self, state: ClusterState, wanted: Wanted, drifts: Sequence[Drift], effect: Effect | None = None) -> None:
+        self._effect = effect
         self.state = state
         self.wanted = wanted
         self.drifts = drifts
@@ -42,6 +46,11 @@ class ClusterView:
         self._valid = {
             namespace: [subject for policy, subject in rules if not policy.is_rejected] for namespace, rules in self._by_namespace.items()
         }
+
+    @cached_property
+    def effect(self) -> Effect:
+        """What became of the blueprints' policies."""
+        return self._effect or judge_effect(self.wanted, self.state)
 
     def labels_of(self, namespace: str) -> Mapping[str, str]:
         """The labels of a namespace; none where it is not known."""

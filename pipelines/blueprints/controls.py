@@ -1,7 +1,7 @@
 """Audit controls under their published ids, each evaluated over one cluster as configuration history knows it. No I/O.
 
-Controls look at objects: which pods policies select and which directions they close. Whether traffic passes in the end is a
-different question; controls that ask it are reported as not evaluated.
+Controls look at objects: which pods policies select and which directions they close. Only BP-EFFECT asks whether traffic passes in the
+end; `pipelines.blueprints.effect` answers it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from datetime import timedelta
 from pipelines.blueprints import control_checks, control_dns
 from pipelines.blueprints.control_view import ClusterView, Finding
 from pipelines.blueprints.drift import STALE_AFTER, Drift
+from pipelines.blueprints.effect import NEEDED as EFFECT_NEEDS
+from pipelines.blueprints.effect import Effect
 from pipelines.blueprints.render import Wanted
 from pipelines.blueprints.state import ClusterState
+from pipelines.policy.policy_set import READERS
 
 EXAMPLES = 20
 """How many failing objects a result names."""
@@ -107,7 +110,9 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         id="BP-EFFECT",
-        unevaluated="it takes the verdicts of policies, which are not computed yet",
+        kinds=EFFECT_NEEDS,
+        wanted_kinds=lambda wanted: {key.kind for key in wanted.objects if key.kind in READERS},
+        evaluate=control_checks.effective,
     ),
     Control(id="BP-INVALID", kinds=("CiliumNetworkPolicy",), evaluate=control_checks.rejected),
     Control(id="BP-CILIUM", kinds=("ConfigMap",), evaluate=control_checks.cilium_settings),
@@ -122,9 +127,13 @@ def evaluate(
     *,
     stale_after: timedelta = STALE_AFTER,
     controls: Iterable[Control] = CONTROLS,
+    effect: Effect | None = None,
 ) -> list[Result]:
-    """Return the result of each control. A control whose kinds were not observed recently is unknown, never passed."""
-    cluster = ClusterView(state, wanted, drifts)
+    """Return the result of each control. A control whose kinds were not observed recently is unknown, never passed.
+
+    `effect` is what became of the blueprints' policies, if the caller has judged it already.
+    """
+    cluster = ClusterView(state, wanted, drifts, effect)
     out = []
     for control in controls:
         if control.evaluate is None:
@@ -137,6 +146,9 @@ def evaluate(
             continue
         found = control.evaluate(cluster)
         failing = tuple(sorted(found.failing))
+        if found.status is not None:
+            out.append(Result(control=control.id, status=found.status, detail=found.detail))
+            continue
         out.append(
             Result(control=control.id, status="fail" if failing else "pass", checked=found.checked, failing=failing, detail=found.detail)
         )

@@ -1,7 +1,7 @@
 """Finds where a cluster differs from what its blueprints want. A pure function of the wanted and the recorded state.
 
-It judges objects, Cilium's version and settings, and whether the cluster was observed at all. Whether another policy opens
-what a blueprint closes is not judged: that requires policy semantics, not a comparison of objects.
+It judges objects, Cilium's version and settings, whether the cluster was observed at all, and whether another policy opens what a
+blueprint closes, for which `pipelines.blueprints.effect` asks the policy engine.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from pipelines.blueprints.effect import NEEDED as EFFECT_NEEDS
+from pipelines.blueprints.effect import Effect, judge_effect
+from pipelines.blueprints.effect import summary as summary_of_effect
 from pipelines.blueprints.render import BLUEPRINT_LABEL, MANAGED_BY, Wanted, WantedObject
 from pipelines.blueprints.state import POLICY_KINDS, Agents, ClusterState, Coverage, StoredObject
 from pipelines.objects.compare import ABSENT, Difference, Verdict, compare
@@ -27,6 +30,8 @@ CRITICAL_SETTINGS = frozenset({"enable-policy", "policy-audit-mode", "enable-non
 """Settings with which policies are not enforced at all, or not as written."""
 WHOLE_CLUSTER_DRIFTS = frozenset({"not_reporting", "configuration_stale"})
 """Drifts about how much of a cluster is known, rather than about its state. They are judged in every evaluation."""
+DEFEATED = "defeated"
+"""The drift of a policy that defeats a blueprint."""
 _OURS = frozenset({f'metadata.labels["{MANAGED_BY}"]', f'metadata.labels["{BLUEPRINT_LABEL}"]', "metadata.labels"})
 _NAMESPACED = ("NetworkPolicy", "CiliumNetworkPolicy")
 
@@ -65,12 +70,18 @@ class Drift:
         return shlex.join(["hindcast", "flows", "--cluster", self.cluster, "--namespace", self.namespace, "--since", since])
 
 
-def find_drift(wanted: Wanted, state: ClusterState, *, versions: Mapping[str, str], stale_after: timedelta = STALE_AFTER) -> list[Drift]:
-    """Return every drift of a cluster. `versions` are the blueprints' own. Kinds not observed recently are reported, not judged."""
+def find_drift(
+    wanted: Wanted, state: ClusterState, *, versions: Mapping[str, str], stale_after: timedelta = STALE_AFTER, effect: Effect | None = None
+) -> list[Drift]:
+    """Return every drift of a cluster. `versions` are the blueprints' own. Kinds not observed recently are reported, not judged.
+
+    `effect` is what became of the blueprints' policies, if the caller has judged it already.
+    """
     return [
         *_not_reporting(wanted, state, stale_after),
         *_objects(wanted, state, stale_after),
         *_cilium(wanted, state, versions, stale_after),
+        *_defeated(wanted, state, versions, stale_after, effect),
     ]
 
 
@@ -169,6 +180,33 @@ def _objects(wanted: Wanted, state: ClusterState, stale_after: timedelta) -> Ite
             yield _drift(
                 locked, key, live, state, "extra", "medium", (difference,), f"{key} is in no blueprint, and its namespace is locked"
             )
+
+
+def _defeated(
+    wanted: Wanted, state: ClusterState, versions: Mapping[str, str], stale_after: timedelta, effect: Effect | None
+) -> Iterator[Drift]:
+    if not state.knows(*EFFECT_NEEDS, within=stale_after):
+        return
+    for one in (effect or judge_effect(wanted, state)).defeated:
+        live = state.policies[one.key]
+        paths = sorted({defeat.rule.origin.path for defeat in one.defeats})
+        yield Drift(
+            cluster=state.cluster,
+            drift=DEFEATED,
+            blueprint=one.blueprint,
+            blueprint_version=versions.get(one.blueprint),
+            control="BP-EFFECT",
+            kind=one.key.kind,
+            namespace=one.key.namespace,
+            name=one.key.name,
+            severity="high",
+            since=live.valid_from,
+            changed_by=live.changed_by,
+            paths=tuple(paths),
+            before=None,
+            after=_values({path: summary_of_effect(one) for path in paths}),
+            summary=summary_of_effect(one),
+        )
 
 
 def _missing(one: WantedObject, key: Key, state: ClusterState) -> Drift:

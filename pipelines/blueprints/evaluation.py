@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.blueprints.controls import EXAMPLES, Result, evaluate
-from pipelines.blueprints.drift import STALE_AFTER, WHOLE_CLUSTER_DRIFTS, Drift, find_drift, judged_kinds
+from pipelines.blueprints.drift import DEFEATED, STALE_AFTER, WHOLE_CLUSTER_DRIFTS, Drift, find_drift, judged_kinds
+from pipelines.blueprints.effect import NEEDED as EFFECT_NEEDS
+from pipelines.blueprints.effect import judge_effect
 from pipelines.blueprints.model import BlueprintFile
 from pipelines.blueprints.render import render
 from pipelines.blueprints.state import POLICY_KINDS, ClusterState, Ended, build_state, read_coverage
@@ -57,6 +59,8 @@ class Evaluation:
     results: tuple[Result, ...]
     judged: frozenset[str]
     """Kinds that were observed recently enough; drift of other kinds stays as it was."""
+    undecided: frozenset[Key] = frozenset()
+    """Policies of which it is not known whether they defeat a blueprint; what was open about them stays as it was."""
     observed: datetime | None
     blueprints: tuple[str, ...] = ()
     """Name and version of each blueprint that applies to the cluster, e.g. `baseline 1.4.0`."""
@@ -129,13 +133,15 @@ def evaluate_cluster(
     if absent:
         state = replace(state, ended=endings(absent))
     blueprints = {file.blueprint.name: file.blueprint.version for file in files}
-    drifts = find_drift(wanted, state, versions=blueprints, stale_after=stale_after)
-    results = evaluate(state, wanted, drifts, stale_after=stale_after)
+    effect = judge_effect(wanted, state)
+    drifts = find_drift(wanted, state, versions=blueprints, stale_after=stale_after, effect=effect)
+    results = evaluate(state, wanted, drifts, stale_after=stale_after, effect=effect)
     return Evaluation(
         cluster=cluster.name,
         drifts=tuple(drifts),
         results=tuple(results),
         judged=judged_kinds(state, stale_after),
+        undecided=frozenset(effect.undecided),
         observed=state.observed("Namespace", *(kind for kind in POLICY_KINDS if kind in state.coverage)),
         blueprints=tuple(
             sorted(
@@ -186,6 +192,8 @@ def _closed(row: Mapping[str, Any], now: datetime, *, why: str = "") -> dict[str
 def _is_judged(row: Mapping[str, Any], evaluation: Evaluation) -> bool:
     if row["drift"] in WHOLE_CLUSTER_DRIFTS:
         return True
+    if row["drift"] == DEFEATED:
+        return evaluation.judged.issuperset(EFFECT_NEEDS) and (row["kind"], row["namespace"], row["name"]) not in evaluation.undecided
     kind = {"cilium-config": "ConfigMap"}.get(row["kind"], row["kind"])
     return kind in evaluation.judged and "Namespace" in evaluation.judged
 

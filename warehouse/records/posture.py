@@ -41,7 +41,7 @@ ASKS = {
     "KYV-REQ": "each Deployment has a NetworkPolicy",
     "GK": "nothing",
     "BP-OBJ": "objects stand as the blueprints want",
-    "BP-EFFECT": "no other policy opens what a blueprint closes",
+    "BP-EFFECT": "no other policy opens what a blueprint closes, or denies what it opens",
     "BP-INVALID": "the agents reject no policy",
     "BP-CILIUM": "Cilium's version and settings are as the blueprints want",
 }

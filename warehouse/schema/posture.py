@@ -19,7 +19,8 @@ DRIFT = Table(
             "drift",
             _S,
             "missing, modified, extra (a policy in no blueprint, in a locked namespace or left over), ownership_lost (it no longer "
-            "carries the blueprint's labels), rejected (the agent rejects the policy), version, setting, not_reporting (neither configuration "
+            "carries the blueprint's labels), defeated (it opens what a blueprint closes, or denies what it opens), rejected (the agent rejects "
+            "the policy), version, setting, not_reporting (neither configuration "
             "nor flows arrive, or a kind cannot be read), configuration_stale (flows arrive, but the configuration was not read recently)",
         ),
         column("state", _S, "open, or closed: it is gone since `time`"),
