@@ -7,16 +7,17 @@ from typing import Any
 
 from warehouse.engine import literal
 from warehouse.questions.flow_filter import FlowFilter, flow_conditions
+from warehouse.questions.flow_questions import NEWEST, ORDERS, Order
 
 
-def flows(wanted: FlowFilter) -> str:
-    """The query for the newest flows that match."""
+def flows(wanted: FlowFilter, order: Order = NEWEST) -> str:
+    """The query for the flows that match and come first in an order."""
     where, values = flow_conditions(wanted)
     return f"""SELECT "time", verdict, source_namespace, source_pod_name, destination_namespace, destination_pod_name,
     destination_port, drop_reason_desc
 FROM flows
 WHERE {_filled(where, values)}
-ORDER BY "time" DESC
+ORDER BY {ORDERS[order.by]}{" DESC" if order.descending else ""} NULLS LAST
 LIMIT 400"""
 
 

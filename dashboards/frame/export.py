@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import streamlit as st
 
 from dashboards.access import made_files
-from dashboards.flows import flow_rows, open_as_sql
+from dashboards.flows import flow_rows, open_as_sql, sorting
 from dashboards.frame import navigation, url_state
 from dashboards.visit import Visit
 from warehouse.engine import Limits
@@ -39,9 +39,9 @@ def menu(visit: Visit, wanted: FlowFilter) -> None:
     with st.container(horizontal=True, wrap=True):
         for form in FORMATS:
             button(visit, form, "flows", partial(_flows, visit, wanted, columns, form), key=f"export {form}")
-    st.caption(f"At most {ROWS:,} rows, the newest; a file that was cut says so in its name.")
+    st.caption(f"At most {ROWS:,} rows, in the order that is chosen; a file that was cut says so in its name.")
     if navigation.exists("sql"):
-        navigation.link("sql", "Open as SQL", query=url_state.link(q=open_as_sql.flows(wanted)), icon="terminal")
+        navigation.link("sql", "Open as SQL", query=url_state.link(q=open_as_sql.flows(wanted, sorting.chosen())), icon="terminal")
 
 
 def button(visit: Visit, form: str, what: str, make: Callable[[], bytes], *, key: str) -> None:
@@ -84,7 +84,7 @@ def encode(rows: pa.Table, form: str, *, is_cut: bool = False) -> bytes:
 
 def _flows(visit: Visit, wanted: FlowFilter, columns: Sequence[str] | None, form: str) -> bytes:
     limits = Limits(rows=ROWS, seconds=120)
-    answer = visit.door.answer(visit.who, flow_questions.newest(wanted, columns=columns, limits=limits))
+    answer = visit.door.answer(visit.who, flow_questions.ordered(wanted, sorting.chosen(), columns=columns, limits=limits))
     return encode(answer.rows, form, is_cut=answer.cut)
 
 

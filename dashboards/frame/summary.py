@@ -63,7 +63,7 @@ def _faster(visit: Visit) -> str:
     """What would have made the page's questions quicker: the field that files are told apart by, or less time; empty for SQL."""
     if visit.page == "sql":
         return ""
-    if visit.page not in ("flows", "map", "compare"):  # which have no filters
+    if visit.page not in ("overview", "flows", "map", "compare"):  # which have no filters
         return "a shorter window"
     fields = {chip.condition.field for chip in filters.chips() if chip.is_on and not chip.condition.is_negative}
     if not fields & {"ns", "workload", "pod"} and visit.door.scope(visit.who).everything:

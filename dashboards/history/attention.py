@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
-from dashboards.frame import clock, navigation, ownership, theme, url_state
+from dashboards.frame import clock, narrowed, navigation, ownership, theme, url_state
 from dashboards.history import causes, changes
 from dashboards.visit import Visit, not_future
 from warehouse.questions.record_questions import Drift
@@ -78,8 +78,14 @@ def open_drift(visit: Visit) -> list[dict[str, Any]] | None:
     return rows
 
 
+def drift_in_sight(visit: Visit) -> list[dict[str, Any]] | None:
+    """Open drift of what the filter bar is about; None where no blueprint is compared."""
+    found = open_drift(visit)
+    return found and [row for row in found if narrowed.is_about(row["cluster"], row["namespace"])]
+
+
 def _drift(visit: Visit) -> list[Item]:
-    rows = [row for row in open_drift(visit) or () if row["severity"] in ("critical", "high")]
+    rows = [row for row in drift_in_sight(visit) or () if row["severity"] in ("critical", "high")]
     found = []
     for row in sorted(rows, key=lambda row: (row["severity"] != "critical", row["since"])):
         by = f" by {row['changed_by']}" if row["changed_by"] else ""
@@ -113,7 +119,7 @@ def _denials(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge]) -> l
         what = f"{theme.compact(edge.denied)} drops ({theme.percent(share)} of its flows), {theme.reason(edge.reason).lower()}"
         then_said = "was allowed on the day before" if old else "not seen on the day before"
         since = f" since {clock.minute(edge.first_denied)}" if edge.first_denied else ""
-        query = url_state.link(f=[str(condition) for condition in edges.filter_of(edge, owns)], verdict="DROPPED")
+        query = narrowed.link(*edges.filter_of(edge, owns), verdict="DROPPED")
         item = Item(
             icon="block",
             colour="red",

@@ -69,7 +69,7 @@ def _flows(numbers: Numbers, shades: Palette) -> None:
     counts = _counts(numbers, None)
     total, then = sum(counts), sum(numbers.before.values())
     note = f"{(total - then) / then * 100:+.0f} % vs {numbers.before_word}" if then else f"none {numbers.before_word}"
-    _metric("Flows", "flows", url_state.link(f=None), theme.compact(total), note, f"{total:,} flows")
+    _metric("Flows", "flows", url_state.link(), theme.compact(total), note, f"{total:,} flows")
     _spark(charts.spark(counts, shades.verdicts["FORWARDED"], shades), "Flows in the window")
 
 
@@ -79,7 +79,7 @@ def _dropped(numbers: Numbers, shades: Palette) -> None:
     share, share_then = _share(drops, total), _share(sum(was.get(verdict, 0) for verdict in DROPPED), sum(was.values()))
     note = f"{theme.percent(share)} of flows" + (f", was {theme.percent(share_then)}" if was else "")
     worse = share > share_then * 1.5 and drops > 10
-    query = url_state.link(verdict=DROPPED, f=None)
+    query = url_state.link(verdict=DROPPED)
     look = {"colour": "inverse", "arrow": "up"} if worse else {}
     _metric("Dropped", "flows", query, theme.compact(drops), note, f"{drops:,} flows", **look)
     _spark(charts.spark(dropped, shades.verdicts["DROPPED"], shades, kind="bars"), "Drops in the window")
@@ -87,7 +87,7 @@ def _dropped(numbers: Numbers, shades: Palette) -> None:
 
 def _new_edges(numbers: Numbers, shades: Palette) -> None:
     fresh, hint = numbers.fresh, "Workloads that talk and did not on the day before"
-    query = url_state.link(kind="new", against="day", f=None)
+    query = url_state.link(kind="new", against="day")
     if fresh is None:
         _metric("New edges", "compare", query, "unknown", "the day before was not observed", hint)
         return
@@ -117,7 +117,7 @@ def _drift(numbers: Numbers, shades: Palette) -> None:
 
 def _audit(numbers: Numbers, shades: Palette) -> None:
     audited = _counts(numbers, ("AUDIT",))
-    query, total = url_state.link(verdict="AUDIT", f=None), sum(audited)
+    query, total = url_state.link(verdict="AUDIT"), sum(audited)
     _metric("Audit verdicts", "flows", query, theme.compact(total), "would be denied if enforced", f"{total:,} flows")
     _spark(charts.spark(audited, shades.verdicts["AUDIT"], shades, kind="bars"), "Audit verdicts in the window")
 

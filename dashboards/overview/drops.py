@@ -43,7 +43,7 @@ def draw(window: FlowFilter, pulse: Answer, starts: Sequence[datetime], width: t
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Drops by reason", anchor=False, width="content")
         st.space("stretch")
-        navigation.link("flows", "Open in Flows", query=url_state.link(verdict="DROPPED", f=None), icon="north_east")
+        navigation.link("flows", "Open in Flows", query=url_state.link(verdict="DROPPED"), icon="north_east")
     if not counts:
         st.caption("Nothing was dropped in this window" + (", of what was observed." if gaps else "."))
         return

@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
-from dashboards.frame import navigation, url_state
+from dashboards.frame import narrowed, navigation
 
 BUCKETS = 24
 """Parts of the window in which a namespace's drops are drawn."""
@@ -36,10 +36,10 @@ def namespaces(
         st.space("stretch")
         if cells and cells[0][0] < len(order):
             name = order[cells[0][0]]
-            navigation.link("flows", f"Flows of {name}", query=url_state.link(f=[f"ns={name}"]), icon="bar_chart")
-            navigation.link("map", f"{name} on the map", query=url_state.link(f=[f"ns={name}"]), icon="hub")
+            navigation.link("flows", f"Flows of {name}", query=narrowed.link(f"ns={name}"), icon="bar_chart")
+            navigation.link("map", f"{name} on the map", query=narrowed.link(f"ns={name}"), icon="hub")
         else:
-            st.caption("Choose a row to go to its flows.")
+            st.caption("Choose a row to go to its flows.", width="content")
     most = max((max(mine["drops"]) for mine in found.values()), default=1)
     shown = [_namespace_row(name, found[name], talking, fresh) for name in order]
     st.dataframe(
@@ -79,7 +79,8 @@ def _namespace_row(name: str, found: Mapping[str, Any], talking: Sequence[Edge],
 
 def talkers(talking: Sequence[Edge], owns: Callable[[str], bool]) -> None:
     """Draw the edges with most flows, the rest as one row, and the total; a chosen edge leads to its flows."""
-    st.subheader("Top talkers", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Top talkers", anchor=False)
     shown, rest = talking[:TALKERS], talking[TALKERS:]
     rows = [{"Edge": str(edge), "Flows": edge.flows} for edge in shown]
     if rest:
@@ -95,14 +96,13 @@ def talkers(talking: Sequence[Edge], owns: Callable[[str], bool]) -> None:
         selection_mode="single-cell",
         alt="Edges with most flows; choosing one opens its flows",
         column_config={
-            "Edge": st.column_config.TextColumn(width=300),
+            "Edge": st.column_config.TextColumn(width=340),
             "Flows": st.column_config.ProgressColumn(
-                format="compact", min_value=0, max_value=max(1, sum(edge.flows for edge in talking)), width=110, color="blue"
+                format="compact", min_value=0, max_value=max(1, sum(edge.flows for edge in talking)), width=84, color="blue"
             ),
         },
     )
     cells = st.session_state.get(f"talkers {turn}", {}).get("selection", {}).get("cells", [])
     if cells and cells[0][0] < len(shown):
         st.session_state["talkers round"] = turn + 1  # so that nothing is chosen when the reader comes back
-        wanted = [str(condition) for condition in edges.filter_of(shown[cells[0][0]], owns)]
-        navigation.go("flows", url_state.link(f=wanted))
+        navigation.go("flows", narrowed.link(*edges.filter_of(shown[cells[0][0]], owns)))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import streamlit as st
 
 from dashboards.charting import charts, series
-from dashboards.flows import flow_panel, flow_rows
+from dashboards.flows import flow_panel, flow_rows, sorting
 from dashboards.frame import clock, export, filters, head, summary, theme, time_control, url_state
 from dashboards.frame.time_control import TimeRange
 from dashboards.visit import Visit, not_future
@@ -45,7 +46,7 @@ def page(visit: Visit) -> None:
     brushed = _histogram(visit, wanted, timeline)
     shown = replace(wanted, since=brushed[0], until=brushed[1]) if brushed else wanted
     columns = flow_rows.needed(flow_rows.chosen())
-    answer = visit.answer(flow_questions.newest(shown, columns=columns, limits=Limits(rows=LIMIT)))
+    answer = visit.answer(flow_questions.ordered(shown, sorting.chosen(), columns=columns, limits=Limits(rows=LIMIT)))
     total = _total(timeline, wanted, brushed)
     _line(visit, answer, total, brushed)
     if answer.rows.num_rows:
@@ -109,6 +110,7 @@ def _controls(visit: Visit, counts: Mapping[str, int], timeline: Answer) -> None
             format_func=lambda verdict: f"{theme.ICONS[verdict]} {verdict.capitalize()} **{theme.compact(counts.get(verdict, 0))}**",
         )
         st.space("stretch")
+        sorting.choice()
         with st.popover("Columns", icon=":material/view_column:", key="columns popover"):
             flow_rows.chooser()
         summary.coverage_link(visit, timeline)
@@ -186,15 +188,18 @@ def _before(visit: Visit, wanted: FlowFilter) -> list[dict[str, Any]]:
     return [{"start": moment + length, "flows": counts.get(moment, 0)} for moment in moments]
 
 
-def gaps(visit: Visit) -> coverage.Gaps:
-    """What was observed in the window, and what was not."""
+def gaps(visit: Visit, *, of: Callable[[str], bool] | None = None) -> coverage.Gaps:
+    """What was observed in the window, and what was not; of the clusters that `of` is true for, where it is given."""
     until = not_future(visit.time.until)
     if visit.time.since >= until:
         return coverage.Gaps([], {})
     window = Window(since=visit.time.since, until=until)
     ledger = visit.answer(Ledger(window=window))
     visit.answers.remove(ledger)
-    return coverage.gaps(ledger.rows, visit.time.since, until)
+    rows = ledger.rows
+    if of is not None:
+        rows = rows.filter(pa.array([of(cluster) for cluster in rows["cluster"].to_pylist()], pa.bool_()))
+    return coverage.gaps(rows, visit.time.since, until)
 
 
 # Answers ------------------------------------------------------------------------------------------------------
@@ -210,13 +215,13 @@ def _total(timeline: Answer, wanted: FlowFilter, brushed: tuple[datetime, dateti
 
 def _line(visit: Visit, answer: Answer, total: int | None, brushed: tuple[datetime, datetime] | None) -> None:
     rows = answer.rows.num_rows
-    shown = f"**{rows:,}** newest" if answer.cut else f"**{rows:,}**"
+    shown = f"**{rows:,}**"
     of = f" of **{theme.compact(total)}** flows" if total is not None and answer.cut else " flows"
     part = [f"{shown}{of}" + (f" in **{clock.span(*brushed)}**" if brushed else "")]
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
         with st.container(width="content"):
-            sorting = [f"sorting a column orders these {rows:,}, not all that match"] if answer.cut else []
-            summary.line(visit, [*part, *sorting], limit=LIMIT)
+            first = [f"{sorting.word(sorting.chosen())} first; a column's head sorts these {rows:,} only"] if answer.cut else []
+            summary.line(visit, [*part, *first], limit=LIMIT)
         if brushed:
             st.button("Zoom in", icon=":material/zoom_in:", type="tertiary", on_click=time_control.set_range, args=brushed, key="zoom in")
             st.button("Clear", icon=":material/close:", type="tertiary", on_click=_clear_brush, key="clear brush")
@@ -240,7 +245,7 @@ def _result(visit: Visit, rows: Sequence[Mapping[str, Any]], wanted: FlowFilter)
             row_height=28,
             on_select="rerun",
             selection_mode="single-cell",
-            alt="Flows, newest first",
+            alt=f"Flows, {sorting.word(sorting.chosen())} first",
             column_config=flow_rows.configuration(columns, wanted.since, wanted.until),
         )
     if place is not None:

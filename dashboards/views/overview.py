@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
@@ -10,7 +11,7 @@ import streamlit as st
 from dashboards.charting import series
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
-from dashboards.frame import clock, head, navigation, ownership, summary, url_state
+from dashboards.frame import clock, filters, head, narrowed, navigation, ownership, summary, url_state
 from dashboards.history import attention, changes
 from dashboards.overview import cards, drops, tables
 from dashboards.views import flows as flows_page
@@ -27,8 +28,10 @@ DAY = timedelta(days=1)
 def page(visit: Visit) -> None:
     """Draw the page. Raises HindcastError."""
     head.draw(visit, "Overview")
-    window = FlowFilter(since=visit.time.since, until=visit.time.until)
     try:
+        filters.bar(visit)
+        summary.foreign(visit)
+        window = filters.applied(visit)
         pulse = visit.answer(count_questions.pulse(window))
     except AccessDeniedError:
         summary.denied(visit)
@@ -38,9 +41,9 @@ def page(visit: Visit) -> None:
         summary.nothing(visit, window, pulse)
         return
     talking = _edges(visit, window)
-    before = _edges(visit, FlowFilter(since=window.since - DAY, until=window.since))
+    before = _edges(visit, replace(window, since=window.since - DAY, until=window.since))
     fresh = new_edges(talking, before, was_observed=_was_observed(visit))
-    gaps = flows_page.gaps(visit)
+    gaps = flows_page.gaps(visit, of=narrowed.is_about)
     _owner_line(visit, pulse)
     earlier, word = _window_before(window)
     then = visit.answer(count_questions.timeline(earlier))
@@ -54,8 +57,8 @@ def page(visit: Visit) -> None:
             before=flows_page.verdict_counts(then),
             before_word=word,
             fresh=fresh,
-            changed=changes.between(visit, window.since, not_future(window.until)),
-            drift=attention.open_drift(visit),
+            changed=_changes(visit, window),
+            drift=attention.drift_in_sight(visit),
             gaps=gaps,
         )
     )
@@ -82,6 +85,14 @@ def new_edges(now: Sequence[Edge], before: Sequence[Edge], *, was_observed: bool
 def _edges(visit: Visit, window: FlowFilter) -> list[Edge]:
     answer = visit.answer(edges_in_time(window))
     return edges.edges_of(answer, since=window.since, until=window.until)
+
+
+def _changes(visit: Visit, window: FlowFilter) -> list[changes.Change] | None:
+    """Return the changes of configuration in the window that the filter bar is about; None where no history is recorded."""
+    found = changes.between(visit, window.since, not_future(window.until))
+    if found is None:
+        return None
+    return [each for each in found if any(narrowed.is_about(cluster, each.version["namespace"]) for cluster in each.clusters)]
 
 
 def _was_observed(visit: Visit) -> bool:
@@ -113,7 +124,7 @@ def _window_before(window: FlowFilter) -> tuple[FlowFilter, str]:
     """The window that numbers are held against, and what it is called."""
     length = window.until - window.since
     shift = DAY if length <= DAY else length
-    before = FlowFilter(since=window.since - shift, until=window.until - shift)
+    before = replace(window, since=window.since - shift, until=window.until - shift)
     return before, "the day before" if shift == DAY else "the window before"
 
 

@@ -126,6 +126,15 @@ def flows(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def flows_in_order(door: Door, who: Principal, seen: Seen) -> Answer:
+    window = FlowFilter(since=START, until=START + 6 * DAY)
+    for by in flow_questions.ORDERS:
+        answer = door.answer(who, flow_questions.ordered(window, flow_questions.Order(by, descending=False), limits=ALL))
+        assert keyed(answer.rows.to_pylist()) == keyed(seen.flows)
+        assert answer.rows.num_rows == len(seen.flows)
+    return answer
+
+
 def timeline(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = door.answer(who, count_questions.timeline(FlowFilter(since=START, until=START + 6 * DAY)))
     expected = Counter((row["time"].timestamp() // 10800 * 10800, row["verdict"]) for row in seen.flows)
@@ -239,8 +248,12 @@ def clusters(door: Door, who: Principal, seen: Seen) -> None:
     assert set(door.clusters(who)) == seen.clusters
 
 
-def pulse(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.answer(who, count_questions.pulse(FlowFilter(since=START, until=START + 6 * DAY)))
+ALL_CLUSTERS = (conditions.parse("cluster~."),)
+"""A condition that every flow meets, and that only the flows themselves can answer."""
+
+
+def pulse(door: Door, who: Principal, seen: Seen, met: tuple[conditions.Condition, ...] = ()) -> Answer:
+    answer = door.answer(who, count_questions.pulse(FlowFilter(since=START, until=START + 6 * DAY, conditions=met)))
     found: Counter[str] = Counter()
     for row in answer.rows.to_pylist():
         found[row["verdict"]] += row["flows"]
@@ -248,8 +261,16 @@ def pulse(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
-def namespaces(door: Door, who: Principal, seen: Seen) -> Answer:
-    answer = door.answer(who, count_questions.namespaces(FlowFilter(since=START, until=START + 6 * DAY)))
+def pulse_of_flows(door: Door, who: Principal, seen: Seen) -> Answer:
+    return pulse(door, who, seen, ALL_CLUSTERS)
+
+
+def namespaces_of_flows(door: Door, who: Principal, seen: Seen) -> Answer:
+    return namespaces(door, who, seen, ALL_CLUSTERS)
+
+
+def namespaces(door: Door, who: Principal, seen: Seen, met: tuple[conditions.Condition, ...] = ()) -> Answer:
+    answer = door.answer(who, count_questions.namespaces(FlowFilter(since=START, until=START + 6 * DAY, conditions=met)))
     found: Counter[tuple[str, str]] = Counter()
     for row in answer.rows.to_pylist():
         found[row["cluster"], row["namespace"]] += row["flows"]
@@ -337,6 +358,7 @@ def version_key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "flow_questions.newest": flows,
+    "flow_questions.ordered": flows_in_order,
     "flow_questions.one_flow": one_flow,
     "flow_questions.completions": completions,
     "count_questions.timeline": timeline,
@@ -363,7 +385,12 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "sql_question.OwnSql": sql,
 }
 """Every question there is, by the module and the name of what makes it."""
-EVERY_DOOR = DOORS | {"clusters": clusters, "edges_in_time.edges_in_time of pods": edges_of_pods}
+EVERY_DOOR = DOORS | {
+    "clusters": clusters,
+    "edges_in_time.edges_in_time of pods": edges_of_pods,
+    "count_questions.pulse of flows": pulse_of_flows,
+    "count_questions.namespaces of flows": namespaces_of_flows,
+}
 NOT_QUESTIONS = {
     "answer": "is how each of DOORS is asked",
     "clusters": "has a test in EVERY_DOOR",
@@ -730,8 +757,6 @@ REFUSED: dict[str, Callable[[Door, Principal, FlowFilter], Any]] = {
     "edges": lambda door, who, wanted: door.answer(who, edge_questions.edges(replace(wanted, pods=("web",)))),
     "new_edges": lambda door, who, wanted: door.answer(who, edge_questions.new_edges(replace(wanted, ips=("10.0.0.1",)), WHOLE)),
     "talkers": lambda door, who, wanted: door.answer(who, edge_questions.talkers(replace(wanted, nodes=("n1",)))),
-    "pulse": lambda door, who, wanted: door.answer(who, count_questions.pulse(replace(wanted, ips=("10.0.0.1",)))),
-    "namespaces": lambda door, who, wanted: door.answer(who, count_questions.namespaces(replace(wanted, ports=(80,)))),
     "names": lambda door, who, wanted: door.answer(who, edge_questions.names(replace(wanted, as_of=AsOf(instant=START)))),
     "configuration": lambda door, who, wanted: door.answer(who, Configuration(window=Window(since=wanted.since))),
     "sql": lambda door, who, wanted: door.answer(who, OwnSql(text="INSERT INTO flows SELECT * FROM flows", window=WHOLE)),

@@ -153,7 +153,7 @@ def test_a_filter_that_is_switched_off_lets_through(filled: Path, look: Look) ->
 
 def test_the_summary_tells_limit_source_and_losses(filled: Path, look: Look, said: Said) -> None:
     text = said(look("flows", user="ada"))
-    assert "**400** newest of **900** flows" in text
+    assert "**400** of **900** flows · newest first" in text
     assert "limit 400" in text
     assert "from flows" in text
     assert "**1.23K** flows known lost" in text

@@ -154,7 +154,7 @@ def test_when_an_edge_was_seen_first_is_said_of_the_window_alone(denied: int) ->
 
 
 def test_a_full_table_says_that_sorting_orders_what_is_loaded(filled: Path, look: Look, said: Said) -> None:
-    assert "sorting a column orders these 400" in said(look("flows", user="ada"))
+    assert "newest first; a column's head sorts these 400 only" in said(look("flows", user="ada"))
     assert "sorting" not in said(look("flows", user="paula"))
 
 

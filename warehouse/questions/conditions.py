@@ -104,6 +104,11 @@ class Condition:
         """Whether the operator has an opposite."""
         return self.operator in _NEGATED
 
+    def allows(self, value: str) -> bool:
+        """Return whether a single value of a text field satisfies the condition."""
+        found = any(re.search(each, value) if self.operator in ("~", "!~") else each == value for each in self.values)
+        return found != self.is_negative
+
     def negated(self) -> Condition:
         """Return the opposite condition."""
         return replace(self, operator=_NEGATED[self.operator])

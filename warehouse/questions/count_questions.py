@@ -43,27 +43,39 @@ def timeline(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USU
     return FlowQuestion(name="timeline", wanted=wanted, sql=sql, values=(width,), limits=limits)
 
 
-def pulse(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> RollupQuestion:
+def pulse(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> FilteredQuestion:
     """Count flows by verdict and drop reason per bucket of at least a minute: `start`, `verdict`, `reason`, `flows`, `repeats`."""
-    wanted = plain(wanted)
+    wanted, limits = plain(wanted), replace(limits, rows=_MOST_PARTS)
     width = max(MINUTE, bucket_width(wanted, buckets))
-    rows, values = rollup_filter.rows(TIMELINE, wanted)
-    sql = f"""SELECT time_bucket(?, minute) AS start, verdict, drop_reason_desc AS reason, sum(flows)::BIGINT AS flows,
-            sum(repeats)::BIGINT AS repeats
-        FROM ({rows}) GROUP BY ALL ORDER BY ALL"""
-    return _of_minutes("pulse", wanted, sql, [width, *values], replace(limits, rows=_MOST_PARTS), width)
+    counts = "verdict, drop_reason_desc AS reason, sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats"
+    if is_on_timeline(wanted):
+        rows, values = rollup_filter.rows(TIMELINE, wanted)
+        sql = f"SELECT time_bucket(?, minute) AS start, {counts} FROM ({rows}) GROUP BY ALL ORDER BY ALL"
+        return _of_minutes("pulse", wanted, sql, [width, *values], limits, width)
+    flows = rollup_sql.counted(MATCHING, ("time", "verdict", "drop_reason_desc"))
+    sql = f"""SELECT time_bucket(?, "time") AS start, {counts} FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
+    return FlowQuestion(name="pulse", wanted=wanted, sql=sql, values=(width,), limits=limits)
 
 
-def namespaces(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> RollupQuestion:
+def namespaces(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> FilteredQuestion:
     """Count flows from or to each namespace per bucket of at least a minute; a flow within a namespace counts once.
 
     Columns: `cluster`, `namespace`, `start`, `flows`, `denied`.
     """
-    wanted = plain(wanted)
+    wanted, limits = plain(wanted), replace(limits, rows=_MOST_PARTS)
     width = max(MINUTE, bucket_width(wanted, buckets))
-    rows, values = rollup_filter.rows(TIMELINE, wanted)
-    sql = f"""WITH parts AS (
-            SELECT cluster, source_namespace, destination_namespace, time_bucket(?, minute) AS start, sum(flows) AS flows,
+    if is_on_timeline(wanted):
+        rows, values = rollup_filter.rows(TIMELINE, wanted)
+        return _of_minutes("namespaces", wanted, _by_namespace(rows, "minute"), [width, *values], limits, width)
+    columns = ("cluster", "source_namespace", "destination_namespace", "time", "verdict")
+    sql = _by_namespace(rollup_sql.counted(MATCHING, columns), '"time"')
+    return FlowQuestion(name="namespaces", wanted=wanted, sql=sql, values=(width,), limits=limits)
+
+
+def _by_namespace(rows: str, moment: str) -> str:
+    """Return the query that counts rows by the namespaces of either end; its placeholder is the width of a bucket."""
+    return f"""WITH parts AS (
+            SELECT cluster, source_namespace, destination_namespace, time_bucket(?, {moment}) AS start, sum(flows) AS flows,
                 coalesce(sum(flows) FILTER ({DENIED}), 0) AS denied
             FROM ({rows}) GROUP BY ALL
         ), ends AS (
@@ -74,7 +86,6 @@ def namespaces(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = U
         )
         SELECT cluster, namespace, start, sum(flows)::BIGINT AS flows, sum(denied)::BIGINT AS denied
         FROM ends WHERE namespace IS NOT NULL GROUP BY ALL ORDER BY ALL"""
-    return _of_minutes("namespaces", wanted, sql, [width, *values], replace(limits, rows=_MOST_PARTS), width)
 
 
 def drop_reasons(wanted: FlowFilter, *, limits: Limits = FEW) -> FilteredQuestion:

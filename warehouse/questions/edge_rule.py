@@ -6,6 +6,7 @@ docs/counting.md explains the rule.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from warehouse.access import scoping
@@ -40,6 +41,12 @@ def server_port(source_port: int | None, destination_port: int | None, is_reply:
         return None
     is_turned = is_reply if is_reply is not None else source_port is not None and not client_ports[0] and client_ports[1]
     return source_port if is_turned else destination_port
+
+
+def workload_in_name(pod: str) -> str:
+    """Return the workload that a pod's name suggests, as the rule does where nothing else tells the workload: the name for most."""
+    found = re.match(_POD_NAME, pod) or re.match(_NUMBERED_POD_NAME, pod)
+    return found.group(1) if found else pod
 
 
 def outside(side: str) -> str:

@@ -1,8 +1,9 @@
-"""Questions that need the flows themselves: the newest flows, a single flow, and completions for a filter being typed."""
+"""Questions that need the flows themselves: the newest flows, flows in another order, a single flow, and completions for a filter."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from warehouse.engine import Limits
@@ -39,6 +40,53 @@ def newest(wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: 
     # Flows with the same time and no uuid are ordered by the columns shown: the order in the files could reveal hidden columns.
     sql = f'SELECT {picked} FROM {MATCHING} WHERE "time" >= ? ORDER BY "time" DESC, uuid, hash({picked})'
     return FlowQuestion(name="flows", wanted=wanted, sql=sql, newest=True, limits=limits, refusal=column_refusal(names))
+
+
+ORDERS: dict[str, str] = {
+    "time": '"time"',
+    "latency": "l7_latency_ns",
+    "flows": "flow_count",
+    **{
+        side: f"nullif(concat_ws('/', {side}_namespace, coalesce({side}_workload_name, {side}_pod_name, {side}_names[1], {side}_ip)), '')"
+        for side in ("source", "destination")
+    },
+    "port": edge_rule.SERVER_PORT,
+    "verdict": "verdict",
+    "reason": "drop_reason_desc",
+    "code": "l7_http_code",
+    "cluster": "cluster",
+}
+"""What flows can be sorted by, and its SQL on columns of `flows`."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of flows, by one of ORDERS. Written as `latency`, or `-latency` for descending."""
+
+    by: str
+    descending: bool
+
+    def __str__(self) -> str:
+        return f"{'-' if self.descending else ''}{self.by}"
+
+
+NEWEST = Order("time", descending=True)
+
+
+def ordered(wanted: FlowFilter, order: Order, *, columns: Sequence[str] | None = None, limits: Limits = USUAL) -> FlowQuestion:
+    """Return the matching flows that come first in an order, as `newest` does; flows without a value come last, equal ones newest first.
+
+    The order is of what the principal may see: values that are hidden count as missing.
+    """
+    if order == NEWEST:
+        return newest(wanted, columns=columns, limits=limits)
+    names = list(columns) if columns else FLOWS.schema.names
+    picked = ", ".join(f'"{name}"' for name in names)
+    refusal = None if order.by in ORDERS else f"flows cannot be sorted by {order.by!r}: choose one of {', '.join(ORDERS)}"
+    value = ORDERS.get(order.by, "NULL")
+    way = "DESC" if order.descending else "ASC"
+    sql = f'SELECT {picked} FROM {MATCHING} ORDER BY {value} {way} NULLS LAST, "time" DESC, uuid, hash({picked})'
+    return FlowQuestion(name="flows", wanted=wanted, sql=sql, limits=limits, refusal=refusal or column_refusal(names))
 
 
 def completions(wanted: FlowFilter, *, each: int = 25, limits: Limits = OFFERED) -> FlowQuestion:
