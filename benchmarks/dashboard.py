@@ -155,9 +155,9 @@ def paint(address: str, until: dt.datetime, rounds: int) -> float:
 def _open(page: Page, address: str, name: str) -> float:
     began = time.monotonic()
     page.goto(address, wait_until="commit")
-    _painted(page, name)
+    painted(page, name)
     seconds = time.monotonic() - began
-    _rest(page)
+    rest(page)
     return seconds
 
 
@@ -182,20 +182,20 @@ def _switch(page: Page, name: str) -> float:
     assert link is not None
     began = time.monotonic()
     link.click()
-    _painted(page, name)
+    painted(page, name)
     seconds = time.monotonic() - began
-    _rest(page)
+    rest(page)
     return seconds
 
 
-def _painted(page: Page, name: str) -> None:
+def painted(page: Page, name: str) -> None:
     """Wait until the page's main content is drawn and the previous page's content is gone."""
     title, useful = USEFUL[name]
     page.get_by_role("heading", name=title, exact=True, level=2).wait_for()
     page.locator(", ".join(f"[data-stale=false] {part}" for part in f"{useful}, {EMPTY}".split(", "))).first.wait_for()
 
 
-def _rest(page: Page) -> None:
+def rest(page: Page) -> None:
     page.wait_for_function("() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'")
     page.wait_for_timeout(150)
 
@@ -242,7 +242,7 @@ def crowd(
     users = [Session(address, "ada" if number % 4 == 0 else f"owner-{namespaces[number % len(namespaces)]}") for number in range(sessions)]
     with ThreadPoolExecutor(sessions) as pool:
         list(pool.map(lambda user: user.draw("overview", state(user.user, until, WINDOWS[-1])), users))
-        opened = _memory(server)
+        opened = memory_bytes(server)
         print(f"memory: {opened / 1e6:,.0f} MB with {sessions} sessions open on the overview", flush=True)
         most, stop = [opened], threading.Event()
         watcher = threading.Thread(target=_watch, args=(server, most, stop))
@@ -260,8 +260,8 @@ def crowd(
     for page in USEFUL:
         seconds = sorted(seconds for name, seconds, _ in clicks if name == page)
         if seconds:
-            print(f"  {page:9} median {statistics.median(seconds):5.2f} s, 95th {_percentile(seconds):5.2f} s, {len(seconds)} clicks")
-    p95 = _percentile(sorted(seconds for _, seconds, _ in clicks))
+            print(f"  {page:9} median {statistics.median(seconds):5.2f} s, 95th {percentile(seconds):5.2f} s, {len(seconds)} clicks")
+    p95 = percentile(sorted(seconds for _, seconds, _ in clicks))
     ratio = p95 / ANSWER_SECONDS
     summary = f"{len(clicks)} clicks of {sessions} users in {minutes:g} min, {len(errors)} errors"
     print(f"  {spent / max(1, len(clicks)):.2f} s of CPU a click, load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores")
@@ -292,10 +292,10 @@ def _click(user: Session, namespaces: Sequence[str], until: dt.datetime, ends: f
 
 def _watch(server: psutil.Process, most: list[float], stop: threading.Event) -> None:
     while not stop.wait(1):
-        most[0] = max(most[0], _memory(server))
+        most[0] = max(most[0], memory_bytes(server))
 
 
-def _memory(server: psutil.Process) -> float:
+def memory_bytes(server: psutil.Process) -> float:
     """Return the memory of the server and all its children; shared memory counts once."""
     total = 0.0
     for process in (server, *server.children(recursive=True)):
@@ -311,7 +311,7 @@ def _cpu_seconds(server: psutil.Process) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in (server, *server.children(recursive=True)))
 
 
-def _percentile(ordered: Sequence[float]) -> float:
+def percentile(ordered: Sequence[float]) -> float:
     return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else float("inf")
 
 

@@ -79,9 +79,10 @@ def configuration(columns: Sequence[str], since: datetime, until: datetime) -> d
 
 
 def end(row: Mapping[str, Any], side: str) -> str:
-    """One end of a flow, as namespace/workload, or what it is outside."""
-    namespace = row[f"{side}_namespace"]
-    name = row[f"{side}_workload_name"] or row[f"{side}_pod_name"] or ", ".join(row[f"{side}_names"] or ()) or row[f"{side}_ip"]
+    """One end of a flow, as namespace/workload, or what it is outside; an agent names the workloads of its own node's pods only."""
+    namespace, pod = row[f"{side}_namespace"], row[f"{side}_pod_name"]
+    workload = row[f"{side}_workload_name"] or (edge_rule.workload_in_name(pod) if pod else None)
+    name = workload or ", ".join(row[f"{side}_names"] or ()) or row[f"{side}_ip"]
     if namespace:
         return f"{namespace}/{name}" if name else str(namespace)
     reserved = [label.removeprefix("reserved:") for label in row[f"{side}_labels"] or () if label.startswith("reserved:")]
@@ -135,10 +136,9 @@ def conditions_of(row: Mapping[str, Any], column: str) -> list[Condition]:
 def _conditions_of_end(row: Mapping[str, Any], side: str) -> list[Condition]:
     if row[f"{side}_namespace"]:
         found = [_is("ns", row[f"{side}_namespace"], side)]
-        for field, name in (("workload", "workload_name"), ("pod", "pod_name")):
-            if row[f"{side}_{name}"]:
-                return [*found, _is(field, row[f"{side}_{name}"], side)]
-        return found
+        pod = row[f"{side}_pod_name"]
+        workload = row[f"{side}_workload_name"] or (edge_rule.workload_in_name(pod) if pod else None)
+        return [*found, _is("workload", workload, side)] if workload else found
     if row[f"{side}_names"]:
         return [_is("name", row[f"{side}_names"][0], side)]
     return [_is("ip", row[f"{side}_ip"], side)] if row[f"{side}_ip"] else []

@@ -156,6 +156,9 @@ _CSS = """
 .st-key-head {gap: 0.5rem}
 [data-testid="stLayoutWrapper"]:has(> .st-key-page-script), .st-key-page-script {position: absolute; height: 0}
 .st-key-cards [data-testid="stPageLink"] a {padding: 0}
+.st-key-cards [data-testid="stMetricDelta"], .st-key-cards [data-testid="stMetricDelta"] * {white-space: normal; text-overflow: clip}
+/* A wide table of the documentation scrolls by itself, and not the page. */
+[data-testid="stMarkdownContainer"] table {display: block; max-width: 100%; overflow-x: auto}
 /* A long label breaks: a cell must not scroll by itself. */
 .st-key-panel [data-testid="stTable"] td, .st-key-panel [data-testid="stTable"] td * {overflow-wrap: anywhere}
 @media (max-width: 1000px) {  /* icons alone in the head: their words are for screen readers */
@@ -163,7 +166,9 @@ _CSS = """
     position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   }
   .st-key-head [data-testid="stPopoverButton"] div[aria-hidden="true"] {display: none}
-  .st-key-head .stMarkdownBadge {display: inline-block; width: 1.7rem; overflow: hidden; text-overflow: clip; white-space: nowrap}
+  .st-key-head .stMarkdownBadge {
+    display: inline-block; width: 1.7rem; overflow: hidden; text-overflow: clip !important; white-space: nowrap;
+  }
 }
 .hc-heat {border-collapse: separate; border-spacing: 3px; font-size: 0.8125rem}
 .hc-heat td, .hc-heat th {padding: 0.25rem 0.5rem; text-align: center; font-weight: 400}

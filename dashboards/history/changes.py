@@ -22,6 +22,8 @@ SAME = timedelta(minutes=10)
 _TABLES = (POLICY_VERSIONS, CLUSTER_SETTINGS)
 WITH_DEPLOYMENTS = (*_TABLES, WORKLOADS)
 """Policies, settings, and workloads, whose versions are deployments."""
+_NO_DEPLOYMENTS = ("PodLabels", "Node")
+"""Kinds beside the workloads that change with them, or on their own, and are nobody's deployment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ def between(visit: Visit, since: datetime, until: datetime, *, tables: Sequence[
     window = Window(since=since, until=until)
     objects: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in versions(visit, window, tables=tables):
+        if row["kind"] in _NO_DEPLOYMENTS:
+            continue
         objects.setdefault((row["cluster"], row["kind"], row["namespace"], row["name"]), []).append(row)
     found: list[Change] = []
     for listed in objects.values():

@@ -37,9 +37,9 @@ def page(visit: Visit) -> None:
     open_drift: list[Mapping[str, Any]] = drift.rows.to_pylist()
     results: list[Mapping[str, Any]] = controls.rows.to_pylist()
     when = f", last evaluated {clock.second(standing.last)}" if standing.last else ""
+    counted = f" · **{len(results)}** results of controls" if results else ""  # which only those see who see a cluster whole
     st.caption(
-        f"As of **{clock.dated(at)}**{when} · **{len(open_drift)}** open drift · **{len(results)}** results of controls · "
-        f"{max(drift.seconds, controls.seconds):.2f} s"
+        f"As of **{clock.dated(at)}**{when} · **{len(open_drift)}** open drift{counted} · {max(drift.seconds, controls.seconds):.2f} s"
     )
     _drift(visit, open_drift, standing)
     _controls(results)

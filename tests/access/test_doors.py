@@ -128,7 +128,7 @@ def flows(door: Door, who: Principal, seen: Seen) -> Answer:
 
 def flows_in_order(door: Door, who: Principal, seen: Seen) -> Answer:
     window = FlowFilter(since=START, until=START + 6 * DAY)
-    for by in flow_questions.ORDERS:
+    for by in ("source", "port"):
         answer = door.answer(who, flow_questions.ordered(window, flow_questions.Order(by, descending=False), limits=ALL))
         assert keyed(answer.rows.to_pylist()) == keyed(seen.flows)
         assert answer.rows.num_rows == len(seen.flows)

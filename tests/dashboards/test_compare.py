@@ -8,17 +8,19 @@ import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from collectors.simulator import configuration
+from collectors.simulator.fleet import build_fleet
+from collectors.simulator.story import Story
 from dashboards.edges import comparison
 from dashboards.edges.edges import Edge, End
 from dashboards.flows import open_as_sql
 from dashboards.frame import clock
-from dashboards.history import changes
 from pipelines.maintenance import rollup
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.questions import conditions
 from warehouse.questions.flow_filter import FlowFilter
-from warehouse.schema import FLOWS, WORKLOADS
+from warehouse.schema import FLOWS
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -51,8 +53,17 @@ def test_a_window_without_flows_is_compared_as_it_is() -> None:
     assert comparison.volume_scale([edge("api", 5)], []) == 1.0
 
 
-def test_versions_of_workloads_are_among_the_changes() -> None:
-    assert WORKLOADS in changes.WITH_DEPLOYMENTS
+def test_a_deployment_is_listed_once_among_the_changes_and_explains_what_came_with_it(filled: Path, look: Look, said: Said) -> None:
+    now = datetime.now(UTC)
+    story = Story(deployment=now - timedelta(minutes=20), incident=(now - 20 * HOUR, now - 19 * HOUR), new_host=now - 12 * HOUR)
+    lake = Lake.open(config.Lake(url=str(filled / "lake")))
+    configuration.backfill(lake, build_fleet(1, clusters=("c1",)), story, since=now - 48 * HOUR, until=now)
+    text = said(look("compare", user="ada", last="15m", against="before"))
+    assert "**checkout/checkout-api**" in text
+    assert f"Deployment changed · by {configuration.DEPLOYER}" in text
+    assert "PodLabels" not in text
+    hers = said(look("compare", user="paula", last="15m", against="before"))
+    assert "checkout-api**" not in hers, "another's deployment"
 
 
 def test_map_and_comparison_are_queries_that_run(filled: Path, look: Look) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dashboards.flows import flow_fields
+from dashboards.flows import flow_fields, flow_rows
 from warehouse.schema import FLOWS
 
 
@@ -45,3 +45,16 @@ def test_fields_have_names_that_people_use() -> None:
     assert found["Application (L7)"] == {"HTTP URL": "/x"}
     assert found["More"]["Trace id"] == "t"
     assert next(iter(found)) == "Decision"
+
+
+@pytest.mark.parametrize(
+    ("pod", "workload"),
+    [("api-6d4cf56db6-xk2vq", "api"), ("db-0", "db"), ("agent-xk2vq", "agent"), ("backup-28412345-xk2vq", "backup"), ("shell", "shell")],
+)
+def test_an_end_has_the_name_of_its_workload_also_where_only_its_pod_is_told(pod: str, workload: str) -> None:
+    """An agent names the workloads of its own node's pods only: a workload would have two names in one table."""
+    row = flow(source_pod_name=pod, source_labels=None, source_names=None)
+    assert flow_rows.end(row, "source") == f"shop/{workload}"
+    assert [str(condition) for condition in flow_rows.conditions_of(row, "Source")] == ["src.ns=shop", f"src.workload={workload}"]
+    own = flow(source_pod_name=pod, source_workload_name="own")
+    assert flow_rows.end(own, "source") == "shop/own"

@@ -91,7 +91,7 @@ def test_the_theme_is_chosen_in_the_menu(address: str, visitor: Callable[..., Pa
 @pytest.mark.parametrize("width", [390, 720], ids=["a phone", "200 % zoom"])
 def test_no_page_is_wider_than_a_narrow_window(width: int, address: str, visitor: Callable[..., Page]) -> None:
     page = visitor(viewport={"width": width, "height": 844})
-    for name in ("", "flows", "map", "compare", "posture", "coverage", "policies", "access"):
+    for name in ("", "flows", "map", "compare", "posture", "coverage", "policies", "access", "sql", "docs"):
         page.goto(f"{address}/{name}?user=ada&last=6h")
         settle(page)
         wide = page.evaluate(

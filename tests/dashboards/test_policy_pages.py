@@ -68,6 +68,18 @@ def test_a_time_that_nobody_looked_at_is_called_unknown(story: Story, look: Look
     assert "Not known for this time" in said(look("policies", user="ada", from_="2020-01-01T00:00Z", until="2020-01-02T00:00Z"))
 
 
+def test_a_cluster_whose_configuration_was_never_seen_whole_is_named_and_gets_no_all_clear(
+    folder: Path, configure: Callable[..., None], judged: Callable[[Path], config.Config], look: Look, said: Said
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    lake = Lake.open(config.Lake(url=str(folder / "lake")))
+    demo_history.judge(lake, judged(folder), Story.before(now), since=now - dt.timedelta(hours=7), until=now)
+    configure(folder, clusters=[{"name": "c1"}])
+    text = said(look("posture", user="ada", last="1d"))
+    assert "Configuration never seen whole: c1." in text
+    assert "None: every cluster" not in text
+
+
 def test_drift_is_told_as_of_the_time(story: Story, look: Look, said: Said) -> None:
     assert "enable-policy" in look("posture", user="ada", last="1d").dataframe[0].value.to_string()
     before = story.deployment

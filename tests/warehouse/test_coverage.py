@@ -128,6 +128,13 @@ def test_the_time_after_the_last_row_of_a_dead_collector_is_a_gap() -> None:
     assert node.covered == 0.2
 
 
+def test_a_collector_that_a_busy_machine_holds_up_for_four_minutes_is_not_called_dead() -> None:
+    rows = table(row(0, 80, source="stream", recorded=at(81)))
+    found = gaps(rows, at(0), at(320), now=at(320))
+    assert found == []
+    assert found.observed == {("c1", "n1"): [(at(0), at(80))]}
+
+
 def test_a_file_that_was_imported_just_now_makes_no_collector_alive() -> None:
     (gap,) = gaps(table(row(0, 80, source="import", recorded=at(99))), at(0), at(100), now=at(100))
     assert gap.since == at(80)
@@ -150,8 +157,8 @@ def test_a_node_that_was_away_when_the_ledger_spoke_last_is_missed_until_now(sta
 
 
 def test_a_window_that_has_ended_has_nothing_pending() -> None:
-    rows = table(row(0, 80, source="stream"), row(0, 300, "collecting", node=None, source="heartbeat", recorded=at(399)))
-    (gap,) = gaps(rows, at(0), at(100), now=at(400))
+    rows = table(row(0, 80, source="stream"), row(0, 500, "collecting", node=None, source="heartbeat", recorded=at(599)))
+    (gap,) = gaps(rows, at(0), at(100), now=at(600))
     assert gap.since == at(80)
 
 

@@ -20,8 +20,9 @@ from warehouse.schema import TIMESTAMP
 
 TOUCHING_US = 1_000_000
 """Intervals no further apart than this are merged."""
-ALIVE = timedelta(minutes=3)
-"""A collector that has recorded nothing for this long is considered not alive."""
+ALIVE = timedelta(minutes=5)
+"""A collector that has recorded nothing for this long is considered not alive: ten times the interval at which it records, since a
+machine under much load was seen to hold it up for more than two minutes."""
 UNDATED = "lost_undated"
 """The state of rows about flows that were lost at an unknown time within the row's interval, or within those of rows like it."""
 _AWAY = ("disconnected", "node_unavailable")

@@ -1,0 +1,86 @@
+"""Every page of a dashboard that already runs, such as the demo's after hours: seconds until it is drawn, and the server's memory.
+
+Run: .venv/bin/python -m benchmarks.pages --address http://127.0.0.1:PORT [--user ada] [--last 1h] [--rounds 7] [--pid PID]. Each load
+is a new tab of a real browser (Chromium at /usr/bin/chromium) on the page's address; the first round warms up and is left out. A
+page counts as drawn when its main content is. Prints each page's median and 95th percentile, and the load of the machine in
+between; the ratios are of the slowest page's median to 2 s, of all loads' 95th percentile to 3 s, and of the memory of the
+server with its workers to 500 MB. Exits with 1 if one is exceeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from urllib.parse import urlencode, urlsplit
+
+import psutil
+from playwright.sync_api import Browser, sync_playwright
+
+from benchmarks.dashboard import USEFUL, memory_bytes, painted, percentile, rest
+from benchmarks.screenshots import CHROMIUM
+
+MEDIAN_SECONDS, P95_SECONDS, MEMORY_BYTES = 2.0, 3.0, 500e6
+
+
+def main() -> None:
+    """Measure and print; exit with code 1 if a limit is exceeded."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--address", required=True, help="of the dashboard, such as http://127.0.0.1:8501")
+    parser.add_argument("--user", default="ada", help="who looks, where the dashboard is in local mode")
+    parser.add_argument("--last", default="1h", help="the window, which ends now")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--pid", type=int, help="the server's process; otherwise the one that listens at the address")
+    given = parser.parse_args()
+    server = psutil.Process(given.pid) if given.pid else _listening(urlsplit(given.address).port or 80)
+    before = memory_bytes(server)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        query = urlencode({"user": given.user, "last": given.last})
+        seconds = {name: _loads(browser, given.address, name, query, given.rounds) for name in USEFUL}
+        browser.close()
+    for name, values in seconds.items():
+        print(f"  {name:9} median {statistics.median(values):5.2f} s, 95th {percentile(sorted(values)):5.2f} s, {len(values)} loads")
+    sys.exit(max(_ratios(seconds, before, memory_bytes(server))) > 1)
+
+
+def _ratios(seconds: dict[str, list[float]], before: float, after: float) -> list[float]:
+    """Print the ratios to the limits, and return them."""
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    slowest = max(medians, key=lambda name: medians[name])
+    p95 = percentile(sorted(value for values in seconds.values() for value in values))
+    found = [medians[slowest] / MEDIAN_SECONDS, p95 / P95_SECONDS, after / MEMORY_BYTES]
+    print(f"pages: slowest median {medians[slowest]:.2f} s ({slowest}) of {MEDIAN_SECONDS:g} ({found[0]:.2f})")
+    print(f"pages: 95th percentile of all loads {p95:.2f} s of {P95_SECONDS:g} ({found[1]:.2f})")
+    print(f"memory: {before / 1e6:,.0f} MB before, {after / 1e6:,.0f} MB after, of {MEMORY_BYTES / 1e6:,.0f} ({found[2]:.2f})")
+    return found
+
+
+def _loads(browser: Browser, address: str, name: str, query: str, rounds: int) -> list[float]:
+    """Return the seconds of each load of a page."""
+    found = []
+    for turn in range(rounds + 1):
+        page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+        page.set_default_timeout(120_000)
+        began = time.monotonic()
+        page.goto(f"{address.rstrip('/')}/{'' if name == 'overview' else name}?{query}", wait_until="commit")
+        painted(page, name)
+        if turn:
+            found.append(time.monotonic() - began)
+        rest(page)
+        page.context.close()
+    print(f"  {name}: load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores", flush=True)
+    return found
+
+
+def _listening(port: int) -> psutil.Process:
+    """Return the process that listens at a port of this machine."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            return psutil.Process(connection.pid)
+    sys.exit(f"no process listens at port {port}; give --pid")
+
+
+if __name__ == "__main__":
+    main()
