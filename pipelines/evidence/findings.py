@@ -1,19 +1,27 @@
-"""Writes to the table `findings`, which lists what people should look at."""
+"""Writes to the table `findings`, which lists what people should look at.
+
+`record` writes a finding that happened, such as an erasure. `keep` records the findings of audits, which open, stay and close.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipelines.audits.finding import Audited, Finding
 from warehouse.lake.tables import Lake
+from warehouse.records.findings import open_findings
 from warehouse.schema import FINDINGS
 
 FLEET = "*"
 """Used as the cluster of findings that concern no single cluster."""
+AUDITS = "policy_audits"
+"""Audits commit under this name, with their time as version: an audit of an earlier time than the last one is refused."""
 Severity = Literal["info", "low", "medium", "high", "critical"]
 
 
@@ -46,3 +54,75 @@ def record(
     }
     files = lake.write_files(FINDINGS, pa.Table.from_pylist([row], schema=FINDINGS.schema))
     lake.commit(FINDINGS, files, transactions={}, metadata={})
+
+
+def changes(results: Sequence[Audited], before: Sequence[Mapping[str, Any]], *, now: datetime, source: str) -> list[dict[str, Any]]:
+    """Return the rows to append: findings that are new or have changed, and those that are gone. `before` are the open rows.
+
+    A finding that stays open keeps its `since`. What an audit could not evaluate stays as it was.
+    """
+    opened = {(row["cluster"], row["key"]): row for row in before}
+    rows: list[dict[str, Any]] = []
+    for result in results:
+        if result.not_evaluated:
+            continue
+        found = {finding.key: finding for finding in result.findings}
+        for key, finding in found.items():
+            known = opened.get((result.cluster, key))
+            if known is None or (known["severity"], known["summary"]) != (finding.severity, finding.summary):
+                rows.append(_row(finding, now, known["since"] if known else now, source))
+        for (cluster, key), known in opened.items():
+            if cluster == result.cluster and known["kind"] == result.kind and key not in found and key not in result.undecided:
+                rows.append({**known, "time": now, "date": now.date(), "state": "closed", "source": source})
+    return rows
+
+
+def _row(finding: Finding, now: datetime, since: datetime, source: str) -> dict[str, Any]:
+    return {
+        "cluster": finding.cluster,
+        "date": now.date(),
+        "time": now,
+        "kind": finding.kind.value,
+        "severity": finding.severity,
+        "namespace": finding.namespace,
+        "subject": finding.subject,
+        "summary": finding.summary,
+        "detail": json.dumps(dict(finding.detail), default=str, ensure_ascii=False, sort_keys=True),
+        "source": source,
+        "key": finding.key,
+        "state": "open",
+        "since": since,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """How many findings opened, changed and closed."""
+
+    opened: int = 0
+    changed: int = 0
+    closed: int = 0
+
+
+def keep(lake: Lake, results: Sequence[Audited], *, now: datetime, source: str, configured: Collection[str] | None = None) -> Kept:
+    """Record the findings of audits. A second run writes nothing where nothing changed.
+
+    `configured` names every cluster of the configuration: findings of audits of all others are closed, since those clusters are no
+    longer audited; None leaves them unchanged. Raises CommitConflictError if an audit of a later time is recorded, LakeError for any
+    other failure.
+    """
+    kinds = {result.kind.value for result in results}
+    clusters = None if configured is not None else sorted({result.cluster for result in results})
+    before = open_findings(lake, clusters=clusters, kinds=kinds).to_pylist()
+    rows = changes(results, before, now=now, source=source)
+    if configured is not None:
+        why = "; closed because the cluster is not in the configuration any more"
+        gone = [row for row in before if row["cluster"] not in configured]
+        rows += [{**row, "time": now, "date": now.date(), "state": "closed", "summary": row["summary"] + why} for row in gone]
+    if rows:
+        files = lake.write_files(FINDINGS, pa.Table.from_pylist(rows, schema=FINDINGS.schema))
+        lake.commit(FINDINGS, files, transactions={AUDITS: int(now.timestamp() * 1_000_000)}, metadata={})
+    known = {(row["cluster"], row["key"]) for row in before}
+    opened = sum(row["state"] == "open" and (row["cluster"], row["key"]) not in known for row in rows)
+    closed = sum(row["state"] == "closed" for row in rows)
+    return Kept(opened=opened, changed=len(rows) - opened - closed, closed=closed)

@@ -354,7 +354,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = [_flow(number, chance) for number in range(1000)]
     for number in range(0, len(made), 500):
         _store(lake, FLOWS, made[number : number + 500])
-    findings = [_named(FINDINGS, number, chance) for number in range(300)]
+    findings = [_named(FINDINGS, number, chance) | {"state": "open"} for number in range(300)]
     _store(lake, FINDINGS, findings)
     _store(lake, DRIFT, [_named(DRIFT, number, chance) | {"state": "open"} for number in range(60)])
     _store(lake, POSTURE, [_named(POSTURE, number, chance) for number in range(10)])

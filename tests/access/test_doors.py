@@ -42,6 +42,7 @@ from warehouse.questions.record_questions import (
     Controls,
     Drift,
     Evaluations,
+    Findings,
     Ledger,
     SizeOfLake,
 )
@@ -91,7 +92,9 @@ class Seen:
         self.drift = {row["summary"] for row in drifts if sees(row)}
         self.controls = {row["control"] for row in controls if sees(row)}
         self.manifests = world.manifests(who, 0, 6)
-        self.tokens = tokens([self.flows, self.findings, held, *filter(sees, drifts), *filter(sees, controls)]) | self.manifests
+        self.open_findings = {row["summary"] for row in world.findings if sees(row)}
+        standing = [*filter(sees, drifts), *filter(sees, controls), *filter(sees, world.findings)]
+        self.tokens = tokens([self.flows, self.findings, held, *standing]) | self.manifests
         self.clusters = {cluster for cluster in ("c1", "c2") if world.oracle.knows(who, cluster)}
 
     @staticmethod
@@ -296,6 +299,12 @@ def drift(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def open_findings(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, Findings())
+    assert set(answer.rows["summary"].to_pylist()) == seen.open_findings
+    return answer
+
+
 def controls(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = door.answer(who, Controls())
     assert set(answer.rows["control"].to_pylist()) == seen.controls
@@ -375,6 +384,7 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "record_questions.Ledger": ledger,
     "record_questions.Drift": drift,
     "record_questions.Controls": controls,
+    "record_questions.Findings": open_findings,
     "record_questions.Evaluations": evaluations,
     "record_questions.Configuration": configuration,
     "record_questions.ConfigurationCoverage": configuration_coverage,

@@ -107,7 +107,12 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
     },
     **dict.fromkeys(("policies", "namespaces", "workloads", "services", "role_bindings", "cluster_settings"), _VERSIONS),
     "config_coverage": {_R.NOTHING: "cluster from to state kinds source objects versions_written detail recorded"},
-    "findings": {_R.NOTHING: "cluster date time kind severity namespace subject source", _R.PATHS: "summary", _R.OBJECT: "detail"},
+    "findings": {
+        _R.NOTHING: "cluster date time kind severity namespace subject source state since",
+        _R.PATHS: "summary",
+        _R.LABELS: "key",  # with a digest of a rule and of its labels
+        _R.OBJECT: "detail",
+    },
     "drift": {
         _R.NOTHING: "cluster date time drift state blueprint blueprint_version control kind namespace name severity since changed_by flows",
         _R.OBJECT: "before after",

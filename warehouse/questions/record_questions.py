@@ -17,9 +17,9 @@ from warehouse.engine import Window
 from warehouse.errors import QueryError
 from warehouse.questions.answers import Answer, LakeSummary, coverage_of
 from warehouse.questions.question import ALL_TIME, Question, Request, Subject
-from warehouse.records import posture, versions
+from warehouse.records import findings, posture, versions
 from warehouse.records.configuration_coverage import KindCoverage, coverage_at
-from warehouse.schema import ACCESS_LOG, DRIFT, FLOWS, POSTURE, TABLES, VERSION_TABLES, Table
+from warehouse.schema import ACCESS_LOG, DRIFT, FINDINGS, FLOWS, POSTURE, TABLES, VERSION_TABLES, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,17 @@ class Drift(_Posture):
     def answer(self, request: Request) -> Answer:
         """Return the rows of open drift, by cluster and object."""
         return self._seen(request, DRIFT, posture.open_drift)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings(_Posture):
+    """Findings that are open now, or were at a given time, in what the principal owned then; rows of `findings`."""
+
+    name: str = "findings"
+
+    def answer(self, request: Request) -> Answer:
+        """Return the rows of open findings, by cluster and key."""
+        return self._seen(request, FINDINGS, findings.open_findings)
 
 
 @dataclass(frozen=True, kw_only=True)
