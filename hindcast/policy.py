@@ -17,5 +17,11 @@ policy = group(
         "Recommend least-privilege policies for a namespace or workload from its recorded traffic.",
         "hindcast policy recommend shop --cluster prod-eu-1 --since 30d > shop-policies.yaml",
     ),
+    Entry(
+        "explain",
+        "hindcast.policy_explain:explain",
+        "Explain why a flow was allowed or dropped, by the policies that were in force then.",
+        "hindcast policy explain --source shop/web --destination data/db --port 5432 --at 2h --cluster prod-eu-1",
+    ),
     text="Evaluate network policies: what they allow and deny, by which rule, and why; and what they should allow.",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hindcast.console import messages
-from hindcast.policy_files import files_of, read_policies, text_of
+from hindcast.policy_files import files_of, read_policies, text_of, write_text
 from pipelines.policy.settings import AgentSettings, Semantics, release_of
 from warehouse.errors import ConfigError
 
@@ -56,7 +55,7 @@ def test(
         TestFormat.JUNIT: policy_results.as_junit,
         TestFormat.SARIF: policy_results.as_sarif,
     }[output](cases)
-    _write(text, file)
+    write_text(text, file)
     for case in cases:
         for refusal in case.unexpected_refusals:
             messages.print(f"{case.name}: {refusal}", markup=False, style="yellow")
@@ -89,13 +88,3 @@ class _Loader:
 
     def __call__(self, path: str) -> list[Document]:
         return read_policies(self._folder / path)
-
-
-def _write(text: str, file: Path | None) -> None:
-    if file is None:
-        sys.stdout.write(text)
-        return
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--file {file}: cannot be written: {error.strerror}") from error

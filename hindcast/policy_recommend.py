@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption
+from hindcast.policy_files import text_of, write_text
 from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
 from pipelines.recommend.manifests import PolicyKind
 from warehouse.errors import ConfigError
@@ -56,6 +56,7 @@ def recommend(
     """
     from pipelines.recommend import writing
     from pipelines.recommend.recommendation import Subject
+    from pipelines.replay.in_force import History
     from pipelines.replay.observed_traffic import TrafficOf
     from pipelines.replay.recommending import recommended
     from warehouse.engine import Window
@@ -67,14 +68,14 @@ def recommend(
         raise ConfigError("--merge writes YAML: leave out --output json")
     door, who = open_door(config_path, lake_url, "policy recommend"), principal(user, groups)
     wanted = TrafficOf(namespace=space, window=window, clusters=(cluster,) if cluster else ())
-    found = recommended(door, who, wanted, Subject(space, name, kind, one_offs))
+    found = recommended(History(door, who), wanted, Subject(space, name, kind, one_offs))
     if merge is not None:
         _write_merged(merge, file or merge, found)
     elif output is YamlFormat.JSON:
         data = {"cluster": found.cluster, **writing.as_data(found.recommendation)}
-        _write(json.dumps(data, indent=2, ensure_ascii=False) + "\n", file)
+        write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", file)
     else:
-        _write(writing.as_yaml(found.recommendation), file)
+        write_text(writing.as_yaml(found.recommendation), file)
     _report(found)
 
 
@@ -93,7 +94,7 @@ def _subject(namespace: str | None, workload: str | None) -> tuple[str, str]:
 def _write_merged(source: Path, target: Path, found: Recommended) -> None:
     merged = _merged(source, found)
     if target != source or merged.changes:
-        _write(merged.text, target)
+        write_text(merged.text, target)
     for change in merged.changes:
         messages.print(f"{target}: {change}", markup=False)
     if not merged.changes:
@@ -101,7 +102,6 @@ def _write_merged(source: Path, target: Path, found: Recommended) -> None:
 
 
 def _merged(source: Path, found: Recommended) -> Merged:
-    from hindcast.policy_files import text_of
     from pipelines.recommend.merging import merge
 
     return merge(text_of(source) if source.exists() else "", str(source), found.recommendation, found.settings)
@@ -119,13 +119,3 @@ def _report(found: Recommended) -> None:
         messages.print(f"not seen: {note}", markup=False, style="yellow")
     if check.newly_denied:
         raise typer.Exit(1)
-
-
-def _write(text: str, file: Path | None) -> None:
-    if file is None:
-        sys.stdout.write(text)
-        return
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error

@@ -112,8 +112,11 @@ def _made(rule: Rule, outcome: Outcome, *, selects: bool, why_not: str = "") -> 
 
 def _reasons(rule: Rule, direction: Direction, connection: Connection) -> Iterator[str]:
     peer = connection.peer(direction)
+    if rule.peers == ():
+        yield "it allows nobody" if rule.action is Action.ALLOW else "it names nobody"
+        return
     if rule.peers is not None and any_of([one.matches(peer) for one in rule.peers]) is False:
-        wanted = _some([peer_text(one) for one in rule.peers]) or "nobody"
+        wanted = _some([peer_text(one) for one in rule.peers])
         yield f"{'from' if direction is Direction.INGRESS else 'to'} {wanted}, not {peer.name}"
     if rule.ports is not None and any_of([port.matches(connection, connection.destination) for port in rule.ports]) is False:
         number = connection.port if connection.icmp_type is None else f"type {connection.icmp_type}"

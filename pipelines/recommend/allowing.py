@@ -119,8 +119,10 @@ def _candidates(
     edge: ObservedEdge, direction: Direction, policies: Policies, isolating: Iterable[tuple[str, str, str]]
 ) -> Iterator[Change]:
     """Changes that may allow the connection, the smallest first."""
-    for name in isolating:
-        document = _document(policies, name)
+    documents = [(name, _document(policies, name)) for name in isolating]
+    # A policy that allows something in this direction already is a better place than one that only isolates.
+    documents.sort(key=lambda pair: pair[1] is None or not any((pair[1].manifest.get("spec") or {}).get(direction.value) or ()))
+    for name, document in documents:
         kind = _KINDS.get(name[0])
         if document is None or kind is None or "spec" not in document.manifest:
             continue

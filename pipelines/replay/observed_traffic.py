@@ -21,11 +21,11 @@ from pipelines.recommend.observed import ObservedEdge, Seen
 from pipelines.recommend.recommendation import Traffic
 from pipelines.recommend.triage import ServicePort
 from pipelines.replay.ends import End, LearnedNames, side_of
-from warehouse.access.principals import Principal, Scope
+from pipelines.replay.in_force import History
+from warehouse.access.principals import Scope
 from warehouse.engine import Window
 from warehouse.errors import ConfigError
 from warehouse.questions import edge_questions, replay_questions
-from warehouse.questions.door import Door
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.record_questions import Configuration
 from warehouse.schema import SERVICES, WORKLOADS
@@ -57,7 +57,7 @@ class Recorded:
     notes: tuple[str, ...] = ()
 
 
-def read(door: Door, principal: Principal, wanted: TrafficOf) -> Recorded:
+def read(history: History, wanted: TrafficOf) -> Recorded:
     """Read the traffic of a namespace, as far as the principal may see it.
 
     Raises:
@@ -68,19 +68,19 @@ def read(door: Door, principal: Principal, wanted: TrafficOf) -> Recorded:
     if since is None or until is None or until <= since:
         raise ConfigError("traffic is read from a window with a start and an end")
     flow_filter = FlowFilter(since=since, until=until, clusters=wanted.clusters, namespaces=(wanted.namespace,))
-    answer = door.answer(principal, replay_questions.DistinctEdges(wanted=flow_filter))
+    answer = history.door.answer(history.principal, replay_questions.DistinctEdges(wanted=flow_filter))
     rows = answer.rows.to_pylist()
     cluster = _cluster(rows, wanted, since, until)
     labels = {row["id"]: tuple(row["labels"]) for row in answer.label_sets.to_pylist()}
     mine = [row for row in rows if row["cluster"] == cluster]
     read_from = replace(flow_filter, clusters=(cluster,), since=answer.window.since or since, until=answer.window.until or until)
-    reader = _Reader(door, principal, read_from, labels)
+    reader = _Reader(history, read_from, labels)
     edges = reader.edges(mine)
     coverage = [node for node in answer.coverage if node.cluster == cluster]
     gaps = [f"{node.node_name}, {1 - node.covered:.1%} of its time" for node in coverage if node.covered < 1]
     seen = Seen(since, until, answer.shares.get(cluster), tuple(sorted(gaps)), sum(node.flows_lost for node in coverage))
     notes = ("there are more edges than are read, so the recommendation is not complete",) if answer.cut else ()
-    objects = _Objects(door, principal, cluster, wanted.window)
+    objects = Objects(history, cluster, wanted.window)
     known = objects.label_sets(wanted.namespace, {end.workload for edge in edges for end in (edge.source, edge.destination) if end.labels})
     return Recorded(cluster=cluster, traffic=Traffic(edges, seen, known, objects.service_ports()), notes=notes)
 
@@ -136,9 +136,9 @@ _Key = tuple[End, End, str, int | None, int | None, str, str]
 class _Reader:
     """Turns rows of one cluster into edges."""
 
-    def __init__(self, door: Door, principal: Principal, wanted: FlowFilter, labels: Mapping[str, tuple[str, ...]]) -> None:
-        self._door, self._principal, self._wanted, self._labels = door, principal, wanted, labels
-        self._scope: Scope = door.scope(principal)
+    def __init__(self, history: History, wanted: FlowFilter, labels: Mapping[str, tuple[str, ...]]) -> None:
+        self._history, self._wanted, self._labels = history, wanted, labels
+        self._scope: Scope = history.door.scope(history.principal)
         self._sums: dict[_Key, _Sum] = defaultdict(_Sum)
 
     def edges(self, rows: Iterable[Mapping[str, Any]]) -> list[ObservedEdge]:
@@ -150,7 +150,7 @@ class _Reader:
                 self._sums[self._key(row, None)].add(row)
         for row in (row for of_hour in detailed.values() for row in of_hour):
             self._sums[self._key(row, _icmp_type(row))].add(row)
-        names = self._door.answer(self._principal, edge_questions.names(self._wanted)).rows.to_pylist()
+        names = self._history.door.answer(self._history.principal, edge_questions.names(self._wanted)).rows.to_pylist()
         learned = LearnedNames.read(names)
         of_address: dict[str, set[str]] = defaultdict(set)
         for row in names:
@@ -188,7 +188,7 @@ class _Reader:
         """Connections in place of folded rows, for each hour that still has all of the flows."""
         if not folded:
             return {}
-        answer = self._door.answer(self._principal, replay_questions.connections(self._wanted))
+        answer = self._history.door.answer(self._history.principal, replay_questions.connections(self._wanted))
         found: dict[datetime, list[Mapping[str, Any]]] = defaultdict(list)
         for row in answer.rows.to_pylist():
             if row["cluster"] == self._wanted.clusters[0] and _is_folded(row):
@@ -251,12 +251,12 @@ def _edge(key: _Key, one: _Sum, ends: Mapping[End, observed.End]) -> ObservedEdg
     )
 
 
-class _Objects:
+class Objects:
     """Configuration history that says more of the traffic: labels of pods, and ports of Services."""
 
-    def __init__(self, door: Door, principal: Principal, cluster: str, window: Window) -> None:
+    def __init__(self, history: History, cluster: str, window: Window) -> None:
         question = Configuration(window=window, tables=(WORKLOADS, SERVICES), clusters=(cluster,), kinds=("PodLabels", "Service"))
-        rows = door.answer(principal, question).rows.to_pylist()
+        rows = history.door.answer(history.principal, question).rows.to_pylist()
         self._cluster = cluster
         self._manifests = [(row["kind"], json.loads(row["manifest"])) for row in rows]
 

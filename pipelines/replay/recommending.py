@@ -9,8 +9,6 @@ from pipelines.recommend.recommendation import Recommendation, Subject, recommen
 from pipelines.replay import observed_traffic
 from pipelines.replay.in_force import History
 from pipelines.replay.observed_traffic import TrafficOf
-from warehouse.access.principals import Principal
-from warehouse.questions.door import Door
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +21,10 @@ class Recommended:
     """The agent's at the end of the window, by which the recommendation was judged."""
 
 
-def recommended(door: Door, principal: Principal, wanted: TrafficOf, subject: Subject) -> Recommended:
+def recommended(history: History, wanted: TrafficOf, subject: Subject) -> Recommended:
     """Recommend policies from the traffic that the principal may see. Raises what `observed_traffic.read` raises."""
-    recorded = observed_traffic.read(door, principal, wanted)
-    in_force = History(door, principal).periods(wanted.window, clusters=(recorded.cluster,))
+    recorded = observed_traffic.read(history, wanted)
+    in_force = history.periods(wanted.window, clusters=(recorded.cluster,))
     periods = in_force.periods.get(recorded.cluster, ())
     settings = periods[-1].settings if periods else AgentSettings(cluster_name=recorded.cluster)
     found = recommend(recorded.traffic, subject, settings)

@@ -24,7 +24,7 @@ import warehouse.questions
 from hindcast.cli import app
 from hindcast.lazy import Deferred
 from warehouse.access import access_log
-from warehouse.access.principals import Principal
+from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.time_travel import AsOf
@@ -45,6 +45,7 @@ from warehouse.questions.record_questions import (
     Findings,
     Ledger,
     SizeOfLake,
+    UnseenObjects,
 )
 from warehouse.questions.sql_question import OwnSql
 from warehouse.records import versions
@@ -360,6 +361,14 @@ def configuration_coverage(door: Door, who: Principal, seen: Seen) -> None:
     assert {kind.cluster for kind in door.answer(who, ConfigurationCoverage(at=START + DAY))} <= seen.clusters
 
 
+def unseen_objects(door: Door, who: Principal, seen: Seen) -> None:
+    at = START + DAY
+    for cluster in ("c1", "c2"):
+        question = Configuration(window=Window(since=at, until=at + dt.timedelta(microseconds=1)), clusters=(cluster,))
+        hidden = door.answer(OPERATOR, question).rows.num_rows - door.answer(who, question).rows.num_rows
+        assert door.answer(who, UnseenObjects(at=at, cluster=cluster)) == (hidden if cluster in seen.clusters else 0)
+
+
 def version_key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What names a version of configuration."""
     return tuple(row[name] for name in ("cluster", "kind", "namespace", "name", "valid_from"))
@@ -388,6 +397,7 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "record_questions.Evaluations": evaluations,
     "record_questions.Configuration": configuration,
     "record_questions.ConfigurationCoverage": configuration_coverage,
+    "record_questions.UnseenObjects": unseen_objects,
     "record_questions.AccessLog": log_of_access,
     "record_questions.SizeOfLake": lake_summary,
     "replay_questions.DistinctEdges": distinct_edges,

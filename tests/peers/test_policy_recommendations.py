@@ -7,6 +7,7 @@ import json
 import sys
 import urllib.error
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.peers
 
 BUILDERS = Path(__file__).resolve().parents[1] / "pipelines" / "recommend"
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMPv4": 1, "ICMPv6": 58}
+WORLD_SCOPE = 1 << 24
+"""Identities of addresses outside of the cluster have this bit."""
 PATHS = {
     PolicyKind.CILIUM: "/apis/cilium.io/v2/namespaces/default/ciliumnetworkpolicies?dryRun=All",
     PolicyKind.KUBERNETES: "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies?dryRun=All",
@@ -110,9 +113,12 @@ class Question:
         names = tuple(name.rstrip(".").lower() for name in side.names or ())
         labels = side.seen_as
         if outside:  # in a cluster with both families, which the oracle is told of, the two worlds have labels of their own
-            world = "reserved:world-ipv6" if ":" in address else "reserved:world-ipv4"
-            labels = LabelSet([world, *(text for text in labels.texts if not text.startswith("reserved:world"))])
-        return self._ends.setdefault((labels, address, names), 100 + len(self._ends))
+            parsed = ip_address(address)
+            text = address.replace(":", "-")
+            cidr = f"cidr:{text}{'0' * text.endswith('-')}/{parsed.max_prefixlen}"
+            others = (text for text in labels.texts if not text.startswith("reserved:world"))
+            labels = LabelSet([cidr, f"reserved:world-ipv{parsed.version}", *others])
+        return self._ends.setdefault((labels, address, names), (WORLD_SCOPE if outside else 0) | (1000 + len(self._ends)))
 
     def value(self, agent: AgentSettings) -> dict[str, Any]:
         """The question."""

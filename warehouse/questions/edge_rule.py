@@ -73,6 +73,12 @@ def workload_of_name(pod: str) -> str:
             WHEN regexp_matches({pod}, '{_NUMBERED_POD_NAME}') THEN regexp_extract({pod}, '{_NUMBERED_POD_NAME}', 1) ELSE {pod} END"""
 
 
+def workload_of_pod(name: str) -> str:
+    """Return `workload_of_name` for one pod's name."""
+    found = re.search(_POD_NAME, name) or re.search(_NUMBERED_POD_NAME, name)
+    return found[1] if found else name
+
+
 def pods_of(flows: str) -> str:
     """Return the query for the pods in flows, with each pod's workload in each hour as reported by the node that runs the pod.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -167,6 +167,31 @@ class Configuration(Question[Answer]):
         is_shown = partial(_is_version_shown, since, until)
         rows = visible.without_labels(request.sight.scope, VERSION_TABLES[0], rows, is_shown)
         return Answer(rows=rows, window=self.window, source="configuration history")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnseenObjects(Question[int]):
+    """How many configuration objects were in force in a cluster at a time that the principal may not see. Their names are not told."""
+
+    name: str = "unseen_objects"
+    at: datetime
+    cluster: str
+    tables: tuple[Table, ...] = VERSION_TABLES
+
+    @property
+    def subject(self) -> Subject:
+        """The time and the cluster."""
+        return Subject(window=Window(since=self.at, until=self.at), clusters=(self.cluster,))
+
+    def answer(self, request: Request) -> int:
+        """Return their number; 0 for a cluster that the principal may not know of."""
+        scope = request.sight.scope
+        if not scope.sees_cluster(self.cluster):
+            return 0
+        until = self.at + timedelta(microseconds=1)
+        rows = versions.between(request.sight.lake, self.at, until, tables=self.tables, clusters=(self.cluster,))
+        listed = rows.select(["cluster", "kind", "namespace", "name", "valid_from", "valid_to"]).to_pylist()
+        return sum(not versions.is_shown(row, scope, self.at, until) for row in listed)
 
 
 def _is_version_shown(since: datetime, until: datetime, row: Mapping[str, Any], to: Scope) -> bool:

@@ -17,6 +17,7 @@ from pipelines.maintenance.rollup import roll_up_closed_hours
 from pipelines.policy.model import Direction
 from pipelines.recommend.manifests import PolicyKind
 from pipelines.recommend.recommendation import Recommendation, Subject
+from pipelines.replay.in_force import History
 from pipelines.replay.observed_traffic import Recorded, TrafficOf, read
 from pipelines.replay.recommending import recommended
 from warehouse import config
@@ -99,11 +100,11 @@ class Town:
         self.lake.commit(FLOWS, self.lake.write_files(FLOWS, rows), transactions={}, metadata={})
 
     def read(self, who: Principal = OPERATOR, **options: Any) -> Recorded:
-        return read(self.door(), who, TrafficOf(namespace="shop", window=WINDOW, **options))
+        return read(History(self.door(), who), TrafficOf(namespace="shop", window=WINDOW, **options))
 
     def recommended(self, who: Principal = OPERATOR, peer_detail: str = "workload") -> Recommendation:
         wanted = TrafficOf(namespace="shop", window=WINDOW)
-        return recommended(self.door(peer_detail), who, wanted, Subject("shop", kind=PolicyKind.CILIUM)).recommendation
+        return recommended(History(self.door(peer_detail), who), wanted, Subject("shop", kind=PolicyKind.CILIUM)).recommendation
 
 
 @pytest.fixture
