@@ -21,7 +21,7 @@ from collectors.streaming.messages import Messages
 from collectors.streaming.stream import Arrived, Ended, Item, Opened, Polled
 from warehouse import config
 
-SLICE_US = 1_000_000
+SLICE_US = 2_000_000
 """Flows that arrived within this time of each other, without a pause between them, count as having arrived together."""
 
 
@@ -49,7 +49,7 @@ class Unreadable:
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """A lost event or a node's change of state."""
+    """A LostEvent, or a change of a node's state."""
 
     response: observer_pb2.GetFlowsResponse
     at: int

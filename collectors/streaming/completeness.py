@@ -18,8 +18,6 @@ GATHER_US = 1_000_000
 """For so long a ring gathers losses before it reports them."""
 PAUSE_US = 1_000_000
 """Of a longer time in which a stream brought nothing only this much counts: a paused process received nothing meanwhile."""
-FARTHEST_US = 60_000_000
-"""A stream need not begin earlier than this before a node's last flow, however rarely the node sends one."""
 
 
 @dataclass(slots=True)

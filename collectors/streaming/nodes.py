@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from collectors.streaming.completeness import FARTHEST_US, Completeness
+from collectors.streaming.completeness import Completeness
 
 ABSENT_US = 60_000_000
 """A node that has been missing from relay's list for this long, and has sent nothing since, has left."""
@@ -115,12 +115,8 @@ class Node:
 
 def resume_us(nodes: Iterable[Node]) -> int | None:
     """Where a stream has to begin so that it proves of each node that nothing is missing; None if there is no flow yet."""
-    found = []
-    for node in nodes:
-        known = node.complete.known
-        if known is not None and node.until is not None:
-            found.append(max(node.until - FARTHEST_US, known))
-    return min(found, default=None)
+    times = [known for node in nodes if node.until is not None and (known := node.complete.known) is not None]
+    return min(times, default=None)
 
 
 class Members:

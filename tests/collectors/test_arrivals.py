@@ -82,11 +82,11 @@ def test_flows_of_fifty_clusters_are_decoded_once(monkeypatch: pytest.MonkeyPatc
     assert {step.rows.num_rows for mine in steps for step in mine if isinstance(step, Flows)} == {6}
 
 
-def test_flows_that_arrive_within_a_second_count_as_one_arrival_but_not_across_a_pause() -> None:
+def test_flows_that_arrive_within_two_seconds_count_as_one_arrival_but_not_across_a_pause() -> None:
     second = 1_000_000
-    times = [0.0, 0.4, 0.9, 1.4, 1.8, 9.0, 9.1]
+    times = [0.0, 0.9, 1.8, 2.4, 3.0, 9.0, 9.1]
     items = [Arrived(int(time * second), Messages.of([message("flow", number)])) for number, time in enumerate(times, start=1)]
     ((step,),) = steps_of([Taken(cluster="c1", items=items)], REDACT)
     assert isinstance(step, Flows)
     arrivals_in_seconds = [(rows, since / second, at / second) for rows, since, at in step.arrivals]
-    assert arrivals_in_seconds == [(3, 0, 0.9), (5, 1.4, 1.8), (7, 9, 9.1)]
+    assert arrivals_in_seconds == [(3, 0, 1.8), (5, 2.4, 3), (7, 9, 9.1)]

@@ -34,13 +34,13 @@ class Book:
         self.rows: list[dict[str, Any]] = []
         self.ledger.opened(RELAY, at(0))
 
-    def flow(self, node: str, seconds: float, *, arrives: float | None = None) -> None:
-        """A flow of this time, which arrives at once or at the other time."""
+    def flow(self, node: str, seconds: float, *, arrives: float | None = None, is_new: bool = True) -> None:
+        """A flow of this time, which arrives at once or at the other time, for the first time or again."""
         flow = flow_pb2.Flow(uuid=f"{node} {seconds}", node_name=node)
         flow.time.FromMicroseconds(at(seconds))
         rows = decode([flow.SerializeToString()], cluster="c1", recorded=NOON + dt.timedelta(seconds=seconds)).rows
         came = at(seconds if arrives is None else arrives)
-        self.ledger.flows(RELAY, rows, np.ones(1, bool), (came, came))
+        self.ledger.flows(RELAY, rows, np.full(1, is_new), (came, came))
 
     def lost(self, node: str, seconds: float, source: int = flow_pb2.HUBBLE_RING_BUFFER, **noticed: float) -> None:
         """A LostEvent that the node sends at this time; `noticed` gives its fields first and last, in seconds."""
@@ -248,7 +248,7 @@ def test_a_loss_of_a_node_that_sent_nothing_yet_is_of_the_time_that_the_report_n
 # What was not reported yet -------------------------------------------------------------------------------------
 
 
-def test_a_stream_resumes_before_the_flows_whose_losses_are_not_reported_yet_but_not_hours_before() -> None:
+def test_a_stream_resumes_with_the_last_flow_before_which_all_losses_are_reported() -> None:
     book = Book()
     assert book.ledger.resume_us is None
     for tenth in range(300):
@@ -256,9 +256,25 @@ def test_a_stream_resumes_before_the_flows_whose_losses_are_not_reported_yet_but
     resume = book.ledger.resume_us
     assert resume is not None
     assert at(25) < resume < at(27.5)
-    book.flow("n2", -3600)
-    book.flow("n2", 30)
-    assert book.ledger.resume_us == at(-30)
+    book.flow("n2", 10, arrives=29.95)
+    book.flow("n2", 20, arrives=30)
+    assert book.ledger.resume_us == at(10)
+
+
+def test_a_node_that_rarely_sends_flows_has_no_gap_after_a_break_from_which_its_ring_reaches_back() -> None:
+    book = Book()
+    for minute in range(5):
+        book.flow("n1", minute * 60)
+    book.ledger.ended(RELAY, at(250), "the relay was restarted")
+    resume = book.ledger.resume_us
+    assert resume is not None
+    book.ledger.opened(RELAY, at(251))
+    for minute in range(5):
+        if at(minute * 60) >= resume:
+            book.flow("n1", minute * 60, arrives=251, is_new=False)
+    book.flow("n1", 300)
+    book.take(301)
+    assert book.of("gap") == []
 
 
 def test_what_is_known_to_be_complete_is_noted_for_the_next_ledger() -> None:

@@ -21,7 +21,7 @@ from collectors.simulator.node import SimulatedNode
 from collectors.streaming import stream
 from collectors.streaming.collect import Collector
 
-HISTORY, LOST, AFTER = 60, 20, 30
+HISTORY, LOST, AFTER = 80, 20, 30
 """Flows that were sent before the loss, that the ring lost, and that were sent after it until the stream broke."""
 
 
