@@ -23,5 +23,11 @@ policy = group(
         "Explain why a flow was allowed or dropped, by the policies that were in force then.",
         "hindcast policy explain --source shop/web --destination data/db --port 5432 --at 2h --cluster prod-eu-1",
     ),
+    Entry(
+        "audit",
+        "hindcast.policy_audit:audit",
+        "Audit the policies in force: what nothing needs, is too wide, or selects nothing.",
+        "hindcast policy audit --window 30d --output sarif --file audit.sarif",
+    ),
     text="Evaluate network policies: what they allow and deny, by which rule, and why; and what they should allow.",
 )
