@@ -1,8 +1,7 @@
-"""`hindcast blueprint drift, matrix, plan, publish, revert`: blueprints applied to the fleet."""
+"""`hindcast blueprint drift, matrix`: how the fleet stands against its blueprints. Publishing them is in hindcast.blueprint_publish."""
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,22 +19,17 @@ from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
 from warehouse import config
-from warehouse.errors import AccessDeniedError, ConfigError, LakeError, QueryError
+from warehouse.errors import AccessDeniedError, ConfigError
 from warehouse.schema import DRIFT
 
 if TYPE_CHECKING:
-    from pipelines.blueprints.model import BlueprintFile
-    from pipelines.blueprints.planning import Plan
-    from pipelines.blueprints.publishing import Publication
     from warehouse.lake.tables import Lake
-    from warehouse.questions.door import Door
 
 BlueprintOption = Annotated[
     list[Path] | None, typer.Option("--blueprint", help="Blueprint file, instead of those in the configuration; repeatable.")
 ]
 ClusterOption = Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; repeatable.")]
 AtOption = Annotated[str | None, typer.Option("--at", help="As recorded at a time, e.g. 2026-03-02T14:00Z, or an age such as 7d.")]
-RetireOption = Annotated[list[str] | None, typer.Option("--retire", help="Name of a deleted blueprint whose objects are removed.")]
 SHORT = {"pass": "ok", "fail": "FAIL", "unknown": "?", "not_evaluated": "-"}
 
 
@@ -64,13 +58,13 @@ def drift(
 
     now = datetime.now(UTC)
     settings = config.load_config(config_path)
-    clusters = _clusters(settings, cluster)
+    clusters = clusters_of(settings, cluster)
     door, who = open_door(config_path, lake_url, "blueprint drift"), principal(user, groups)
     instant = moment(at, "--at", now=now) if at else None
     if not who.is_operator and recompute:
         raise AccessDeniedError("--recompute evaluates whole clusters, so it cannot be used with --as: leave it out to see recorded drift")
     if who.is_operator and (recompute or instant is None):
-        lake, files = _lake(config_path, lake_url), load_files(blueprints, settings, needed=False)  # many controls need no blueprints
+        lake, files = lake_of(config_path, lake_url), load_files(blueprints, settings, needed=False)  # many controls need no blueprints
         with _bar("judging", len(clusters)) as advance:
             found = evaluation.evaluate_fleet(lake, files, clusters, at=instant or now, progress=lambda _name: advance())
         if instant is not None or dry_run:
@@ -107,7 +101,7 @@ def matrix(
     from pipelines.blueprints.controls import CONTROLS
     from warehouse.questions.record_questions import Controls
 
-    names = [one.name for one in _clusters(config.load_config(config_path), cluster)]
+    names = [one.name for one in clusters_of(config.load_config(config_path), cluster)]
     instant = moment(at, "--at", now=datetime.now(UTC)) if at else None
     door = open_door(config_path, lake_url, "blueprint matrix")
     rows = door.answer(principal(user, groups), Controls(at=instant, clusters=tuple(names))).rows
@@ -132,167 +126,8 @@ def matrix(
             )
 
 
-@blueprint.command("plan", epilog="Example: hindcast blueprint plan --cluster lab --all")
-def plan(
-    config_path: ConfigOption = None,
-    lake_url: LakeOption = None,
-    blueprints: BlueprintOption = None,
-    cluster: ClusterOption = None,
-    retire: RetireOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Include objects that would not change.")] = False,
-    output: OutputOption = Format.TABLE,
-    file: FileOption = None,
-) -> None:
-    """Show what publishing would do, by a dry run on each API server, with the flows of the last 7 days in each namespace affected.
-
-    It does not predict which of these flows would be denied. Exit code 1 if an API server would refuse something.
-    """
-    from pipelines.blueprints import fleet
-
-    settings = config.load_config(config_path)
-    files, clusters, now = load_files(blueprints, settings), _published(settings, cluster), datetime.now(UTC)
-    _check(files, settings, open_door(config_path, lake_url, "blueprint"))
-    with _progress() as progress:
-        plans = list(fleet.plan_fleet(files, clusters, now=now, retired=retire or (), progress=progress))
-    lake = _lake_if_there(config_path, lake_url)
-    rows = [row for one in plans for row in _plan_rows(one, lake, now, everything)]
-    schema = pa.schema([*((name, pa.string()) for name in _PLAN_TEXTS), ("paths", pa.list_(pa.string())), ("flows_7d", pa.int64())])
-    write_rows(pa.Table.from_pylist(rows, schema=schema), output, file)
-    for one in plans:
-        _print_plan(one)
-    if any(one.problems for one in plans):
-        raise typer.Exit(1)
-
-
-_PLAN_TEXTS = ("cluster", "action", "kind", "namespace", "name", "blueprint", "note", "problem")
-
-
-def _plan_rows(plan: Plan, lake: Lake | None, now: datetime, everything: bool) -> Iterator[dict[str, Any]]:
-    from pipelines.blueprints.volume import flows_by_namespace
-
-    counts: dict[str, int] = {}
-    if lake is not None:
-        try:
-            counts = flows_by_namespace(lake, plan.cluster, plan.touched_namespaces, until=now)
-        except (LakeError, QueryError) as error:
-            messages.print(f"{plan.cluster}: flows cannot be counted: {error}", markup=False, style="yellow")
-    if plan.release is not None:
-        release = plan.release
-        note = f"{release.chart}, {len(release.changed)} objects"
-        yield {
-            "cluster": plan.cluster,
-            "action": release.action,
-            "kind": "HelmRelease",
-            "namespace": release.namespace,
-            "name": release.name,
-            "note": note,
-        }
-    for change in plan.changes:
-        if change.action != "unchanged" or change.problem or everything:
-            yield {
-                "cluster": plan.cluster,
-                "action": change.action,
-                "kind": change.key.kind,
-                "namespace": change.key.namespace,
-                "name": change.key.name,
-                "blueprint": change.blueprint,
-                "note": change.note,
-                "problem": change.problem,
-                "paths": [difference.path for difference in change.differences],
-                "flows_7d": counts.get(change.key.namespace or ""),
-            }
-
-
-def _print_plan(plan: Plan) -> None:
-    counts = {name: sum(change.action == name for change in plan.changes) for name in ("create", "update", "delete", "unchanged")}
-    summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
-    messages.print(f"{plan.cluster}: {summary}", markup=False, style="dim")
-    if plan.left:
-        messages.print(f"{plan.cluster}: {len(plan.left)} objects of other blueprints remain; --retire removes them", style="dim")
-    for problem in plan.problems:
-        messages.print(problem, markup=False, style="red")
-
-
-@blueprint.command("publish", epilog="Example: hindcast blueprint publish --cluster lab --yes")
-def publish(
-    config_path: ConfigOption = None,
-    lake_url: LakeOption = None,
-    blueprints: BlueprintOption = None,
-    cluster: ClusterOption = None,
-    retire: RetireOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    wait: Annotated[bool, typer.Option(help="Let helm wait until Cilium is ready.")] = True,
-) -> None:
-    """Apply the blueprints to the clusters, canaries first; stops at the first failure. Each change is recorded."""
-    from pipelines.blueprints import fleet
-
-    settings = config.load_config(config_path)
-    files, clusters, now = load_files(blueprints, settings), _published(settings, cluster), datetime.now(UTC)
-    _check(files, settings, open_door(config_path, lake_url, "blueprint"))
-    lake = _lake(config_path, lake_url)
-    if not yes:
-        with _progress() as progress:
-            plans = list(fleet.plan_fleet(files, clusters, now=now, retired=retire or (), progress=progress))
-        for one in plans:
-            _print_plan(one)
-        typer.confirm("Publish this?", abort=True)
-    reached, failed = [], False
-    with _progress() as progress:
-        for one, done in fleet.publish_fleet(
-            lake, files, clusters, now=now, actor=getpass.getuser(), retired=retire or (), wait=wait, progress=progress
-        ):
-            reached.append(one.cluster)
-            failed = _print_result(one, done) or failed
-    missed = [one.name for one in fleet.canary_order(files, clusters) if one.name not in reached]
-    if missed:
-        messages.print(f"not reached: {', '.join(missed)}", markup=False, style="red")
-    if failed or missed:
-        raise typer.Exit(1)
-
-
-def _print_result(plan: Plan, done: Publication | None) -> bool:
-    """Print the result for a cluster; return whether it failed."""
-    if done is not None:
-        counts = {name: done.count(name) for name in ("done", "failed", "skipped", "limited")}
-        summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
-        typer.echo(f"{plan.cluster}: {summary}")
-        for step in done.steps:
-            if step.result not in {"done"} and step.detail:
-                messages.print(f"{plan.cluster}: {step.detail}", markup=False, style="red" if step.result == "failed" else "yellow")
-    for problem in plan.problems:
-        messages.print(problem, markup=False, style="red")
-    return bool(plan.problems) or (done is not None and done.failure is not None)
-
-
-@blueprint.command("revert", epilog="Example: hindcast blueprint revert --cluster prod-eu-1")
-def revert(
-    config_path: ConfigOption = None, lake_url: LakeOption = None, blueprints: BlueprintOption = None, cluster: ClusterOption = None
-) -> None:
-    """Restore objects that drifted from blueprints with `drift: revert`, within their hourly limits. Each change is recorded."""
-    from pipelines.blueprints import fleet
-
-    settings = config.load_config(config_path)
-    files, clusters = load_files(blueprints, settings), _published(settings, cluster)
-    _check(files, settings, open_door(config_path, lake_url, "blueprint"))
-    failed = False
-    for one, done in fleet.revert_fleet(_lake(config_path, lake_url), files, clusters, now=datetime.now(UTC), actor=getpass.getuser()):
-        failed = _print_result(one, done) or failed
-    if failed:
-        raise typer.Exit(1)
-
-
-def _check(files: list[BlueprintFile], settings: config.Config, door: Door) -> None:
-    """Raise ConfigError if the blueprints have mistakes, so that they are not published; print warnings."""
-    from pipelines.blueprints.checking import check
-
-    found = check(files, settings.clusters, door.grants(), now=datetime.now(UTC))
-    for warning in found.warnings:
-        messages.print(f"warning: {warning}", markup=False, style="yellow")
-    if found.mistakes:
-        raise ConfigError("\n".join(found.mistakes))
-
-
-def _clusters(settings: config.Config, names: list[str] | None) -> list[config.Cluster]:
+def clusters_of(settings: config.Config, names: list[str] | None) -> list[config.Cluster]:
+    """Return the named clusters of the configuration, or all of them. Raises ConfigError for a name that it does not have."""
     known = {one.name: one for one in settings.clusters}
     for name in names or ():
         if name not in known:
@@ -300,31 +135,11 @@ def _clusters(settings: config.Config, names: list[str] | None) -> list[config.C
     return [known[name] for name in names] if names else list(settings.clusters)
 
 
-def _published(settings: config.Config, names: list[str] | None) -> list[config.Cluster]:
-    from pipelines.blueprints.fleet import published_clusters
-
-    chosen = _clusters(settings, names)
-    able = published_clusters(chosen)
-    missing = [one.name for one in chosen if one not in able]
-    if names and missing:
-        raise ConfigError(f"--cluster: {', '.join(missing)} has no API server in the configuration, so nothing can be published to it")
-    if missing:
-        messages.print(f"skipped, because the configuration has no API server for them: {', '.join(missing)}", markup=False, style="yellow")
-    return able
-
-
-def _lake(config_path: Path | None, lake_url: str | None) -> Lake:
+def lake_of(config_path: Path | None, lake_url: str | None) -> Lake:
+    """Return the lake of the options or the configuration. Raises LakeError."""
     from warehouse.lake.tables import Lake
 
     return Lake.open(lake_settings(config_path, lake_url))
-
-
-def _lake_if_there(config_path: Path | None, lake_url: str | None) -> Lake | None:
-    try:
-        return _lake(config_path, lake_url)
-    except LakeError as error:
-        messages.print(f"flows are not counted: {error}", markup=False, style="yellow")
-        return None
 
 
 @contextmanager
@@ -333,18 +148,3 @@ def _bar(what: str, total: int) -> Iterator[Any]:
     with Progress(*columns, console=messages, transient=True) as progress:
         bar = progress.add_task(what, total=total)
         yield lambda: progress.advance(bar)
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """A bar a cluster."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("objects"))
-    with Progress(*columns, console=messages, transient=True) as progress:
-        bars: dict[str, Any] = {}
-
-        def tell(cluster: str, done: int, total: int) -> None:
-            if cluster not in bars:
-                bars[cluster] = progress.add_task(cluster, total=total)
-            progress.update(bars[cluster], completed=done, total=total)
-
-        yield tell

@@ -72,7 +72,7 @@ app = group(
     Entry("access", "hindcast.access:access", "Show who may see what and why, test it, and read the access log."),
     Entry(
         "blueprint",
-        "hindcast.blueprint_fleet:blueprint",
+        "hindcast.blueprint_publish:blueprint",
         "Define how clusters should be configured, publish it, and find drift.",
     ),
     Entry(
