@@ -5,6 +5,7 @@ Flows and configuration are made up; drift, posture and rollups are what the pip
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ BLUEPRINT = f"""\
 blueprint: v1
 name: {policies.BLUEPRINT}
 version: 1.0.0
-description: Ingress closed in every namespace, Cilium enforcing, Hubble on.
+description: Ingress closed in every namespace but for the gateway's port, Cilium enforcing, Hubble on.
 clusters: {{}}
 
 cilium:
@@ -40,6 +41,10 @@ cilium:
 namespaces:
   - policies:
       - template: default-deny-ingress
+  - select: {{names: [ingress]}}
+    policies:
+      - template: manifest
+        object: {json.dumps(policies.gateway_policy())}
 
 drift: notify
 """

@@ -79,10 +79,14 @@ def _selects(policy: Manifest, subject: flow_pb2.Endpoint) -> bool:
 
 
 def _has_labels(selector: Manifest, endpoint: flow_pb2.Endpoint) -> bool:
-    if selector.keys() - {"matchLabels"}:
+    expressions = selector.get("matchExpressions", ())
+    if selector.keys() - {"matchLabels", "matchExpressions"} or any(one["operator"] != "Exists" for one in expressions):
         raise ValueError(f"the simulation does not know the selector {selector}")
     labels = set(endpoint.labels)
-    return all(f"k8s:{key.removeprefix('k8s:')}={value}" in labels for key, value in selector.get("matchLabels", {}).items())
+    keys = {label.partition("=")[0] for label in labels}
+    return all(one["key"] in keys for one in expressions) and all(
+        f"k8s:{key.removeprefix('k8s:')}={value}" in labels for key, value in selector.get("matchLabels", {}).items()
+    )
 
 
 def _matches(rule: Manifest, direction: Direction, policy: Manifest, peer: flow_pb2.Endpoint, port: tuple[str, str]) -> bool:
@@ -100,9 +104,9 @@ def _is_peer(name: str, wanted: Any, peer: flow_pb2.Endpoint) -> bool:
         return bool(peer.namespace) and _has_labels(wanted, peer)
     if name == "toFQDNs":
         return f"fqdn:{wanted['matchName']}" in peer.labels
-    if wanted not in ("cluster", "world"):
+    if wanted != "world":
         raise ValueError(f"the simulation does not know the entity {wanted}")
-    return bool((wanted == "world") == (_WORLD in peer.labels))
+    return _WORLD in peer.labels
 
 
 def _port_rules(rule: Manifest) -> Iterator[tuple[tuple[str, str], bool]]:

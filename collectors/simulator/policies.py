@@ -26,6 +26,10 @@ BANNED = ("mailer", "vault")
 _WITH_REQUESTS = ("http", "grpc")
 """Protocols whose requests the proxy sees, because the rules for their ports are rules for HTTP."""
 _NAME, _NAMESPACE = "app.kubernetes.io/name", "io.kubernetes.pod.namespace"
+_PUBLISHED = {"app.kubernetes.io/managed-by": "hindcast", "hindcast/blueprint": BLUEPRINT}
+"""Labels of the blueprint's own objects."""
+_TEAMS = {"matchExpressions": [{"key": "k8s:io.cilium.k8s.namespace.labels.team", "operator": "Exists"}]}
+"""Selects the pods of all namespaces that a team has."""
 
 
 def in_force(fleet: Fleet, cluster: str, phase: Phase) -> list[Manifest]:
@@ -43,8 +47,18 @@ def in_force(fleet: Fleet, cluster: str, phase: Phase) -> list[Manifest]:
         found += [_egress(pod, outside[service][0]) for service, pod in own.items() if service in outside]
         if RESOLVER in own or (drifted and phase.removed and namespace == REMOVED):
             continue
+        if GATEWAY in own:
+            policy = gateway_policy()
+            found.append({**policy, "metadata": {**policy["metadata"], "namespace": namespace, "labels": _PUBLISHED}})
         found.append(_default_deny(namespace, opened=drifted and phase.opened and namespace == OPENED))
     return found
+
+
+def gateway_policy() -> Manifest:
+    """Return the policy that lets the world reach the gateway, as the blueprint wants it in the gateway's namespace."""
+    rule = {"fromEntities": ["world"], "toPorts": [{"ports": [{"port": "8443", "protocol": "TCP"}]}]}
+    spec = {"endpointSelector": {"matchLabels": {_NAME: GATEWAY}}, "ingress": [rule]}
+    return {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": f"{BLUEPRINT}-gateway"}, "spec": spec}
 
 
 def cilium_settings(fleet: Fleet, cluster: str, phase: Phase) -> Manifest:
@@ -84,10 +98,8 @@ def _ingress(namespace: str, own: dict[str, Pod], services: dict[str, Pod], phas
         if callers:
             peers = [{"matchLabels": _pods_of(services[caller])} for caller in callers]
             rules.append({"fromEndpoints": peers, "toPorts": _ports(pod, requests)})
-        if service == GATEWAY:
-            rules.append({"fromEntities": ["world"], "toPorts": _ports(pod)})
         if service == RESOLVER:
-            rules.append({"fromEntities": ["cluster"], "toPorts": _ports(pod)})
+            rules.append({"fromEndpoints": [_TEAMS], "toPorts": _ports(pod)})
     # A list with an empty rule isolates the pods and allows nobody.
     return _cilium_policy(f"{namespace}-ingress", namespace, {}, ingress=rules or [{}])
 
@@ -100,9 +112,9 @@ def _egress(service: Pod, host: str) -> Manifest:
 
 
 def _cluster_egress(resolver: Pod) -> Manifest:
-    """Return the policy that lets every pod reach the cluster, and its resolver through the proxy."""
+    """Return the policy that lets every pod reach the teams' pods, and the resolver through the proxy."""
     queries = {"toEndpoints": [{"matchLabels": _pods_of(resolver)}], "toPorts": _ports(resolver, {"dns": [{"matchPattern": "*"}]})}
-    return _cilium_policy("cluster-egress", None, {}, egress=[{"toEntities": ["cluster"]}, queries])
+    return _cilium_policy("cluster-egress", None, {}, egress=[{"toEndpoints": [_TEAMS]}, queries])
 
 
 def _ban(banned: str, namespace: str) -> Manifest:
@@ -113,10 +125,9 @@ def _ban(banned: str, namespace: str) -> Manifest:
 
 def _default_deny(namespace: str, *, opened: bool) -> Manifest:
     """Return the blueprint's policy in a namespace."""
-    labels = {"app.kubernetes.io/managed-by": "hindcast", "hindcast/blueprint": BLUEPRINT}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": f"{BLUEPRINT}-default-deny-ingress", "namespace": namespace, "labels": labels},
+        "metadata": {"name": f"{BLUEPRINT}-default-deny-ingress", "namespace": namespace, "labels": _PUBLISHED},
         "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}] if opened else [], "egress": []},
     }

@@ -27,7 +27,9 @@ def test_a_second_run_adds_nothing(tmp_path: Path) -> None:
     lake, _ = filled(tmp_path)
     at_start = versions.in_force(lake, NOW - dt.timedelta(hours=47), tables=[POLICY_VERSIONS])
     kinds = at_start["kind"].to_pylist()
-    assert kinds.count("CiliumNetworkPolicy") == 2 * (len(NAMESPACES) + len(OUTSIDE) + 1), "ingress, hosts on the internet, a deny rule"
+    assert kinds.count("CiliumNetworkPolicy") == 2 * (len(NAMESPACES) + len(OUTSIDE) + 2), (
+        "ingress, hosts on the internet, a deny rule, the gateway"
+    )
     assert kinds.count("CiliumClusterwideNetworkPolicy") == 2
     assert kinds.count("NetworkPolicy") == 2 * (len(NAMESPACES) - 1), "all but kube-system have the blueprint's"
 
