@@ -12,6 +12,12 @@ policy = group(
         "hindcast policy test tests/policies.yaml --output junit --file results.xml",
     ),
     Entry(
+        "simulate",
+        "hindcast.policy_simulate:command",
+        "Replay recorded traffic against changed policies: what is newly denied, newly allowed or uncertain.",
+        "hindcast policy simulate candidate.yaml --since 30d --namespace shop",
+    ),
+    Entry(
         "recommend",
         "hindcast.policy_recommend:recommend",
         "Recommend least-privilege policies for a namespace or workload from its recorded traffic.",

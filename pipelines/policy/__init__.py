@@ -11,7 +11,8 @@ The path of a policy through the modules:
   or refuse the policy as the API server or the agent would (`refusals`).
 - `selectors`, `peers`, `ports` and `layer7` hold the parts of a rule that match.
 - `policy_set` compiles policies into an index; `verdict` walks it for one connection.
-- `bulk` gives the same verdicts for many connections at once, from what `side_vectors` works out once for each distinct end.
+- `bulk` gives the same verdicts for many connections at once, from what `side_vectors` and `subject_groups` work out once for each
+  distinct end.
 - `cases` reads the test cases of `hindcast policy test`; `topology` works out the labels of pods, nodes and addresses.
 - `settings` holds the agent's options, and everything in which releases of Cilium differ, as data.
 """

@@ -7,17 +7,18 @@ of single connections come from `verdict.decide`, which gives the same verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.policy.model import Connection, Direction, Rule, Side, Tier
-from pipelines.policy.policy_set import Applicable, Level, PolicySet
+from pipelines.policy.model import Direction, Rule, Side, Tier
+from pipelines.policy.policy_set import Level, PolicySet
 from pipelines.policy.ports import PortMatch
 from pipelines.policy.side_vectors import NO_PORT, UNKNOWN_PORT, Mask, Masks, SideVectors
-from pipelines.policy.verdict import Verdict, decide, host_is_allowed
+from pipelines.policy.subject_groups import Group, SubjectGroups
+from pipelines.policy.verdict import Verdict, host_is_allowed
 
 CODES = (Verdict.ALLOWED, Verdict.DENIED, Verdict.UNCERTAIN, Verdict.NOT_ENFORCED)
 """The verdict of each code in `Verdicts`."""
@@ -36,18 +37,11 @@ class Connections:
     number: NDArray[np.int64]
     """The destination's port, or the ICMP type; -1 where it is not known."""
     protocols: tuple[str, ...]
+    policies: NDArray[np.int64] | None = None
+    """Index of the policy set that each is judged by, for a judge of several; the first one for None."""
 
     def __len__(self) -> int:
         return len(self.source)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Ends that the same rules select."""
-
-    applicable: Applicable
-    is_host: bool
-    denies_always: bool
 
 
 @dataclass(frozen=True)
@@ -56,8 +50,14 @@ class Verdicts:
 
     ingress: NDArray[np.uint8]
     egress: NDArray[np.uint8]
-    layer7_undecided: Mask
-    """Allowed by port at one end, but rules for HTTP or DNS decide on each request."""
+    ingress_undecided: Mask
+    """Allowed by port at the destination, but rules for HTTP or DNS decide on each request."""
+    egress_undecided: Mask
+
+    @property
+    def layer7_undecided(self) -> Mask:
+        """Allowed by port at one end, but rules for HTTP or DNS decide on each request."""
+        return np.asarray(self.ingress_undecided | self.egress_undecided)
 
     @property
     def both(self) -> NDArray[np.uint8]:
@@ -69,32 +69,39 @@ class Verdicts:
 
 
 class BulkJudge:
-    """Judges connections between a fixed set of distinct ends by one policy set."""
+    """Judges connections between a fixed set of distinct ends by one policy set, or by several that follow each other in time."""
 
-    def __init__(self, policies: PolicySet, sides: Sequence[Side], vectors: SideVectors | None = None) -> None:
+    def __init__(self, policies: PolicySet | Sequence[PolicySet], sides: Sequence[Side], vectors: SideVectors | None = None) -> None:
         """Prepare for these ends.
 
         Args:
-            policies: what is judged by.
+            policies: what is judged by. Several sets should share the `Rule` objects of policies that are in more than one: a rule
+                is then matched once for all of them.
             sides: the distinct ends; connections name them by index.
             vectors: what matches the ends, where another judge of the same ends has worked it out.
         """
-        self._policies = policies
+        self._sets = (policies,) if isinstance(policies, PolicySet) else tuple(policies)
         self._vectors = vectors or SideVectors(sides)
-        self._groups: dict[Direction, tuple[NDArray[np.int64], list[_Group | Verdict]]] = {}
+        self._subjects = SubjectGroups(self._vectors.sides)
+        self._groups: dict[Direction, tuple[NDArray[np.int32], list[Group | Verdict]]] = {}
 
     def judge(self, connections: Connections) -> Verdicts:
         """The verdicts on connections at both of their ends."""
-        undecided = np.zeros(len(connections), bool)
-        ingress = self._direction(Direction.INGRESS, connections, undecided)
-        egress = self._direction(Direction.EGRESS, connections, undecided)
-        return Verdicts(ingress, egress, undecided)
+        ingress = self._direction(Direction.INGRESS, connections)
+        egress = self._direction(Direction.EGRESS, connections)
+        return Verdicts(ingress[0], egress[0], ingress[1], egress[1])
 
-    def _direction(self, direction: Direction, connections: Connections, undecided: Mask) -> NDArray[np.uint8]:
-        of_side, groups = self._grouped(direction)
+    def selected_by(self, rule: Rule) -> Mask:
+        """The ends that a rule selects."""
+        return self._subjects.selected_by(rule)
+
+    def _direction(self, direction: Direction, connections: Connections) -> tuple[NDArray[np.uint8], Mask]:
+        if direction not in self._groups:
+            self._groups[direction] = self._subjects.of_sets(direction, self._sets)
+        of_side, groups = self._groups[direction]
         subjects = connections.destination if direction is Direction.INGRESS else connections.source
-        group = of_side[subjects]
-        found = np.full(len(connections), ALLOWED, np.uint8)
+        group = of_side[0 if connections.policies is None else connections.policies, subjects]
+        found, undecided = np.full(len(connections), ALLOWED, np.uint8), np.zeros(len(connections), bool)
         order = np.argsort(group, kind="stable")
         starts = np.searchsorted(group[order], np.arange(len(groups) + 1))
         for number, of_group in enumerate(groups):
@@ -104,42 +111,10 @@ class BulkJudge:
             if isinstance(of_group, Verdict):
                 found[places] = CODES.index(of_group)
                 continue
-            walk = _Walk(self._vectors, self._policies, direction, of_group, connections, places)
+            walk = _Walk(self._vectors, direction, of_group, connections, places)
             found[places] = codes = walk.run()
-            undecided[places] |= walk.layer7_undecided & (codes == ALLOWED)
-        return found
-
-    def _grouped(self, direction: Direction) -> tuple[NDArray[np.int64], list[_Group | Verdict]]:
-        """For each end, the number of its group; a group's ends are selected by the same rules, or share one verdict."""
-        found = self._groups.get(direction)
-        if found is None:
-            numbers: dict[object, int] = {}
-            groups: list[_Group | Verdict] = []
-            of_side = np.zeros(self._vectors.count, np.int64)
-            for index, (key, group) in enumerate(self._keys(direction)):
-                if key not in numbers:
-                    numbers[key] = len(groups)
-                    groups.append(group)
-                of_side[index] = numbers[key]
-            found = self._groups[direction] = (of_side, groups)
-        return found
-
-    def _keys(self, direction: Direction) -> Iterator[tuple[object, _Group | Verdict]]:
-        for side in self._vectors.sides:
-            if not side.enforced:
-                yield Verdict.NOT_ENFORCED, Verdict.NOT_ENFORCED
-            elif side.subject is None:
-                known = decide(self._policies, direction, Connection(side, side, "TCP", 1)).verdict
-                yield known, known
-            elif not self._policies.enforces_at(side.subject):
-                yield Verdict.ALLOWED, Verdict.ALLOWED
-            else:
-                applicable = self._policies.applicable(direction, side.subject)
-                special = (side.subject.has_reserved("host"), self._policies.denies_always(side.subject))
-                if applicable.empty and not special[1]:
-                    yield Verdict.ALLOWED, Verdict.ALLOWED
-                else:
-                    yield (tuple(id(rule) for rule in applicable.rules), special), _Group(applicable, *special)
+            undecided[places] = walk.layer7_undecided & (codes == ALLOWED)
+        return found, undecided
 
 
 class _Walk:
@@ -148,13 +123,12 @@ class _Walk:
     def __init__(
         self,
         vectors: SideVectors,
-        policies: PolicySet,
         direction: Direction,
-        group: _Group,
+        group: Group,
         connections: Connections,
         places: NDArray[np.int64],
     ) -> None:
-        self._vectors, self._policies, self._direction, self._group = vectors, policies, direction, group
+        self._vectors, self._policies, self._direction, self._group = vectors, group.policies, direction, group
         self._peers = (connections.source if direction is Direction.INGRESS else connections.destination)[places]
         self._destinations = connections.destination[places]
         self._protocols = connections.protocol[places]

@@ -21,6 +21,8 @@ class HttpRequest:
     host: str = ""
     headers: Mapping[str, str] | None = None
     """None when headers were not recorded."""
+    all_headers: bool = True
+    """Whether a header that is not among them was not sent; false where only some headers are recorded."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class HttpRule:
         if request.headers is None:
             return None
         found = {name.lower(): value for name, value in request.headers.items()}
+        if not request.all_headers and any(name.lower() not in found for name, _ in self.headers):
+            return None
         return all(name.lower() in found and value in (None, found[name.lower()]) for name, value in self.headers)
 
 

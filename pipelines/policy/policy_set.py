@@ -91,7 +91,12 @@ class PolicySet:
         selected = [
             rule for rule in self.rules if rule.direction is direction and rule.selects_nodes == is_host and rule.subject.matches(subject)
         ]
-        return Applicable(levels_of(selected), tuple(rule for rule in selected if rule.default_deny), tuple(selected))
+        return applicable_of(selected)
+
+
+def applicable_of(selected: Sequence[Rule]) -> Applicable:
+    """The rules that select a subject, in the order in which they decide."""
+    return Applicable(levels_of(selected), tuple(rule for rule in selected if rule.default_deny), tuple(selected))
 
 
 def levels_of(rules: Iterable[Rule]) -> tuple[Level, ...]:

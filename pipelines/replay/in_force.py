@@ -12,7 +12,7 @@ from typing import Any
 from pipelines.policy.policy_set import READERS, Compiled, PolicySet, assemble, compile_policy, latest
 from pipelines.policy.reading import Document, Surroundings
 from pipelines.policy.settings import AgentSettings, Semantics, from_cilium_config, release_of
-from pipelines.policy.surroundings import gather
+from pipelines.policy.surroundings import CONTEXT_KINDS, gather
 from warehouse.access.principals import Principal
 from warehouse.engine import Window
 from warehouse.errors import ConfigError
@@ -83,12 +83,25 @@ class Compiler:
 
     def __init__(self) -> None:
         self._compiled: dict[tuple[int, AgentSettings, int], Compiled] = {}
+        self._documents: dict[str, Document] = {}
+        self._around: dict[tuple[int, ...], Surroundings] = {}
         self._kept: list[object] = []
+
+    def document(self, digest: str, manifest: str) -> Document:
+        """Return a stored manifest, read once for each hash."""
+        found = self._documents.get(digest)
+        if found is None:
+            found = self._documents[digest] = Document(json.loads(manifest))
+        return found
 
     def compile(self, documents: Iterable[Document], settings: AgentSettings, surroundings: Surroundings) -> PolicySet:
         """Compile policies like `compile_policies`. Equal documents and surroundings must be the same objects to be compiled once."""
         listed = list(documents)
-        surroundings = gather(listed, surroundings)
+        context = [document for document in listed if document.kind in CONTEXT_KINDS]
+        if context:
+            key = (id(surroundings), *map(id, context))
+            self._kept += [surroundings, *context]
+            surroundings = self._around.setdefault(key, gather(context, surroundings))
         return assemble([self._of(document, settings, surroundings) for document in latest(listed)], settings, surroundings)
 
     def _of(self, document: Document, settings: AgentSettings, surroundings: Surroundings) -> Compiled:
@@ -117,6 +130,12 @@ class History:
     door: Door
     principal: Principal
 
+    @property
+    def sees_labels(self) -> bool:
+        """Whether no label is hidden from the principal, so that a label that is missing was not stored."""
+        scope = self.door.scope(self.principal)
+        return scope.everything and scope.reads_every_label
+
     def periods(
         self, window: Window, *, clusters: Collection[str] = (), semantics: Semantics = Semantics.CILIUM, compiler: Compiler | None = None
     ) -> InForce:
@@ -131,14 +150,11 @@ class History:
             self.principal, Configuration(window=window, tables=_TABLES, clusters=tuple(clusters), kinds=_KINDS)
         ).rows.to_pylist()
         known = _Known(*(self.door.answer(self.principal, ConfigurationCoverage(at=at, clusters=tuple(clusters))) for at in (since, until)))
-        parsed: dict[str, Document] = {}
+        compiler = compiler or Compiler()
         versions: dict[str, list[_Version]] = {cluster: [] for cluster in (*clusters, *known.clusters)}
         for row in rows:
             if row["kind"] == _CONFIG and (row["namespace"], row["name"]) != ("kube-system", "cilium-config"):
                 continue
-            document = parsed.get(row["hash"])
-            if document is None:
-                document = parsed[row["hash"]] = Document(json.loads(row["manifest"]))
             versions.setdefault(row["cluster"], []).append(
                 _Version(
                     begin=row["valid_from"],
@@ -146,10 +162,9 @@ class History:
                     kind=row["kind"],
                     namespace=row["namespace"],
                     name=row["name"],
-                    document=document,
+                    document=compiler.document(row["hash"], row["manifest"]),
                 )
             )
-        compiler = compiler or Compiler()
         periods, notes = {}, []
         for cluster in sorted(versions):
             of_cluster = _OfCluster(cluster, versions[cluster], known, semantics, compiler)

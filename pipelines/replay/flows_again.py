@@ -1,0 +1,270 @@
+"""Reads the flows of the hours in which an edge says too little: what it has folded, requests, and hours with a change of policies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.policy.layer7 import DnsQuery, HttpRequest
+from pipelines.policy.side_vectors import Mask
+from pipelines.replay import traffic as recorded
+from pipelines.replay.ends import End
+from pipelines.replay.in_force import History, InForce, Period
+from pipelines.replay.simulation import Candidates, Outcomes, Simulator
+from pipelines.replay.traffic import Asked, Traffic, as_microseconds, microseconds, of_answer, recorded_of, sides_of
+from warehouse.errors import QueryLimitError
+from warehouse.questions import replay_questions
+from warehouse.questions.replay_questions import DistinctEdges
+
+MOST_HOURS = 240
+"""Hours of clusters whose flows are read at most, the newest first."""
+_MOST_NAMESPACES = 50
+_HOUR = timedelta(hours=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Hours = set[tuple[str, int]]
+"""Clusters, and starts of hours in microseconds since 1970."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    """The outcomes after flows were read, and how many hours were."""
+
+    outcomes: list[Outcomes]
+    hours_read: int = 0
+    hours_left: int = 0
+    """Hours that would have been needed but are more than are read, or whose flows are no longer stored."""
+
+
+class FlowsAgain:
+    """Replaces outcomes that are uncertain only because edges are folded by those of the flows themselves."""
+
+    def __init__(self, history: History, asked: Asked, in_force: InForce, candidates: Candidates) -> None:
+        self._history, self._asked, self._in_force, self._candidates = history, asked, in_force, candidates
+
+    def run(self, outcomes: Sequence[Outcomes]) -> Again:
+        """Return all outcomes. Raises QueryError, LakeError."""
+        folded = {one.traffic.cluster: one for one in outcomes if one.is_folded.any()}
+        if not folded:
+            return Again(outcomes=list(outcomes))
+        asked = self._narrowed(folded.values())
+        answer = self._history.door.answer(self._history.principal, DistinctEdges(wanted=asked.filter()))
+        by_hour = [Simulator(one, self._candidates).run() for one in of_answer(self._history, asked, self._in_force, answer)]
+        keys = {cluster: _keys(one, one.is_folded) for cluster, one in folded.items()}
+        by_hour = [one.only(_among(one, keys[one.traffic.cluster])) for one in by_hour if one.traffic.cluster in keys]
+        needed = {(one.traffic.cluster, int(hour)) for one in by_hour for hour in np.unique(_hours(one)[one.is_folded])}
+        chosen = set(sorted(needed, key=lambda one: -one[1])[:MOST_HOURS])
+        from_flows, read = self._from_flows(by_hour, chosen, asked)
+        kept = [one.only(~_among(one, keys[one.traffic.cluster])) if one.traffic.cluster in keys else one for one in outcomes]
+        rest = [one.only(~(one.is_folded & _in_hours(one, read))) for one in by_hour]
+        return Again(outcomes=[*kept, *rest, *from_flows], hours_read=len(read), hours_left=len(needed - read))
+
+    def _narrowed(self, folded: Iterable[Outcomes]) -> Asked:
+        """The traffic in which the folded connections are."""
+        clusters, namespaces, everywhere = set(), set(), False
+        for one in folded:
+            clusters.add(one.traffic.cluster)
+            for place in np.unique(one.connection[one.is_folded]).tolist():
+                ends = (one.traffic.ends[one.traffic.source[place]], one.traffic.ends[one.traffic.destination[place]])
+                found = next((end.namespace for end in ends if end.namespace), None)
+                everywhere |= found is None
+                namespaces.add(found)
+        asked = replace(self._asked, clusters=tuple(sorted(clusters)))
+        if asked.namespaces or everywhere or len(namespaces) > _MOST_NAMESPACES:
+            return asked
+        return replace(asked, namespaces=tuple(sorted(name for name in namespaces if name)))
+
+    def _from_flows(self, by_hour: Sequence[Outcomes], chosen: _Hours, asked: Asked) -> tuple[list[Outcomes], _Hours]:
+        """The outcomes of the flows of some hours, and the hours that have flows."""
+        found, read = [], set()
+        for one in by_hour:
+            cluster, periods = one.traffic.cluster, one.traffic.periods
+            hours = sorted(hour for name, hour in chosen if name == cluster)
+            wanted = _Folded(one, set(hours))
+            for since, until in _ranges(hours):
+                rows = self._rows(cluster, periods, since, until, asked)
+                if rows is None or not rows.num_rows:
+                    continue
+                made, there = _traffic(cluster, periods, rows, wanted, sees_labels=self._history.sees_labels)
+                read |= {(cluster, hour) for hour in there}
+                if len(made):
+                    found.append(Simulator(made, self._candidates).run())
+        return [replace(one, is_folded=np.zeros(len(one), bool)) for one in found], read
+
+    def _rows(self, cluster: str, periods: Sequence[Period], since: datetime, until: datetime, asked: Asked) -> pa.Table | None:
+        whole = asked.filter()
+        wanted = replace(whole, since=max(since, whole.since), until=min(until, whole.until), clusters=(cluster,))
+        begins = {max(period.since, since) for period in periods if period.since < until and period.until > since}
+        hours = {since + number * _HOUR for number in range((until - since) // _HOUR)}
+        question = replay_questions.connections(wanted, begins=tuple((cluster, moment) for moment in sorted(begins | hours)))
+        try:
+            answer = self._history.door.answer(self._history.principal, question)
+        except QueryLimitError:
+            return None
+        return None if answer.cut else answer.rows
+
+
+class _Folded:
+    """Tells which connections of flows belong to edges that are looked at again."""
+
+    def __init__(self, outcomes: Outcomes, hours: set[int]) -> None:
+        self._by_key: dict[tuple[Any, ...], list[tuple[int, str | None, str | None]]] = {}
+        traffic = outcomes.traffic
+        for place in np.unique(outcomes.connection[outcomes.is_folded & np.isin(_hours(outcomes), sorted(hours))]).tolist():
+            source, destination = traffic.ends[traffic.source[place]], traffic.ends[traffic.destination[place]]
+            key = (int(traffic.since[place]), _coarse(source), _coarse(destination), traffic.protocols[traffic.protocol[place]])
+            self._by_key.setdefault(key, []).append((int(traffic.number[place]), source.cidr, destination.cidr))
+
+    def has(self, hour: int, source: End, destination: End, protocol: str, number: int) -> bool:
+        """Whether an edge of that hour stands for this connection."""
+        edges = self._by_key.get((hour, _coarse(source), _coarse(destination), protocol), ())
+        return any(
+            port in (-1, number) and _in_range(source.address, first) and _in_range(destination.address, second)
+            for port, first, second in edges
+        )
+
+
+def _coarse(end: End) -> tuple[Any, ...]:
+    labels = None if end.labels is None else tuple(sorted(text for text in end.labels if end.namespace or not text.startswith("cidr:")))
+    return end.cluster_name, end.namespace, end.workload, end.entity, end.dns_name, labels or None
+
+
+def _in_range(address: str | None, cidr: str | None) -> bool:
+    return cidr is None or (address is not None and ip_address(address.split("%")[0]) in ip_network(cidr))
+
+
+def _traffic(cluster: str, periods: tuple[Period, ...], rows: pa.Table, wanted: _Folded, *, sees_labels: bool) -> tuple[Traffic, set[int]]:
+    """Return the connections of flows that are looked at again, and the hours that have any flows."""
+    kinds, directions = recorded_of(rows)
+    first, last = microseconds(rows["first_seen"]), microseconds(rows["last_seen"])
+    starts = np.array([as_microseconds(period.since) for period in periods], np.int64)
+    period = np.maximum(np.searchsorted(starts, first, "right") - 1, 0)
+    hour = first // 3_600_000_000 * 3_600_000_000
+    ends: dict[End, int] = {}
+    protocols: dict[str, int] = {}
+    connections: dict[tuple[Any, ...], int] = {}
+    requests: list[HttpRequest | DnsQuery | None] = []
+    entries: list[tuple[int, int]] = []
+    for place, row in enumerate(rows.drop(["uuids", "first_seen", "last_seen", "since"]).to_pylist()):
+        if kinds[place] < 0:
+            continue
+        source, destination = (_end(cluster, side, row, sees_labels=sees_labels) for side in ("source", "destination"))
+        protocol = row["l4_protocol"] or ""
+        port = row["icmp_type"] or 0 if protocol.startswith("ICMP") else row["destination_port"]
+        number = -1 if port is None else port
+        if not wanted.has(int(hour[place]), source, destination, protocol, number):
+            continue
+        request = _request(row)
+        key = (
+            ends.setdefault(source, len(ends)),
+            ends.setdefault(destination, len(ends)),
+            protocols.setdefault(protocol, len(protocols)),
+            number,
+            int(period[place]),
+            int(hour[place]),
+            repr(request),
+        )
+        if key not in connections:
+            requests.append(request)
+        entries.append((place, connections.setdefault(key, len(connections))))
+    columns = np.array([key[:6] for key in connections], np.int64).reshape(-1, 6).T
+    places, of = (np.array(column, np.int64) for column in zip(*entries, strict=True)) if entries else (np.zeros(0, np.int64),) * 2
+    flows = np.zeros((len(connections), 3, 3), np.int64)
+    np.add.at(flows, (of, directions[places], kinds[places]), np.asarray(rows["flows"].to_numpy())[places])
+    first_seen, last_seen = np.full(len(connections), np.iinfo(np.int64).max), np.zeros(len(connections), np.int64)
+    np.minimum.at(first_seen, of, first[places])
+    np.maximum.at(last_seen, of, last[places])
+    return (
+        Traffic(
+            cluster=cluster,
+            periods=periods,
+            ends=tuple(ends),
+            sides=tuple(sides_of(periods, list(ends))),
+            source=columns[0],
+            destination=columns[1],
+            protocol=columns[2],
+            protocols=tuple(protocols),
+            number=columns[3],
+            since=columns[5],
+            first_period=columns[4],
+            last_period=columns[4],
+            flows=flows,
+            first_seen=first_seen,
+            last_seen=last_seen,
+            requests=tuple(requests),
+            not_judged=0,
+        ),
+        set(np.unique(hour).tolist()),
+    )
+
+
+def _end(cluster: str, side: str, row: Mapping[str, Any], *, sees_labels: bool) -> End:
+    labels, names = row[f"{side}_labels"], row[f"{side}_names"]
+    return End(
+        cluster=cluster,
+        cluster_name=row[f"{side}_cluster_name"],
+        namespace=row[f"{side}_namespace"],
+        workload=row[f"{side}_workload_name"],
+        entity=row[f"{side}_entity"],
+        dns_name=row[f"{side}_dns_name"],
+        address=row[f"{side}_ip"],
+        labels=tuple(sorted(labels)) if labels else None,
+        names=tuple(sorted(name.rstrip(".") for name in names)) if names else None,
+        is_hidden=not labels and not sees_labels,
+    )
+
+
+def _request(row: Mapping[str, Any]) -> HttpRequest | DnsQuery | None:
+    """The request that a flow carries."""
+    if row["l7_http_method"] and row["l7_http_url"]:
+        url = urlsplit(row["l7_http_url"])
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        headers = {one["key"]: one["value"] for one in row["l7_http_headers"] or ()}
+        return HttpRequest(row["l7_http_method"], path, url.hostname or "", headers or None, all_headers=False)
+    return DnsQuery(row["l7_dns_query"].rstrip(".")) if row["l7_dns_query"] else None
+
+
+def _keys(outcomes: Outcomes, keep: Mask) -> set[tuple[Any, ...]]:
+    """The connections of some entries, by their ends, protocol and port."""
+    traffic = outcomes.traffic
+    return {_key(traffic, place) for place in np.unique(outcomes.connection[keep]).tolist()}
+
+
+def _key(traffic: Traffic, place: int) -> tuple[Any, ...]:
+    source, destination = traffic.ends[traffic.source[place]], traffic.ends[traffic.destination[place]]
+    return source, destination, traffic.protocols[traffic.protocol[place]], int(traffic.number[place])
+
+
+def _among(outcomes: Outcomes, keys: Collection[tuple[Any, ...]]) -> Mask:
+    """The entries whose connection is one of these."""
+    traffic = outcomes.traffic
+    chosen = np.array([_key(traffic, place) in keys for place in range(len(traffic))], bool)
+    return np.asarray(chosen[outcomes.connection])
+
+
+def _hours(outcomes: Outcomes) -> recorded.Ints:
+    """The hour of each entry."""
+    return np.asarray(outcomes.traffic.since[outcomes.connection])
+
+
+def _in_hours(outcomes: Outcomes, hours: _Hours) -> Mask:
+    mine = [hour for cluster, hour in hours if cluster == outcomes.traffic.cluster]
+    return np.asarray(np.isin(_hours(outcomes), mine))
+
+
+def _ranges(hours: Sequence[int]) -> list[tuple[datetime, datetime]]:
+    """Runs of hours that follow each other."""
+    found: list[tuple[datetime, datetime]] = []
+    for hour in hours:
+        begin = _EPOCH + timedelta(microseconds=hour)
+        if found and found[-1][1] == begin:
+            found[-1] = (found[-1][0], begin + _HOUR)
+        else:
+            found.append((begin, begin + _HOUR))
+    return found
