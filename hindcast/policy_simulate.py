@@ -132,7 +132,7 @@ command.command("simulate", cls=TakesPairs, epilog="Example: hindcast policy sim
 
 def _read(files: list[str]) -> list[Document]:
     """Read the candidates, and count what is no policy. Raises ConfigError."""
-    from hindcast.policy_cases import read_policies
+    from hindcast.policy_files import read_policies
     from pipelines.policy.documents import read_documents
     from pipelines.policy.policy_set import READERS
     from pipelines.policy.surroundings import CONTEXT_KINDS

@@ -43,6 +43,8 @@ class Period:
     surroundings: Surroundings = field(default_factory=Surroundings)
     ports_of: Mapping[tuple[str, str], PortNumbers | None] | None = None
     """The named ports of each workload by namespace and name; None for a workload whose pods differ. None if nobody knows them."""
+    knows_cluster_name: bool = False
+    """Whether the agent's settings say how it names the cluster in labels; else the cluster's name in the lake is assumed."""
     not_covered: tuple[str, ...] = ()
     """Kinds of policies of which configuration history does not say what was in force then. Empty if it covers the period."""
     compiler: Compiler = field(repr=False, compare=False)
@@ -51,6 +53,14 @@ class Period:
     def policies(self) -> PolicySet:
         """The policies in force, compiled."""
         return self.compiler.compile(self.documents, self.settings, self.surroundings)
+
+    def in_cluster(self, name: str | None) -> Period:
+        """Return the period for an agent that names its cluster so in labels; None if labels name no cluster."""
+        if self.knows_cluster_name or name == self.settings.cluster_name:
+            return self
+        if name is None:
+            return replace(self, settings=replace(self.settings, policy_default_local_cluster=False))
+        return replace(self, settings=replace(self.settings, cluster_name=name))
 
     def named_ports(self, namespace: str, workload: str | None) -> PortNumbers | None:
         """The named ports of a workload's pods; None when they are not known."""
@@ -262,6 +272,7 @@ class _OfCluster:
             until=end,
             documents=tuple(one.document for kind in READERS for one in by_kind.get(kind, ())),
             settings=self._settings(by_kind),
+            knows_cluster_name=any("cluster-name" in (one.document.manifest.get("data") or {}) for one in by_kind.get(_CONFIG, ())),
             surroundings=surroundings,
             ports_of=ports,
             not_covered=missing,

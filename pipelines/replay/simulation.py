@@ -297,14 +297,9 @@ class Simulator:
 
     def _untouched(self, places: Ints) -> list[_Part]:
         """The entries of connections that no change touches: they stay as they were."""
-        nothing = np.zeros(0, np.uint8)
-        judged = _Judged(
-            places,
-            Verdicts(nothing, nothing, nothing.astype(bool), nothing.astype(bool)),
-            None,
-            np.zeros((len(places), 2), bool),
-            np.ones(len(places), bool),
-        )  # type: ignore[arg-type]
+        nothing = np.zeros(len(places), np.uint8)
+        unjudged = Verdicts(nothing, nothing, nothing.astype(bool), nothing.astype(bool))
+        judged = _Judged(places, unjudged, unjudged, np.zeros((len(places), 2), bool), np.ones(len(places), bool))
         flows = self._traffic.flows[places]
         denied = flows[:, :, recorded.DENIED].sum(axis=1) + flows[:, :, recorded.DENIED_REQUEST].sum(axis=1)
         is_half = (flows[:, INGRESS, recorded.DENIED] > 0) & (flows[:, INGRESS, recorded.ALLOWED] == 0)

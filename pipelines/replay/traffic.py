@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.policy.bulk import Connections
+from pipelines.policy.labels import CLUSTER, KUBERNETES, LabelSet
 from pipelines.policy.layer7 import DnsQuery, HttpRequest
 from pipelines.policy.model import Connection, Side
 from pipelines.replay.ends import NOTHING_LEARNED, End, LearnedNames, side_of
@@ -162,6 +164,7 @@ class Reader:
 
     def traffic(self, cluster: str, periods: tuple[Period, ...], rows: pa.Table) -> Traffic:
         ends, source, destination = self._ends(cluster, rows)
+        periods = _named_as_in_labels(periods, ends)
         protocols, protocol = _codes(rows["l4_protocol"])
         kind, direction = recorded_of(rows)
         first, last = microseconds(rows["first_seen"]), microseconds(rows["last_seen"])
@@ -223,6 +226,15 @@ class Reader:
                 )
             )
         return found, place[: rows.num_rows], place[rows.num_rows :]
+
+
+def _named_as_in_labels(periods: tuple[Period, ...], ends: Sequence[End]) -> tuple[Period, ...]:
+    """The periods, with the name that the labels of the cluster's own pods give the cluster, where the agent's settings are not known."""
+    labelled = [LabelSet(end.labels) for end in ends if end.labels and end.namespace is not None and end.cluster_name is None]
+    if not labelled:
+        return periods
+    names = Counter(labels.get(KUBERNETES, CLUSTER) for labels in labelled)
+    return tuple(period.in_cluster(names.most_common(1)[0][0]) for period in periods)
 
 
 def sides_of(periods: Sequence[Period], ends: Sequence[End], learned: LearnedNames = NOTHING_LEARNED) -> Iterator[Side]:

@@ -21,6 +21,7 @@ from pipelines.replay.traffic import Asked
 from warehouse.engine import Window
 from warehouse.errors import ConfigError, QueryError
 from warehouse.questions.answers import Answer
+from warehouse.schema import EDGES_1H
 
 QUESTION = "policy_simulation"
 """Its name in the access log."""
@@ -131,7 +132,7 @@ def simulate(history: History, asked: WhatIf) -> Result:
 def _clusters(history: History, asked: WhatIf) -> tuple[str, ...]:
     """The clusters of the simulation. Refuses candidates that are not the principal's, and notes that in the access log."""
     door, principal = history.door, history.principal
-    known = door.clusters(principal)
+    known = sorted({*door.clusters(principal), *door.clusters(principal, of=EDGES_1H)})
     if not _named(asked) and asked.policies_of is None and not asked.only:
         raise ConfigError("there is nothing to simulate: name files with policies, --remove, --policies-of or --only")
     unknown = sorted(set(asked.clusters) - set(known))

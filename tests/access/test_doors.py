@@ -598,7 +598,16 @@ COMMANDS = {
     "access log": ["access", "log"],
     "blueprint drift": ["blueprint", "drift"],
     "blueprint matrix": ["blueprint", "matrix"],
+    "policy simulate": ["policy", "simulate", "-", *SINCE_UNTIL],
 }
+OWN_NAMESPACE = {"paula": "payments", "sina": "shop"}
+"""A namespace of each user, for commands that ask about one."""
+CANDIDATE = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: candidate, namespace: %s}
+spec: {endpointSelector: {}, ingress: [{fromEntities: [all]}]}
+"""
 CONFIGURATION = {
     "config history": (["config", "history", "Namespace", "shop", "--cluster", "c1"], 0, 99),
     "config at": (["config", "at", (START + 3.5 * DAY).isoformat(), "--cluster", "c1"], 3.5, 3.5),
@@ -673,11 +682,16 @@ def test_versions_of_a_time_are_shown_to_who_owned_their_namespace_then(
 
 def run(world: Any, who: Principal, *arguments: str) -> tuple[int, str, bytes]:
     asked = [] if who.is_operator else ["--as", who.user, *(part for group in sorted(who.groups) for part in ("--group", group))]
-    done = CliRunner().invoke(app, [*arguments, "--config", str(world.config_file), *asked])
+    given = CANDIDATE % OWN_NAMESPACE.get(who.user, "shop")
+    done = CliRunner().invoke(app, [*arguments, "--config", str(world.config_file), *asked], input=given)
     return done.exit_code, str(done.exception or ""), done.stdout_bytes
 
 
-FORMATS = {"flows": ["compact", "table", "json", "jsonpb", "csv", "parquet"], "status": ["table", "json", "csv", "parquet"]}
+FORMATS = {
+    "flows": ["compact", "table", "json", "jsonpb", "csv", "parquet"],
+    "status": ["table", "json", "csv", "parquet"],
+    "policy simulate": ["table", "json", "csv"],
+}
 CASES = [(command, how) for command in COMMANDS for how in FORMATS.get(command, ["table", "json", "csv", "parquet"])]
 
 

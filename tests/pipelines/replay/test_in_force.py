@@ -2,85 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from pipelines.policy.settings import Semantics
 from pipelines.replay.in_force import History, InForce
-from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import ConfigError
-from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door
-from warehouse.schema import CLUSTER_SETTINGS, CONFIG_COVERAGE, POLICY_VERSIONS, WORKLOADS, Table
+from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS, WORKLOADS
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ConfigMap", "CiliumAgents", "PodLabels"]
 PAULA = Principal(user="paula")
-
-
-class Recorded:
-    """A lake to which versions and coverage are written as a watch would."""
-
-    def __init__(self, folder: Path) -> None:
-        self.lake = Lake.open(config.Lake(url=str(folder / "lake")))
-        grants = [{"subject": "paula", "role": "namespace-owner", "namespaces": ["shop"]}]
-        self.door = Door(self.lake, config.Ownership.model_validate({"grants": grants}), purpose="test")
-
-    def version(
-        self,
-        table: Table,
-        kind: str,
-        name: str,
-        begin: int,
-        end: int | None = None,
-        *,
-        namespace: str | None = "shop",
-        cluster: str = "c1",
-        **content: Any,
-    ) -> None:
-        manifest = {"kind": kind, "metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, **content}
-        text = json.dumps(manifest, sort_keys=True)
-        row = {
-            "cluster": cluster,
-            "kind": kind,
-            "namespace": namespace,
-            "name": name,
-            "valid_from": START + begin * HOUR,
-            "valid_to": None if end is None else START + end * HOUR,
-            "recorded": START + begin * HOUR,
-            "ended_recorded": None if end is None else START + end * HOUR,
-            "hash": str(hash(text)),
-            "manifest": text,
-        }
-        self._put(table, row)
-
-    def observed(self, begin: int, end: int, *, kinds: list[str] = KINDS, cluster: str = "c1", state: str = "observed") -> None:
-        span = {"from": START + begin * HOUR, "to": START + end * HOUR}
-        self._put(CONFIG_COVERAGE, {"cluster": cluster, **span, "state": state, "kinds": kinds, "source": "watch", "recorded": span["to"]})
-
-    def _put(self, table: Table, row: dict[str, Any]) -> None:
-        files = self.lake.write_files(table, pa.Table.from_pylist([row], schema=table.schema))
-        self.lake.commit(table, files, transactions={}, metadata={})
-
-    def policy(self, name: str, begin: int, end: int | None = None, *, port: int = 80, **more: Any) -> None:
-        rule = {"toPorts": [{"ports": [{"port": str(port), "protocol": "TCP"}]}]}
-        self.version(POLICY_VERSIONS, "CiliumNetworkPolicy", name, begin, end, spec={"endpointSelector": {}, "ingress": [rule]}, **more)
-
-    def in_force(self, begin: int = 0, end: int = 24, *, who: Principal = OPERATOR, **options: Any) -> InForce:
-        return History(self.door, who).periods(Window(since=START + begin * HOUR, until=START + end * HOUR), **options)
-
-
-@pytest.fixture
-def recorded(tmp_path: Path) -> Recorded:
-    return Recorded(tmp_path)
+Recorded = Any
 
 
 def spans(found: InForce, cluster: str = "c1") -> list[tuple[float, float, list[str]]]:
