@@ -31,7 +31,7 @@ _SLOW = (
     "collectors/test_collect.py", "collectors/test_held.py", "collectors/test_json_lines.py", "collectors/test_last_losses.py",
     "collectors/test_lossless.py", "collectors/test_unreported_losses.py", "collectors/simulator/test_history.py",
     "collectors/simulator/test_node.py", "dags", "dashboards",
-    "hindcast", "pipelines/configuration/test_expiry.py", "pipelines/configuration/test_recording.py",
+    "hindcast", "pipelines/audits/test_rules.py", "pipelines/configuration/test_expiry.py", "pipelines/configuration/test_recording.py",
     "pipelines/recommend/test_merging.py", "pipelines/recommend/test_properties.py",
     "pipelines/replay/test_explaining.py", "pipelines/replay/test_observed_traffic.py", "pipelines/test_compaction.py",
     "pipelines/test_erasure.py", "pipelines/test_merging.py", "pipelines/test_retention.py", "pipelines/test_rollup.py",

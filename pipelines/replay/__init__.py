@@ -6,4 +6,5 @@ uncertain. Judging belongs to `pipelines.policy`, which is pure; printing to `hi
 - `in_force`: the policies, the agent's settings and what policies refer to, in each cluster, cut into periods in which nothing
   changed. `History(door, principal).periods(window)` returns them; `Period.policies` is the compiled set.
 - `ends`: ends of edges and flows as the engine's `Side`.
+- `auditing`: audits of the policies in force; `usage_of_rules`: when each rule decided.
 """

@@ -14,9 +14,11 @@ from typing import Any
 from pipelines.audits.finding import Audited, Finding, Kind, Policies
 from pipelines.audits.needless import needless_rules
 from pipelines.audits.selecting import Existing, dangling_selectors, unisolated_workloads
+from pipelines.audits.usage import Looked, Uses, unused
 from pipelines.audits.wide import wide_rules
 from pipelines.audits.workloads import Workload, read_workloads
 from pipelines.replay.in_force import History, InForce, Period
+from pipelines.replay.usage_of_rules import UsesOf, stands_since, uses_of_rules
 from warehouse.engine import Window
 from warehouse.errors import ConfigError
 from warehouse.questions.record_questions import Configuration, ConfigurationCoverage, Drift, Evaluations
@@ -26,6 +28,9 @@ STALE_AFTER = timedelta(days=1)
 """Policies that were last read longer ago than this, at the end of the window, are not audited."""
 _RULES = (Kind.SHADOWED_RULE, Kind.REDUNDANT_RULE, Kind.ALLOW_ALL, Kind.EVERY_ADDRESS, Kind.WORLD_WITHOUT_NAMES)
 _PODS = (Kind.DANGLING_SELECTOR, Kind.UNISOLATED_WORKLOAD)
+_USES = (Kind.UNUSED_POLICY, Kind.UNUSED_RULE)
+LOOK_BACK = timedelta(days=90)
+"""How long before the window is looked at for what recurs rarely."""
 _DEFEATED = "defeated"
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -73,8 +78,11 @@ def audit(history: History, wanted: AuditOf) -> Report:
     if not in_force.periods:
         raise ConfigError("there is no configuration history that you may see, so there is nothing to audit: see hindcast config snapshot")
     results: list[Audited] = []
+    uses = uses_of_rules(history, wanted.window, in_force) if wanted.kinds & {*_USES, Kind.DANGLING_SELECTOR} else {}
     for cluster in sorted(in_force.periods):
-        results += _Cluster(history, wanted, in_force, cluster).run()
+        results += _Cluster(history, wanted, in_force, cluster, uses.get(cluster)).run()
+    if wanted.kinds & set(_USES):
+        results += _unused(history, wanted, in_force, uses)
     if Kind.BLUEPRINT_DEFEATED in wanted.kinds:
         results += _defeated(history, wanted, sorted(in_force.periods))
     return Report(results=tuple(one for one in results if one.kind in wanted.kinds), notes=in_force.notes)
@@ -83,18 +91,15 @@ def audit(history: History, wanted: AuditOf) -> Report:
 class _Cluster:
     """The audits of one cluster."""
 
-    def __init__(self, history: History, wanted: AuditOf, in_force: InForce, cluster: str) -> None:
-        self._history, self._wanted, self._in_force, self._cluster = history, wanted, in_force, cluster
-        self._until = _bound(wanted.window.until)
-        covered = [period for period in in_force.periods[cluster] if not period.not_covered]
-        self._period = covered[-1] if covered else None
+    def __init__(self, history: History, wanted: AuditOf, in_force: InForce, cluster: str, uses: UsesOf | None) -> None:
+        self._history, self._wanted, self._cluster, self._uses = history, wanted, cluster, uses
+        self._period, self._problem = _last_known(in_force, cluster, _bound(wanted.window.until))
 
     def run(self) -> list[Audited]:
+        """Return the results of the audits that need no traffic."""
         period = self._period
         if period is None:
-            return self._not_evaluated(_RULES + _PODS, "configuration history does not cover the window")
-        if self._until - period.until > STALE_AFTER:
-            return self._not_evaluated(_RULES + _PODS, f"policies were last read at {period.until:%Y-%m-%d %H:%M} UTC")
+            return self._not_evaluated(_RULES + _PODS, self._problem)
         manifests = Policies(period.documents)
         results: list[Audited] = []
         if self._wanted.kinds & set(_RULES):
@@ -123,7 +128,8 @@ class _Cluster:
         }
         everything = self._workloads(period, namespaces, rows)
         sees_whole = self._history.door.scope(self._history.principal).sees_whole(self._cluster, at)
-        existing = Existing(labels={one.labels for one in everything}, namespaces=None if sees_whole else list(namespaces))
+        seen = self._uses.label_sets if self._uses is not None else frozenset()
+        existing = Existing(labels={one.labels for one in everything} | seen, namespaces=None if sees_whole else list(namespaces))
         results = [dangling_selectors(self._cluster, period.policies, period.documents, existing)]
         if sees_whole:
             now = self._workloads(period, namespaces, [row for row in rows if _stands(row, at)])
@@ -143,6 +149,39 @@ class _Cluster:
         known = {one.kind: one for one in self._history.door.answer(self._history.principal, question)}
         lately = {kind for kind, one in known.items() if one.before is not None and at - one.before <= STALE_AFTER}
         return [kind for kind in kinds if kind not in lately]
+
+
+def _last_known(in_force: InForce, cluster: str, until: datetime) -> tuple[Period | None, str]:
+    """The last period in which it is known which policies were in force, or why it does not count."""
+    covered = [period for period in in_force.periods[cluster] if not period.not_covered]
+    if not covered:
+        return None, "configuration history does not cover the window"
+    if until - covered[-1].until > STALE_AFTER:
+        return None, f"policies were last read at {covered[-1].until:%Y-%m-%d %H:%M} UTC"
+    return covered[-1], ""
+
+
+def _unused(history: History, wanted: AuditOf, in_force: InForce, uses: Mapping[str, UsesOf]) -> list[Audited]:
+    """The audits of unused policies and rules."""
+    since, until = _bound(wanted.window.since), _bound(wanted.window.until)
+    earlier = Window(since=since - LOOK_BACK, until=since)
+    before_that = history.periods(earlier, clusters=tuple(in_force.periods))
+    before = uses_of_rules(history, earlier, before_that)
+    results: list[Audited] = []
+    for cluster, periods in sorted(in_force.periods.items()):
+        period, problem = _last_known(in_force, cluster, until)
+        used = uses.get(cluster)
+        if period is not None and (used is None or not used.observed):
+            problem = "no traffic was observed in the window"
+        if problem or period is None or used is None:
+            results += [Audited(cluster=cluster, kind=kind, not_evaluated=problem) for kind in _USES]
+            continue
+        known = [one for one in (*before_that.periods.get(cluster, ()), *periods) if one.since <= period.since]
+        stands, known_since = stands_since(known)
+        looked = Looked(since=since, until=until, observed=used.observed, stands_since=stands, known_since=known_since)
+        earlier_uses = before[cluster].uses if cluster in before else Uses()
+        results += unused(cluster, period.policies, Policies(period.documents), used.uses, earlier_uses, looked)
+    return results
 
 
 def _defeated(history: History, wanted: AuditOf, clusters: Sequence[str]) -> list[Audited]:

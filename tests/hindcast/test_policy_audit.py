@@ -11,12 +11,14 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner, Result
 
+from collectors.decoding.decode import decode
+from collectors.hubble_api.flow import flow_pb2
 from hindcast.cli import app
 from warehouse import config
 from warehouse.errors import HindcastError
 from warehouse.lake.tables import Lake
 from warehouse.records.findings import open_findings
-from warehouse.schema import CONFIG_COVERAGE, DRIFT, FINDINGS, NAMESPACES, POLICY_VERSIONS, POSTURE, WORKLOADS, Table
+from warehouse.schema import CONFIG_COVERAGE, COVERAGE, DRIFT, FINDINGS, FLOWS, NAMESPACES, POLICY_VERSIONS, POSTURE, WORKLOADS, Table
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -56,6 +58,26 @@ class Fleet:
     def observed(self, begin: float = 0, end: float = 10, kinds: list[str] = KINDS) -> None:
         moments = {"from": START + begin * DAY, "to": START + end * DAY, "recorded": START + end * DAY}
         self.put(CONFIG_COVERAGE, {"cluster": "c1", "state": "observed", "kinds": kinds, "source": "watch", **moments})
+
+    def flow(self, day: float, app: str, port: int = 80) -> None:
+        """Record a connection from a pod of the namespace shop to web."""
+        one = flow_pb2.Flow(uuid=f"{app}-{port}-{day}", node_name="c1/node-1", verdict=flow_pb2.Verdict.FORWARDED)
+        one.time.FromDatetime(START + day * DAY)
+        for end, name in ((one.source, app), (one.destination, "web")):
+            end.namespace, end.cluster_name, end.identity, end.pod_name = "shop", "c1", len(name) + 1000, f"{name}-1"
+            end.labels.extend([f"k8s:app={name}", "k8s:io.kubernetes.pod.namespace=shop", "k8s:io.cilium.k8s.policy.cluster=c1"])
+            end.workloads.add(name=name, kind="Deployment")
+        one.IP.source, one.IP.destination, one.IP.ipVersion = "10.0.0.1", "10.0.0.2", flow_pb2.IPVersion.IPv4
+        one.l4.TCP.source_port, one.l4.TCP.destination_port = 40_000, port
+        one.traffic_direction = flow_pb2.TrafficDirection.INGRESS
+        one.is_reply.value = False
+        rows = decode([one.SerializeToString()], cluster="c1", recorded=START, live=False).rows
+        self.lake.commit(FLOWS, self.lake.write_files(FLOWS, rows), transactions={}, metadata={})
+
+    def streamed(self, begin: float, end: float) -> None:
+        """Record that the flows of a time were received."""
+        moments = {"from": START + begin * DAY, "to": START + end * DAY, "date": (START + begin * DAY).date()}
+        self.put(COVERAGE, {"cluster": "c1", "node_name": "c1/node-1", "state": "connected", **moments})
 
     def run(self, *options: str, day: float = 10) -> Result:
         until = (START + day * DAY).isoformat()
@@ -179,6 +201,47 @@ def test_a_policy_that_defeats_a_blueprint_is_listed_as_drift_recorded_it_and_no
     fleet.put(POSTURE, {**row, "control": "BP-EFFECT", "status": "fail", "blueprints": ["base 1.0.0"], "observed": time})
     assert named(fleet.run("--kind", "blueprint_defeated")) == {("blueprint_defeated", "own")}
     assert fleet.lake.read(FINDINGS).num_rows == 0
+
+
+def test_without_observed_traffic_no_rule_is_called_unused(fleet: Fleet) -> None:
+    fleet.observed()
+    fleet.policy("web", {"fromEndpoints": [WEB]})
+    fleet.pods("shop", "web")
+    result = fleet.run("--kind", "unused_rule", "--kind", "unused_policy")
+    assert "nothing could be evaluated" in refused(result)
+    assert "no traffic was observed in the window" in result.output
+
+
+def test_rules_and_policies_that_decided_on_nothing_are_found_and_closed_once_they_decide(fleet: Fleet) -> None:
+    fleet.observed()
+    spec = {"fromEndpoints": [{"matchLabels": {"app": "db"}}]}
+    fleet.policy("web", spec)
+    fleet.policy("other", {"fromEndpoints": [{"matchLabels": {"app": "cart"}}]})
+    fleet.pods("shop", "web")
+    for day in range(10):
+        fleet.streamed(day, day + 1)
+    fleet.flow(6, "db")
+    kinds = ("--kind", "unused_rule", "--kind", "unused_policy")
+    result = fleet.run(*kinds, day=9)
+    assert named(result) == {("unused_policy", "other")}
+    (row,) = rows(result)
+    assert (row["severity"], row["detail"]["observed"], row["detail"]["last_decisive"]) == ("low", 1.0, None)
+    fleet.flow(9.5, "cart")
+    assert "0 opened, 0 changed, 1 closed" in fleet.run(*kinds).output
+    assert named(fleet.run("--as", "paula", "--kind", "unused_policy")) == set()
+
+
+def test_a_job_that_ran_before_the_window_is_not_called_unused_before_it_is_due(fleet: Fleet) -> None:
+    fleet.observed()
+    fleet.policy("job", {"fromEndpoints": [{"matchLabels": {"app": "job"}}]})
+    fleet.pods("shop", "web")
+    for day in range(10):
+        fleet.streamed(day, day + 1)
+    fleet.flow(1, "job")
+    fleet.flow(6, "job")
+    result = fleet.run("--window", "2d", "--kind", "unused_policy")
+    assert result.exit_code == 0
+    assert "it recurs, and is not overdue" in result.output
 
 
 def test_sarif_has_one_result_a_finding_with_a_stable_fingerprint(fleet: Fleet) -> None:
