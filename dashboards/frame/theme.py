@@ -165,9 +165,10 @@ _CSS = """
   .st-key-share button p, .st-key-account button p, .st-key-views button p {
     position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   }
+  .stGridCell:has(.st-key-changes), .stGridCell:has(.st-key-panel) {grid-column: 1 / -1}  /* below what they are about, as wide */
   .st-key-head [data-testid="stPopoverButton"] div[aria-hidden="true"] {display: none}
   .st-key-head .stMarkdownBadge {
-    display: inline-block; width: 1.7rem; overflow: hidden; text-overflow: clip !important; white-space: nowrap;
+    display: inline-block; width: 1.45rem; overflow: hidden; text-overflow: clip !important; white-space: nowrap;
   }
 }
 .hc-heat {border-collapse: separate; border-spacing: 3px; font-size: 0.8125rem}

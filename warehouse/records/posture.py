@@ -39,7 +39,7 @@ ASKS = {
     "KYV-DNS": "pods whose egress is closed may reach the cluster's DNS over UDP and TCP",
     "KYV-EMPTY": "no NetworkPolicy selects all pods, but for a default deny",
     "KYV-REQ": "each Deployment has a NetworkPolicy",
-    "GK": "nothing",
+    "GK": "policies meet the templates of gatekeeper's library",
     "BP-OBJ": "objects stand as the blueprints want",
     "BP-EFFECT": "no other policy opens what a blueprint closes, or denies what it opens",
     "BP-INVALID": "the agents reject no policy",
