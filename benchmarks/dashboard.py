@@ -247,9 +247,9 @@ def crowd(
         most, stop = [opened], threading.Event()
         watcher = threading.Thread(target=_watch, args=(server, most, stop))
         watcher.start()
-        ends, spent = time.monotonic() + 60 * minutes, _cpu_seconds(server)
+        ends, spent = time.monotonic() + 60 * minutes, cpu_seconds(server)
         clicks = [click for found in pool.map(lambda user: _click(user, namespaces, until, ends, think), users) for click in found]
-        spent = _cpu_seconds(server) - spent
+        spent = cpu_seconds(server) - spent
         stop.set()
         watcher.join()
     for user in users:
@@ -306,7 +306,7 @@ def memory_bytes(server: psutil.Process) -> float:
     return total
 
 
-def _cpu_seconds(server: psutil.Process) -> float:
+def cpu_seconds(server: psutil.Process) -> float:
     """Return the CPU seconds of the server and of its running child processes."""
     return sum(sum(process.cpu_times()[:2]) for process in (server, *server.children(recursive=True)))
 

@@ -1,10 +1,10 @@
 """Every page of a dashboard that already runs, such as the demo's after hours: seconds until it is drawn, and the server's memory.
 
-Run: .venv/bin/python -m benchmarks.pages --address http://127.0.0.1:PORT [--user ada] [--last 1h] [--rounds 7] [--pid PID]. Each load
-is a new tab of a real browser (Chromium at /usr/bin/chromium) on the page's address; the first round warms up and is left out. A
-page counts as drawn when its main content is. Prints each page's median and 95th percentile, and the load of the machine in
-between; the ratios are of the slowest page's median to 2 s, of all loads' 95th percentile to 3 s, and of the memory of the
-server with its workers to 500 MB. Exits with 1 if one is exceeded.
+Run: .venv/bin/python -m benchmarks.pages --address http://127.0.0.1:PORT [--user ada] [--last 1h] [--rounds 7] [--pages flows map]
+[--pid PID]. Each load is a new tab of a real browser (Chromium at /usr/bin/chromium) on the page's address; the first round warms
+up and is left out. A page counts as drawn when its main content is. Prints each page's median and 95th percentile, the server's
+CPU time a load, and the load of the machine in between. The ratios are of the slowest page's median to 2 s, of all loads' 95th
+percentile to 3 s, and of the memory of the server with its workers to 500 MB. Exits with 1 if one is exceeded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import psutil
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.dashboard import USEFUL, memory_bytes, painted, percentile, rest
+from benchmarks.dashboard import USEFUL, cpu_seconds, memory_bytes, painted, percentile, rest
 from benchmarks.screenshots import CHROMIUM
 
 MEDIAN_SECONDS, P95_SECONDS, MEMORY_BYTES = 2.0, 3.0, 500e6
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--user", default="ada", help="who looks, where the dashboard is in local mode")
     parser.add_argument("--last", default="1h", help="the window, which ends now")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--pages", nargs="+", choices=list(USEFUL), default=list(USEFUL), help="which pages; all unless given")
     parser.add_argument("--pid", type=int, help="the server's process; otherwise the one that listens at the address")
     given = parser.parse_args()
     server = psutil.Process(given.pid) if given.pid else _listening(urlsplit(given.address).port or 80)
@@ -38,7 +39,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         query = urlencode({"user": given.user, "last": given.last})
-        seconds = {name: _loads(browser, given.address, name, query, given.rounds) for name in USEFUL}
+        seconds = {name: _loads(browser, server, given.address, name, query, given.rounds) for name in given.pages}
         browser.close()
     for name, values in seconds.items():
         print(f"  {name:9} median {statistics.median(values):5.2f} s, 95th {percentile(sorted(values)):5.2f} s, {len(values)} loads")
@@ -57,9 +58,9 @@ def _ratios(seconds: dict[str, list[float]], before: float, after: float) -> lis
     return found
 
 
-def _loads(browser: Browser, address: str, name: str, query: str, rounds: int) -> list[float]:
+def _loads(browser: Browser, server: psutil.Process, address: str, name: str, query: str, rounds: int) -> list[float]:
     """Return the seconds of each load of a page."""
-    found = []
+    found, spent = [], cpu_seconds(server)
     for turn in range(rounds + 1):
         page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
         page.set_default_timeout(120_000)
@@ -70,7 +71,10 @@ def _loads(browser: Browser, address: str, name: str, query: str, rounds: int) -
             found.append(time.monotonic() - began)
         rest(page)
         page.context.close()
-    print(f"  {name}: load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores", flush=True)
+    spent = (cpu_seconds(server) - spent) / (rounds + 1)
+    print(
+        f"  {name}: {spent:.2f} s of the server's CPU a load; load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores", flush=True
+    )
     return found
 
 
