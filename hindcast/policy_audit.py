@@ -57,9 +57,11 @@ def audit(
     from pipelines.replay.auditing import audit as audit_of
     from pipelines.replay.in_force import History
 
+    if Kind.RECOMMENDED_POLICY in (kinds or ()):
+        raise ConfigError(f"--kind {Kind.RECOMMENDED_POLICY} is no audit: see hindcast policy recommend, and the DAG policy_daily")
     asked = _window(window, since, until)
     history = History(open_door(config_path, lake_url, "policy audit"), principal(user, groups))
-    wanted = AuditOf(window=asked, clusters=tuple(clusters or ()), kinds=frozenset(kinds or Kind))
+    wanted = AuditOf(window=asked, clusters=tuple(clusters or ()), **({"kinds": frozenset(kinds)} if kinds else {}))
     report = audit_of(history, wanted)
     text = {
         AuditFormat.TABLE: policy_findings.as_table,

@@ -31,6 +31,8 @@ class Kind(StrEnum):
     EVERY_ADDRESS = "every_address"
     WORLD_WITHOUT_NAMES = "world_without_names"
     BLUEPRINT_DEFEATED = "blueprint_defeated"
+    RECOMMENDED_POLICY = "recommended_policy"
+    """A standing recommendation, which `policy_daily` keeps; audits do not find it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,10 @@ _DEFEATED = "defeated"
 _MICROSECOND = timedelta(microseconds=1)
 
 
+class NothingToAuditError(ConfigError):
+    """No configuration history is known."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditOf:
     """What is audited, and over which window."""
@@ -43,7 +47,7 @@ class AuditOf:
     """With both bounds."""
     clusters: tuple[str, ...] = ()
     """All that the principal may know of when empty."""
-    kinds: frozenset[Kind] = frozenset(Kind)
+    kinds: frozenset[Kind] = frozenset(Kind) - {Kind.RECOMMENDED_POLICY}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +75,15 @@ def audit(history: History, wanted: AuditOf) -> Report:
     """Audit the policies of each cluster.
 
     Raises:
-        ConfigError: the window has no bounds, or no cluster is known.
+        ConfigError: the window has no bounds.
+        NothingToAuditError: no cluster has configuration history.
         AccessDeniedError, QueryError, LakeError: as for every question.
     """
     in_force = history.periods(wanted.window, clusters=wanted.clusters)
     if not in_force.periods:
-        raise ConfigError("there is no configuration history that you may see, so there is nothing to audit: see hindcast config snapshot")
+        raise NothingToAuditError(
+            "there is no configuration history that you may see, so there is nothing to audit: see hindcast config snapshot"
+        )
     results: list[Audited] = []
     uses = uses_of_rules(history, wanted.window, in_force) if wanted.kinds & {*_USES, Kind.DANGLING_SELECTOR} else {}
     for cluster in sorted(in_force.periods):
