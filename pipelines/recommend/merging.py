@@ -56,12 +56,17 @@ def merge(text: str, source: str, found: Recommendation, settings: AgentSettings
     Raises:
         ConfigError: the file is not YAML, or has a policy of a recommended name for other pods.
     """
+    if "\r\n" in text:
+        merged = merge(text.replace("\r\n", "\n"), source, found, settings)
+        return Merged(merged.text.replace("\n", "\r\n"), merged.changes) if merged.changes else Merged(text, ())
     compiled = compile_policies(read_documents(text, source) if text.strip() else [], settings)
     chunks = list(_chunks(text, source))
     changes: list[str] = []
     appended: list[str] = []
     for policy in found.policies:
         index = _target(chunks, policy, source)
+        if index is None and _does_all_of(compiled, policy):
+            continue
         if index is None:
             appended.append(writing.policy_as_yaml(policy, found.notes[policy.name]))
             changes.append(f"added {policy.manifest['kind']} {policy.manifest['metadata']['namespace']}/{policy.name}")
@@ -164,7 +169,13 @@ def _selected(node: Any) -> tuple[str, str, str]:
     kind, namespace, _ = _identity(node)
     spec = node.get("spec") if isinstance(node, Mapping) else None
     key = _SELECTORS.get(kind, "")
-    return kind, namespace, _canonical(spec.get(key)) if isinstance(spec, Mapping) and key in spec else ""
+    if not isinstance(spec, Mapping) or not isinstance(spec.get(key), Mapping):
+        return kind, namespace, ""
+    selector = dict(spec[key])
+    labels = selector.get("matchLabels")
+    if isinstance(labels, Mapping):  # a source before a key says nothing that its absence does not
+        selector["matchLabels"] = {str(label).removeprefix("any:").removeprefix("k8s:"): value for label, value in labels.items()}
+    return kind, namespace, _canonical(selector)
 
 
 def _canonical(value: Any) -> str:
@@ -225,7 +236,7 @@ class _Addition:
 
     def _missing(self, rule: WrittenRule) -> Iterable[WrittenRule]:
         """The part of a rule that the file's policies do not allow already."""
-        ports = [(port, evidence) for port, evidence in rule.ports if not self._allows(rule, port, evidence)]
+        ports = [(port, evidence) for port, evidence in rule.ports if not _allows(self._compiled, rule, port, evidence)]
         if not ports:
             return
         draft = dataclasses.replace(rule.draft, ports=tuple(ports))
@@ -235,22 +246,6 @@ class _Addition:
         else:
             parts = [one for one in [manifests.kubernetes_rule(draft)] if isinstance(one, WrittenRule)]
         yield from (one for one in parts if not self._has(one))
-
-    def _allows(self, rule: WrittenRule, port: PortDraft, evidence: Evidence) -> bool:
-        """Whether rules of the file match all of a port's traffic for certain."""
-        edges = [
-            dataclasses.replace(edge, protocol=port.protocol, port=None if port.is_icmp else port.number)
-            for edge in (evidence.edges or rule.draft.evidence.edges)
-        ]
-        for edge in edges:
-            subject = edge.subject(rule.direction).side.subject
-            if subject is None:
-                return False
-            rules = self._compiled.applicable(rule.direction, subject).rules
-            allow = [one for one in rules if one.action is Action.ALLOW]
-            if not any((found := match_rule(one, rule.direction, edge.connection)) and found.sure for one in allow):
-                return False
-        return bool(edges)
 
     def _has(self, rule: WrittenRule) -> bool:
         """Whether the policy has rules for the same peer with all of these ports, whoever the peer is."""
@@ -263,10 +258,37 @@ class _Addition:
         return wanted <= held
 
 
+def _does_all_of(compiled: PolicySet, policy: WrittenPolicy) -> bool:
+    """Whether a file's policies, whatever they select pods by, allow and close all that a policy would."""
+    if not policy.rules or not all(_allows(compiled, rule, port, evidence) for rule in policy.rules for port, evidence in rule.ports):
+        return False
+    subjects = {edge.subject(rule.direction).side.subject for rule in policy.rules for edge in rule.draft.evidence.edges}
+    closed = [direction for direction in Direction if direction not in policy.open_directions]
+    return all(subject is not None and compiled.applicable(direction, subject).isolating for subject in subjects for direction in closed)
+
+
+def _allows(compiled: PolicySet, rule: WrittenRule, port: PortDraft, evidence: Evidence) -> bool:
+    """Whether rules of the file match all of a port's traffic for certain; with rules for DNS where names are learned from it."""
+    learns = port.is_dns and "'dns':" in str(rule.body)
+    edges = [
+        dataclasses.replace(edge, protocol=port.protocol, port=None if port.is_icmp else port.number)
+        for edge in (evidence.edges or rule.draft.evidence.edges)
+    ]
+    for edge in edges:
+        subject = edge.subject(rule.direction).side.subject
+        if subject is None:
+            return False
+        rules = [one for one in compiled.applicable(rule.direction, subject).rules if one.action is Action.ALLOW]
+        matched = [found for one in rules if (found := match_rule(one, rule.direction, edge.connection)) is not None and found.sure]
+        if not matched or (learns and not any(part.dns for found in matched for part in found.layer7)):
+            return False
+    return bool(edges)
+
+
 def _parts(rule: Mapping[str, Any]) -> tuple[str, set[str]]:
     """A rule's peer, comparable, and its ports."""
     peer = {key: value for key, value in rule.items() if key not in ("toPorts", "icmps", "ports")}
-    ports = {_canonical(port) for entry in rule.get("toPorts") or [] for port in entry.get("ports") or []}
+    ports = {_canonical([port, entry.get("rules")]) for entry in rule.get("toPorts") or [] for port in entry.get("ports") or []}
     ports |= {_canonical(one) for entry in rule.get("icmps") or [] for one in entry.get("fields") or []}
     ports |= {_canonical(port) for port in rule.get("ports") or []}
     return _canonical(peer), ports or {"every port"}

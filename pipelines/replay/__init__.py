@@ -7,4 +7,6 @@ uncertain. Judging belongs to `pipelines.policy`, which is pure; printing to `hi
   changed. `History(door, principal).periods(window)` returns them; `Period.policies` is the compiled set.
 - `ends`: ends of edges and flows as the engine's `Side`.
 - `auditing`: audits of the policies in force; `usage_of_rules`: when each rule decided.
+- `observed_traffic`: the traffic of a namespace as recommendations are made from it; `recommending.recommended` makes them.
+- `explaining`: why a flow was allowed or denied; `explain_row` takes a flow that a page shows. `asked_connection` finds it by its ends.
 """
