@@ -81,7 +81,11 @@ app = group(
         "Record the clusters' network configuration, and show it as it was at any time.",
     ),
     Entry("maintain", "hindcast.maintain:maintain", "Keep the lake small and fast."),
-    Entry("policy", "hindcast.policy:policy", "Evaluate network policies: what they allow and deny, by which rule, and why."),
+    Entry(
+        "policy",
+        "hindcast.policy:policy",
+        "Evaluate network policies: what they allow and deny, by which rule, and why; and what they should allow.",
+    ),
     text="The memory of Kubernetes networking.",
 )
 

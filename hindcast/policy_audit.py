@@ -48,9 +48,10 @@ def audit(
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Audit the policies in force against what exists and what was recorded. Exit code 1 if anything is found.
+    """Audit the policies in force: what nothing needs, is too wide, or selects nothing. Exit code 1 if anything is found.
 
-    Findings are recorded in the table findings: each opens once, stays, and closes when it is no longer found.
+    They are judged against the workloads that exist and the traffic of the window. Findings are recorded in the table findings: each
+    opens once, stays, and closes when it is no longer found.
     """
     from hindcast import policy_findings
     from pipelines.replay.auditing import AuditOf
