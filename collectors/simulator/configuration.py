@@ -26,16 +26,11 @@ DEPLOYER = "system:serviceaccount:gitops:deployer"
 SOMEBODY = "mallory@company.example"
 CILIUM = "1.18.4"
 _KINDS = [
-    "CiliumNetworkPolicy",
-    "NetworkPolicy",
-    "CiliumClusterwideNetworkPolicy",
-    "ConfigMap",
-    "CiliumAgents",
-    "Namespace",
-    "PodLabels",
-    "Deployment",
-    "StatefulSet",
+    *("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "CiliumCIDRGroup", "NetworkPolicy"),
+    *("ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy"),
+    *("ConfigMap", "CiliumAgents", "Namespace", "PodLabels", "Deployment", "StatefulSet"),
 ]
+"""The kinds that are watched; of some of them the company has no object."""
 
 
 def backfill(lake: Lake, fleet: Fleet, story: Story, *, since: dt.datetime, until: dt.datetime) -> None:
