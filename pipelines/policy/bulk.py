@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.policy.model import Direction, Rule, Side, Tier
-from pipelines.policy.policy_set import Level, PolicySet
+from pipelines.policy.model import Connection, Direction, Rule, Side, Tier
+from pipelines.policy.policy_set import Level, PolicySet, applicable_of
 from pipelines.policy.ports import PortMatch
 from pipelines.policy.side_vectors import NO_PORT, UNKNOWN_PORT, Mask, Masks, SideVectors
 from pipelines.policy.subject_groups import Group, SubjectGroups
-from pipelines.policy.verdict import Verdict, host_is_allowed
+from pipelines.policy.verdict import Decision, Verdict, decide, host_is_allowed
 
 CODES = (Verdict.ALLOWED, Verdict.DENIED, Verdict.UNCERTAIN, Verdict.NOT_ENFORCED)
 """The verdict of each code in `Verdicts`."""
@@ -95,10 +95,25 @@ class BulkJudge:
         """The ends that a rule selects."""
         return self._subjects.selected_by(rule)
 
-    def _direction(self, direction: Direction, connections: Connections) -> tuple[NDArray[np.uint8], Mask]:
+    def decide(self, policies: int, direction: Direction, connection: Connection, subject: int) -> Decision:
+        """The verdict on a single connection with its rules and reason, like `verdict.decide`, by the policy set of this index.
+
+        `subject` is the index of the end that is asked for its rules; which rules select it is known already.
+        """
+        of_side, groups = self._grouped(direction)
+        labels = self._vectors.sides[subject].subject
+        if labels is not None:
+            group = groups[of_side[policies, subject]]
+            self._sets[policies].keep(direction, labels, group.applicable if isinstance(group, Group) else applicable_of(()))
+        return decide(self._sets[policies], direction, connection)
+
+    def _grouped(self, direction: Direction) -> tuple[NDArray[np.int32], list[Group | Verdict]]:
         if direction not in self._groups:
             self._groups[direction] = self._subjects.of_sets(direction, self._sets)
-        of_side, groups = self._groups[direction]
+        return self._groups[direction]
+
+    def _direction(self, direction: Direction, connections: Connections) -> tuple[NDArray[np.uint8], Mask]:
+        of_side, groups = self._grouped(direction)
         subjects = connections.destination if direction is Direction.INGRESS else connections.source
         group = of_side[0 if connections.policies is None else connections.policies, subjects]
         found, undecided = np.full(len(connections), ALLOWED, np.uint8), np.zeros(len(connections), bool)

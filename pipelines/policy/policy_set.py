@@ -76,6 +76,10 @@ class PolicySet:
             found = self._applicable[key] = self._select(direction, subject)
         return found
 
+    def keep(self, direction: Direction, subject: LabelSet, applicable: Applicable) -> None:
+        """Keep the rules that select a subject, where they have been worked out for many subjects at once."""
+        self._applicable.setdefault((direction, subject), applicable)
+
     def enforces_at(self, subject: LabelSet) -> bool:
         """Whether the agent enforces any policy at this subject."""
         if self.settings.enable_policy == "never":

@@ -9,4 +9,8 @@ uncertain. Judging belongs to `pipelines.policy`, which is pure; printing to `hi
 - `auditing`: audits of the policies in force; `usage_of_rules`: when each rule decided.
 - `observed_traffic`: the traffic of a namespace as recommendations are made from it; `recommending.recommended` makes them.
 - `explaining`: why a flow was allowed or denied; `explain_row` takes a flow that a page shows. `asked_connection` finds it by its ends.
+- `traffic`: the distinct connections of a window as arrays.
+- `simulation`: what a change of policies makes of them; `flows_again` reads flows where edges say too little; `changed_edges` makes
+  rows of the outcome, and `examples` adds flows to them. `agreement` compares the replay with what was recorded.
+- `whatif`: all of that in one call, `simulate(History(door, principal), WhatIf(...))`.
 """

@@ -11,14 +11,15 @@ import numpy as np
 
 from pipelines.policy.bulk import CODES, DENIED, UNCERTAIN
 from pipelines.policy.model import Direction
-from pipelines.policy.verdict import Decision, Verdict, decide
+from pipelines.policy.verdict import Decision, Verdict
 from pipelines.replay.agreement import CLASSES, Disagreeing, Disagreement, explained
 from pipelines.replay.ends import End
 from pipelines.replay.simulation import CHANGES, WHYS, Change, Outcomes, Why
 from pipelines.replay.traffic import INGRESS, Traffic
 
-MOST_EXPLAINED = 20_000
-"""Unchanged edges beyond this number have no rules and a general reason."""
+MOST_EXPLAINED = 2_000
+"""Unchanged edges of a cluster beyond this number have no rules and a general reason."""
+_AS_BEFORE = "the policies after the change give what was recorded"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 END_COLUMNS = ("namespace", "workload_name", "entity", "dns_name", "cidr")
 Shown = tuple[str | None, ...]
@@ -118,7 +119,7 @@ def _edges(outcomes: Outcomes) -> list[ChangedEdge]:
     np.minimum.at(first, member, traffic.first_seen[place])
     np.maximum.at(last, member, traffic.last_seen[place])
     largest = _largest(member, outcomes.flows, count)
-    found = []
+    found, unchanged = [], 0
     for number in range(count):
         source, destination, protocol, port, before, after, change = groups[:, number].tolist()
         name = traffic.protocols[protocol]
@@ -135,7 +136,10 @@ def _edges(outcomes: Outcomes) -> list[ChangedEdge]:
             first_seen=_moment(first[number]),
             last_seen=_moment(last[number]),
         )
-        if edge.change is not Change.UNCHANGED or number < MOST_EXPLAINED:
+        unchanged += edge.change is Change.UNCHANGED
+        if edge.change is Change.UNCHANGED and unchanged > MOST_EXPLAINED:
+            edge.reason = _AS_BEFORE if outcomes.touched[largest[number]].any() else Why.NOT_SELECTED.value
+        else:
             edge.rules, edge.reason = _explained(outcomes, int(largest[number]))
         found.append(edge)
     return found
@@ -157,11 +161,8 @@ def _explained(outcomes: Outcomes, entry: int) -> tuple[tuple[str, ...], str]:
     why = WHYS[outcomes.why[entry]]
     if why not in (Why.RULES, Why.REQUESTS, Why.CONTRADICTED):
         return (), why.value
-    traffic, place = outcomes.traffic, int(outcomes.connection[entry])
-    policies = outcomes.after_sets[int(traffic.first_period[place])]
-    connection = traffic.connection(place)
     touched = [
-        decide(policies, direction, connection)
+        outcomes.decision(entry, direction)
         for direction, is_touched in zip((Direction.EGRESS, Direction.INGRESS), outcomes.touched[entry], strict=True)
         if is_touched
     ]

@@ -18,7 +18,7 @@ from pipelines.policy.model import Direction
 from pipelines.policy.policy_set import READERS, PolicySet
 from pipelines.policy.reading import Document
 from pipelines.policy.side_vectors import Mask
-from pipelines.policy.verdict import decide
+from pipelines.policy.verdict import Decision
 from pipelines.replay import traffic as recorded
 from pipelines.replay.in_force import Compiler, Period
 from pipelines.replay.traffic import EGRESS, INGRESS, Ints, Traffic
@@ -103,8 +103,8 @@ class Outcomes:
     """What becomes of a cluster's traffic: arrays of one length, up to two entries for each connection."""
 
     traffic: Traffic
-    after_sets: tuple[PolicySet, ...]
-    """The policies after the change, by period."""
+    judge: BulkJudge
+    """Has the policies before the change, by period, and then those after it."""
     connection: Ints
     """Index of the connection in `traffic`."""
     before: Codes
@@ -121,6 +121,12 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.connection)
+
+    def decision(self, entry: int, direction: Direction) -> Decision:
+        """The verdict after the change at one end of an entry's connection, with its rules and reason."""
+        traffic, place = self.traffic, int(self.connection[entry])
+        after = len(traffic.periods) + int(traffic.first_period[place])
+        return self.judge.decide(after, direction, traffic.connection(place), traffic.subject(direction, place))
 
     def only(self, keep: Mask) -> Outcomes:
         """Return some of the entries."""
@@ -164,7 +170,7 @@ class Simulator:
         looked_at = np.flatnonzero(touched.any(axis=1))
         rest = np.flatnonzero(~touched.any(axis=1))
         parts = [*self._of(looked_at, touched[looked_at]), *self._untouched(rest)]
-        return _joined(traffic, self.after_sets, parts)
+        return _joined(traffic, self.judge, parts)
 
     def _touched(self, direction: Direction, subjects: Ints) -> Mask:
         """Whether a rule that changes selects the subject of each connection, in a period of the connection."""
@@ -198,12 +204,11 @@ class Simulator:
         found = self.judge.judge(traffic.connections(places, sets))
         if not traffic.requests:
             return found
-        all_sets = (*self.before_sets, *self.after_sets)
         parts = ((Direction.INGRESS, found.ingress, found.ingress_undecided), (Direction.EGRESS, found.egress, found.egress_undecided))
         for direction, codes, undecided in parts:
             for entry in np.flatnonzero(undecided):
                 place = int(places[entry])
-                decision = decide(all_sets[int(sets[entry])], direction, traffic.connection(place))
+                decision = self.judge.decide(int(sets[entry]), direction, traffic.connection(place), traffic.subject(direction, place))
                 codes[entry] = CODES.index(decision.verdict)
                 # The packets of a connection whose requests were recorded are allowed by the port.
                 undecided[entry] = decision.layer7_undecided and place not in self._has_requests
@@ -342,7 +347,7 @@ class _Part:
         return found
 
 
-def _joined(traffic: Traffic, after_sets: tuple[PolicySet, ...], parts: Sequence[_Part]) -> Outcomes:
+def _joined(traffic: Traffic, judge: BulkJudge, parts: Sequence[_Part]) -> Outcomes:
     rules, requests = WHYS.index(Why.RULES), WHYS.index(Why.REQUESTS)
     for part in parts:
         part.why[(part.after == UNCERTAIN) & (part.why == rules) & part.requests] = requests
@@ -357,7 +362,7 @@ def _joined(traffic: Traffic, after_sets: tuple[PolicySet, ...], parts: Sequence
     may_tell = np.isin(why, [rules, requests, WHYS.index(Why.STRADDLES)])
     return Outcomes(
         traffic=traffic,
-        after_sets=after_sets,
+        judge=judge,
         connection=places,
         before=together([np.full(int(part.keep.sum()), part.before, np.uint8) for part in parts], np.uint8),  # type: ignore[arg-type]
         after=after,  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipelines.policy.bulk import Connections
 from pipelines.policy.labels import CLUSTER, KUBERNETES, LabelSet
 from pipelines.policy.layer7 import DnsQuery, HttpRequest
-from pipelines.policy.model import Connection, Side
+from pipelines.policy.model import Connection, Direction, Side
 from pipelines.replay.ends import NOTHING_LEARNED, End, LearnedNames, side_of
 from pipelines.replay.in_force import History, InForce, Period
 from warehouse.engine import Limits, Window
@@ -110,6 +110,10 @@ class Traffic:
             known if is_icmp else None,
             self.requests[place] if self.requests else None,
         )
+
+    def subject(self, direction: Direction, place: int) -> int:
+        """The end of a connection that is asked for its rules, as its index among the ends."""
+        return int((self.destination if direction is Direction.INGRESS else self.source)[place])
 
     @property
     def total(self) -> Ints:
