@@ -123,7 +123,7 @@ def _parts(table: Table, files: Sequence[str]) -> list[tuple[str, list[str], boo
 def ledger(sight: Sight) -> pa.Table:
     """Return the rows of `coverage` that overlap the window, for clusters that the principal may know of. Raises LakeError."""
     margin = with_margin(sight.window)
-    rows = sight.lake.read_kept(COVERAGE, sight.clusters or None, margin.since, margin.until)
+    rows = sight.lake.read_cached(COVERAGE, sight.clusters or None, margin.since, margin.until)
     if sight.window.as_of is not None:
         rows = rows.filter(pc.field("recorded").is_null() | (pc.field("recorded") <= pa.scalar(sight.window.as_of.instant, TIMESTAMP)))
     seen = {cluster: sight.scope.sees_cluster(cluster) for cluster in rows.column("cluster").unique().to_pylist()}

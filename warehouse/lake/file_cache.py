@@ -11,7 +11,7 @@ import pyarrow as pa
 MOST_BYTES = 64 * 1024**2
 
 
-class KeptFiles:
+class FileCache:
     """The rows of the most recently used files; safe to use from several threads."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from warehouse.lake.file_cache import KeptFiles
+from warehouse.lake.file_cache import FileCache
 
 
 class Disk:
@@ -19,11 +19,11 @@ class Disk:
 
 
 def test_no_files_have_no_rows() -> None:
-    assert KeptFiles().rows([], Disk().read) == []
+    assert FileCache().rows([], Disk().read) == []
 
 
 def test_a_file_is_read_once_and_rows_come_in_the_order_asked_for() -> None:
-    disk, kept = Disk(), KeptFiles()
+    disk, kept = Disk(), FileCache()
     kept.rows(["a", "b"], disk.read)
     again = kept.rows(["c", "b", "a"], disk.read)
     assert [table["path"][0].as_py() for table in again] == ["c", "b", "a"]
@@ -33,7 +33,7 @@ def test_a_file_is_read_once_and_rows_come_in_the_order_asked_for() -> None:
 def test_what_was_not_asked_for_longest_makes_room() -> None:
     disk = Disk()
     size = disk.read(["a"])["a"].get_total_buffer_size()
-    kept = KeptFiles(most_bytes=2 * size)
+    kept = FileCache(most_bytes=2 * size)
     for path in ("a", "b", "a", "c"):
         kept.rows([path], disk.read)
     disk.read_of.clear()
@@ -43,6 +43,6 @@ def test_what_was_not_asked_for_longest_makes_room() -> None:
 
 
 def test_a_file_that_is_larger_than_all_room_is_read_each_time() -> None:
-    disk, kept = Disk(), KeptFiles(most_bytes=1)
+    disk, kept = Disk(), FileCache(most_bytes=1)
     assert [kept.rows(["a"], disk.read)[0].num_rows for _ in range(2)] == [1, 1]
     assert disk.read_of == ["a", "a"]
