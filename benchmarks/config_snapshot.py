@@ -219,7 +219,7 @@ def _year(folder: Path, share: float) -> None:
 def _answer(lake: Lake, at: datetime, namespaces: list[str] | None) -> tuple[float, float]:
     """Return wall and CPU seconds for the YAML of an instant with its coverage, in this process."""
     wall, cpu = time.monotonic(), time.process_time()
-    rows = versions.in_force(lake, at, clusters=["c1"], namespaces=namespaces).to_pylist()
+    rows = versions.in_force(lake, at, versions.Selection(clusters=["c1"], namespaces=namespaces)).to_pylist()
     coverage_at(lake, at, clusters=["c1"])
     assert "".join(manifest_yaml.documents(rows))
     return time.monotonic() - wall, time.process_time() - cpu

@@ -18,7 +18,7 @@ from warehouse.records import saved_views
 from warehouse.records.saved_views import EVERYONE, Kind, SavedView
 
 SHOWN = 30
-_ROUND, _SAID = "saved round", "saved said"
+_ROUND, _PROBLEM = "saved round", "saved problem"
 _WORDS: dict[Kind, str] = {"view": "this view", "query": "this query"}
 
 
@@ -61,8 +61,8 @@ def menu(visit: Visit, kind: Kind, *, page: str, state: str) -> None:
     if own:
         with st.expander("Rename, share, delete"):
             _manage(visit, kind, own, audiences)
-    if said := st.session_state.pop(_SAID, None):
-        st.warning(said, icon=":material/warning:")
+    if problem := st.session_state.pop(_PROBLEM, None):
+        st.warning(problem, icon=":material/warning:")
 
 
 def _typed_audience(written: str) -> str:
@@ -110,12 +110,11 @@ def _shared(view: SavedView) -> str:
 def _save(visit: Visit, kind: Kind, page: str, state: str) -> None:
     name, audience = st.session_state[f"save {kind} name"], _typed_audience(st.session_state[f"save {kind} for"])
     scope = visit.door.scope(visit.who)
+    draft = saved_views.Draft(kind=kind, name=name, page=page, state=state, shared_with=(audience,) if audience else ())
     try:
-        saved_views.save(
-            visit.lake, visit.who, scope, kind=kind, name=name, page=page, state=state, shared_with=[audience] if audience else []
-        )
+        saved_views.save(visit.lake, visit.who, scope, draft)
     except HindcastError as error:
-        st.session_state[_SAID] = str(error)
+        st.session_state[_PROBLEM] = str(error)
     _again()
 
 
@@ -127,7 +126,7 @@ def _change(visit: Visit, view: SavedView, name: str, to: str) -> None:
             visit.lake, visit.who, visit.door.scope(visit.who), view.id, name=st.session_state[name], shared_with=shared_with
         )
     except HindcastError as error:
-        st.session_state[_SAID] = str(error)
+        st.session_state[_PROBLEM] = str(error)
     _again()
 
 
@@ -135,7 +134,7 @@ def _delete(visit: Visit, view: SavedView) -> None:
     try:
         saved_views.change(visit.lake, visit.who, visit.door.scope(visit.who), view.id, deleted=True)
     except HindcastError as error:
-        st.session_state[_SAID] = str(error)
+        st.session_state[_PROBLEM] = str(error)
     _again()
 
 

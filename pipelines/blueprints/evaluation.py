@@ -44,7 +44,7 @@ BEGINNING = "drift-told-from"
 """App id in the log of `drift`: the first evaluation whose newly opened drift is announced to people."""
 DANGLING_AFTER = timedelta(days=1)
 """A policy counts as dangling when it has selected no pod for this long."""
-_KEPT = (NAMESPACES, POLICY_VERSIONS, WORKLOADS, CLUSTER_SETTINGS)
+_TABLES = (NAMESPACES, POLICY_VERSIONS, WORKLOADS, CLUSTER_SETTINGS)
 _COLUMNS = ["cluster", "kind", "namespace", "name", "valid_from", "changed_by", "manifest", "status"]
 _MICROSECOND = timedelta(microseconds=1)
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,8 +70,10 @@ def read_states(lake: Lake, clusters: Sequence[str], at: datetime) -> Iterator[C
     """Yield the clusters as configuration history knows them at a time, one by one. Raises LakeError."""
     coverage = read_coverage(lake, clusters, at)
     flows = _flows_until(lake, clusters, at)
-    rows = versions.in_force(lake, at, tables=_KEPT, clusters=clusters).select(_COLUMNS)
-    recent = versions.between(lake, at - DANGLING_AFTER, at, tables=[WORKLOADS], clusters=clusters, kinds=["PodLabels"]).select(_COLUMNS)
+    rows = versions.in_force(lake, at, versions.Selection(tables=_TABLES, clusters=clusters)).select(_COLUMNS)
+    recent = versions.between(
+        lake, at - DANGLING_AFTER, at, versions.Selection(tables=[WORKLOADS], clusters=clusters, kinds=["PodLabels"])
+    ).select(_COLUMNS)
     for name in clusters:  # a state has tens of thousands of objects, so only one is in memory at a time
         now, before = (table.filter(pc.equal(table["cluster"], name)).to_pylist() for table in (rows, recent))
         state = build_state(name, now, at=at, coverage=coverage.get(name, {}), recent_rows=before)
@@ -155,7 +157,9 @@ def evaluate_cluster(
 
 def _endings(lake: Lake, cluster: str, at: datetime, keys: Sequence[Key]) -> dict[Key, Ended]:
     """Return when the last version of each of these objects ended, and by whom; objects that never existed are left out."""
-    rows = versions.between(lake, _ALWAYS, at, tables=[POLICY_VERSIONS], clusters=[cluster], names=sorted({key.name for key in keys}))
+    rows = versions.between(
+        lake, _ALWAYS, at, versions.Selection(tables=[POLICY_VERSIONS], clusters=[cluster], names=sorted({key.name for key in keys}))
+    )
     wanted = set(keys)
     out: dict[Key, Ended] = {}
     for row in rows.select(["kind", "namespace", "name", "valid_to", "ended_by"]).to_pylist():
@@ -204,13 +208,13 @@ def _row(drift: Drift, now: datetime) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class Stored:
     """What an evaluation added to the table `drift`."""
 
     rows: int
 
 
-def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime, configured: Collection[str] | None = None) -> Kept:
+def store(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime, configured: Collection[str] | None = None) -> Stored:
     """Store the results. `configured` names every cluster of the configuration: drift of all others is closed, since they are
     no longer evaluated; None leaves their drift unchanged.
 
@@ -231,7 +235,7 @@ def keep(lake: Lake, evaluations: Sequence[Evaluation], *, now: datetime, config
         [_result(evaluation, result, now) for evaluation in evaluations for result in evaluation.results], schema=POSTURE.schema
     )
     lake.commit(POSTURE, lake.write_files(POSTURE, results), transactions={APP_ID: version[APP_ID]}, metadata={})
-    return Kept(rows=len(rows))
+    return Stored(rows=len(rows))
 
 
 def _result(evaluation: Evaluation, result: Result, now: datetime) -> dict[str, Any]:

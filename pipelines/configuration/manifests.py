@@ -97,7 +97,7 @@ def _file_object(file: str, keys: Collection[Key]) -> Observed:
 def _objects_by_file(lake: Lake, cluster: str) -> dict[str, set[Key]]:
     """Return the objects last seen in each file. Raises LakeError."""
     table = BY_NAME["ConfigMap"].table
-    rows = versions.in_force(lake, _ALWAYS, tables=[table], clusters=[cluster], kinds=[MANIFEST_FILE])
+    rows = versions.in_force(lake, _ALWAYS, versions.Selection(tables=[table], clusters=[cluster], kinds=[MANIFEST_FILE]))
     return {
         name: {Key(*key) for key in json.loads(manifest)["spec"]["objects"]}
         for name, manifest in zip(rows["name"].to_pylist(), rows["manifest"].to_pylist(), strict=True)

@@ -79,7 +79,7 @@ class Recorder:
         self._find_change = find_change
         # The commit numbers are read before the versions they guard, so that a commit in between invalidates them.
         self._numbers = {table.name: lake.transaction_version(table, self._app_id) or 0 for table in tables}
-        stored = versions.in_force(lake, _ALWAYS, tables=list(tables), clusters=[cluster], kinds=list(TABLE_OF))
+        stored = versions.in_force(lake, _ALWAYS, versions.Selection(tables=list(tables), clusters=[cluster], kinds=list(TABLE_OF)))
         columns = stored.select(["kind", "namespace", "name", "hash", "uid", "valid_from"]).to_pydict()
         self._known = {
             Key(kind, namespace, name): _Known(hash=hash_, uid=uid, valid_from=valid_from)
@@ -245,7 +245,7 @@ class Recorder:
         if not ends:
             return table.schema.empty_table()
         kinds = sorted({kind for kind, *_ in ends})
-        stored = versions.in_force(self._lake, _ALWAYS, tables=[table], clusters=[self._cluster], kinds=kinds)
+        stored = versions.in_force(self._lake, _ALWAYS, versions.Selection(tables=[table], clusters=[self._cluster], kinds=kinds))
         keys = list(zip(*(stored[name].to_pylist() for name in ("kind", "namespace", "name", "valid_from")), strict=True))
         indexes = [index for index, key in enumerate(keys) if key in ends]
         rows = stored.take(pa.array(indexes, pa.int64()))

@@ -51,7 +51,7 @@ class Looks:
         return snapshot.take(self.lake, config.Cluster(name=name, kubernetes=config.Kubernetes(kubeconfig=kubeconfig, **options)))
 
     def rows(self, at: datetime | None = None, **options: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = versions.in_force(self.lake, at or datetime.now(UTC), **options).to_pylist()
+        found: list[dict[str, Any]] = versions.in_force(self.lake, at or datetime.now(UTC), versions.Selection(**options)).to_pylist()
         return found
 
     def states(self, name: str = "c1") -> dict[str, str]:
@@ -132,7 +132,8 @@ def test_a_policy_that_is_changed_deleted_and_made_anew_has_three_versions_and_t
     looks.take(one.kubeconfig(), audit_log=one.audit_log)
     one.kubectl("delete", "netpol", "web", "-n", shop)
     looks.take(one.kubeconfig(), audit_log=one.audit_log)
-    found = versions.between(looks.lake, begin - timedelta(minutes=1), datetime.now(UTC), names=["web"], namespaces=[shop]).to_pylist()
+    web = versions.Selection(names=["web"], namespaces=[shop])
+    found = versions.between(looks.lake, begin - timedelta(minutes=1), datetime.now(UTC), web).to_pylist()
     assert [row["ended_how"] for row in found] == ["changed", "recreated", "deleted"]
     assert [(row["valid_from_source"], row["changed_by"]) for row in found] == [
         ("audit", "admin"),
@@ -144,7 +145,7 @@ def test_a_policy_that_is_changed_deleted_and_made_anew_has_three_versions_and_t
     assert all(one["valid_to"] == other["valid_from"] for one, other in itertools.pairwise(found))
 
 
-def test_what_was_in_force_is_told_as_yaml_that_kubectl_takes_for_unchanged(clusters: dict[str, Any], looks: Looks, shop: str) -> None:
+def test_what_was_in_force_is_printed_as_yaml_that_kubectl_takes_for_unchanged(clusters: dict[str, Any], looks: Looks, shop: str) -> None:
     from pipelines.configuration import manifest_yaml
 
     one = clusters["one"]

@@ -65,7 +65,8 @@ class Watched:
 
     def versions(self, name: str) -> list[dict[str, Any]]:
         since = self.begin - timedelta(minutes=5)
-        rows: list[dict[str, Any]] = versions.between(self.lake, since, datetime.now(UTC) + timedelta(days=1), names=[name]).to_pylist()
+        until, named = datetime.now(UTC) + timedelta(days=1), versions.Selection(names=[name])
+        rows: list[dict[str, Any]] = versions.between(self.lake, since, until, named).to_pylist()
         return rows
 
     def wait_for_versions(self, name: str, count: int) -> list[dict[str, Any]]:
@@ -121,7 +122,7 @@ def test_a_pod_s_labels_come_and_go_with_the_first_and_the_last_pod_that_has_the
         def sets() -> list[dict[str, Any]]:
             since = watched.begin - timedelta(minutes=5)
             until = datetime.now(UTC) + timedelta(days=1)
-            return versions.between(watched.lake, since, until, kinds=["PodLabels"], namespaces=["watched"]).to_pylist()
+            return versions.between(watched.lake, since, until, versions.Selection(kinds=["PodLabels"], namespaces=["watched"])).to_pylist()
 
         watched.wait(sets, what="labels of pods")
         two.request("DELETE", "/api/v1/namespaces/watched/pods/db-0?gracePeriodSeconds=0")

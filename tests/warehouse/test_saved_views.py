@@ -2,6 +2,7 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,9 @@ def names(lake: Lake, who: Principal, kind: saved_views.Kind = "view") -> list[s
     return [view.name for view in saved_views.listed(lake, who, scope(who), kind=kind, at=NOW)]
 
 
-def save(lake: Lake, who: Principal, name: str, **more: object) -> saved_views.SavedView:
-    how = {"kind": "view", "page": "flows", "state": "last=1d", **more}
-    return saved_views.save(lake, who, scope(who), name=name, **how)  # type: ignore[arg-type]
+def save(lake: Lake, who: Principal, name: str, **more: Any) -> saved_views.SavedView:
+    draft = saved_views.Draft(**{"kind": "view", "page": "flows", "state": "last=1d", "name": name, **more})
+    return saved_views.save(lake, who, scope(who), draft)
 
 
 def test_who_may_see_nothing_saves_and_is_shown_nothing(lake: Lake) -> None:

@@ -154,12 +154,14 @@ class Configuration(Question[Answer]):
             request.sight.lake,
             since,
             until,
-            tables=self.tables,
-            clusters=self.clusters or None,
-            kinds=self.kinds or None,
-            namespaces=self.namespaces or None,
-            names=self.names or None,
-            recorded=self.recorded,
+            versions.Selection(
+                tables=self.tables,
+                clusters=self.clusters or None,
+                kinds=self.kinds or None,
+                namespaces=self.namespaces or None,
+                names=self.names or None,
+                recorded=self.recorded,
+            ),
         )
         described: list[dict[str, Any]] = rows.select(["cluster", "kind", "namespace", "name", "valid_from", "valid_to"]).to_pylist()
         shown = [versions.is_shown(row, request.sight.scope, since, until) for row in described]
@@ -189,7 +191,7 @@ class UnseenObjects(Question[int]):
         if not scope.sees_cluster(self.cluster):
             return 0
         until = self.at + timedelta(microseconds=1)
-        rows = versions.between(request.sight.lake, self.at, until, tables=self.tables, clusters=(self.cluster,))
+        rows = versions.between(request.sight.lake, self.at, until, versions.Selection(tables=self.tables, clusters=(self.cluster,)))
         listed = rows.select(["cluster", "kind", "namespace", "name", "valid_from", "valid_to"]).to_pylist()
         return sum(not versions.is_shown(row, scope, self.at, until) for row in listed)
 

@@ -68,9 +68,18 @@ def listed(lake: Lake, who: Principal, scope: Scope, *, kind: Kind, at: datetime
     return sorted(found, key=lambda view: (view.name.casefold(), view.id))
 
 
-def save(
-    lake: Lake, who: Principal, scope: Scope, *, kind: Kind, name: str, page: str, state: str, shared_with: Sequence[str] = ()
-) -> SavedView:
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A view or query to be saved; the fields are those of `SavedView`."""
+
+    kind: Kind
+    name: str
+    page: str
+    state: str
+    shared_with: Sequence[str] = ()
+
+
+def save(lake: Lake, who: Principal, scope: Scope, draft: Draft) -> SavedView:
     """Save a view or query; replaces the user's own one of the same name and kind.
 
     Raises AccessDeniedError for an audience that the user may not share with, QueryError if it cannot be saved, LakeError.
@@ -78,22 +87,23 @@ def save(
     now, mine = datetime.now(UTC), owner_of(who)
     if scope.is_empty or not mine:
         raise AccessDeniedError("only users who may see something can save views")
-    _check_audiences(scope, shared_with, now)
-    if len(state) > LONGEST_STATE:
-        raise QueryError(f"the view or query has {len(state):,} characters; at most {LONGEST_STATE:,} can be saved")
+    _check_audiences(scope, draft.shared_with, now)
+    if len(draft.state) > LONGEST_STATE:
+        raise QueryError(f"the view or query has {len(draft.state):,} characters; at most {LONGEST_STATE:,} can be saved")
+    name = _name(draft.name)
     own = [view for view in _newest(lake) if view.owner == mine]
-    same = next((view for view in own if (view.kind, view.name) == (kind, _name(name))), None)
+    same = next((view for view in own if (view.kind, view.name) == (draft.kind, name)), None)
     if same is None and len(own) >= MOST:
         raise QueryError(f"you have saved {len(own)} views and queries, which is the maximum: delete one first")
     made = SavedView(
-        kind=kind,
+        kind=draft.kind,
         id=same.id if same else uuid.uuid4().hex,
         time=now,
-        name=_name(name),
-        page=page,
-        state=state,
+        name=name,
+        page=draft.page,
+        state=draft.state,
         owner=mine,
-        shared_with=tuple(shared_with),
+        shared_with=tuple(draft.shared_with),
     )
     _append(lake, made)
     return made

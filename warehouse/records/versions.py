@@ -28,56 +28,44 @@ _MICROSECOND = timedelta(microseconds=1)
 _UNLIMITED = Limits(rows=2**62, seconds=600)
 
 
-def in_force(
-    lake: Lake,
-    at: datetime,
-    *,
-    tables: Sequence[Table] = VERSION_TABLES,
-    clusters: Collection[str] | None = None,
-    kinds: Collection[str] | None = None,
-    namespaces: Collection[str] | None = None,
-    names: Collection[str] | None = None,
-    recorded: datetime | None = None,
-) -> pa.Table:
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which versions are wanted; None means any."""
+
+    tables: Sequence[Table] = VERSION_TABLES
+    clusters: Collection[str] | None = None
+    kinds: Collection[str] | None = None
+    """None means all except the bookkeeping kinds."""
+    namespaces: Collection[str] | None = None
+    """The namespaces and the objects in them, without cluster-scoped objects."""
+    names: Collection[str] | None = None
+    recorded: datetime | None = None
+    """The versions as the lake knew them at that time: ends that it learned of later are null."""
+
+
+EVERYTHING = Selection()
+
+
+def in_force(lake: Lake, at: datetime, selection: Selection = EVERYTHING) -> pa.Table:
     """Return the versions that were in force at an instant; see `between`."""
-    return between(
-        lake,
-        at,
-        at + _MICROSECOND,
-        tables=tables,
-        clusters=clusters,
-        kinds=kinds,
-        namespaces=namespaces,
-        names=names,
-        recorded=recorded,
-    )
+    return between(lake, at, at + _MICROSECOND, selection)
 
 
-def between(
-    lake: Lake,
-    since: datetime,
-    until: datetime,
-    *,
-    tables: Sequence[Table] = VERSION_TABLES,
-    clusters: Collection[str] | None = None,
-    kinds: Collection[str] | None = None,
-    namespaces: Collection[str] | None = None,
-    names: Collection[str] | None = None,
-    recorded: datetime | None = None,
-) -> pa.Table:
+def between(lake: Lake, since: datetime, until: datetime, selection: Selection = EVERYTHING) -> pa.Table:
     """Return the versions that were in force at some time in [since, until), by cluster, kind, namespace, name and start.
 
-    None means any (for kinds: all except the bookkeeping kinds). `namespaces` selects the namespaces and the objects in them, and
-    excludes cluster-scoped objects. With `recorded`, the result is what the lake knew at that time: ends that it learned of
-    later are null. Columns are those of a version table. Raises LakeError.
+    Columns are those of a version table. Raises LakeError.
     """
     # With `recorded`, a version counts as in force if the lake did not yet know of its end, so no file can be skipped by age.
-    files = {table.name: _files(lake, table, since if recorded is None else None, until, clusters) for table in tables}
+    begin = since if selection.recorded is None else None
+    files = {table.name: _files(lake, table, begin, until, selection.clusters) for table in selection.tables}
     parts = [VERSION_TABLES[0].schema.empty_table()]
     if any(any(both) for both in files.values()):
-        asked = _Asked(since=since, until=until, clusters=clusters, kinds=kinds, namespaces=namespaces, names=names, recorded=recorded)
         with engine.connect_warm() as connection:
-            parts += [_read(connection, lake, table, *files[table.name], asked) for table in tables if any(files[table.name])]
+            for table in selection.tables:
+                if any(files[table.name]):
+                    _add_views(connection, lake, table, *files[table.name])
+                    parts.append(_read(connection, table, since, until, selection))
     order = [(name, "ascending") for name in VERSION_TABLES[0].folded_by]
     return pa.concat_tables(parts).sort_by(order)
 
@@ -114,19 +102,6 @@ def is_shown(row: Mapping[str, Any], scope: Scope, since: datetime, until: datet
     return any(scope.owns(cluster, namespace, at) for at in moments)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """The arguments of `between`."""
-
-    since: datetime
-    until: datetime
-    clusters: Collection[str] | None
-    kinds: Collection[str] | None
-    namespaces: Collection[str] | None
-    names: Collection[str] | None
-    recorded: datetime | None
-
-
 def _files(
     lake: Lake, table: Table, since: datetime | None, until: datetime, clusters: Collection[str] | None
 ) -> tuple[list[str], list[str]]:
@@ -143,25 +118,30 @@ def _files(
     return closed, loose
 
 
-def _read(connection: Any, lake: Lake, table: Table, closed: list[str], loose: list[str], asked: _Asked) -> pa.Table:
+def _add_views(connection: Any, lake: Lake, table: Table, closed: list[str], loose: list[str]) -> None:
     engine.add_view_of_files(connection, lake, table, closed, "closed_files", as_stored=True)
     engine.add_view_of_files(connection, lake, table, loose, "loose_files", as_stored=True)
+
+
+def _read(connection: Any, table: Table, since: datetime, until: datetime, selection: Selection) -> pa.Table:
     conditions: list[str] = ["valid_from < ?"]
-    values: list[Any] = [asked.until]
-    for column, wanted in (("cluster", asked.clusters), ("kind", asked.kinds), ("namespace", asked.namespaces), ("name", asked.names)):
+    values: list[Any] = [until]
+    columns = ("cluster", "kind", "namespace", "name")
+    listed = (selection.clusters, selection.kinds, selection.namespaces, selection.names)
+    for column, wanted in zip(columns, listed, strict=True):
         if wanted is not None:
             conditions.append(f"{column} IN ({', '.join('?' * len(wanted)) or 'NULL'})")
             values.extend(wanted)
-    if asked.kinds is None:
+    if selection.kinds is None:
         conditions.append(f"kind NOT IN ({', '.join('?' * len(BOOKKEEPING_KINDS))})")
         values.extend(BOOKKEEPING_KINDS)
     known = "*"
-    if asked.recorded is not None:
+    if selection.recorded is not None:
         conditions.append("recorded <= ?")
-        values.append(asked.recorded)
+        values.append(selection.recorded)
         ends = ("valid_to", "valid_to_source", "ended_how", "ended_by", "ended_recorded")
         known = f"* REPLACE ({', '.join(f'CASE WHEN ended_recorded <= ? THEN {name} END AS {name}' for name in ends)})"
-        values = [asked.recorded] * len(ends) + values
+        values = [selection.recorded] * len(ends) + values
     where = " AND ".join(conditions)
     lasting = "(valid_to IS NULL OR valid_to > ?)"
     # In the loose files, only the names and times of versions are searched for ends, not the manifests.
@@ -175,7 +155,7 @@ def _read(connection: Any, lake: Lake, table: Table, closed: list[str], loose: l
         SELECT * FROM closed WHERE {lasting}
         UNION ALL
         {_fold(table, f"SELECT * FROM loose WHERE {in_force_or_ended}")}"""
-    rows, _ = engine.run(connection, sql, [*values, *values, asked.since, asked.since], _UNLIMITED)
+    rows, _ = engine.run(connection, sql, [*values, *values, since, since], _UNLIMITED)
     return rows.select(table.schema.names).cast(table.schema)
 
 

@@ -25,7 +25,7 @@ def filled(folder: Path) -> tuple[Lake, Story]:
 
 def test_a_second_run_adds_nothing(tmp_path: Path) -> None:
     lake, _ = filled(tmp_path)
-    at_start = versions.in_force(lake, NOW - dt.timedelta(hours=47), tables=[POLICY_VERSIONS])
+    at_start = versions.in_force(lake, NOW - dt.timedelta(hours=47), versions.Selection(tables=[POLICY_VERSIONS]))
     kinds = at_start["kind"].to_pylist()
     assert kinds.count("CiliumNetworkPolicy") == 2 * (len(NAMESPACES) + len(OUTSIDE) + 2), (
         "ingress, hosts on the internet, a deny rule, the gateway"
@@ -38,7 +38,9 @@ def test_the_incident_has_a_mistaken_policy_as_its_cause(tmp_path: Path) -> None
     lake, story = filled(tmp_path)
     texts = {}
     for name, at in (("before", story.incident[0] - dt.timedelta(seconds=1)), ("during", story.incident[0]), ("after", story.incident[1])):
-        rows = versions.in_force(lake, at, tables=[POLICY_VERSIONS], clusters=["c1"], names=["cart-ingress"]).to_pylist()
+        rows = versions.in_force(
+            lake, at, versions.Selection(tables=[POLICY_VERSIONS], clusters=["c1"], names=["cart-ingress"])
+        ).to_pylist()
         assert len(rows) == 1
         texts[name] = rows[0]["manifest"]
     assert "cart-apl" in texts["during"]

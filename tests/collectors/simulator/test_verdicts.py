@@ -61,7 +61,7 @@ class InForce:
     """The policies that were recorded as in force in a cluster at a time, compiled."""
 
     def __init__(self, lake: Lake) -> None:
-        rows = versions.between(lake, SINCE, NOW, tables=[POLICY_VERSIONS, CLUSTER_SETTINGS]).to_pylist()
+        rows = versions.between(lake, SINCE, NOW, versions.Selection(tables=[POLICY_VERSIONS, CLUSTER_SETTINGS])).to_pylist()
         self._rows = rows
         self._moments = sorted({row["valid_from"] for row in rows} | {row["valid_to"] for row in rows if row["valid_to"]})
         self._made: dict[tuple[str, int], PolicySet] = {}
@@ -209,9 +209,11 @@ def test_each_way_in_which_policy_decides_occurs(history: list[Row], what: Calla
 
 
 def test_a_deployment_is_a_version_of_its_workload(lake: Lake) -> None:
-    rows = versions.between(lake, SINCE, NOW, tables=[WORKLOADS], kinds=["Deployment"], names=["checkout-api"]).to_pylist()
+    deployments = versions.Selection(tables=[WORKLOADS], kinds=["Deployment"], names=["checkout-api"])
+    rows = versions.between(lake, SINCE, NOW, deployments).to_pylist()
     mine = sorted((row["valid_from"], row["valid_to"]) for row in rows if row["cluster"] == "eu-central")
     assert mine == [(SINCE, STORY.deployment), (STORY.deployment, None)]
-    sets = versions.between(lake, SINCE, NOW, tables=[WORKLOADS], kinds=["PodLabels"], clusters=["eu-central"]).to_pylist()
+    pods = versions.Selection(tables=[WORKLOADS], kinds=["PodLabels"], clusters=["eu-central"])
+    sets = versions.between(lake, SINCE, NOW, pods).to_pylist()
     labels = [json.loads(row["manifest"])["metadata"]["labels"] for row in sets if "checkout-api" in row["name"]]
     assert sorted(each.get("app.kubernetes.io/version", "") for each in labels) == ["", "2.0"]

@@ -51,13 +51,13 @@ class History:
 
     def at(self, at: datetime, **options: Any) -> list[dict[str, Any]]:
         """The versions in force at a time, with manifests as objects."""
-        rows: list[dict[str, Any]] = versions.in_force(self.lake, at, **options).to_pylist()
+        rows: list[dict[str, Any]] = versions.in_force(self.lake, at, versions.Selection(**options)).to_pylist()
         return [{**row, "manifest": json.loads(row["manifest"])} for row in rows]
 
     def all(self, **options: Any) -> list[dict[str, Any]]:
         """Every version there is."""
         rows: list[dict[str, Any]] = versions.between(
-            self.lake, NOON - timedelta(days=9999), NOON + timedelta(days=9999), **options
+            self.lake, NOON - timedelta(days=9999), NOON + timedelta(days=9999), versions.Selection(**options)
         ).to_pylist()
         return rows
 

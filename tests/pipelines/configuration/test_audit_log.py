@@ -28,7 +28,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(f"2026-03-02T{text}").replace(tzinfo=UTC)
 
 
-def test_without_a_log_or_with_one_that_is_not_there_nothing_is_told(tmp_path: Path) -> None:
+def test_without_a_log_or_with_one_that_is_not_there_nothing_is_known(tmp_path: Path) -> None:
     for path in (None, tmp_path / "nowhere"):
         assert AuditLog(path).find("NetworkPolicy", "shop", "web", None, moment("12:00:00"), False) is None
 

@@ -31,7 +31,7 @@ def retain(history: Any, kept: config.Retention, now: datetime, **more: Any) -> 
     return {one.table.name: (one.rows, one.held) for one in gone}
 
 
-def test_every_table_of_configuration_is_kept_as_configuration() -> None:
+def test_every_table_of_configuration_has_the_retention_of_configuration() -> None:
     assert {table.name for table in (*VERSION_TABLES, CONFIG_COVERAGE)} == set(config.CONFIGURATION_TABLES)
 
 

@@ -18,7 +18,7 @@ def kept(kind: str, **item: Any) -> Any:
     return None if observed is None else json.loads(observed.manifest)
 
 
-def test_what_the_api_server_manages_is_not_kept() -> None:
+def test_what_the_api_server_manages_is_not_recorded() -> None:
     metadata = {
         "name": "a",
         "namespace": "shop",
@@ -39,7 +39,7 @@ def test_what_the_api_server_manages_is_not_kept() -> None:
     }
 
 
-def test_of_a_workload_no_environment_command_volume_or_annotation_is_kept() -> None:
+def test_no_environment_command_volume_or_annotation_of_a_workload_is_recorded() -> None:
     container = {
         "name": "web",
         "env": [{"name": "PASSWORD", "value": "hunter2"}],
@@ -86,17 +86,17 @@ def test_a_workload_that_another_one_controls_is_not_kept_and_scaling_is_no_chan
         ([{"kind": "Group", "name": "system:masters"}], {"kubernetes.io/bootstrapping": "rbac-defaults"}, False),
     ],
 )
-def test_bindings_are_kept_that_name_people(subjects: Any, labels: dict[str, str], is_kept: bool) -> None:
+def test_bindings_that_name_people_are_recorded(subjects: Any, labels: dict[str, str], is_kept: bool) -> None:
     manifest = kept("RoleBinding", metadata={"name": "a", "namespace": "shop", "labels": labels}, subjects=subjects, roleRef={})
     assert (manifest is not None) == is_kept
 
 
-def test_of_config_maps_only_ciliums_is_kept() -> None:
+def test_only_ciliums_config_map_is_recorded() -> None:
     assert kept("ConfigMap", metadata={"name": "other", "namespace": "kube-system"}, data={"password": "x"}) is None
     assert kept("ConfigMap", metadata={"name": "cilium-config", "namespace": "kube-system"}, data={"enable-policy": "default"})["data"]
 
 
-def test_of_a_node_its_labels_are_kept() -> None:
+def test_the_labels_of_a_node_are_recorded() -> None:
     manifest = kept("Node", metadata={"name": "n1", "labels": {"zone": "a"}, "annotations": {"x": "y"}}, spec={"podCIDR": "10.0.0.0/24"})
     assert manifest == {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"zone": "a"}}}
 
@@ -108,7 +108,7 @@ def test_a_kind_is_found_by_name_plural_and_short_name(text: str, name: str) -> 
     assert kinds.named(text) == name
 
 
-def test_an_unknown_kind_is_told_with_the_nearest() -> None:
+def test_an_unknown_kind_is_reported_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean CiliumNetworkPolicy"):
         kinds.named("ciliumnetworkpolcy")
     with pytest.raises(ConfigError, match=r"use one of .*NetworkPolicy"):

@@ -32,7 +32,7 @@ def test_namespaces_come_before_what_is_in_them_and_kinds_recorded_in_part_are_l
     ]
 
 
-def test_a_service_is_told_without_the_addresses_it_was_given_but_headless_if_it_was() -> None:
+def test_a_service_is_recorded_without_the_addresses_it_was_given_but_headless_if_it_was() -> None:
     spec = {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "ports": [{"port": 80, "nodePort": 30080}], "selector": {"a": "b"}}
     headless = {"clusterIP": "None", "clusterIPs": ["None"]}
     first, second = yaml.safe_load_all(

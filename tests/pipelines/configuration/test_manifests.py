@@ -132,7 +132,7 @@ def test_a_folder_that_is_gone_is_not_covered_and_ends_nothing(history: Any, fol
     assert {each.state for each in coverage_at(history.lake, datetime.now(UTC) + timedelta(seconds=1))} == {"unreachable"}
 
 
-def test_a_scheduler_is_told_of_what_is_not_covered_after_the_rest_was_recorded(history: Any, folder: Path) -> None:
+def test_a_scheduler_gets_what_is_not_covered_after_the_rest_was_recorded(history: Any, folder: Path) -> None:
     (folder / "a.yaml").write_text(netpol("web"))
     assert looking.look_and_insist(history.lake, cluster(folder)) == 1
     (folder / "b.yaml").write_text(netpol("new"))

@@ -91,7 +91,7 @@ def test_a_status_alone_makes_a_version(history: Any, noon: datetime) -> None:
 
 
 @pytest.mark.parametrize("told", ["2026-03-02T10:00:00Z", "2031-01-01T00:00:00Z"])
-def test_a_change_told_to_be_outside_of_the_time_between_two_looks_began_within_it(
+def test_a_change_reported_outside_of_the_time_between_two_looks_began_within_it(
     history: Any, policy: Policy, noon: datetime, told: str
 ) -> None:
     history.look(noon, policy())
@@ -137,7 +137,7 @@ def test_the_audit_log_knows_better_than_the_object(history: Any, policy: Policy
     assert version["valid_to"] == noon + HOUR - timedelta(seconds=1)
 
 
-def test_of_two_that_look_at_a_cluster_at_once_the_second_is_told(history: Any, policy: Policy, noon: datetime) -> None:
+def test_of_two_that_look_at_a_cluster_at_once_the_second_gets_a_conflict(history: Any, policy: Policy, noon: datetime) -> None:
     first, second = (Recorder(history.lake, "c1", source="snapshot") for _ in range(2))
     for recorder in (first, second):
         seen = kinds.observe(kinds.BY_NAME["NetworkPolicy"], policy())
@@ -179,7 +179,9 @@ def test_a_life_that_begins_in_the_second_in_which_the_one_before_ended_comes_af
     assert first["valid_to"] == second["valid_from"] < second["valid_to"]
 
 
-def test_what_the_lake_knew_at_an_earlier_time_is_told_without_what_it_learned_later(history: Any, policy: Policy, noon: datetime) -> None:
+def test_what_the_lake_knew_at_an_earlier_time_is_returned_without_what_it_learned_later(
+    history: Any, policy: Policy, noon: datetime
+) -> None:
     history.look(noon, policy(**managed("2026-03-02T09:00:00Z")))
     history.look(noon + HOUR, policy(port=443, **managed("2026-03-02T12:01:00Z")))
     history.look(noon + 2 * HOUR)
@@ -246,7 +248,7 @@ def test_compaction_leaves_few_files_a_second_run_does_nothing_and_history_goes_
     states=st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(1, 3), max_size=3), min_size=1, max_size=6),
     compact=st.sets(st.integers(0, 5)),
 )
-def test_any_history_of_states_is_told_as_it_was(
+def test_any_history_of_states_is_returned_as_it_was(
     new_history: Callable[[], Any], policy: Policy, noon: datetime, states: list[dict[str, int]], compact: set[int]
 ) -> None:
     history = new_history()
