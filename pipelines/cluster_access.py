@@ -129,9 +129,9 @@ class ClusterAccess:
         If the continuation token expires, the list is restarted: a page with `begins` means that all earlier pages must be
         discarded. Raises ClusterExpiredError if that happens repeatedly, else as `request`.
         """
-        for attempt in range(RESTARTS + 1):
-            going_on: dict[str, str] = {}
-            try:
+        for attempt in Retrying(retry=retry_if_exception_type(ClusterExpiredError), stop=stop_after_attempt(RESTARTS + 1), reraise=True):
+            with attempt:
+                going_on: dict[str, str] = {}
                 while True:
                     answer = self.request("GET", path, query={**(query or {}), "limit": str(page), **going_on})
                     about = answer.get("metadata") or {}
@@ -141,9 +141,6 @@ class ClusterAccess:
                     if not about.get("continue"):
                         return
                     going_on = {"continue": about["continue"]}
-            except ClusterExpiredError:
-                if attempt == RESTARTS:
-                    raise
 
     def watch(self, path: str, resource_version: str, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Yield events after a resource version until the server ends the watch (after some minutes; resume from the last event).

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import json_format, timestamp_pb2
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from collectors.decoding import decode, secrets
 from collectors.decoding.keys import CONTENT, flow_keys
@@ -34,7 +35,7 @@ from warehouse import config, schema
 from warehouse.errors import CommitConflictError
 from warehouse.lake.tables import Lake
 
-PROBLEMS_KEPT = 1000
+MOST_PROBLEMS = 1000
 """The most problems that an outcome lists; `on_problem` receives all of them."""
 _ATTEMPTS = 10
 _MOST_NAMES = 100
@@ -139,7 +140,7 @@ class _Import:
         reason, text = (secrets.out_of_text(one, self._target.redact) for one in (bad.reason, text))
         problem = Problem(place=f"{self._path}:{bad.line}", reason=reason, text=text)
         self._outcome.problem_count += 1
-        if len(self._outcome.problems) < PROBLEMS_KEPT:
+        if len(self._outcome.problems) < MOST_PROBLEMS:
             self._outcome.problems.append(problem)
         self._target.on_problem(problem)
 
@@ -152,27 +153,28 @@ class _Import:
         return flag_unreasonable(decoded.rows)
 
     def _store(self, rows: pa.Table) -> None:
-        target, app_id = self._target, f"import:{self._target.cluster}"
         keys = flow_keys(rows)
-        counts = self._counts(rows, keys)
-        for attempt in range(_ATTEMPTS):
-            version = target.lake.transaction_version(schema.FLOWS, app_id) or 0
-            wanted = counts > self._held(rows, keys)
-            new = rows.filter(pa.array(wanted))
-            if new.num_rows:
-                files = target.lake.write_files(schema.FLOWS, new)
-                try:
-                    metadata = {"import": self._outcome.source}
-                    target.lake.commit(schema.FLOWS, files, transactions={app_id: version + 1}, metadata=metadata)
-                except CommitConflictError:
-                    if attempt == _ATTEMPTS - 1:
-                        raise
-                    continue  # another import into this cluster committed first and may have stored the same flows
-            self._evidence.add_flows(rows, wanted)
-            self._outcome.added += new.num_rows
-            self._outcome.known += rows.num_rows - new.num_rows
-            self._outcome.flagged += pc.sum(new.column("clock_skew")).as_py() or 0
-            return
+        wanted = self._commit_new(rows, keys, self._counts(rows, keys))
+        new = rows.filter(pa.array(wanted))
+        self._evidence.add_flows(rows, wanted)
+        self._outcome.added += new.num_rows
+        self._outcome.known += rows.num_rows - new.num_rows
+        self._outcome.flagged += pc.sum(new.column("clock_skew")).as_py() or 0
+
+    @retry(retry=retry_if_exception_type(CommitConflictError), stop=stop_after_attempt(_ATTEMPTS), reraise=True)
+    def _commit_new(self, rows: pa.Table, keys: pa.Array, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Commit the rows that the lake does not hold yet; return which they are.
+
+        If another import into this cluster commits first, it may have stored the same flows: the lake is asked again.
+        """
+        target, app_id = self._target, f"import:{self._target.cluster}"
+        version = target.lake.transaction_version(schema.FLOWS, app_id) or 0
+        wanted: npt.NDArray[np.bool_] = counts > self._stored_counts(rows, keys)
+        if wanted.any():
+            files = target.lake.write_files(schema.FLOWS, rows.filter(pa.array(wanted)))
+            transactions, metadata = {app_id: version + 1}, {"import": self._outcome.source}
+            target.lake.commit(schema.FLOWS, files, transactions=transactions, metadata=metadata)
+        return wanted
 
     def _counts(self, rows: pa.Table, keys: pa.Array) -> npt.NDArray[np.int64]:
         """Return, for each flow without uuid, its occurrence number in the file; for one with a uuid 1, or 0 if repeated."""
@@ -188,7 +190,7 @@ class _Import:
             counts[without] = self._occurrences.count(times, hashes)
         return counts
 
-    def _held(self, rows: pa.Table, keys: pa.Array) -> npt.NDArray[np.int64]:
+    def _stored_counts(self, rows: pa.Table, keys: pa.Array) -> npt.NDArray[np.int64]:
         """Return how many rows of each key the lake has. Only matching rows are read into memory."""
         span = pc.min_max(rows.column("time")).as_py()
         until = span["max"] + timedelta(microseconds=1)

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from pipelines.configuration import expiry
 from pipelines.maintenance import removal, rollup
@@ -51,7 +52,7 @@ class Expired:
     @property
     def columns(self) -> Sequence[str]:
         """The namespace columns, or none if no namespace has a longer retention than this age."""
-        return [] if self.age >= max(kept_for(self.settings, self.table, self.cluster)) else self._named
+        return [] if self.age >= max(retentions_of(self.settings, self.table, self.cluster)) else self._named
 
     def mask(self, rows: pa.Table) -> Mask:
         """Return a mask that is True for each row none of whose namespaces has a longer retention."""
@@ -83,7 +84,7 @@ def keep(settings: config.Retention, table: Table, cluster: str, namespace: str 
     return settings.time_of(table.name)
 
 
-def kept_for(settings: config.Retention, table: Table, cluster: str) -> list[timedelta]:
+def retentions_of(settings: config.Retention, table: Table, cluster: str) -> list[timedelta]:
     """Return all retentions that apply to rows of a cluster, whatever their namespace."""
     times = [override.time_of(table.name) for override in settings.overrides if matches(override.cluster, cluster)]
     return [*(time for time in times if time is not None), settings.time_of(table.name)]
@@ -104,7 +105,7 @@ def due(
                 partitions.setdefault((day, cluster), []).append(file)
         for (day, cluster), files in sorted(partitions.items(), key=lambda item: item[0]):
             age = now - datetime(day.year, day.month, day.day, tzinfo=UTC) - DAY
-            if age >= min(kept_for(settings, table, cluster)):
+            if age >= min(retentions_of(settings, table, cluster)):
                 expired = Expired(settings=settings, table=table, cluster=cluster, age=age)
                 found.append(Due(table=table, cluster=cluster, day=day, files=tuple(files), selection=expired))
     return found
@@ -139,12 +140,7 @@ def retain(
     return [*done, *expiry.retain_configuration(lake, settings, keep_time, now=now, clusters=clusters, dry_run=dry_run)]
 
 
+@retry(retry=retry_if_exception_type(CommitConflictError), stop=stop_after_attempt(_TRIES), reraise=True)
 def _seal(lake: Lake, planned: Due) -> None:
     """Freeze the day's rollups: they were computed from all its flows, and must not be recomputed from those that remain."""
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            rollup.seal(lake, planned.cluster, datetime(planned.day.year, planned.day.month, planned.day.day, tzinfo=UTC))
-            return
-        except CommitConflictError:
-            if not tries_left:
-                raise
+    rollup.seal(lake, planned.cluster, datetime(planned.day.year, planned.day.month, planned.day.day, tzinfo=UTC))
