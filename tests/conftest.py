@@ -5,11 +5,13 @@ import datetime as dt
 import importlib.util
 import itertools
 import json
+import shutil
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,7 @@ import pytest
 from collectors.hubble_api.flow import flow_pb2
 from collectors.streaming.collect import Collector
 from warehouse import config, schema
+from warehouse.access.access_log import flush
 from warehouse.lake.tables import Lake
 
 PATIENCE_SECONDS = 300.0
@@ -28,7 +31,7 @@ _LATE = ("slow", "installs", "peers", "airflow", "browser")
 _SLOW = (
     "access/test_attacks.py", "access/test_doors.py", "access/test_order.py", "access/test_peers_without_namespace.py",
     "access/test_scoping.py", "access/test_workers.py", "collectors/importing", "collectors/test_arrivals.py",
-    "collectors/test_collect.py", "collectors/test_held.py", "collectors/test_json_lines.py", "collectors/test_last_losses.py",
+    "collectors/test_collect.py", "collectors/test_known_flows.py", "collectors/test_json_lines.py", "collectors/test_last_losses.py",
     "collectors/test_lossless.py", "collectors/test_unreported_losses.py", "collectors/simulator/test_history.py",
     "collectors/simulator/test_node.py", "dags", "dashboards",
     "hindcast", "pipelines/audits/test_rules.py", "pipelines/configuration/test_expiry.py", "pipelines/configuration/test_recording.py",
@@ -158,14 +161,84 @@ def wait() -> Callable[..., Any]:
     return wait_for
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a test's lake lies: in a folder, or in a bucket of an S3 server."""
+
+    settings: config.Lake
+    folder: Path
+    """The folder with the lake's files, also with those in the bucket."""
+
+    def open(self) -> Lake:
+        """Open the lake, as another process would."""
+        return Lake.open(self.settings)
+
+    def stored(self, address: str) -> Path:
+        """Where a file or folder of the lake is on this machine, given its address."""
+        return Path(str(self.folder) + address.removeprefix(self.settings.url))
+
+
+def _peer(name: str) -> ModuleType:
+    """The module of this name beside the real peers, loaded once, by its path."""
+    full_name = f"hindcast_peers_{name}"
+    if full_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(full_name, Path(__file__).parent / "peers" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[full_name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[full_name]
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """A running S3 server."""
+
+    objects: Path
+    """The folder whose folders are its buckets."""
+    address: str
+    secret: str
+    key: str
+
+    def settings(self, bucket: str, cache: Path) -> config.Lake:
+        """A lake in a bucket, with local copies in a folder."""
+        options = {"AWS_ENDPOINT_URL": f"http://{self.address}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+        options |= {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
+        return config.Lake(url=f"s3://{bucket}/lake", options=options, cache=cache)
+
+
+@pytest.fixture(scope="session")
+def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
+    """A running S3 server, with a bucket `empty` that holds a lake without rows; skips where versitygw is not built."""
+    running, folder = _peer("running"), tmp_path_factory.mktemp("buckets")
+    try:
+        running.program("versitygw")
+    except running.PeerMissing as missing:
+        pytest.skip(str(missing))
+    store = _peer("object_store")
+    (folder / "objects" / "empty").mkdir(parents=True)
+    with store.s3_server(folder / "objects", folder, folder / "requests.log") as address:
+        server = Buckets(folder / "objects", address, store.SECRET, store.KEY)
+        Lake.open(server.settings("empty", folder / "copies"))
+        yield server
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.peers)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A place for a lake. Tests that use it run in a folder and, where the server is built, on S3; those of programs of their own are
+    limited to the folder by `pytest.mark.parametrize("place", ["folder"], indirect=True)`."""
+    if request.param == "folder":
+        yield Place(config.Lake(url=str(tmp_path / "lake")), tmp_path / "lake")
+        return
+    server: Buckets = request.getfixturevalue("buckets")
+    bucket = f"test-{uuid.uuid4().hex}"
+    shutil.copytree(server.objects / "empty", server.objects / bucket)  # creating the tables takes seconds
+    yield Place(server.settings(bucket, tmp_path / "copies"), server.objects / bucket / "lake")
+    flush()  # while there is a server to take it
+
+
 @pytest.fixture(scope="session")
 def certificates() -> ModuleType:
     """The module beside the real peers that makes certificates."""
-    path = Path(__file__).parent / "peers" / "running.py"
-    spec = importlib.util.spec_from_file_location("hindcast_certificates", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return _peer("running")

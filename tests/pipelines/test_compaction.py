@@ -24,7 +24,6 @@ from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
 from pipelines.maintenance.compaction import GRACE, MEMORY_BYTES, compact, compact_closed_hours, plan, plan_days
 from pipelines.maintenance.compaction_plan import DAY_GRACE
-from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
 
@@ -35,8 +34,9 @@ NEXT_DAY = dt.datetime(2026, 3, 3, tzinfo=dt.UTC)
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake.open(config.Lake(url=str(tmp_path / "lake")))
+def lake(place: Any) -> Lake:
+    opened: Lake = place.open()
+    return opened
 
 
 def flows(begin: dt.datetime, count: int, *, seed: int = 1, rate: float = 1.0) -> list[flow_pb2.Flow]:
@@ -93,15 +93,15 @@ def test_a_second_run_changes_nothing(lake: Lake) -> None:
     assert lake.files(FLOWS) == files
 
 
-def test_two_that_planned_the_same_double_nothing(lake: Lake, tmp_path: Path) -> None:
+def test_two_that_planned_the_same_double_nothing(lake: Lake, place: Any) -> None:
     append_hour(lake, NOON)
     before = rows_of(lake)
-    other = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    other = place.open()
     (mine,), (theirs,) = plan(lake, now=LATER), plan(other, now=LATER)
     assert compact(lake, mine) is not None
     assert compact(other, theirs) is None
     assert rows_of(lake).equals(before)
-    assert {path.name for path in (tmp_path / "lake" / "flows").rglob("hour-*.parquet")} == {Path(file).name for file in lake.files(FLOWS)}
+    assert {path.name for path in (place.folder / "flows").rglob("hour-*.parquet")} == {Path(file).name for file in lake.files(FLOWS)}
 
 
 APPENDER = """
@@ -136,9 +136,10 @@ COMPACTOR = """
 """
 
 
-def test_appenders_and_compactors_that_are_killed_lose_and_double_nothing(lake: Lake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # the programs are given a folder
+def test_appenders_and_compactors_that_are_killed_lose_and_double_nothing(lake: Lake, place: Any) -> None:
     def start(program: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "lake")]
+        command = [sys.executable, "-c", textwrap.dedent(program), str(place.folder)]
         return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
     def commits() -> int:
@@ -148,7 +149,7 @@ def test_appenders_and_compactors_that_are_killed_lose_and_double_nothing(lake: 
     stop = threading.Event()
 
     def read() -> None:
-        reader = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+        reader = place.open()
         most = 0
         while not stop.is_set():
             uuids = reader.read(FLOWS, ["uuid"])["uuid"].to_pylist()
@@ -163,14 +164,14 @@ def test_appenders_and_compactors_that_are_killed_lose_and_double_nothing(lake: 
     try:
         # On a busy machine it takes long until each has done something.
         while time.monotonic() - began < 14 or (commits() < 3 and time.monotonic() - began < 1200):
-            for place, program in enumerate((APPENDER, COMPACTOR, COMPACTOR)):
+            for number, program in enumerate((APPENDER, COMPACTOR, COMPACTOR)):
                 known = commits()
                 time.sleep(1.3)
-                while place == 0 and commits() == known and time.monotonic() - began < 1200:
+                while number == 0 and commits() == known and time.monotonic() - began < 1200:
                     time.sleep(0.1)
-                os.kill(running[place].pid, signal.SIGKILL)
-                running[place].wait()
-                running[place] = start(program)
+                os.kill(running[number].pid, signal.SIGKILL)
+                running[number].wait()
+                running[number] = start(program)
     finally:
         for process in running:
             process.kill()
@@ -188,13 +189,13 @@ def test_appenders_and_compactors_that_are_killed_lose_and_double_nothing(lake: 
 # What it does -------------------------------------------------------------------------------------------------
 
 
-def test_an_hour_becomes_one_sorted_file(lake: Lake) -> None:
+def test_an_hour_becomes_one_sorted_file(lake: Lake, place: Any) -> None:
     append_hour(lake, NOON)
     (done,) = compact_closed_hours(lake, now=LATER)
     assert (done.files_before, done.files_after) == (6, 1)
     assert done.bytes_after < done.bytes_before
     (file,) = lake.files(FLOWS)
-    rows = pq.ParquetFile(file).read()
+    rows = pq.ParquetFile(place.stored(file)).read()
     names = rows["source_namespace"].fill_null("\U0010ffff").to_pylist()
     assert names == sorted(names)
 
@@ -293,10 +294,10 @@ def test_a_day_with_loose_flows_is_not_laid_out_before_they_are_in_their_hours(l
     assert kinds(lake) == {"loose": 6}
 
 
-def test_two_that_laid_out_the_same_day_double_nothing(lake: Lake, tmp_path: Path) -> None:
+def test_two_that_laid_out_the_same_day_double_nothing(lake: Lake, place: Any) -> None:
     append_hour(lake, NOON)
     compact_closed_hours(lake, now=LATER)
-    other = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    other = place.open()
     (mine,), (theirs,) = plan_days(lake, now=NEXT_DAY + DAY_GRACE), plan_days(other, now=NEXT_DAY + DAY_GRACE)
     assert compact(lake, mine) is not None
     assert compact(other, theirs) is None
@@ -331,6 +332,7 @@ def test_late_flows_that_the_day_holds_already_are_dropped(lake: Lake) -> None:
     assert set(before["uuid"].to_pylist()) | {None} == set(lake.read(FLOWS)["uuid"].to_pylist())
 
 
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # it is about memory and layout, not about storage
 def test_a_day_that_does_not_fit_in_memory_is_laid_out_in_pieces_that_lie_side_by_side(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     for hour in range(3):
         append_hour(lake, NOON + hour * HOUR, each=200)
@@ -366,6 +368,7 @@ def test_flows_between_two_namespaces_alone_that_do_not_fit_in_memory_are_laid_o
     assert rows_of(lake).equals(before)
 
 
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # it is about memory and layout, not about storage
 @pytest.mark.parametrize("side", ["source_namespace", "destination_namespace"])
 def test_a_namespace_of_either_end_is_in_few_row_groups_of_a_day(lake: Lake, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("layout", "compaction"):
@@ -375,8 +378,8 @@ def test_a_namespace_of_either_end_is_in_few_row_groups_of_a_day(lake: Lake, sid
     compact_closed_hours(lake, now=NEXT_DAY + DAY_GRACE)
     (file,) = lake.files(FLOWS)
     parquet = pq.ParquetFile(file)
-    place = parquet.schema_arrow.names.index(side)
-    bounds = [parquet.metadata.row_group(group).column(place).statistics for group in range(parquet.num_row_groups)]
+    column = parquet.schema_arrow.names.index(side)
+    bounds = [parquet.metadata.row_group(group).column(column).statistics for group in range(parquet.num_row_groups)]
     read = sum(one.has_min_max and one.min <= "vault" <= one.max for one in bounds)
     assert 0 < read < len(bounds) / 4
 
@@ -395,11 +398,12 @@ def test_the_ledger_is_compacted_too(lake: Lake) -> None:
     assert lake.read(COVERAGE).num_rows == 5
 
 
-def test_the_command_plans_compacts_and_then_has_nothing_to_do(lake: Lake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # the programs are given a folder
+def test_the_command_plans_compacts_and_then_has_nothing_to_do(lake: Lake, place: Any) -> None:
     append_hour(lake, NOON)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "hindcast", "maintain", "compact", "--lake", str(tmp_path / "lake"), *arguments]
+        command = [sys.executable, "-m", "hindcast", "maintain", "compact", "--lake", str(place.folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert run("--hour", "noon").returncode == 2

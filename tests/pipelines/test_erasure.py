@@ -26,8 +26,9 @@ HOUR = dt.timedelta(hours=1)
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake.open(config.Lake(url=str(tmp_path / "lake")))
+def lake(place: Any) -> Lake:
+    opened: Lake = place.open()
+    return opened
 
 
 def store(lake: Lake, *flows: dict[str, Any]) -> None:
@@ -107,7 +108,7 @@ def test_only_the_window_goes_and_later_flows_stay(lake: Lake) -> None:
     assert uuids(lake) == ["4"], "what comes after the request is another matter"
 
 
-def test_a_hold_wins_and_is_told_of(lake: Lake) -> None:
+def test_a_hold_wins_and_is_reported(lake: Lake) -> None:
     store(lake, {"source_namespace": "pay"}, {"source_namespace": "pay", "time": NOON + HOUR})
     hold = config.Hold(namespace="pay", until=NOON + HOUR, reason="case 7")
     (done,) = erasure.erase(lake, request(), (hold,), now=NOW)
@@ -116,7 +117,7 @@ def test_a_hold_wins_and_is_told_of(lake: Lake) -> None:
     assert "1 more are held" in findings(lake)[0]["summary"]
 
 
-def test_a_crash_after_the_first_row_is_told_of_and_the_next_run_finishes(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_after_the_first_row_is_reported_and_the_next_run_finishes(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     store(lake, *({"source_namespace": "pay", "time": NOON + number * dt.timedelta(days=1)} for number in range(2)))
     replace, calls = Lake.replace, [0]
 
@@ -195,7 +196,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return command
 
 
-def test_the_commands_ask_refuse_and_do(lake: Lake, tmp_path: Path, run: Callable[..., Ended]) -> None:
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # the programs are given a folder
+def test_the_commands_ask_refuse_and_do(lake: Lake, tmp_path: Path, run: Callable[..., Ended], place: Any) -> None:
     hold = {"namespace": "held", "reason": "case 7"}
     (tmp_path / "hindcast.yaml").write_text(json.dumps({"retention": {"flows": "2d", "holds": [hold]}}))
     today = dt.datetime.now(dt.UTC)
@@ -216,7 +218,7 @@ def test_the_commands_ask_refuse_and_do(lake: Lake, tmp_path: Path, run: Callabl
     assert "1 rows that name pay stay: a hold" in done.stderr
     assert "first vacuum after" in done.stdout
 
-    assert run("retain", "--lake", str(tmp_path / "lake"), "--config", str(tmp_path / "no.yaml")).returncode == 2
+    assert run("retain", "--lake", str(place.folder), "--config", str(tmp_path / "no.yaml")).returncode == 2
     assert "1 rows would go" in run("retain", "--dry-run").stdout
     rows = [json.loads(line) for line in run("retain", "--output", "json").stdout.splitlines()]
     assert [(row["table"], row["rows"], row["files_dropped"]) for row in rows] == [("flows", 1, 1)]

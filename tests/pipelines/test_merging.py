@@ -19,7 +19,6 @@ from collectors.simulator.traffic import Traffic
 from pipelines.maintenance import merging
 from pipelines.maintenance.compaction import GRACE, compact_closed_hours
 from pipelines.maintenance.merging import LEAST_FILES, MERGED, choose, merge, plan
-from warehouse import config
 from warehouse.errors import LakeError
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
@@ -31,8 +30,9 @@ FAR = NOW + dt.timedelta(days=2)
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake.open(config.Lake(url=str(tmp_path / "lake")))
+def lake(place: Any) -> Lake:
+    opened: Lake = place.open()
+    return opened
 
 
 def append(lake: Lake, table: Table, *rows: dict[str, Any]) -> None:
@@ -89,9 +89,9 @@ def test_what_was_merged_is_compacted_when_its_hour_has_closed(lake: Lake) -> No
     assert [row for row in rows_of(lake) if row["cluster"] == "c1"] == before
 
 
-def test_two_that_merge_the_same_files_at_once_double_no_row(tmp_path: Path, lake: Lake) -> None:
+def test_two_that_merge_the_same_files_at_once_double_no_row(place: Any, lake: Lake) -> None:
     append_flows(lake, NOW - dt.timedelta(minutes=5), 6)
-    other = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    other = place.open()
     before, planned = rows_of(lake), plan(lake, FLOWS, now=NOW)
     assert plan(other, FLOWS, now=NOW) == planned
     assert merging._all(lake, FLOWS, planned, []).files_after == 1
@@ -99,11 +99,11 @@ def test_two_that_merge_the_same_files_at_once_double_no_row(tmp_path: Path, lak
     assert rows_of(lake) == before
 
 
-def test_a_conflict_over_one_partition_leaves_the_others_merged(tmp_path: Path, lake: Lake) -> None:
+def test_a_conflict_over_one_partition_leaves_the_others_merged(place: Any, lake: Lake) -> None:
     for cluster in ("c1", "c2", "c3"):
         append_flows(lake, NOW - dt.timedelta(minutes=5), 4, cluster=cluster)
     planned, before = plan(lake, FLOWS, now=NOW), rows_of(lake)
-    other = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    other = place.open()
     assert merge(other, now=NOW, clusters=["c2"])
     done = merging._all(lake, FLOWS, planned, [])
     assert {file.partition["cluster"] for file in done.replaced} == {"c1", "c3"}
@@ -111,10 +111,10 @@ def test_a_conflict_over_one_partition_leaves_the_others_merged(tmp_path: Path, 
     assert rows_of(lake) == before
 
 
-def test_a_file_that_cannot_be_read_is_named_and_keeps_nothing_else_from_being_merged(lake: Lake) -> None:
+def test_a_file_that_cannot_be_read_is_named_and_keeps_nothing_else_from_being_merged(lake: Lake, place: Any) -> None:
     for cluster in ("c1", "c2"):
         append_flows(lake, NOW - dt.timedelta(minutes=5), 4, cluster=cluster)
-    broken = Path(lake.files(FLOWS, clusters=["c1"])[0])
+    broken = place.stored(lake.files(FLOWS, clusters=["c1"])[0])
     broken.write_bytes(b"PAR1")
     with pytest.raises(LakeError, match=broken.name):
         merge(lake, now=NOW)
@@ -185,7 +185,9 @@ def test_few_files_are_left_however_many_come_and_none_is_larger_than_allowed(si
 
 
 @pytest.mark.parametrize("table", [FLOWS, COVERAGE], ids=lambda table: table.name)
-def test_small_and_large_merges_write_the_same_rows_in_the_same_order(lake: Lake, monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+def test_small_and_large_merges_write_the_same_rows_in_the_same_order(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, table: Table, place: Any
+) -> None:
     if table is FLOWS:
         append_flows(lake, NOW, 3, each=50)
     else:
@@ -195,6 +197,6 @@ def test_small_and_large_merges_write_the_same_rows_in_the_same_order(lake: Lake
     small = merging.write_merged(lake, planned)
     monkeypatch.setattr(merging, "PLAIN_ROWS", 0)
     large = merging.write_merged(lake, planned)
-    first, second = (pq.ParquetFile(f"{lake.address(table)}/{file.path}").read() for (file,) in (small, large))
+    first, second = (pq.ParquetFile(place.stored(f"{lake.address(table)}/{file.path}")).read() for (file,) in (small, large))
     assert first.equals(second)
     assert first.num_rows == sum(file.rows for file in planned.files)

@@ -27,8 +27,9 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake.open(config.Lake(url=str(tmp_path / "lake")))
+def lake(place: Any) -> Lake:
+    opened: Lake = place.open()
+    return opened
 
 
 def store(lake: Lake, *rows: dict[str, Any], table: Table = FLOWS, prefix: str = "") -> None:
@@ -140,15 +141,15 @@ def test_the_first_override_that_matches_and_names_the_table_holds(lake: Lake) -
     assert pairs(lake) == [("pay-eu", None), ("shop", None)]
 
 
-def test_a_table_without_a_key_of_its_own_has_the_time_of_the_others(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = set(config.KeptOtherwise.model_fields) - {"cluster", "namespace"}
+def test_a_table_without_a_key_of_its_own_has_the_time_of_the_others(lake: Lake, monkeypatch: pytest.MonkeyPatch, place: Any) -> None:
+    tables = set(config.RetentionOverride.model_fields) - {"cluster", "namespace"}
     assert tables == set(config.Retention.model_fields) - {"overrides", "holds", "vacuum_after", "access_log"}
-    assert retention.kept_for(settings_of(overrides=[{"others": "1d"}]), ACCESS_LOG, "*") == [400 * DAY]
+    assert retention.retentions_of(settings_of(overrides=[{"others": "1d"}]), ACCESS_LOG, "*") == [400 * DAY]
     audit = dataclasses.replace(FINDINGS, name="audit", partition_by=("date",))
     versions = dataclasses.replace(FINDINGS, name="versions", partition_by=("cluster",))
     for table in (audit, versions):
         monkeypatch.setitem(TABLES, table.name, table)
-    lake = Lake.open(config.Lake(url=str(Path(lake.address(FLOWS)).parent)))
+    lake = place.open()
     row = {"time": NOON, "kind": "x", "severity": "low", "subject": "s", "summary": "s", "source": "t"}
     store(lake, row, table=audit)
     store(lake, row, table=versions)
@@ -193,7 +194,7 @@ def test_a_rewritten_file_stays_compacted_and_in_order(lake: Lake, compacted: dt
     assert compact_closed_hours(lake, now=NOON + compacted) == []
 
 
-def test_a_large_file_is_rewritten_a_row_group_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_rewritten_a_row_group_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch, place: Any) -> None:
     monkeypatch.setattr("pipelines.maintenance.removal.GROUP_ROWS", 4)
     store(lake, flow("lab", None), *(flow("shop", None) for _ in range(10)))
     batches = removal._batches
@@ -201,15 +202,15 @@ def test_a_large_file_is_rewritten_a_row_group_at_a_time(lake: Lake, monkeypatch
     monkeypatch.setattr("pipelines.maintenance.removal._batches", by_three)
     retention.retain(lake, settings_of(overrides=[{"namespace": "lab", "flows": "3d"}]), now=MIDNIGHT_AFTER + 3 * DAY)
     (file,) = lake.files(FLOWS)
-    stored = pq.ParquetFile(file).metadata
+    stored = pq.ParquetFile(place.stored(file)).metadata
     assert [stored.row_group(number).num_rows for number in range(stored.num_row_groups)] == [5, 5]
     assert sorted(lake.read(FLOWS, ["source_namespace"])["source_namespace"].to_pylist()) == ["shop"] * 10
 
 
-def test_files_that_another_replaced_meanwhile_are_looked_at_again(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_another_replaced_meanwhile_are_looked_at_again(lake: Lake, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store(lake, flow("lab", None), flow("shop", None))
     store(lake, flow("lab", None), flow("shop", None))
-    other, replace = Lake.open(config.Lake(url=str(tmp_path / "lake"))), Lake.replace
+    other, replace = place.open(), Lake.replace
     compacted: list[bool] = []
 
     def compact_first(self: Lake, *arguments: Any, **options: Any) -> None:
@@ -222,13 +223,13 @@ def test_files_that_another_replaced_meanwhile_are_looked_at_again(lake: Lake, t
     (gone,) = retention.retain(lake, settings_of(overrides=[{"namespace": "lab", "flows": "3d"}]), now=MIDNIGHT_AFTER + 3 * DAY)
     assert gone.rows == 2
     assert pairs(lake) == [("shop", None), ("shop", None)]
-    on_disk = {path.name for path in (tmp_path / "lake" / "flows").rglob("hour-*.parquet")}
+    on_disk = {path.name for path in (place.folder / "flows").rglob("hour-*.parquet")}
     assert {Path(file).name for file in lake.files(FLOWS)} < on_disk, "what was compacted stays on the disk until vacuum"
 
 
-def test_two_at_once_take_each_row_once(lake: Lake, tmp_path: Path) -> None:
+def test_two_at_once_take_each_row_once(lake: Lake, place: Any) -> None:
     store(lake, flow("lab", None), flow("shop", None))
-    other = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    other = place.open()
     section = settings_of(overrides=[{"namespace": "lab", "flows": "3d"}])
     now = MIDNIGHT_AFTER + 3 * DAY
     (mine,), (theirs,) = retention.due(lake, section, now=now), retention.due(other, section, now=now)
@@ -238,10 +239,10 @@ def test_two_at_once_take_each_row_once(lake: Lake, tmp_path: Path) -> None:
     assert pairs(lake) == [("shop", None)]
 
 
-def test_a_file_that_cannot_be_read_is_named_and_nothing_is_taken_from_it(lake: Lake) -> None:
+def test_a_file_that_cannot_be_read_is_named_and_nothing_is_taken_from_it(lake: Lake, place: Any) -> None:
     store(lake, flow("lab", None), flow("shop", None))
     (file,) = lake.files(FLOWS)
-    Path(file).write_bytes(Path(file).read_bytes()[:500])
+    place.stored(file).write_bytes(place.stored(file).read_bytes()[:500])
     with pytest.raises(LakeError, match=r"table flows: .*\.parquet cannot be read"):
         retention.retain(lake, settings_of(overrides=[{"namespace": "lab", "flows": "3d"}]), now=MIDNIGHT_AFTER + 3 * DAY)
     assert lake.files(FLOWS) == [file]

@@ -42,8 +42,9 @@ DAY = FlowFilter(since=NOON, until=LATER)
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake.open(config.Lake(url=str(tmp_path / "lake")))
+def lake(place: Any) -> Lake:
+    opened: Lake = place.open()
+    return opened
 
 
 def flows(begin: dt.datetime, count: int, *, seed: int = 1, rate: float = 1.0) -> list[flow_pb2.Flow]:
@@ -88,9 +89,9 @@ def test_a_second_run_changes_nothing(lake: Lake) -> None:
     assert total(lake) == total(lake, TIMELINE_1M) == 300
 
 
-def test_two_that_planned_the_same_double_nothing(lake: Lake, tmp_path: Path) -> None:
+def test_two_that_planned_the_same_double_nothing(lake: Lake, place: Any) -> None:
     append(lake, flows(NOON, 300))
-    other = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    other = place.open()
     (mine,), (theirs,) = plan(lake, now=LATER), plan(other, now=LATER)
     done: list[Any] = []
     threads = [
@@ -131,11 +132,12 @@ ROLLER = """
 """
 
 
-def test_rollups_that_are_killed_leave_every_answer_right(lake: Lake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # the programs are given a folder
+def test_rollups_that_are_killed_leave_every_answer_right(lake: Lake, place: Any) -> None:
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(ROLLER), str(tmp_path / "lake")], stderr=subprocess.DEVNULL)
+        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(ROLLER), str(place.folder)], stderr=subprocess.DEVNULL)
 
-    reader = door(Lake.open(config.Lake(url=str(tmp_path / "lake"))))
+    reader = door(place.open())
     running, stored, wrong = [start(), start()], 0, []
     try:
         for round_ in range(6):
@@ -181,6 +183,7 @@ def test_an_answer_says_what_it_comes_from(lake: Lake) -> None:
     assert some.answer(OPERATOR, count_questions.drop_reasons(cut)).source == "edges_1h and timeline_1m"
 
 
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # it is about sums, not about storage
 @pytest.mark.parametrize("minutes", [(0, 240), (7, 183), (59, 61), (10, 50), (60, 120)])
 def test_hours_and_minutes_give_what_the_flows_give(lake: Lake, minutes: tuple[int, int]) -> None:
     append(lake, flows(NOON, 400, rate=0.03))
@@ -455,11 +458,12 @@ def test_label_sets_name_the_labels_of_edges(lake: Lake) -> None:
     assert lake.read(DNS_NAMES).num_rows > 0
 
 
-def test_the_commands_roll_up_and_print_edges(lake: Lake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # the programs are given a folder
+def test_the_commands_roll_up_and_print_edges(lake: Lake, place: Any) -> None:
     append(lake, flows(NOON, 300))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "hindcast", *arguments, "--lake", str(tmp_path / "lake")]
+        command = [sys.executable, "-m", "hindcast", *arguments, "--lake", str(place.folder)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert run("maintain", "rollup", "--hour", "noon").returncode == 2

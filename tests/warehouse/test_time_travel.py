@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -34,8 +33,9 @@ COUNT = "SELECT count(*) AS n FROM flows"
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake.open(config.Lake(url=str(tmp_path / "lake")))
+def lake(place: Any) -> Lake:
+    opened: Lake = place.open()
+    return opened
 
 
 @pytest.fixture
@@ -66,11 +66,11 @@ def uuids(door: Door, as_of: AsOf | None, who: Principal = OPERATOR) -> list[str
     return by_filter
 
 
-def vacuum_now(lake: Lake, tmp_path: Path) -> None:
+def vacuum_now(lake: Lake, place: Any) -> None:
     """As vacuum does after its delay."""
     kept = {file.path for file in lake.contents(FLOWS)}
-    for path in (tmp_path / "lake" / "flows").rglob("*.parquet"):
-        if "_delta_log" not in str(path) and str(path.relative_to(tmp_path / "lake" / "flows")) not in kept:
+    for path in (place.folder / "flows").rglob("*.parquet"):
+        if "_delta_log" not in str(path) and str(path.relative_to(place.folder / "flows")) not in kept:
             path.unlink()
 
 
@@ -80,12 +80,12 @@ def test_a_version_that_is_not_there_is_refused_by_number(door: Door, lake: Lake
         door.as_of(99)
 
 
-def test_a_version_whose_log_entry_is_gone_is_refused(door: Door, lake: Lake, tmp_path: Path) -> None:
+def test_a_version_whose_log_entry_is_gone_is_refused(door: Door, lake: Lake, place: Any) -> None:
     store(lake, "a", recorded=NOON)
     store(lake, "b", recorded=NOON)
     lake.checkpoint(FLOWS)
     for number in (0, 1):
-        (tmp_path / "lake" / "flows" / "_delta_log" / f"{number:020}.json").unlink()
+        (place.folder / "flows" / "_delta_log" / f"{number:020}.json").unlink()
     with pytest.raises(LakeError, match="no version 1 in its log, or no longer"):
         door.as_of(1)
 
@@ -104,14 +104,14 @@ def test_a_flow_that_came_late_is_not_known_before_it_came(door: Door, lake: Lak
 
 
 @pytest.mark.parametrize("who", [OPERATOR, ADA], ids=["operator", "owner"])
-def test_compaction_and_vacuum_change_no_answer_about_an_instant(door: Door, lake: Lake, tmp_path: Path, who: Principal) -> None:
+def test_compaction_and_vacuum_change_no_answer_about_an_instant(door: Door, lake: Lake, place: Any, who: Principal) -> None:
     for number in range(5):
         store(lake, str(number), at=NOON + number * MINUTE, recorded=NOON + (number * 7 % 5) * 10 * MINUTE)
     instants = [NOON + number * 5 * MINUTE for number in range(-1, 11)]
     before = [uuids(door, door.as_of(instant), who) for instant in instants]
     assert len({tuple(answer) for answer in before}) == 6
     assert len(compact_closed_hours(lake, now=NOON + dt.timedelta(days=1))) == 2, "the hour, then its day"
-    vacuum_now(lake, tmp_path)
+    vacuum_now(lake, place)
     assert [uuids(door, door.as_of(instant), who) for instant in instants] == before
     window = Window(since=NOON, as_of=door.as_of(NOON + 10 * MINUTE))
     assert door.answer(who, OwnSql(text=COUNT, window=window)).rows.to_pylist() == [{"n": len(before[3])}]
@@ -127,7 +127,7 @@ def test_a_lake_that_is_read_through_pyarrow_answers_the_same(door: Door, lake: 
     assert uuids(door, None) == ["late", "prompt"]
 
 
-def test_a_version_is_exact_until_vacuum_and_says_so_after(door: Door, lake: Lake, tmp_path: Path) -> None:
+def test_a_version_is_exact_until_vacuum_and_says_so_after(door: Door, lake: Lake, place: Any) -> None:
     first = store(lake, "a", recorded=dt.datetime.now(dt.UTC) - MINUTE)
     time.sleep(0.02)
     # Recorded before the first commit, stored after it: on its way.
@@ -137,7 +137,7 @@ def test_a_version_is_exact_until_vacuum_and_says_so_after(door: Door, lake: Lak
     assert uuids(door, door.as_of(second)) == ["a", "b"]
     compact_closed_hours(lake, now=dt.datetime.now(dt.UTC) + dt.timedelta(hours=2))
     assert uuids(door, door.as_of(first)) == ["a"]
-    vacuum_now(lake, tmp_path)
+    vacuum_now(lake, place)
     gone = door.as_of(first)
     assert gone.version is None
     assert f"by recorded time; version {first} of flows no longer has its files" in str(gone)
@@ -171,12 +171,14 @@ def test_findings_are_those_of_that_moment(door: Door, lake: Lake) -> None:
     assert found.rows.to_pylist() == [{"n": 1}]
 
 
-def test_a_table_that_cannot_tell_says_so_and_disturbs_no_other(door: Door, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_cannot_tell_says_so_and_disturbs_no_other(
+    door: Door, lake: Lake, monkeypatch: pytest.MonkeyPatch, place: Any
+) -> None:
     store(lake, "a", recorded=NOON)
     silent = replace(FINDINGS, name="silent", recorded="")
     monkeypatch.setitem(TABLES, "silent", silent)
-    Lake.open(config.Lake(url=str(Path(lake.address(FLOWS)).parent)))
-    other = Door(Lake.open(config.Lake(url=str(Path(lake.address(FLOWS)).parent))), config.Ownership())
+    place.open()
+    other = Door(place.open(), config.Ownership())
     row = {"cluster": "c1", "date": NOON.date(), "time": NOON, "kind": "x", "severity": "low", "source": "t"}
     commit(other._lake, [row], silent)
     window = Window(as_of=other.as_of(NOON))
@@ -218,15 +220,16 @@ def test_questions_that_rollups_answer_are_asked_of_flows_or_refused(door: Door,
         door.answer(OPERATOR, edge_questions.edges(day))
 
 
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # the programs are given a folder
 def test_the_commands_take_versions_and_times(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lake: Lake, place: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = dt.datetime.now(dt.UTC)
     store(lake, "a", at=now - 10 * MINUTE, recorded=now - 9 * MINUTE)
     store(lake, "b", at=now - 10 * MINUTE, recorded=now - 2 * MINUTE)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hindcast", *arguments, "--lake", str(tmp_path / "lake")])
+        monkeypatch.setattr(sys, "argv", ["hindcast", *arguments, "--lake", str(place.folder)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(""))
         with pytest.raises(SystemExit) as ended:
             cli.main()
