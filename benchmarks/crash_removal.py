@@ -36,7 +36,7 @@ PROGRAM = """
     from warehouse.lake.tables import Lake
 
     lake, now = Lake.open(config.Lake(url=sys.argv[1])), datetime.now(UTC)
-    settings = config.Retention(flows=timedelta(days=300), overrides=[config.KeptOtherwise(namespace="lab", flows=timedelta(days=1))])
+    settings = config.Retention(flows=timedelta(days=300), overrides=[config.RetentionOverride(namespace="lab", flows=timedelta(days=1))])
     print("ready", flush=True)
     if sys.argv[2] == "retain":
         retention.retain(lake, settings, now=now)

@@ -25,7 +25,7 @@ class FailureAlert(BaseNotifier):
         place = f"{task.dag_id}.{task.task_id}" + (f"[{task.map_index}]" if mapped else "")
         error = context.get("exception")
         reason = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error or "no reason is known")
-        alerts.tell(
+        alerts.send(
             load_config(),
             kind=alerts.FAILED,
             severity="high",
@@ -45,7 +45,7 @@ def late(context: Mapping[str, Any] | None = None, **_: Any) -> None:
     deadline = (context or {}).get("deadline", {})
     name = run.get("dag_id", "a DAG")
     when = deadline.get("deadline_time", "unknown")
-    alerts.tell(
+    alerts.send(
         load_config(),
         kind=alerts.LATE,
         severity="medium",

@@ -63,9 +63,9 @@ def drift() -> None:
         settings, now = load_config(), datetime.now(UTC)
         lake = Lake.open(settings.lake)
         found = evaluation.evaluate_fleet(lake, model.load(settings.blueprints), settings.clusters, at=now)
-        kept = evaluation.keep(lake, found, now=now, configured={cluster.name for cluster in settings.clusters})
+        kept = evaluation.store(lake, found, now=now, configured={cluster.name for cluster in settings.clusters})
         # Messages that an earlier run could not send are sent now, so a retry after a failure does not lose them.
-        if failures := notifying.tell_opened(settings, lake, now=now, source="dag drift"):
+        if failures := notifying.notify_opened(settings, lake, now=now, source="dag drift"):
             raise HindcastError("; ".join(failures))
         return kept.rows
 

@@ -22,9 +22,9 @@ from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
 from warehouse.questions.question import Question
 
-KEPT_ANSWERS = 24
-KEPT_SECONDS = 45.0
-"""Below a minute, so that a grant that is taken away bites within one."""
+MOST_ANSWERS = 24
+ANSWER_SECONDS = 45.0
+"""How long a session reuses answers. Less than a minute, so that the removal of a grant takes effect within a minute."""
 _ANSWERS, _RECORDED = "answers", "recorded tables"
 T = TypeVar("T")
 
@@ -44,22 +44,22 @@ class Visit:
     """Those this run was given, for the summary line."""
 
     def answer(self, question: Question[T]) -> T:
-        """The door's answer to a question, or the one it gave this session less than KEPT_SECONDS ago. Raises as `Door.answer`."""
+        """Return the door's answer to a question, or the one it gave this session less than ANSWER_SECONDS ago. Raises as `Door.answer`."""
         return self.ask(question.name, lambda: self.door.answer(self.who, question), question)
 
     def ask(self, name: str, question: Callable[[], T], *given: Hashable) -> T:
-        """What `question` gives, or gave this session less than KEPT_SECONDS ago.
+        """Return what `question` returns, or returned in this session less than ANSWER_SECONDS ago.
 
         Its name and `given` have to say all that it depends on, except for the principal.
         """
         key = (name, self.who, given)
         kept: dict[Hashable, tuple[float, T]] = st.session_state.setdefault(_ANSWERS, {})
         found = kept.get(key)
-        if found is None or time.monotonic() - found[0] > KEPT_SECONDS:
+        if found is None or time.monotonic() - found[0] > ANSWER_SECONDS:
             kept.pop(key, None)
             found = (time.monotonic(), question())
             kept[key] = found
-            while len(kept) > KEPT_ANSWERS:
+            while len(kept) > MOST_ANSWERS:
                 del kept[next(iter(kept))]
         if isinstance(found[1], Answer):
             self.answers.append(found[1])
@@ -73,7 +73,7 @@ class Visit:
 def recorded(door: Door) -> frozenset[str]:
     """Names of the tables that hold anything; looked up anew each minute. It says nothing of anyone's rows."""
     kept: tuple[float, frozenset[str]] | None = st.session_state.get(_RECORDED)
-    if kept is None or time.monotonic() - kept[0] > KEPT_SECONDS:
+    if kept is None or time.monotonic() - kept[0] > ANSWER_SECONDS:
         kept = (time.monotonic(), door.recorded())
         st.session_state[_RECORDED] = kept
     return kept[1]

@@ -71,9 +71,9 @@ def drift(
             rows = pa.Table.from_pylist(evaluation.changes(found, [], now=instant or now), schema=DRIFT.schema)
             print_drift(rows, output, file, never=[])
             return
-        kept = evaluation.keep(lake, found, now=now, configured={one.name for one in settings.clusters})
+        kept = evaluation.store(lake, found, now=now, configured={one.name for one in settings.clusters})
         messages.print(f"{kept.rows} rows of drift recorded", style="dim")
-        for failure in notifying.tell_opened(settings, lake, now=now, source="hindcast blueprint drift"):
+        for failure in notifying.notify_opened(settings, lake, now=now, source="hindcast blueprint drift"):
             messages.print(failure, markup=False, style="yellow")
     names = tuple(one.name for one in clusters)
     evaluated = {row["cluster"]: row["evaluated"] for row in door.answer(who, Evaluations(at=instant, clusters=names)).rows.to_pylist()}

@@ -220,9 +220,9 @@ def _progress() -> Iterator[Any]:
     with Progress(*columns, console=messages, transient=True) as progress:
         bars: dict[str, Any] = {}
 
-        def tell(cluster: str, done: int, total: int) -> None:
+        def show_progress(cluster: str, done: int, total: int) -> None:
             if cluster not in bars:
                 bars[cluster] = progress.add_task(cluster, total=total)
             progress.update(bars[cluster], completed=done, total=total)
 
-        yield tell
+        yield show_progress

@@ -57,11 +57,11 @@ def snapshot(
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=messages, transient=True) as progress:
         bars = {each.name: progress.add_task(f"{each.name}: waiting", total=None) for each in chosen}
 
-        def tell(name: str, kind: str, objects: int) -> None:
+        def show_progress(name: str, kind: str, objects: int) -> None:
             progress.update(bars[name], description=f"{name}: {kind} {objects:,}")
 
         with ThreadPoolExecutor(CLUSTERS_AT_ONCE) as pool:
-            results = list(pool.map(lambda each: look(lake, each, progress=tell), chosen))
+            results = list(pool.map(lambda each: look(lake, each, progress=show_progress), chosen))
     write_rows(pa.Table.from_pylist([_summary(taken) for taken, _ in results], schema=_SUMMARY), output, file)
     for taken, mistakes in results:
         for line in mistakes:

@@ -123,7 +123,7 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
     dashboard = f"http://{settings.dashboard.listen}"
     wait(start("dashboard", "dashboard", "--config", str(file)), lambda: _answers(f"{dashboard}/_stcore/health"))
     wait(scheduler, lambda: _answers(f"{airflow}/api/v2/version"))
-    _say_what_to_try(file, dashboard, airflow, simulated=config_path is None)
+    _print_suggestions(file, dashboard, airflow, simulated=config_path is None)
     if not headless and sys.stdout.isatty():
         typer.launch(dashboard)
     return stored
@@ -153,10 +153,10 @@ def _backfill(settings: config.Config) -> None:
     with Progress(*columns, console=messages) as progress:
         task = progress.add_task("two days of history", total=hours + 1, flows=0)
 
-        def tell(done: int, flows: int) -> None:
+        def show_progress(done: int, flows: int) -> None:
             progress.update(task, advance=done, flows=progress.tasks[0].fields["flows"] + flows)
 
-        demo_history.fill(lake, settings, now=datetime.now(UTC), progress=tell)
+        demo_history.fill(lake, settings, now=datetime.now(UTC), progress=show_progress)
 
 
 def _looks(folder: Path) -> Callable[[], None]:
@@ -195,7 +195,7 @@ def _check(child: Child) -> None:
         raise DemoFailedError(f"{child.name} ended unexpectedly; the end of {child.log}:\n{child.last_lines()}")
 
 
-def _say_what_to_try(file: Path, dashboard: str, airflow: str, *, simulated: bool) -> None:
+def _print_suggestions(file: Path, dashboard: str, airflow: str, *, simulated: bool) -> None:
     from collectors.simulator.story import Story
 
     hindcast = f"hindcast --help · with --config {file}:"

@@ -92,5 +92,5 @@ def judge(lake: Lake, settings: config.Config, story: Story, *, since: datetime,
     for moment in sorted(moment for moment in {*moments, until} if since < moment <= until):
         if moment.timestamp() * 1_000_000 > last:
             found = evaluation.evaluate_fleet(lake, files, settings.clusters, at=moment)
-            evaluation.keep(lake, found, now=moment)
-    notifying.mark_as_told(lake)
+            evaluation.store(lake, found, now=moment)
+    notifying.mark_as_announced(lake)

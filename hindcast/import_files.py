@@ -64,7 +64,7 @@ def import_files(
         _warn(outcome)
     bad_lines.report()
     for failure in failures:
-        _say(f"not read: {failure}", style="red")
+        _print(f"not read: {failure}", style="red")
     total = {name: sum(getattr(outcome, name) for outcome in outcomes) for name in ("lines", "added", "known", "other", "problem_count")}
     not_read = f", {len(failures)} not read" if failures else ""
     typer.echo(
@@ -79,13 +79,13 @@ def _warn(outcome: Outcome) -> None:
     """Print notes about flows that were stored but have peculiarities; they do not affect the exit code."""
     for name, count in outcome.unknown.most_common():
         what = "kept as JSON, since its type is" if name.startswith("extension ") else "left out of the flows that had it, since it is"
-        _say(f"{outcome.source}: {count:,} x {name}: {what} not known to this version")
+        _print(f"{outcome.source}: {count:,} x {name}: {what} not known to this version")
     if outcome.flagged:
         what = "flows with a time before 2019 or in the future: flagged clock_skew, left out of the coverage"
-        _say(f"{outcome.source}: {outcome.flagged:,} {what}")
+        _print(f"{outcome.source}: {outcome.flagged:,} {what}")
 
 
-def _say(text: str, *, style: str | None = None) -> None:
+def _print(text: str, *, style: str | None = None) -> None:
     """Print a message with control characters, which may come from files and names, replaced."""
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     messages.print(shown, markup=False, style=style)
@@ -132,13 +132,13 @@ class _BadLines:
         shown = list(self._first.items())[:_REASONS_SHOWN]
         for key, place in shown:
             more = f" (and {self._counts[key] - 1:,} more lines of this file)" if self._counts[key] > 1 else ""
-            _say(f"{place}: {key[1]}{more}")
+            _print(f"{place}: {key[1]}{more}")
         if len(self._first) > len(shown):
-            _say(f"... and {len(self._first) - len(shown)} other reasons")
+            _print(f"... and {len(self._first) - len(shown)} other reasons")
         if self._failure is not None:
-            _say(f"{self._file}: lines could not be set aside: {self._failure.strerror}", style="red")
+            _print(f"{self._file}: lines could not be set aside: {self._failure.strerror}", style="red")
         elif self._first:
-            _say(f"{sum(self._counts.values()):,} lines set aside in {self._file}")
+            _print(f"{sum(self._counts.values()):,} lines set aside in {self._file}")
 
 
 def _hash(line: bytes) -> bytes:

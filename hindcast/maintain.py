@@ -68,11 +68,11 @@ def compact(
     with Progress(*columns, console=messages) as progress:
         bar = progress.add_task("compacting", total=sum(task.rows for task in tasks))
 
-        def tell(task: Task, result: Done | None) -> None:
+        def show_progress(task: Task, result: Done | None) -> None:
             progress.update(bar, advance=task.rows, description=str(task))
             finished.extend([task] if result else [])
 
-        done = compact_closed_hours(lake, now=now, clusters=clusters, hour=start, day=midnight, progress=tell)
+        done = compact_closed_hours(lake, now=now, clusters=clusters, hour=start, day=midnight, progress=show_progress)
     merged = [] if start or midnight else merging.merge(lake, now=now, clusters=clusters)
     before, after = (sum(getattr(one, name) for one in done) for name in ("bytes_before", "bytes_after"))
     files = [sum(getattr(one, name) for one in done) for name in ("files_before", "files_after")]

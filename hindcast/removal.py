@@ -22,7 +22,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would 
 ClusterOption = Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; may be given again.")]
 
 
-class HeldError(HindcastError):
+class OnHoldError(HindcastError):
     """A legal hold prevented the deletion of some rows."""
 
 
@@ -94,7 +94,7 @@ def erase(
         typer.echo(f"files that held them leave the disk with the first vacuum after {now + settings.vacuum_after:%Y-%m-%d %H:%M} UTC")
     held = sum(one.held for one in planned)
     if held:
-        raise HeldError(f"{held:,} rows that name {namespace} stay: a hold of retention.holds keeps them")
+        raise OnHoldError(f"{held:,} rows that name {namespace} stay: a hold of retention.holds keeps them")
 
 
 def _print(done: list[Removal], output: Format, *, dry_run: bool) -> None:

@@ -65,7 +65,7 @@ def connect(limits: Limits, *, confined: bool = False, threads: int = 2) -> duck
     return connection
 
 
-KEPT_SECONDS = 1800.0
+ENGINE_SECONDS = 1800.0
 """How long an engine is reused. Replacing it frees cached metadata of files that have left their tables."""
 
 
@@ -79,7 +79,7 @@ class _Warm:
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
-            if self._engine is None or time.monotonic() - self._began > KEPT_SECONDS:
+            if self._engine is None or time.monotonic() - self._began > ENGINE_SECONDS:
                 self._engine, self._began = connect(Limits()), time.monotonic()  # the previous engine ends with its last question
             return self._engine.cursor()
 
@@ -191,7 +191,7 @@ def query_of_nothing(table: Table) -> str:
         return "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns) + " WHERE false"
 
 
-def asked_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) -> Window:
+def window_of_query(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) -> Window:
     """Return the span of a table's times outside which `sql` reads nothing, taken from the optimizer's plan.
 
     It has bounds only if they are certain: every scan must have simple bounds. The views must exist.
@@ -209,7 +209,7 @@ def keep_bounds(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def planned_window(connection: duckdb.DuckDBPyConnection, sql: str, table: Table) -> Window:
-    """Like asked_window, on a connection prepared by keep_bounds."""
+    """Like window_of_query, on a connection prepared by keep_bounds."""
     try:
         ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
     except (duckdb.Error, RuntimeError, ValueError):

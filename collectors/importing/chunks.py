@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from collectors.importing import cleaning, json_lines
-from collectors.importing.documents import KEPT_OF_BAD_TEXT, BadText
+from collectors.importing.documents import LONGEST_BAD_TEXT, BadText
 from collectors.importing.sources import READ_ERRORS, Readable
 from collectors.importing.wrappings import Pieces, Unwrapper
 
@@ -159,4 +159,4 @@ class _Encoder:
             content = json.dumps(event, ensure_ascii=False).encode("utf-8", "backslashreplace")
         except RecursionError:
             content = b""
-        self._chunk.bad.append(BadText(number, reason, content[:KEPT_OF_BAD_TEXT]))
+        self._chunk.bad.append(BadText(number, reason, content[:LONGEST_BAD_TEXT]))

@@ -14,7 +14,7 @@ LONGEST_VALUE = 8 * 1024**2
 """A single JSON value or line longer than this many characters is not read."""
 LONGEST_TOKEN = len(r"\ud83d\ude00")
 """No escape or literal of JSON is longer: an error this close to the end of a piece may be one that is merely cut off."""
-KEPT_OF_BAD_TEXT = 16 * 1024
+LONGEST_BAD_TEXT = 16 * 1024
 """At most this many characters of text that is set aside are stored."""
 _SPACE = re.compile(r"[\s,\x00\ufeff]*")
 _RESUME = re.compile(r'^[ \t]*[{\[]|\{"flow":', re.MULTILINE)
@@ -111,7 +111,7 @@ class Document:
         resume = _RESUME.search(self.rest, position + 1)
         end = resume.start() if resume else len(self.rest)
         self._found_any, self._skipping = True, resume is None
-        content = self.rest[position : min(end, position + KEPT_OF_BAD_TEXT)].replace("\n", " ")
+        content = self.rest[position : min(end, position + LONGEST_BAD_TEXT)].replace("\n", " ")
         found.append(BadText(self._line_of(position), reason, content.encode("utf-8", "surrogateescape")))
         return end
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
-from collectors.importing.documents import KEPT_OF_BAD_TEXT, LONGEST_VALUE, BadText, Document, Text, why_not_json
+from collectors.importing.documents import LONGEST_BAD_TEXT, LONGEST_VALUE, BadText, Document, Text, why_not_json
 from collectors.importing.text_forms import INCOMPLETE_JSON, describe, message_of_logfmt
 
 _USUAL = b'{"flow":'
@@ -55,7 +55,7 @@ class Pieces:
 
 
 @dataclass(slots=True)
-class _Held:
+class _Unfinished:
     """The beginning of an event that ends in a later line."""
 
     line: int
@@ -72,7 +72,7 @@ class Unwrapper:
         self._is_amid_line = False
         self._document: Document | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self._unfinished: dict[tuple[str, str], _Held] = {}
+        self._unfinished: dict[tuple[str, str], _Unfinished] = {}
 
     def feed(self, block: bytes, *, final: bool = False) -> Pieces:
         """Return the contents of `block`, the next bytes of the text; `final` means that no more bytes follow."""
@@ -272,7 +272,7 @@ class Unwrapper:
         if len(text) > LONGEST_VALUE:
             self._set_aside(pieces, number, f"longer than {LONGEST_VALUE // 1024**2} MiB", text)
         elif is_part:
-            self._unfinished[key] = _Held(number, text)
+            self._unfinished[key] = _Unfinished(number, text)
         elif depth > _DEEPEST:
             self._set_aside(pieces, number, "not a flow: wrapped too deeply", text)
         else:
@@ -280,7 +280,7 @@ class Unwrapper:
 
     @staticmethod
     def _set_aside(pieces: Pieces, number: int, reason: str, line: bytes) -> None:
-        pieces.bad.append(BadText(number, reason, line[:KEPT_OF_BAD_TEXT]))
+        pieces.bad.append(BadText(number, reason, line[:LONGEST_BAD_TEXT]))
 
 
 def is_event(value: dict[str, Any]) -> bool:

@@ -38,10 +38,10 @@ class Bookings:
         if restarted or node.doubt == "node_restart":
             self._gap(name, node, hole, "node_restart", "the node began a new ring")
         else:
-            self._gap(name, node, hole, "ring_overrun", "the ring no longer held the flows after the last one that was stored")
+            self._gap(name, node, hole, "ring_overrun", "the ring no longer contained the flows after the last one that was stored")
 
     def unreported(self, name: str | None, node: Node, hole: Hole | None) -> None:
-        """Book the time of flows between which others may be missing, unless the ring still held it."""
+        """Book the time in which unreported losses are possible, unless the ring still contained it."""
         if hole is not None and hole.known < hole.last:
             self._gap(name, node, hole, "unreported", "the stream broke before the node could report losses of this time")
 

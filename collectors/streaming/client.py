@@ -77,7 +77,7 @@ class Client:
         return (node,)
 
     def status(self) -> observer_pb2.ServerStatusResponse:
-        """What `hubble status` shows. Raises StreamError, StreamRefusedError."""
+        """Return what `hubble status` shows. Raises StreamError, StreamRefusedError."""
         try:
             answer = self._ask("ServerStatus", observer_pb2.ServerStatusRequest(), observer_pb2.ServerStatusResponse.FromString)
         except grpc.RpcError as error:

@@ -1,7 +1,7 @@
 """The collector: streams of a fleet's clusters -> the lake, for as long as it runs.
 
 One thread reads each stream; this one decodes, de-duplicates, keeps the ledger and stores a batch every few seconds.
-While the lake is away batches go to the spool; when that is full the streams are held, and Hubble counts what is lost.
+While the lake is away batches go to the spool; when that is full the streams are paused, and Hubble counts what is lost.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import structlog
 
 from collectors.streaming import metrics
 from collectors.streaming.arrivals import Taken, steps_of
-from collectors.streaming.held import Held
 from collectors.streaming.intake import Intake
+from collectors.streaming.known_flows import KnownFlows
 from collectors.streaming.last_losses import book_last_losses
 from collectors.streaming.publish import Publisher, Resume, TakenOverError
 from collectors.streaming.spool import Batch, Spool, UnreadableError
@@ -62,26 +62,26 @@ class Collector:
         self._lake: Lake | None = None
         self._publisher: Publisher | None = None
         self._lake_problem: str | None = "the lake was not opened yet"
-        self._held_since_us: int | None = None
+        self._paused_since_us: int | None = None
         self._last_tick = time.monotonic()
         self.flows_stored = 0
         self.ticks = 0
         """How often the inboxes were looked at."""
 
     def healthy(self) -> str | None:
-        """What keeps the collector from working at all; None if nothing does."""
+        """Return why the collector makes no progress; None if it does."""
         idle = time.monotonic() - self._last_tick
         return f"no progress for {idle:.0f} s" if idle > STUCK_SECONDS else None
 
     def ready(self) -> str | None:
-        """What is not as it should be: lake, streams, clusters that another collector has; None if all is well."""
+        """Return every problem with the lake, the streams, and clusters that another collector stores; None if there is none."""
         streams = [stream for intake in list(self._intakes.values()) for stream in intake.streams]
         problems = [f"{name}: {reason}" for name, reason in list(self._waiting.items())]
         problems += [f"{stream.address}: {stream.problem}" for stream in streams if stream.problem]
         return "; ".join(([self._lake_problem] if self._lake_problem else []) + problems) or None
 
     def run(self, stop: threading.Event) -> None:
-        """Collect until `stop` is set, then store what has come and let go of the clusters."""
+        """Collect until `stop` is set, then store the flows received and release the clusters."""
         next_flush = next_begin = next_work = 0.0
         flush_every = self._settings.collect.flush_every.total_seconds()
         try:
@@ -186,7 +186,7 @@ class Collector:
                 lost = Batch(cluster=name, sequence=sequence, rows=_NO_FLOWS, coverage=[row], until_us=until, unbooked=unbooked)
                 publisher.publish([lost])
                 continue
-            spooled = Held(lambda c, s, u: self._stored(name, c, s, u), until_us=resume.until_us, floor_us=now_us())
+            spooled = KnownFlows(lambda c, s, u: self._stored(name, c, s, u), until_us=resume.until_us, floor_us=now_us())
             fresh = spooled.new(batch.rows)
             flows = int(fresh.sum())
             for node, time_us in batch.until_us.items():
@@ -224,7 +224,7 @@ class Collector:
     def _receive(self) -> None:
         """Work on what the streams brought."""
         self.ticks += 1
-        if self._must_hold():
+        if self._must_pause():
             return
         taken: list[tuple[Intake, str, Taken]] = []
         size = 0
@@ -247,16 +247,16 @@ class Collector:
         for (intake, address, _), mine in zip(taken, steps, strict=True):
             intake.add(address, mine)
 
-    def _must_hold(self) -> bool:
-        """Whether nothing more can be taken: what was taken can be stored neither in the lake nor in the spool."""
+    def _must_pause(self) -> bool:
+        """Whether the streams must be paused, because the flows received can be stored neither in the lake nor in the spool."""
         must = any(intake.unsent_rows for intake in self._intakes.values()) and self._is_large()
-        if must and self._held_since_us is None:
-            self._held_since_us = now_us()
-            _log.error("streams are held: the lake takes nothing and the spool is full", reason=self._lake_problem)
-        elif not must and self._held_since_us is not None:
+        if must and self._paused_since_us is None:
+            self._paused_since_us = now_us()
+            _log.error("streams are paused: the lake cannot be written and the spool is full", reason=self._lake_problem)
+        elif not must and self._paused_since_us is not None:
             for intake in self._intakes.values():
-                intake.held_back(self._held_since_us)
-            self._held_since_us = None
+                intake.paused(self._paused_since_us)
+            self._paused_since_us = None
         return must
 
     def _is_large(self) -> bool:
@@ -266,7 +266,10 @@ class Collector:
     # Storing ----------------------------------------------------------------------------------------------
 
     def _flush(self, *, released: bool = False) -> bool:
-        """Store what is pending: in the lake, else in the spool, else keep it. False if another collector was in the way."""
+        """Store pending batches in the lake, else in the spool, else leave them pending.
+
+        Returns False if another collector took over a cluster.
+        """
         if self._publisher is None:
             return True
         began = time.monotonic()
@@ -324,7 +327,7 @@ class Collector:
             _log.error("the spool cannot be written", folder=str(self._spool_folder), reason=str(error))
 
     def _yield_to_other(self, name: str, error: TakenOverError) -> None:
-        """Another collector has this cluster: drop what is pending, which it reads as well, and stand by."""
+        """Stand by for a cluster that another collector stores. Pending flows are dropped, since the other collector reads them as well."""
         _log.warning("another collector took over: standing by", cluster=name, reason=str(error))
         intake = self._intakes.pop(name)
         intake.stop()

@@ -19,7 +19,7 @@ from collectors.decoding import decode, secrets
 from collectors.hubble_api.observer import observer_pb2
 from collectors.streaming import metrics
 from collectors.streaming.arrivals import Flows, Notice, Step, Taken, Unreadable
-from collectors.streaming.held import Held, LookUp
+from collectors.streaming.known_flows import KnownFlows, LookUp
 from collectors.streaming.ledger import LEDGER_COLUMNS, Ledger
 from collectors.streaming.publish import Resume
 from collectors.streaming.spool import Batch
@@ -45,7 +45,7 @@ class Intake:
         self.sequence = resume.sequence
         self.streams: list[Stream] = []
         self._hubble = hubble
-        self._held = Held(look_up, until_us=resume.until_us, floor_us=None if resume.is_empty else at)
+        self._known_flows = KnownFlows(look_up, until_us=resume.until_us, floor_us=None if resume.is_empty else at)
         self._ledger = Ledger(cluster.name, until_us=resume.until_us, unbooked=resume.unbooked, addresses=hubble.addresses, at=at)
         self._rejected = rejected
         self._redact = redact
@@ -89,18 +89,18 @@ class Intake:
         return any(stream.is_filling for stream in self.streams)
 
     def take(self) -> list[tuple[str, Taken]]:
-        """What is in the inboxes, with the address it came from; nothing while there are steps that could not be worked on yet.
+        """Return the contents of the inboxes, by address; nothing while earlier steps could not be processed yet.
 
         The inboxes then become full, the streams are no longer read, and Hubble counts what is lost.
         """
         return [] if self._steps else [(stream.address, Taken(cluster=self.name, items=stream.take())) for stream in self.streams]
 
     def add(self, address: str, steps: Iterable[Step]) -> None:
-        """Add steps to work on."""
+        """Add steps to be processed."""
         self._steps.extend((address, step) for step in steps)
 
     def work(self) -> None:
-        """Work on all steps. Raises LakeError if the lake has to be read and cannot; call it again then to go on.
+        """Process all steps. Raises LakeError if the lake must be read and cannot be; call it again to continue.
 
         A step that failed has changed nothing, and is the first one of the next call.
         """
@@ -132,7 +132,7 @@ class Intake:
 
     def _add_flows(self, address: str, flows: Flows) -> None:
         rows = flows.rows
-        fresh = self._held.new(rows)  # the only call here that may fail
+        fresh = self._known_flows.new(rows)  # the only call here that may fail
         begin, needed = 0, rows.select(LEDGER_COLUMNS)
         for end, *arrival in flows.arrivals:
             self._ledger.flows(address, needed.slice(begin, end - begin), fresh[begin:end], (arrival[0], arrival[1]))
@@ -147,7 +147,7 @@ class Intake:
             self.pending_bytes += int(new * flows.row_bytes)
 
     def _set_aside(self, rejected: tuple[decode.Rejected, ...]) -> None:
-        """Write messages that could not be read to a file of limited size, without secrets, and book them in the ledger."""
+        """Write unreadable messages to a file of limited size, without secrets, and book them in the ledger."""
         self._ledger.rejected(len(rejected), now_us())
         metrics.messages_rejected(self.name, len(rejected))
         _log.warning("messages set aside", cluster=self.name, count=len(rejected), reason=rejected[0].reason, file=str(self._rejected))
@@ -165,9 +165,9 @@ class Intake:
 
     # Storing ----------------------------------------------------------------------------------------------
 
-    def held_back(self, since_us: int) -> None:
-        """Book that the streams were not read since then."""
-        self._ledger.held_back(since_us, now_us())
+    def paused(self, since_us: int) -> None:
+        """Book that the streams were paused since then."""
+        self._ledger.paused(since_us, now_us())
 
     def book_loss(self, response: observer_pb2.GetFlowsResponse, at: int) -> None:
         """Book a lost event that arrived at this time, in microseconds since 1970."""
@@ -191,7 +191,7 @@ class Intake:
             coverage = [*self._booked, *self._ledger.take(now_us(), everything=last)]
             self._booked.clear()
             for name in self._ledger.take_left():
-                self._held.forget(name)
+                self._known_flows.forget(name)
                 metrics.node_left(self.name, name)
             if not self._pending and not coverage and not even_empty and not last:
                 return None

@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.1
 
 
 def book_last_losses(intakes: Iterable[Intake]) -> None:
-    """Book losses that are reported late, until every stream has either reported them or brought nothing for a while."""
+    """Book losses that are reported late, until every stream has had time to report them or has been silent for a while."""
     began, began_us = time.monotonic(), now_us()
     waiting = [(intake, stream) for intake in intakes for stream in intake.streams if not _is_silent(stream)]
     while waiting and time.monotonic() < began + LONGEST_SECONDS:
@@ -35,7 +35,7 @@ def _is_silent(stream: Stream) -> bool:
 
 
 def _book(intake: Intake, stream: Stream, until_us: int) -> bool:
-    """Book the losses that a stream reported; says whether no more are to be expected of it.
+    """Book the losses that a stream reported, and return whether it has no more to report.
 
     Of nodes from which flows came late enough, the ledger learns that they have reported everything.
     """

@@ -1,4 +1,4 @@
-"""The completeness ledger: from what arrives, and what does not, to the rows of `coverage`.
+"""The completeness ledger: derives rows of `coverage` from the flows and messages that arrive, and from those that do not.
 
 A node counts as observed only while that is proven. Hubble marks neither the start of a ring nor what fell out of it
 during an outage; but a stream that resumes begins with a flow that was received before, if the ring still has it. If a
@@ -23,7 +23,7 @@ from collectors.hubble_api.relay import relay_pb2
 from collectors.streaming.bookings import Bookings
 from collectors.streaming.completeness import Completeness, ReadingTime
 from collectors.streaming.coverage_rows import moment
-from collectors.streaming.held import is_steady, node_codes
+from collectors.streaming.known_flows import is_steady, node_codes
 from collectors.streaming.losses import time_of_loss
 from collectors.streaming.nodes import Away, Hole, Members, Node, Unbooked, resume_us
 
@@ -45,9 +45,9 @@ class _Flows:
 
     times: npt.NDArray[np.int64]
     fresh: npt.NDArray[np.bool_]
-    """Which of them had not been received before."""
+    """Which flows had not been received before."""
     steady: npt.NDArray[np.bool_]
-    """Whose time can be relied on."""
+    """Which flows have a reliable time."""
     at: int
     """When they had arrived, by our clock."""
     read: int
@@ -99,14 +99,14 @@ class Ledger:
         return {name: unbooked for name, node in self._nodes.items() if (unbooked := node.unbooked) is not None}
 
     def take_left(self) -> list[str | None]:
-        """The nodes that left since the last call."""
+        """Return the nodes that left since the last call."""
         left, self._left = self._left, []
         return left
 
     # Streams ----------------------------------------------------------------------------------------------
 
     def opened(self, address: str, at: int) -> None:
-        """The first message of a stream has come: each of its nodes has to prove that nothing is missing."""
+        """Note that the first message of a stream has arrived: whether flows of its nodes are missing is now open."""
         away = self._away.pop(address, None)
         if away is not None:
             self._bookings.outage(self._only_node(address), f"{address}: {away.reason}", away.since, at)
@@ -116,7 +116,7 @@ class Ledger:
                 node.complete.begin_stream()
 
     def ended(self, address: str, at: int, reason: str) -> None:
-        """The stream is over."""
+        """Note that the stream has ended."""
         self._away.setdefault(address, Away(at, reason))
 
     def reported(self, name: str | None) -> None:
@@ -125,10 +125,10 @@ class Ledger:
         if node is not None and node.until is not None and node.doubt is None:
             node.complete.complete(node.until)
 
-    def held_back(self, since: int, at: int) -> None:
+    def paused(self, since: int, at: int) -> None:
         """Record that the streams were not read from `since` to `at`, because the spool was full."""
         self._bookings.add(
-            None, (since, at), "disconnected", "spool_full", detail="the lake is away and the spool is full: streams were held"
+            None, (since, at), "disconnected", "spool_full", detail="the streams were paused: the lake was away and the spool was full"
         )
 
     # What came --------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class Ledger:
         return event.num_events_lost
 
     def rejected(self, count: int, at: int) -> None:
-        """Messages came that hold no flow that can be read."""
+        """Record messages whose flow cannot be read."""
         self._bookings.add(None, (at, at + 1), "lost", "decode", lost=count, detail="messages that could not be read were set aside")
 
     # Nodes' states ----------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class Ledger:
         self._left.append(name)
 
     def silent(self, at: int, after_us: int) -> dict[str, str]:
-        """Addresses whose stream should be opened anew, each with a node that goes on seeing flows of which none arrive."""
+        """Return addresses whose stream should be opened again, each with a node that keeps seeing flows while none arrive."""
         found = {}
         for name, node in self._nodes.items():
             if node.away is None and node.reported > node.seen and 0 < node.arrived_at < at - after_us and node.address:
@@ -326,7 +326,7 @@ class Ledger:
         return [row | {"recorded": now} for row in taken]
 
     def _known(self, name: str) -> str | None:
-        """The node as flows name it: lost events may leave out the cluster."""
+        """Return the node's name in flows: LostEvents may leave out the cluster."""
         if name in self._nodes:
             return name
         matches = [known for known in self._nodes if known and known.endswith(f"/{name}")]

@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from collectors.hubble_api.flow import flow_pb2
 
 _NEW = Counter("hindcast_flows_received", "Flows that were new", ["cluster"])
-_HELD = Counter("hindcast_flows_duplicate", "Flows that were already stored: replays of relay and resumed streams", ["cluster"])
+_DUPLICATE = Counter("hindcast_flows_duplicate", "Flows that were already stored: replays of relay and resumed streams", ["cluster"])
 _LOST = Counter("hindcast_flows_lost", "Flows that Hubble reported as lost", ["cluster", "source"])
 _REJECTED = Counter("hindcast_messages_rejected", "Messages that could not be read and were set aside", ["cluster"])
 _OPENED = Counter("hindcast_streams_opened", "Streams that were opened", ["cluster"])
@@ -23,10 +23,10 @@ _FLUSH = Histogram("hindcast_flush_seconds", "Time to write and commit a batch",
 _FAILED = Counter("hindcast_flush_failures", "Flushes that the lake refused")
 
 
-def flows_received(cluster: str, new: int, held: int) -> None:
+def flows_received(cluster: str, new: int, duplicates: int) -> None:
     """Count flows of one batch."""
     _NEW.labels(cluster).inc(new)
-    _HELD.labels(cluster).inc(held)
+    _DUPLICATE.labels(cluster).inc(duplicates)
 
 
 def flows_lost(cluster: str, source: int, count: int) -> None:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from collectors.streaming.completeness import Completeness
 
 ABSENT_US = 60_000_000
-"""A node that has been missing from relay's list for this long, and has sent nothing since, has left."""
+"""A node has left when relay's list has lacked it for this long and it has sent nothing since."""
 FIRST_US, REPEAT_US = 15_000_000, 300_000_000
-"""An outage that goes on is booked after this long, and from then on this often, so that it shows before it ends."""
+"""A continuing outage is booked for the first time after FIRST_US and then every REPEAT_US, so that it is visible before it ends."""
 
 
 @dataclass(slots=True)
@@ -20,13 +20,13 @@ class Away:
     """An outage of a node or of an address. Times are microseconds since 1970, by our clock."""
 
     since: int
-    """Up to here it is booked."""
+    """The time from which it has not been booked yet."""
     reason: str
     is_booked: bool = False
-    """Whether some of it is."""
+    """Whether its beginning has been booked."""
 
     def is_due(self, at: int) -> bool:
-        """Whether some of it should be booked although it goes on."""
+        """Whether a part of it should be booked although it continues."""
         return at - self.since > (REPEAT_US if self.is_booked else FIRST_US)
 
 
@@ -42,7 +42,7 @@ class Hole(NamedTuple):
 
 
 class Unbooked(NamedTuple):
-    """What a ledger notes of a node with each batch, for the ledger that goes on after a crash."""
+    """The state of a node that is noted with each batch, so that another ledger can continue after a crash."""
 
     booked: int
     """Where its next `connected` row begins."""
@@ -58,45 +58,45 @@ class Node:
 
     address: str = ""
     until: int | None = None
-    """Time of its last flow that was received."""
+    """Time of the last flow received from it."""
     booked: int | None = None
     """Where the next `connected` row begins."""
     received: int = 0
     """Flows received since then."""
     doubt: str | None = None
-    """Why its next flow must prove that none is missing: the source of the gap if it does not."""
+    """Set while it is not known whether flows are missing before its next one: the source of the gap if some are."""
     doubted_at: int = 0
-    """By our clock."""
+    """When `doubt` was set, by our clock."""
     arrived_at: int = 0
     """When its last flow arrived, by our clock."""
     duplicate_at: int = 0
-    """When a flow of it arrived that had been received before, by our clock."""
+    """When a flow that had been received before arrived again, by our clock."""
     complete: Completeness = field(default_factory=Completeness)
     """Up to which flow its history is known to be complete."""
     replay: Hole | None = None
-    """When it began to send again what had been received before: from the last flow known to be complete to the first one sent."""
+    """The hole in front of the flows that it last sent again: from the last flow known to be complete to the first one sent again."""
     steps: deque[tuple[int, Hole]] = field(default_factory=lambda: deque(maxlen=64))
-    """Arrival by our clock, and the longest time between two flows that came then."""
+    """For each arrival its time, by our clock, and the longest time between two of its flows."""
     last_gap: int | None = None
     started_at: int | None = None
     seen: int = 0
-    """How many flows it had seen when it was asked first after one had arrived here, ..."""
+    """The number of flows it had seen at `seen_at`."""
     seen_at: int = 0
-    """... when that was by our clock, ..."""
+    """When it was asked for the first time after a flow had arrived here, by our clock."""
     reported: int = 0
-    """... and how many when it was asked last."""
+    """The number of flows it had seen when it was last asked."""
     overrun: list[dict[str, Any]] = field(default_factory=list)
     """`lost` rows for flows that the ring had dropped before they were read; booked only if the next flow is new."""
     away: Away | None = None
-    """Set while relay has no stream to it."""
+    """The outage, while relay has no stream to it."""
     listed_at: int | None = None
-    """When it was in its address's list of nodes last, by our clock; None if it never was."""
+    """When its address last listed it, by our clock; None if it never did."""
     absent_since: int | None = None
-    """When it was first missing from that list, by our clock; None while it is there."""
+    """When it was first missing from that list, by our clock; None while it is listed."""
 
     @property
     def unbooked(self) -> Unbooked | None:
-        """What has not been booked of it; None if that is nothing."""
+        """What has not been booked about it; None if everything has been booked."""
         known = self.complete.known
         if self.booked is None or self.until is None or known is None:
             return None
@@ -104,17 +104,17 @@ class Node:
         return Unbooked(self.booked, self.received, known) if is_something else None
 
     def end_doubt(self) -> None:
-        """Note that what is missing of it, if anything, was booked."""
+        """Note that flows that are missing before its newest one, if any, have been booked."""
         self.doubt = self.replay = None
         self.complete.continues = True
 
     def longest_step(self, *, since: int) -> Hole | None:
-        """The longest time between two flows that arrived since then, by our clock."""
+        """Return the longest time between two flows among those that arrived since then, by our clock; None if none arrived."""
         return max((hole for arrival, hole in self.steps if arrival >= since), key=lambda hole: hole.last - hole.first, default=None)
 
 
 def resume_us(nodes: Iterable[Node]) -> int | None:
-    """Where a stream has to begin so that it proves of each node that nothing is missing; None if there is no flow yet."""
+    """Return the time from which a stream must begin to prove that no flow of any node is missing; None if there is no flow yet."""
     times = [known for node in nodes if node.until is not None and (known := node.complete.known) is not None]
     return min(times, default=None)
 

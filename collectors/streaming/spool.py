@@ -140,7 +140,7 @@ class Spool:
     def set_aside(self, path: Path, *, cluster: str, reason: str) -> dict[str, Any]:
         """Move a file that cannot be read to the folder `unreadable`; returns the row of `coverage` that says so.
 
-        The row is about the time since the batch before it was written. Which flows the file held is not known.
+        The row is about the time since the batch before it was written. Which flows were in the file is not known.
         """
         until = _written(path) or datetime.now(UTC)
         earlier = [at for other in self.paths(cluster) if other < path and (at := _written(other))]

@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Messages came. `at` is microseconds since 1970, by this machine's clock."""
+    """Messages that arrived together. `at` is microseconds since 1970, by this machine's clock."""
 
     at: int
     messages: Messages
@@ -42,7 +42,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A stream was opened; its first message comes next."""
+    """A stream was opened; its first message follows."""
 
     at: int
 
@@ -57,7 +57,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """The address was asked for its nodes, and these are they."""
+    """The nodes that the address listed when it was asked."""
 
     at: int
     nodes: tuple[observer_pb2.Node, ...]
@@ -67,12 +67,12 @@ Item = Arrived | Opened | Ended | Polled
 
 
 def now_us() -> int:
-    """Microseconds since 1970."""
+    """Return the current time in microseconds since 1970."""
     return time.time_ns() // 1000
 
 
 class Stream:
-    """The stream of one address. `take` is for one thread; the rest may be called from any."""
+    """The stream of one address. Only one thread may call `take`; everything else may be called from any thread."""
 
     def __init__(self, cluster: str, hubble: config.Hubble, address: str, since_ns: Callable[[], int], wake: threading.Event) -> None:
         """`since_ns` says where to resume whenever a stream begins; `wake` is set when there is work."""
@@ -110,13 +110,13 @@ class Stream:
         self._threads[0].join(5)
 
     def reopen(self, reason: str) -> None:
-        """Request the flows anew, at once."""
+        """Break the stream and open it again at once."""
         _log.warning("stream is opened anew", cluster=self._cluster, address=self.address, reason=reason)
         self._reopen = True
         self._cancel()
 
     def take(self) -> list[Item]:
-        """Everything in the inbox, in the order received."""
+        """Empty the inbox and return its items in the order received."""
         inbox = self._inbox
         items = [inbox.popleft() for _ in range(len(inbox))]
         for item in items:
@@ -127,7 +127,7 @@ class Stream:
 
     @property
     def waiting(self) -> int:
-        """How many messages are in the inbox."""
+        """The number of messages in the inbox."""
         return self._put.messages - self._taken.messages
 
     @property
@@ -137,7 +137,7 @@ class Stream:
 
     @property
     def idle_seconds(self) -> float:
-        """How long ago the last message came."""
+        """The time since the last message arrived, in seconds."""
         return time.monotonic() - self._last_message
 
     @property
@@ -228,7 +228,7 @@ class Stream:
 
 
 class _Count:
-    """A number of messages, and of their bytes."""
+    """Counts messages and their bytes."""
 
     def __init__(self) -> None:
         self.messages = self.bytes = 0
@@ -239,7 +239,7 @@ class _Count:
 
 
 def stop_all(streams: list[Stream]) -> None:
-    """Stop streams side by side."""
+    """Stop several streams at the same time."""
     threads: list[Any] = [threading.Thread(target=stream.stop) for stream in streams]
     for thread in threads:
         thread.start()

@@ -25,12 +25,12 @@ CONNECT_SECONDS = 20
 TICK_SECONDS = 0.5
 """How soon a cancelled call ends at the latest."""
 GATHER_BYTES = 32 * 1024
-"""A thread that waits for messages is woken by so many bytes, else after TICK_SECONDS: each waking costs as much as many messages.
+"""A waiting thread wakes up when this many bytes have arrived, or after TICK_SECONDS: waking up costs as much as many messages.
 
-Far less than the socket's buffer holds, so that the server never has to wait for it.
+Far less than fits into the socket's buffer, so that the server never has to wait.
 """
 READ_BYTES = 256 * 1024
-"""About so much is handed on at once when more is there than that."""
+"""When more bytes than this have arrived, about this many are handed on at once."""
 # Dead connections are found by TCP's own probes: servers close connections that are sent HTTP/2 pings too often.
 PROBE_AFTER_SECONDS, PROBE_EVERY_SECONDS = 60, 15
 _PROTOCOLS = {"http": pycurl.PROTO_HTTP, "https": pycurl.PROTO_HTTPS}
@@ -43,29 +43,29 @@ _STATUSES = (
 _OF_HTTP = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "UNIMPLEMENTED", 429: "UNAVAILABLE"} | dict.fromkeys(
     (502, 503, 504), "UNAVAILABLE"
 )
-"""What gRPC makes of an answer that is not gRPC's, as proxies give."""
+"""The gRPC status for the HTTP status of a response that is not from a gRPC server, for example from a proxy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """What TLS is done with, in PEM. At least TLS 1.3 is spoken."""
+    """Certificates and key for TLS, in PEM. TLS 1.3 is the oldest version accepted."""
 
     ca: bytes = field(repr=False)
     cert: bytes | None = field(repr=False)
     key: bytes | None = field(repr=False)
     server_name: str | None
-    """The name the server's certificate must carry, where it is not the address's host."""
+    """The name in the server's certificate, if it is not the host of the address."""
 
 
 class Call:
-    """A running stream of messages. To be iterated once, by one thread."""
+    """A running stream of messages. One thread may iterate over it, once."""
 
     def __init__(
         self, address: str, method: str, request: bytes, *, credentials: Credentials | None, metadata: Sequence[tuple[str, str]]
     ) -> None:
-        """Asks `method` ("/package.Service/Method") of host:port; without credentials in plain text. Connects when iterated.
+        """Prepare a call of `method` ("/package.Service/Method") at host:port, in plain text without credentials. Iterating connects.
 
-        Raises StreamRefusedError for what no call can be made of.
+        Raises StreamRefusedError if the address, the method or the credentials cannot be used.
         """
         self._address = address
         self._cancelled = threading.Event()
@@ -80,9 +80,9 @@ class Call:
             raise StreamRefusedError(f"{address}: it cannot be asked: {error}") from error
 
     def __iter__(self) -> Iterator[Messages]:
-        """The messages as they come; ends when the server ends the stream with OK. Raises StreamError, StreamRefusedError.
+        """Yield messages as they arrive, until the server ends the stream with OK. Raises StreamError, StreamRefusedError.
 
-        While the next ones are not asked for nothing is read, so that the server has to wait.
+        Nothing is read while the caller does not ask for more messages, so the server has to wait.
         """
         multi = pycurl.CurlMulti()
         multi.add_handle(self._curl)
@@ -97,7 +97,7 @@ class Call:
                         yield messages
                         if running:
                             self._gather(multi)
-                elif running and multi.select(TICK_SECONDS) == -1:  # it waits for something else than a socket, as for a name's address
+                elif running and multi.select(TICK_SECONDS) == -1:  # it waits for something other than a socket, such as a name lookup
                     time.sleep(0.01)
             self._check_end(multi)
         finally:
@@ -106,7 +106,7 @@ class Call:
             multi.close()
 
     def cancel(self) -> None:
-        """End the stream, from any thread; who iterates gets a StreamError."""
+        """End the stream, from any thread; the iterating thread gets a StreamError."""
         self._cancelled.set()
 
     def _ask(self, method: str, request: bytes, credentials: Credentials | None, metadata: Sequence[tuple[str, str]]) -> None:
@@ -150,7 +150,7 @@ class Call:
             curl.setopt(curl.SSLKEY_BLOB, credentials.key)
 
     def _read(self, multi: pycurl.CurlMulti) -> bool:
-        """Read what is there into `_chunks`, up to a bound; false if the transfer is over."""
+        """Read available bytes into `_chunks`, up to a limit. Return false if the transfer is over."""
         chunks, had, size = self._chunks, -1, 0
         running = 1
         while running and len(chunks) != had and size < READ_BYTES:
@@ -160,7 +160,7 @@ class Call:
         return running > 0
 
     def _gather(self, multi: pycurl.CurlMulti) -> None:
-        """Wait until so many bytes have come that reading them is worth the while, but not for long."""
+        """Wait a short time for enough bytes to make reading worthwhile."""
         number = self._curl.getinfo(pycurl.ACTIVESOCKET)
         if number < 0:
             return
@@ -190,7 +190,7 @@ class Call:
         self._lines.clear()
 
     def _check_kind(self) -> None:
-        """Raises StreamError if what comes is not gRPC."""
+        """Raise StreamError if the response is not gRPC."""
         if self._lines:
             self._read_headers()
         status, kind = int(self._headers.get(":status", 0)), self._headers.get("content-type", "")
@@ -200,7 +200,7 @@ class Call:
             raise explain("UNKNOWN", f"its answer is not gRPC's but {kind or 'of no said type'}", self._address)
 
     def _check_end(self, multi: pycurl.CurlMulti) -> None:
-        """Raises StreamError unless the server said OK."""
+        """Raise StreamError unless the stream ended with status OK."""
         _, _, failed = multi.info_read()
         self._read_headers()
         status = self._headers.get("grpc-status")
@@ -216,7 +216,7 @@ class Call:
 
 
 def _proxy(host: str) -> str:
-    """The proxy that the environment names for a host, as gRPC reads it; empty for none."""
+    """Return the proxy for a host from the environment variables that gRPC reads; an empty string for none."""
     proxies = urllib.request.getproxies()
     if urllib.request.proxy_bypass(host):
         return ""

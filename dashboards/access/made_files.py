@@ -13,7 +13,7 @@ from streamlit.runtime.memory_media_file_storage import _calculate_file_id
 
 from warehouse.access.principals import Principal
 
-KEPT_SECONDS = 3_600.0
+LIFETIME_SECONDS = 3_600.0
 MOST = 10_000
 _LOCK = threading.Lock()
 _MADE: OrderedDict[str, tuple[float, frozenset[Principal]]] = OrderedDict()
@@ -33,4 +33,4 @@ def makers(file_id: str) -> frozenset[Principal]:
     """Who made it lately."""
     with _LOCK:
         made, who = _MADE.get(file_id, (0.0, frozenset[Principal]()))
-    return who if time.monotonic() - made < KEPT_SECONDS else frozenset()
+    return who if time.monotonic() - made < LIFETIME_SECONDS else frozenset()

@@ -98,7 +98,7 @@ def in_gap(difference: Difference, gaps: Sequence[Gap], length: timedelta) -> bo
     return missing > length * 0.1
 
 
-def said(difference: Difference, seen: Recorded | None = None) -> str:
+def in_words(difference: Difference, seen: Recorded | None = None) -> str:
     """What to know of it beside the numbers. `seen` are the times of all that is recorded; without it only those of A and B are told."""
     a, b = difference.a, difference.b
     match difference.kind:

@@ -58,7 +58,7 @@ def draw(visit: Visit, shown: Sequence[Difference], after: FlowFilter, seen: Rec
 
 def _row(difference: Difference, gaps: Sequence[coverage.Gap], length: timedelta, seen: Recorded | None) -> dict[str, Any]:
     a, b = difference.a, difference.b
-    said = comparison.said(difference, seen)
+    said = comparison.in_words(difference, seen)
     if comparison.in_gap(difference, gaps, length):
         said += " · B was not observed throughout"
     change = difference.change
@@ -100,7 +100,7 @@ def panel(visit: Visit, difference: Difference, before: FlowFilter, after: FlowF
             st.markdown(f"**{difference.edge}**", width="content")
             st.space("stretch")
             st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=_close)
-        st.caption(comparison.said(difference, seen) or KINDS[difference.kind])
+        st.caption(comparison.in_words(difference, seen) or KINDS[difference.kind])
         for label, window, edge in (("Its flows in A", before, difference.a), ("Its flows in B", after, difference.b)):
             if edge:
                 span = {"from_": time_control.written(window.since), "until": time_control.written(window.until)}

@@ -185,7 +185,7 @@ def _controls(results: Sequence[Mapping[str, Any]]) -> None:
     matrix = [
         {
             "Control": name,
-            "Asks": posture.ASKS.get(name, ""),
+            "Asks": posture.REQUIREMENTS.get(name, ""),
             **{
                 cluster: [STATES.get(by_control[name][cluster]["status"], "? Unknown")] if cluster in by_control[name] else []
                 for cluster in clusters

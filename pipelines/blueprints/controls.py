@@ -41,7 +41,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """A control: its id, and the kinds it needs. Its question is in `warehouse.records.posture.ASKS`."""
+    """A control: its id, and the kinds it needs. Its question is in `warehouse.records.posture.REQUIREMENTS`."""
 
     id: str
     also: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from warehouse.records import posture
 from warehouse.schema import DRIFT, FINDINGS
 
 KIND = "drift"
-FOUND, TOLD = "drift-findings", "drift-webhook"
+FOUND, ANNOUNCED = "drift-findings", "drift-webhook"
 """App ids in the logs of `findings` and `drift`: the newest evaluation that was announced, in microseconds since 1970."""
 CLAIMED, RELEASED, TURN = "drift-webhook-claim", "drift-webhook-release", "drift-webhook-turn"
 """App ids in the log of `drift`: when a run began to post, the claim that was released, and how many claims there were. If two
@@ -37,7 +37,7 @@ NAMED = 5
 _WORST = ("critical", "high", "medium", "low")
 
 
-def tell_opened(settings: config.Config, lake: Lake, *, now: datetime, source: str) -> list[str]:
+def notify_opened(settings: config.Config, lake: Lake, *, now: datetime, source: str) -> list[str]:
     """Announce all drift that has opened and was not announced yet. Return failures as sentences; the next call tries again.
 
     A failure of the lake or of the webhook does not prevent the other from being used.
@@ -73,13 +73,13 @@ def _post(settings: config.Config, lake: Lake, now: datetime, source: str) -> No
         return  # another run is posting, and the next run posts whatever that one could not
     marks = {RELEASED: claim}
     try:
-        announced = lake.transaction_version(DRIFT, TOLD)
+        announced = lake.transaction_version(DRIFT, ANNOUNCED)
         opened, until = _opened_after(lake, announced or _beginning(lake))
         if url and opened:
             alerts.post(url, _message(opened, source), settings)
         # Without a webhook nobody waits for a message: one that is configured later starts with the drift that opens then.
         if opened:
-            marks[TOLD] = until
+            marks[ANNOUNCED] = until
     finally:
         lake.commit(DRIFT, [], transactions=marks, metadata={})
 
@@ -98,12 +98,12 @@ def _claim(lake: Lake, lasts: timedelta) -> int | None:
     return _version(now)
 
 
-def mark_as_told(lake: Lake) -> None:
+def mark_as_announced(lake: Lake) -> None:
     """Mark everything recorded so far as announced, because history generated afterwards is not news. Raises LakeError."""
     rows = lake.read(DRIFT, ["time"])["time"].to_pylist()
     if rows:
         until = _version(max(rows))
-        for table, name in ((FINDINGS, FOUND), (DRIFT, TOLD)):
+        for table, name in ((FINDINGS, FOUND), (DRIFT, ANNOUNCED)):
             if until > (lake.transaction_version(table, name) or 0):
                 lake.commit(table, [], transactions={name: until}, metadata={})
 

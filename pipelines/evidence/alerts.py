@@ -28,7 +28,7 @@ FAILED, LATE = "pipeline_failed", "pipeline_late"
 """Kinds of the findings."""
 
 
-def tell(
+def send(
     settings: config.Config, *, kind: str, severity: Severity, subject: str, summary: str, source: str, detail: Mapping[str, Any]
 ) -> list[str]:
     """Write the finding and post the message; return failures as sentences. Failures of either are not raised."""

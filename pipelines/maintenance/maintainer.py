@@ -19,7 +19,7 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import TABLES
 
 EVERY_SECONDS = 20.0
-REPLACED_KEPT = timedelta(hours=1)
+REPLACED_STAY = timedelta(hours=1)
 """How long a merged file stays on disk for readers that opened it before, unless vacuum is configured to run sooner."""
 LOG_EVERY = 50
 """After this many versions of a table its log is checked."""
@@ -62,7 +62,7 @@ class Maintainer:
 
     def _delete_replaced(self, lake: Lake) -> None:
         """Replaced files that are still waiting when the process ends are left to vacuum."""
-        kept_seconds = min(REPLACED_KEPT, self._settings.retention.vacuum_after).total_seconds()
+        kept_seconds = min(REPLACED_STAY, self._settings.retention.vacuum_after).total_seconds()
         while self._replaced and time.monotonic() - self._replaced[0][0] >= kept_seconds:
             _, table, paths = self._replaced.pop(0)
             lake.delete_replaced(TABLES[table], paths)

@@ -455,7 +455,7 @@ def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize("statement", HOSTILE, ids=[f"{number}-{text[:40]!a}" for number, text in enumerate(HOSTILE)])
-def test_hostile_sql_is_told_nothing_of_others_and_changes_nothing(statement: str, target: Target, tenant: Principal) -> None:
+def test_hostile_sql_learns_nothing_about_others_and_changes_nothing(statement: str, target: Target, tenant: Principal) -> None:
     began = time.monotonic()
     told = target.attack(statement, tenant)
     assert time.monotonic() - began < 300

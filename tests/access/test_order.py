@@ -81,7 +81,7 @@ def test_many_flows_are_put_in_order_part_by_part(tmp_path: Path, monkeypatch: p
     assert times == sorted(times)
 
 
-def test_more_rows_than_can_be_held_are_refused_before_they_are_put_in_order(tmp_path: Path) -> None:
+def test_more_rows_than_fit_into_memory_are_refused_before_they_are_put_in_order(tmp_path: Path) -> None:
     door = doored(tmp_path, {FLOWS: rows(60)})
     with pytest.raises(QueryLimitError, match="ask for less time"):
         door.answer(PAULA, OwnSql(text="SELECT time FROM flows", window=WINDOW, limits=Limits(memory_bytes=300_000)))

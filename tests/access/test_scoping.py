@@ -250,7 +250,7 @@ def test_a_version_is_seen_by_who_owned_its_namespace_at_any_time_of_it() -> Non
     assert ask(blue, VERSIONS, Window(until=START + HOUR), rows) == []
 
 
-def test_the_ledger_is_told_by_cluster() -> None:
+def test_the_ledger_is_shown_by_cluster() -> None:
     scope = Scope(grants=(Grant(subject="r", role="namespace-owner", cluster="c1", namespace="a", reason=""),))
     rows = [{"cluster": c, "from": START, "to": START + HOUR} for c in CLUSTERS]
     assert [row["cluster"] for row in ask(scope, COVERAGE, Window(), rows)] == ["c1"]

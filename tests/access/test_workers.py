@@ -108,13 +108,13 @@ def test_a_parent_that_does_not_answer_is_given_up_and_another_is_started(pool: 
 def test_a_heavy_query_gives_its_memory_back(pool: Workers) -> None:
     count(pool, "ada")
     (worker,) = pool._workers.values()
-    light = worker.held_bytes
+    light = worker.memory_bytes
     assert count(pool, "ada", HEAVY) == 8_000_000
     eventually(lambda: not is_running(worker.process))
     assert not pool._workers
     assert count(pool, "ada") == 3
     (fresh,) = pool._workers.values()
-    assert fresh.held_bytes < light + 64 * MIB
+    assert fresh.memory_bytes < light + 64 * MIB
 
 
 def test_a_light_query_keeps_its_worker(pool: Workers) -> None:

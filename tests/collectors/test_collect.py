@@ -82,7 +82,7 @@ def test_a_configuration_without_any_address_is_refused() -> None:
         Collector(config.Config.model_validate({"clusters": [{"name": "c1"}]}))
 
 
-def test_an_unreachable_relay_is_said_and_booked_as_disconnected(stand: Any, wait: Any) -> None:
+def test_an_unreachable_relay_is_reported_and_booked_as_disconnected(stand: Any, wait: Any) -> None:
     with stand.collecting(stand.settings("127.0.0.1:1")) as collector:
         assert "127.0.0.1:1" in wait(lambda: (p := collector.ready()) and "cannot be reached" in p and p, what="complaint")
         assert collector.healthy() is None
@@ -132,7 +132,7 @@ def test_a_certificate_that_does_not_fit_is_named_and_nothing_is_sent(
     assert stand.uuids() == []
 
 
-def test_an_address_that_is_no_hubble_is_said(stand: Any, wait: Any) -> None:
+def test_an_address_that_is_no_hubble_is_reported(stand: Any, wait: Any) -> None:
     with Server(None) as server, stand.collecting(stand.settings(server.address)) as collector:
         wait(lambda: "Unimplemented" in (collector.ready() or ""), what="complaint")
 
@@ -507,7 +507,7 @@ def test_a_full_spool_holds_the_streams_and_says_so_in_the_ledger(stand: Any, fl
         def goes_on() -> bool:
             observe(node, make(20))
             time.sleep(0.4)
-            return collector._held_since_us is not None
+            return collector._paused_since_us is not None
 
         wait(goes_on, what="held streams")
         log.unlink()
@@ -607,7 +607,7 @@ def test_killed_at_random_moments_nothing_is_doubled_and_what_is_missing_is_decl
 # What is asked -----------------------------------------------------------------------------------------------
 
 
-def test_a_token_goes_to_the_gateway_over_tls_and_a_wrong_one_is_said(
+def test_a_token_goes_to_the_gateway_over_tls_and_a_wrong_one_is_reported(
     stand: Any, flows_of: Any, wait: Any, tmp_path: Path, certificates: ModuleType
 ) -> None:
     ours = certificates.certificates(tmp_path / "tls")
@@ -657,7 +657,7 @@ def test_only_flows_that_are_asked_for_are_stored(stand: Any, flows_of: Any, nod
     assert sorted(stand.uuids()) == sorted(make.made[3:7])
 
 
-def test_a_filter_that_hubble_does_not_know_is_said(stand: Any, node: SimulatedNode, wait: Any) -> None:
+def test_a_filter_that_hubble_does_not_know_is_reported(stand: Any, node: SimulatedNode, wait: Any) -> None:
     with stand.collecting(stand.settings(node.address, allow=[{"verdicts": ["DROPPED"]}])) as collector:
         assert "hubble.allow[0]" in wait(lambda: (p := collector.ready()) and "verdicts" in p and p, what="complaint")
 

@@ -77,7 +77,7 @@ def test_a_call_can_be_cancelled_from_another_thread_while_nothing_comes() -> No
         assert time.monotonic() - began < 30
 
 
-def test_a_server_that_is_not_grpc_is_said() -> None:
+def test_a_server_that_is_not_grpc_is_reported() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def hang_up() -> None:

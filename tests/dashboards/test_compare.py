@@ -41,7 +41,7 @@ def test_a_busier_window_changes_no_edge_when_shares_are_compared() -> None:
     assert comparison.compare(a, b, scale=comparison.volume_scale(a, b)) == ([], 2)
 
 
-def test_a_change_of_volume_is_told_against_what_was_expected() -> None:
+def test_a_change_of_volume_is_compared_with_what_was_expected() -> None:
     a, b = [edge("api", 100), edge("db", 300)], [edge("api", 600), edge("db", 200)]
     (most, least), _ = comparison.compare(a, b, scale=comparison.volume_scale(a, b))
     assert most.change == pytest.approx(600 / 200 - 1)
@@ -101,7 +101,7 @@ def test_compare_and_map_say_when_an_edge_was_first_seen_in_all_that_is_recorded
     assert [moment.to_pydatetime().replace(tzinfo=UTC) for moment in shown["First"]] == [first]
 
 
-def test_without_rollups_first_and_last_are_said_of_the_windows_alone(filled: Path, look: Look) -> None:
+def test_without_rollups_first_and_last_refer_to_the_windows_alone(filled: Path, look: Look) -> None:
     app = look("compare", user="ada", last="15m", against="week")
     texts = [text for frame in app.dataframe if "Edge" in frame.value for text in frame.value["Verdict and evidence"]]
     assert texts

@@ -105,7 +105,7 @@ def test_the_number_of_a_denied_edge_stands_on_its_line_and_covers_no_other() ->
     assert all(abs(one[1] - other[1]) >= 46 or abs(one[2] - other[2]) >= 18 for one, other in itertools.combinations(spots, 2))
 
 
-def test_a_namespace_of_databases_is_told_by_the_ports_it_is_called_on() -> None:
+def test_a_namespace_of_databases_is_recognised_by_the_ports_it_is_called_on() -> None:
     found = [edge("shop/web", "db/main", port="5432/TCP"), edge("shop/web", "cart/api"), edge("cart/api", "cart/db", port="5432/TCP")]
     assert map_layout.stores(found) == {"db"}
     layout = map_layout.lay_out(found, map_layout.stores(found))

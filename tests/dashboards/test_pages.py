@@ -28,7 +28,7 @@ def test_without_grants_every_page_says_what_to_do(page: str, folder: Path, look
     assert "ownership.grants" in said(look(page))
 
 
-def test_a_configuration_that_is_wrong_is_said_with_its_line(folder: Path, look: Look, said: Said) -> None:
+def test_a_configuration_that_is_wrong_is_reported_with_its_line(folder: Path, look: Look, said: Said) -> None:
     (folder / "hindcast.yaml").write_text("lakes: {}")
     assert "hindcast.yaml:1: lakes: unknown key" in said(look())
 
@@ -39,7 +39,7 @@ def test_an_empty_lake_says_how_to_fill_it(page: str, look: Look, said: Said) ->
 
 
 @pytest.mark.parametrize("page", ["overview", "flows", "map", "compare", "coverage", "sql"])
-def test_who_was_given_no_namespace_is_told_that_nothing_is_hers(page: str, filled: Path, look: Look, said: Said) -> None:
+def test_who_was_given_no_namespace_learns_that_nothing_is_hers(page: str, filled: Path, look: Look, said: Said) -> None:
     app = look(page, user="zoe")
     assert "Nothing here is yours" in said(app)
     assert not app.dataframe
@@ -54,7 +54,7 @@ def test_a_user_whom_no_grant_names_is_refused_and_does_not_become_the_first_of_
         assert "visit" not in app.session_state
 
 
-def test_an_owner_without_traffic_is_told_that_the_time_was_observed(filled: Path, look: Look, said: Said) -> None:
+def test_an_owner_without_traffic_learns_that_the_time_was_observed(filled: Path, look: Look, said: Said) -> None:
     assert "No flow of yours" in said(look("flows", user="nina", last="15m"))
 
 
@@ -102,7 +102,7 @@ def test_an_address_with_nonsense_in_it_breaks_no_page(query: dict[str, Any], fi
     look(page, **({"user": "ada"} | query))
 
 
-def test_what_is_wrong_with_the_address_is_said(filled: Path, look: Look, said: Said) -> None:
+def test_what_is_wrong_with_the_address_is_reported(filled: Path, look: Look, said: Said) -> None:
     assert "last='7 weeks' in the address is none of" in said(look("flows", user="ada", last="7 weeks"))
     assert "did you mean 'port'" in said(look("flows", user="ada", f=["prt=53", "ns=cart"]))
 
@@ -133,7 +133,7 @@ def test_a_filter_in_the_address_is_applied_and_shown_as_a_chip(filled: Path, lo
     assert all(row["Source"].startswith("cart") for _, row in app.dataframe[-1].value.iterrows())
 
 
-def test_a_filter_that_cannot_be_understood_is_told_and_noted(filled: Path, look: Look, said: Said) -> None:
+def test_a_filter_that_cannot_be_understood_is_reported_and_noted(filled: Path, look: Look, said: Said) -> None:
     app = look("flows", user="ada")
     app.session_state["filter typed"] = "mistaken"  # AppTest types nothing new into a selectbox
     app.run()

@@ -80,7 +80,7 @@ def test_a_cluster_whose_configuration_was_never_seen_whole_is_named_and_gets_no
     assert "None: every cluster" not in text
 
 
-def test_drift_is_told_as_of_the_time(story: Story, look: Look, said: Said) -> None:
+def test_drift_is_reported_as_of_the_time(story: Story, look: Look, said: Said) -> None:
     assert "enable-policy" in look("posture", user="ada", last="1d").dataframe[0].value.to_string()
     before = story.deployment
     window = {"from_": f"{before - dt.timedelta(hours=8):%Y-%m-%dT%H:%MZ}", "until": f"{before:%Y-%m-%dT%H:%MZ}"}
@@ -106,7 +106,7 @@ def test_controls_say_what_they_ask_and_what_they_found(story: Story, look: Look
     assert matrix.loc["BP-CILIUM", "Asks"] == "Cilium's version and settings are as the blueprints want"
     assert list(matrix.loc["BP-CILIUM", "c1"]) == ["▲ Fail"]
     assert list(matrix.loc["C-0205", "c1"]) == ["✓ Pass"]
-    assert {control.id for control in CONTROLS} == set(posture.ASKS)
+    assert {control.id for control in CONTROLS} == set(posture.REQUIREMENTS)
     only = look("posture", user="ada", last="1d", only="1").dataframe[1].value
     assert 0 < len(only) < len(matrix)
 
@@ -126,7 +126,7 @@ def test_an_owner_sees_no_drift_of_the_whole_cluster(story: Story, look: Look, s
     assert "None: every cluster" not in text
 
 
-def test_a_cluster_that_is_held_against_no_blueprint_is_not_called_as_wanted(folder: Path, look: Look, said: Said) -> None:
+def test_a_cluster_that_is_compared_with_no_blueprint_is_not_called_as_wanted(folder: Path, look: Look, said: Said) -> None:
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     story, since = Story.before(now), now - dt.timedelta(hours=1)
     lake = Lake.open(config.Lake(url=str(folder / "lake")))

@@ -260,7 +260,7 @@ def test_sign_in_over_an_open_line_is_refused(oidc_settings: dict[str, str]) -> 
         auth(**oidc_settings)
 
 
-def test_seconds_left_are_told_by_the_token() -> None:
+def test_the_token_says_how_many_seconds_are_left() -> None:
     assert identity.seconds_left({"exp": time.time() + 60}, time.time()) == pytest.approx(60, abs=1)
     assert identity.seconds_left({}, time.time()) is None
     assert identity.seconds_left(json.loads('{"exp": "soon"}'), time.time()) is None

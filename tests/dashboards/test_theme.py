@@ -61,7 +61,7 @@ def test_text_can_be_read_and_marks_can_be_seen(palette: Palette) -> None:
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("seen", [PLAIN, DEUTAN, PROTAN, TRITAN], ids=["plain", "deutan", "protan", "tritan"])
-def test_verdicts_are_told_apart_with_any_colour_vision(palette: Palette, seen: tuple[tuple[float, ...], ...]) -> None:
+def test_verdicts_are_distinguished_with_any_colour_vision(palette: Palette, seen: tuple[tuple[float, ...], ...]) -> None:
     for one, other in combinations(palette.verdicts.values(), 2):
         distance = sum((a - b) ** 2 for a, b in zip(lab(one, seen), lab(other, seen), strict=True)) ** 0.5
         assert distance >= 20, (one, other)

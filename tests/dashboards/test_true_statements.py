@@ -146,11 +146,11 @@ def edge(first: dt.datetime, last: dt.datetime, *, denied: int = 0) -> Edge:
 
 
 @pytest.mark.parametrize("denied", [0, 40])
-def test_when_an_edge_was_seen_first_is_said_of_the_window_alone(denied: int) -> None:
+def test_when_an_edge_was_seen_first_refers_to_the_window_alone(denied: int) -> None:
     seen = edge(NOON - HOUR, NOON, denied=denied)
     new, gone = (comparison.Difference(kind=kind, a=a, b=b) for kind, a, b in (("new", None, seen), ("vanished", seen, None)))
-    assert "in B" in comparison.said(new)
-    assert "in A" in comparison.said(gone)
+    assert "in B" in comparison.in_words(new)
+    assert "in A" in comparison.in_words(gone)
 
 
 def test_a_full_table_says_that_sorting_orders_what_is_loaded(filled: Path, look: Look, said: Said) -> None:

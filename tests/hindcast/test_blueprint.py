@@ -70,13 +70,13 @@ def test_pairs_without_an_expected_verdict_are_judged_and_drift_is_a_finding(fol
     assert (code, rows["gone"]) == (1, ("drift", ["$"]))
 
 
-def test_a_verdict_that_is_not_the_expected_one_is_told(folder: Path) -> None:
+def test_a_verdict_that_is_not_the_expected_one_is_reported(folder: Path) -> None:
     code, _, told = judged(pairs(folder, {"pairs": [{"id": "x", "drift": True, "applied": policy(), "live": policy()}]}))
     assert code == 1
     assert "x: equal, expected drift" in told
 
 
-def test_a_malformed_pair_is_told_with_its_place_and_the_rest_is_judged(folder: Path) -> None:
+def test_a_malformed_pair_is_reported_with_its_place_and_the_rest_is_judged(folder: Path) -> None:
     document = {"pairs": [{"id": "bad", "live": []}, 7, {"id": "good", "applied": policy(), "live": policy()}]}
     code, rows, told = judged(pairs(folder, document))
     assert code == 1

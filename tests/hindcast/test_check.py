@@ -39,13 +39,13 @@ def test_a_relay_that_is_not_there_is_a_failure_and_the_rest_is_tried(tmp_path: 
         ({"lake": {"url": "s3://bucket/lake", "options": {"aws_region": "env:NOT_THERE"}}}, "NOT_THERE"),
     ],
 )
-def test_a_configuration_that_is_wrong_is_said_with_its_place(tmp_path: Path, document: dict[str, Any], said: str) -> None:
+def test_a_configuration_that_is_wrong_is_reported_with_its_place(tmp_path: Path, document: dict[str, Any], said: str) -> None:
     done = check(tmp_path, document)
     assert done.returncode in (1, 2)
     assert said in done.stdout + done.stderr
 
 
-def test_what_answers_is_told_with_what_it_holds(tmp_path: Path) -> None:
+def test_what_answers_is_printed_with_its_contents(tmp_path: Path) -> None:
     command = [*HINDCAST, "simulate", "--clusters", "1", "--nodes", "1", "--rate", "50", "--write-config", str(tmp_path / "fleet.json")]
     fleet = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -79,7 +79,7 @@ def test_a_snapshot_tells_what_is_new_and_a_second_one_that_nothing_is(fleet: Fl
     assert [row["cluster"] for row in fleet.rows("snapshot", "--cluster", "c2")] == ["c2"]
 
 
-def test_mistakes_in_manifests_are_told_and_are_a_failure_while_the_other_cluster_goes_on(fleet: Fleet) -> None:
+def test_mistakes_in_manifests_are_reported_and_are_a_failure_while_the_other_cluster_goes_on(fleet: Fleet) -> None:
     fleet.write("a.yaml", "kind: [")
     fleet.write("a.yaml", NETPOL % ("web", "shop", 80), cluster="c2")
     result = fleet.run("snapshot", code=1)
@@ -157,7 +157,7 @@ def test_a_difference_is_an_exit_code_and_the_order_of_rules_is_none(fleet: Flee
     assert fleet.run("diff", "0s", "0s").stdout == ""
 
 
-def test_an_owner_is_told_of_her_namespace_and_of_nothing_else(fleet: Fleet) -> None:
+def test_an_owner_sees_her_namespace_and_nothing_else(fleet: Fleet) -> None:
     fleet.write("a.yaml", NAMESPACE % "shop", NETPOL % ("web", "shop", 80), NETPOL % ("web", "bank", 80), CLUSTER_WIDE)
     fleet.write("a.yaml", NETPOL % ("web", "shop", 80), cluster="c2")
     fleet.run("snapshot")
@@ -174,7 +174,7 @@ def test_an_owner_is_told_of_her_namespace_and_of_nothing_else(fleet: Fleet) -> 
     fleet.run("diff", "1h", "0s", "--as", "eve", code=1)
 
 
-def test_compaction_is_said_and_a_second_one_has_nothing_to_do(fleet: Fleet) -> None:
+def test_compaction_is_printed_and_a_second_one_has_nothing_to_do(fleet: Fleet) -> None:
     for port in range(9):
         fleet.write("a.yaml", NETPOL % ("web", "shop", port + 1))
         fleet.run("snapshot", "--cluster", "c1")
@@ -183,7 +183,7 @@ def test_compaction_is_said_and_a_second_one_has_nothing_to_do(fleet: Fleet) -> 
     assert len(fleet.rows("history", "netpol", "shop/web")) == 9
 
 
-def test_a_bad_file_ends_a_snapshot_with_code_1_and_its_mistakes_are_told_to_who_sees_the_cluster_whole(fleet: Fleet) -> None:
+def test_a_bad_file_ends_a_snapshot_with_code_1_and_its_mistakes_are_reported_to_who_sees_the_cluster_whole(fleet: Fleet) -> None:
     fleet.write("a.yaml", NETPOL % ("web", "shop", 80))
     fleet.write("b.yaml", NETPOL % ("web", "pay", 80) + "  x: [\n")
     (row,) = fleet.rows("snapshot", "--cluster", "c1", code=1)
@@ -197,7 +197,7 @@ def test_a_bad_file_ends_a_snapshot_with_code_1_and_its_mistakes_are_told_to_who
     assert "mistakes" not in fleet.run("at", "0s", "--cluster", "c1").stdout
 
 
-def test_a_renderer_that_fails_is_told_with_its_standard_error(fleet: Fleet) -> None:
+def test_a_renderer_that_fails_is_reported_with_its_standard_error(fleet: Fleet) -> None:
     document = json.loads(fleet.config.read_text())
     document["clusters"][0]["kubernetes"]["render"] = ["sh", "-c", "echo no such overlay >&2; exit 3"]
     fleet.config.write_text(json.dumps(document))

@@ -27,7 +27,7 @@ def gone(processes: list[psutil.Process], *, seconds: float = 300) -> bool:
     return not psutil.wait_procs(processes, timeout=seconds)[1]
 
 
-def test_a_child_that_ignores_being_told_is_killed_with_all_it_started(tmp_path: Path) -> None:
+def test_a_child_that_ignores_a_request_to_stop_is_killed_with_all_it_started(tmp_path: Path) -> None:
     program = (
         "import signal, subprocess, time; signal.signal(15, signal.SIG_IGN); subprocess.Popen(['sleep', '600'], start_new_session=True)"
     )

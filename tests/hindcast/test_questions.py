@@ -78,7 +78,7 @@ def run(folder: Path, *arguments: str, given: str | None = None) -> subprocess.C
         (["status", "--as", "eve"], 1, "eve owns no namespace"),
     ],
 )
-def test_what_is_wrong_with_a_question_is_said_without_a_traceback(arguments: list[str], code: int, words: str, folder: Path) -> None:
+def test_what_is_wrong_with_a_question_is_reported_without_a_traceback(arguments: list[str], code: int, words: str, folder: Path) -> None:
     done = run(folder, *arguments, given="")
     assert done.returncode == code
     assert words in done.stderr

@@ -163,7 +163,7 @@ def test_a_cluster_that_is_away_stops_publishing_and_those_not_reached_are_named
     assert desk.policies("two") == set()
 
 
-def test_bad_use_is_told_with_what_there_is(desk: Desk) -> None:
+def test_bad_use_is_reported_with_what_there_is(desk: Desk) -> None:
     desk.blueprint(clusters={"names": ["thre"]})
     assert "no cluster of the configuration is named 'thre'; there are: one, two" in desk.run("plan", code=2).stderr
     desk.blueprint()

@@ -233,7 +233,7 @@ def test_an_exception_takes_the_object_away(stage: Stage) -> None:
     assert actions(stage.plan(stage.files(DENY, exceptions=[exception]))) == ["delete"]
 
 
-def test_missing_rights_are_told_in_the_plan_and_nothing_is_done(stage: Stage) -> None:
+def test_missing_rights_are_reported_in_the_plan_and_nothing_is_done(stage: Stage) -> None:
     stage.namespace()
     rules = [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list"]}]
     rules.append({"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["get", "list"]})
@@ -268,7 +268,7 @@ def test_the_rights_of_the_manifest_that_ships_are_enough(stage: Stage) -> None:
     assert stage.publish(stage.files(), stage.access("publisher")).count("done") == 5
 
 
-def test_an_expired_kubeconfig_is_told_as_such(stage: Stage) -> None:
+def test_an_expired_kubeconfig_is_reported_as_such(stage: Stage) -> None:
     plan = stage.plan(stage.files(DENY), stage.access("expired", token="not-valid-any-more"))
     assert plan.problem
     assert "401" in plan.problem

@@ -52,7 +52,7 @@ def settings_of(tmp_path: Path, url: str | None, *, lake: str = "lake") -> confi
 
 
 def tell(settings: config.Config) -> list[str]:
-    return alerts.tell(settings, kind="pipeline_failed", severity="high", subject="task/x", summary="x failed", source="t", detail={"a": 1})
+    return alerts.send(settings, kind="pipeline_failed", severity="high", subject="task/x", summary="x failed", source="t", detail={"a": 1})
 
 
 def findings(tmp_path: Path) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def test_without_a_webhook_the_finding_is_written(tmp_path: Path) -> None:
     assert (row["cluster"], row["kind"], row["severity"], json.loads(row["detail"])) == ("*", "pipeline_failed", "high", {"a": 1})
 
 
-def test_both_are_told(tmp_path: Path, hook: Any) -> None:
+def test_the_finding_is_written_and_the_webhook_notified(tmp_path: Path, hook: Any) -> None:
     url, posted, _ = hook
     assert tell(settings_of(tmp_path, url)) == []
     assert len(findings(tmp_path)) == 1

@@ -121,7 +121,7 @@ def test_a_server_that_slows_one_down_without_a_time_is_asked_less_and_less(serv
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_server_that_never_answers_is_unreachable_in_time_and_its_words_are_told(serving: Any, status: int) -> None:
+def test_a_server_that_never_answers_is_unreachable_in_time_and_its_words_are_reported(serving: Any, status: int) -> None:
     with serving(said({"message": "too many requests"}, status), patience_seconds=0.5) as (access, server):
         began = time.monotonic()
         with pytest.raises(ClusterUnreachableError, match=rf"c1.*{status}: too many requests"):
@@ -153,7 +153,7 @@ def test_a_write_that_is_slowed_down_is_not_made_again_unless_that_is_the_same(s
         assert access.request("POST", PATH, body={}, retry=True) == {"kind": "Namespace"}
 
 
-def test_what_is_not_allowed_is_said_at_once(serving: Any) -> None:
+def test_what_is_not_allowed_is_reported_at_once(serving: Any) -> None:
     with serving(said({"message": "namespaces is forbidden"}, 403)) as (access, server):
         with pytest.raises(ClusterForbiddenError, match="namespaces is forbidden"):
             names(access)

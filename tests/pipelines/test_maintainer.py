@@ -69,7 +69,7 @@ def test_replaced_files_leave_the_disk_when_their_time_is_over_and_not_before(tm
     worker.round(now=now)
     assert len(on_disk(lake)) == 5
     began = time.monotonic()
-    monkeypatch.setattr(maintainer.time, "monotonic", lambda: began + maintainer.REPLACED_KEPT.total_seconds() + 60)
+    monkeypatch.setattr(maintainer.time, "monotonic", lambda: began + maintainer.REPLACED_STAY.total_seconds() + 60)
     worker.round(now=now)
     assert on_disk(lake) == {Path(path).name for path in lake.files(FLOWS)}
     assert lake.rows(FLOWS) == 4
@@ -83,6 +83,6 @@ def test_logs_are_tidied_when_they_have_grown(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(log, "CHECKPOINT_EVERY", 1)
     entries = Path(lake.address(FLOWS), "_delta_log")
     before = len(list(entries.glob("*.json")))
-    Maintainer(settings).round(now=now + log.KEPT + dt.timedelta(minutes=5))
+    Maintainer(settings).round(now=now + log.LEAST_AGE + dt.timedelta(minutes=5))
     assert len(list(entries.glob("*.json"))) < before
     assert Lake.open(settings.lake).rows(FLOWS) == 8

@@ -58,7 +58,7 @@ def test_an_unknown_key_like_no_other_is_refused_with_the_list_of_known_ones() -
     assert message == f"{FILE}:2: retention.zzzzzz: unknown key; known here: {known}"
 
 
-def test_every_problem_of_a_file_is_told_at_once() -> None:
+def test_every_problem_of_a_file_is_reported_at_once() -> None:
     lines = error_of("lak: {}\nretention: {flow: 3d}\n").splitlines()
     assert [line.split(": unknown key")[0] for line in lines] == [f"{FILE}:2: retention.flow", f"{FILE}:1: lak"]
 
@@ -148,7 +148,7 @@ def test_an_ipv6_address_keeps_its_port_apart() -> None:
     assert cluster.hubble.addresses == ("[::1]:4245",)
 
 
-def test_tls_is_used_unless_plaintext_is_said() -> None:
+def test_tls_is_used_unless_plaintext_is_set() -> None:
     (cluster,) = parse(hubble('{address: "relay:443"}')).clusters
     assert cluster.hubble is not None
     assert cluster.hubble.plaintext is False

@@ -102,7 +102,7 @@ def test_no_rows_at_all_are_no_rows() -> None:
     assert rows.take(np.arange(0)).num_rows == 0
 
 
-def test_many_distinct_texts_are_told_apart() -> None:
+def test_many_distinct_texts_are_distinguished() -> None:
     rows = table([{"pod": f"p{number}", "labels": [f"l{number}", "x"]} for number in range(40_000)])
     coded = CodedRows(SCHEMA, [encode(rows, SCHEMA)])
     assert plain(coded.take(np.arange(40_000)[::-1])) == rows.to_pylist()[::-1]

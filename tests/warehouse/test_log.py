@@ -39,7 +39,7 @@ def log_of(lake: Lake) -> pafs.FileSystem:
 
 def later() -> dt.datetime:
     """A time at which all entries written until now are old."""
-    return dt.datetime.now(dt.UTC) + log.KEPT + SOON
+    return dt.datetime.now(dt.UTC) + log.LEAST_AGE + SOON
 
 
 # What it must never do ----------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def sides_owned(who: str, row: dict[str, Any]) -> tuple[bool, bool]:
 # Denial and emptiness -----------------------------------------------------------------------------------------
 
 
-def test_who_has_no_grant_is_told_so_and_shown_nothing(door: Door) -> None:
+def test_who_has_no_grant_is_refused_and_shown_nothing(door: Door) -> None:
     stranger = Principal(user="eve", groups=frozenset({"payment", "PAYMENTS"}))
     for ask in (
         lambda: door.answer(stranger, flow_questions.newest(ALL)),

@@ -168,7 +168,7 @@ def test_the_newest_metadata_of_a_key_is_found_behind_many_commits_without_it(tm
     assert open_lake(tmp_path).last_metadata(FLOWS, "resume") == "new"
 
 
-def test_a_full_disk_is_told_with_table_and_path_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_table_and_path_and_leaves_nothing(tmp_path: Path) -> None:
     lake = open_lake(tmp_path)
     rows = pa.concat_tables([flows(1), flows(2000, cluster="west", uuid="x" * 3000)])
     with full_disk(16_000), pytest.raises(LakeError, match=f"table flows at {tmp_path}.*cannot be written"):

@@ -18,7 +18,7 @@ from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Colle
 from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
 from warehouse.config.documents import parse_document
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
-from warehouse.config.retention import CONFIGURATION_TABLES, Alerts, Hold, KeptOtherwise, Retention
+from warehouse.config.retention import CONFIGURATION_TABLES, Alerts, Hold, Retention, RetentionOverride
 from warehouse.config.values import (
     ClusterName,
     Duration,
@@ -35,11 +35,48 @@ from warehouse.config.values import (
 from warehouse.errors import ConfigError
 
 __all__ = [
-    "CONFIGURATION_TABLES", "DEFAULT_PATH", "ENVIRONMENT_VARIABLE", "QUICK_FILTERS", "SECRET_HEADERS", "SECRET_PARAMETERS", "Alerts",
-    "Auth", "Cluster", "ClusterName", "Collect", "Config", "Dashboard", "DashboardAuth", "Duration", "Grant", "Hold", "Hubble",
-    "KeptOtherwise", "Kubernetes", "LabelSelector", "Lake", "Moment", "Oidc", "Ownership", "OwnershipSource", "Proxy", "QuickFilter",
-    "Redact", "Retention", "Rollups", "Section", "Tls", "check_cluster_name", "environment", "load_config", "parse_config",
-    "parse_duration", "parse_moment", "parse_selector", "read_secret", "source_path",
+    "CONFIGURATION_TABLES",
+    "DEFAULT_PATH",
+    "ENVIRONMENT_VARIABLE",
+    "QUICK_FILTERS",
+    "SECRET_HEADERS",
+    "SECRET_PARAMETERS",
+    "Alerts",
+    "Auth",
+    "Cluster",
+    "ClusterName",
+    "Collect",
+    "Config",
+    "Dashboard",
+    "DashboardAuth",
+    "Duration",
+    "Grant",
+    "Hold",
+    "Hubble",
+    "Kubernetes",
+    "LabelSelector",
+    "Lake",
+    "Moment",
+    "Oidc",
+    "Ownership",
+    "OwnershipSource",
+    "Proxy",
+    "QuickFilter",
+    "Redact",
+    "Retention",
+    "RetentionOverride",
+    "Rollups",
+    "Section",
+    "Tls",
+    "check_cluster_name",
+    "environment",
+    "load_config",
+    "parse_config",
+    "parse_duration",
+    "parse_moment",
+    "parse_selector",
+    "read_secret",
+    "source_path",
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "HINDCAST_CONFIG"

@@ -29,7 +29,7 @@ class Grant(Section):
     """Why the grant exists, in words for users."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _is_not_empty(self) -> Self:
         if self.deny == (self.role is not None):
             raise ValueError("give either a role, or deny: true to revoke access")
         if self.role not in (None, "namespace-owner") and (self.namespaces or self.selector is not None):

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from warehouse.config.values import Duration, Moment, Section, read_secret
 
 
-class KeptOtherwise(Section):
+class RetentionOverride(Section):
     """Different retention for some clusters or namespaces. Names may contain * and ?; tables not named keep the default."""
 
     cluster: str = "*"
@@ -29,17 +29,17 @@ class KeptOtherwise(Section):
 
     def time_of(self, table: str) -> timedelta | None:
         """Return the retention of a table, given its name; None if this section does not set it."""
-        time: timedelta | None = getattr(self, _kept_as(table), None)
+        time: timedelta | None = getattr(self, _setting_of(table), None)
         return time
 
 
-_SEPARATE = frozenset(KeptOtherwise.model_fields) - {"cluster", "namespace", "others"} | {"access_log"}
+_SEPARATE = frozenset(RetentionOverride.model_fields) - {"cluster", "namespace", "others"} | {"access_log"}
 """Tables with their own retention setting; the access log belongs to the whole fleet, so it has no overrides."""
 CONFIGURATION_TABLES = ("policies", "namespaces", "workloads", "services", "role_bindings", "cluster_settings", "config_coverage")
 """Tables whose retention is set by `config`."""
 
 
-def _kept_as(table: str) -> str:
+def _setting_of(table: str) -> str:
     """Return the name of the setting with a table's retention."""
     if table in CONFIGURATION_TABLES:
         return "config"
@@ -83,7 +83,7 @@ class Retention(Section):
     """Configuration history, counted from the end of a version; versions in force are not deleted."""
     others: Duration = timedelta(days=3 * 365)
     """All other tables that are partitioned by day."""
-    overrides: tuple[KeptOtherwise, ...] = ()
+    overrides: tuple[RetentionOverride, ...] = ()
     """The first override that matches and sets the table's retention applies."""
     holds: tuple[Hold, ...] = ()
     vacuum_after: Duration = timedelta(days=1)
@@ -91,7 +91,7 @@ class Retention(Section):
 
     def time_of(self, table: str) -> timedelta:
         """Return how long rows of a table are kept, given its name, if no override applies."""
-        time: timedelta = getattr(self, _kept_as(table))
+        time: timedelta = getattr(self, _setting_of(table))
         return time
 
     @model_validator(mode="after")
@@ -99,7 +99,7 @@ class Retention(Section):
         if self.vacuum_after < timedelta(hours=1):
             raise ValueError("vacuum_after must be at least an hour: files may still be in use by readers and writers")
         covered = ("flows", "edges_1h", "timeline_1m")
-        sections: tuple[Retention | KeptOtherwise, ...] = (self, *self.overrides)
+        sections: tuple[Retention | RetentionOverride, ...] = (self, *self.overrides)
         longest = max((getattr(section, name) or timedelta(), name) for section in sections for name in covered)
         shortest = min(section.coverage for section in sections if section.coverage is not None)
         if shortest < longest[0]:

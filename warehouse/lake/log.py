@@ -18,10 +18,10 @@ import pyarrow.fs as pafs
 from warehouse.lake.files import StoredFile
 from warehouse.schema import Table
 
-KEPT = timedelta(minutes=10)
+LEAST_AGE = timedelta(minutes=10)
 """Entries younger than this are never deleted: a reader that knows an older version needs them to catch up."""
 MOST_BYTES = 6 * 1024**2
-"""The size of a table's entries and checkpoints above which those older than KEPT are deleted."""
+"""The size of a table's entries and checkpoints above which those older than LEAST_AGE are deleted."""
 CHECKPOINT_EVERY = 30
 """The number of versions after the newest checkpoint from which a new one is worth its cost when shrinking a log."""
 _ENTRY = re.compile(r"(\d{20})\.json")
@@ -84,7 +84,7 @@ def newest_checkpoint(filesystem: pafs.FileSystem) -> int:
 
 
 def delete_old(filesystem: pafs.FileSystem, *, now: datetime, most_bytes: int = MOST_BYTES) -> int:
-    """Delete entries and checkpoints older than both KEPT and the newest checkpoint, if the log is larger than `most_bytes`.
+    """Delete entries and checkpoints older than both LEAST_AGE and the newest checkpoint, if the log is larger than `most_bytes`.
 
     The oldest are deleted first, until the log is small enough. For each key in the commits' custom metadata, the newest entry
     with that key is retained. Returns the number of files deleted. Raises OSError, ValueError.
@@ -92,7 +92,7 @@ def delete_old(filesystem: pafs.FileSystem, *, now: datetime, most_bytes: int = 
     listed = [info for info in _listed(filesystem) if _number(info) is not None]
     left = sum(info.size for info in listed)
     newest = newest_checkpoint(filesystem)
-    old = [info for info in listed if (_number(info) or 0) < newest and info.mtime is not None and info.mtime < now - KEPT]
+    old = [info for info in listed if (_number(info) or 0) < newest and info.mtime is not None and info.mtime < now - LEAST_AGE]
     if left <= most_bytes or not old:
         return 0
     deletable = _deletable(filesystem, listed, {_number(info) for info in old})

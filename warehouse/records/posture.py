@@ -27,7 +27,7 @@ _EVALUATIONS = pa.schema(
     ]
 )
 CONTROL_KEY = ("cluster", "control")
-ASKS = {
+REQUIREMENTS = {
     "C-0206": "each namespace has a policy of its own, or is closed by a cluster-wide one",
     "C-0260": "each set of pods is selected by a valid policy",
     "C-0030": "each set of pods is isolated in both directions",

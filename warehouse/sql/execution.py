@@ -64,7 +64,7 @@ def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Ran:
             _add_view(connection, lake, table, window, window)
         statements.check_writes_nothing(connection, text, limits)
         if not text.lstrip().upper().startswith("EXPLAIN"):
-            asked = engine.asked_window(connection, text, FLOWS)
+            asked = engine.window_of_query(connection, text, FLOWS)
             read = replace(window, since=asked.since or window.since, until=asked.until or window.until)
         files = _add_view(connection, lake, FLOWS, window, read)
         engine.lock_settings(connection)

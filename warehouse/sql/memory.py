@@ -9,8 +9,8 @@ from typing import TypeVar
 
 MOST_BYTES = 3 * 1024**3
 """The memory that all workers of a process may use together, for rows and for queries."""
-SHARE_KEPT = 4
-"""A worker that still holds more than 1/SHARE_KEPT of a query's memory limit after the query is ended, to free that memory."""
+RESTING_SHARE = 4
+"""A worker that still holds more than 1/RESTING_SHARE of a query's memory limit after the query is ended, to free that memory."""
 _Worker = TypeVar("_Worker", bound=Hashable)
 
 

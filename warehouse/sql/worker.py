@@ -93,7 +93,7 @@ class Worker:
         self.source, self.sink = link.makefile("rb"), link.makefile("wb")
 
     @property
-    def held_bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """The memory used now beyond what every worker needs; the size of the rows if the system does not report memory."""
         now = memory.of(self.process) if self.process else None
         return self.bytes if now is None else max(0, now - self.base_bytes)
@@ -123,7 +123,7 @@ class Worker:
         except (OSError, pa.ArrowException) as error:
             raise EndedError(QueryLimitError("your rows of this window need more memory than there is: ask for less time")) from error
         self._reply(LOAD_SECONDS, None)
-        self.resting_bytes = self.held_bytes
+        self.resting_bytes = self.memory_bytes
         self.stamps |= {name: source.stamp for name, source in tables.items()}
 
     def ask(self, sql: str, limits: Limits, cancelled: threading.Event | None) -> Ran:

@@ -131,7 +131,7 @@ class Workers:
 
     def _give_back(self, worker: Worker, limits: Limits) -> None:
         """End a worker if a query left it with much more memory than its rows need, since the engine does not free it."""
-        if worker.held_bytes - worker.resting_bytes > limits.memory_bytes // memory.SHARE_KEPT:
+        if worker.memory_bytes - worker.resting_bytes > limits.memory_bytes // memory.RESTING_SHARE:
             self._forget(worker)
 
     def _claimed(self, owner: Hashable, key: Hashable, limits: Limits, tables: Mapping[str, Source]) -> Worker:
@@ -207,7 +207,7 @@ class Workers:
                     self._watcher = None
                     return
             idle = sorted((worker for worker in workers if not worker.lock.locked()), key=lambda worker: worker.used)
-            held = {worker: worker.held_bytes for worker in workers}
+            held = {worker: worker.memory_bytes for worker in workers}
             for worker in memory.giving_way(held, idle, memory.MOST_BYTES):
                 self._end_from_outside(worker, held[worker])
             for worker in idle:
@@ -215,17 +215,17 @@ class Workers:
                     self._end_from_outside(worker, 0)
             time.sleep(_WATCH_SECONDS if len(idle) == len(workers) else _POLL_SECONDS)
 
-    def _end_from_outside(self, worker: Worker, held_bytes: int) -> None:
+    def _end_from_outside(self, worker: Worker, memory_bytes: int) -> None:
         """End a worker: at once if it is idle; otherwise only its process, so that the waiting caller gets the reason."""
         if worker.lock.acquire(blocking=False):
             self._forget(worker)
             worker.lock.release()
             return
-        if not held_bytes:
+        if not memory_bytes:
             return  # it has just been claimed
         worker.stopped = (
             f"the queries of all users together needed more than {memory.MOST_BYTES // 1024**2:,} MiB, and this one needed the most "
-            f"({held_bytes // 1024**2:,} MiB): ask for less time or fewer columns, or try again in a moment"
+            f"({memory_bytes // 1024**2:,} MiB): ask for less time or fewer columns, or try again in a moment"
         )
         self._parent.end(worker.process)
 

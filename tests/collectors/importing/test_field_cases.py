@@ -132,7 +132,7 @@ def test_wrapped_flows_are_unwrapped_and_what_cannot_be_is_named_with_a_way_out(
     assert "hubble observe -o jsonpb" in line
 
 
-def test_a_new_field_on_every_line_is_said_once_with_its_count(imported: Imported) -> None:
+def test_a_new_field_on_every_line_is_reported_once_with_its_count(imported: Imported) -> None:
     lines = (FIELD / "12-extra-outer-keys.log").read_text().replace('"verdict"', '"shiny_new":{"a":1},"verdict"')
     (imported.folder / "a.log").write_text(lines)
     done = imported.run("a.log")

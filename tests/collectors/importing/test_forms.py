@@ -233,7 +233,7 @@ def zstd(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd, lambda data: gzip.compress(zstd(data))])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
-def test_compression_and_encoding_are_told_by_content(tmp_path: Path, pack: Callable[[bytes], bytes], encoding: str) -> None:
+def test_compression_and_encoding_are_recognised_by_content(tmp_path: Path, pack: Callable[[bytes], bytes], encoding: str) -> None:
     (tmp_path / "events.log").write_bytes(pack(PLAIN.encode(encoding)))
     with sources.open_text(tmp_path / "events.log") as stream:
         text = b""

@@ -75,11 +75,11 @@ def mistakes_of(folder: Path, text: str) -> list[str]:
         ("drift: [", "b.yaml:5: not valid YAML"),
     ],
 )
-def test_each_mistake_is_told_with_its_file_and_line(tmp_path: Path, text: str, mistake: str) -> None:
+def test_each_mistake_is_reported_with_its_file_and_line(tmp_path: Path, text: str, mistake: str) -> None:
     assert mistakes_of(tmp_path, HEAD + text)[0].startswith(mistake)
 
 
-def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_of_all_files_are_reported_at_once(tmp_path: Path) -> None:
     written(tmp_path, HEAD + "x: 1\ny: 2", "one.yaml")
     written(tmp_path, "- a list", "two.yaml")
     with pytest.raises(ConfigError) as error:

@@ -57,7 +57,7 @@ def test_a_cluster_never_seen_does_not_report_and_is_not_judged() -> None:
     assert drift.summary == "c1 does not report: never seen"
 
 
-def test_a_cluster_last_seen_long_ago_is_told_with_the_time_and_the_reason() -> None:
+def test_a_cluster_last_seen_long_ago_is_reported_with_the_time_and_the_reason() -> None:
     old = {kind: Coverage(state="unreachable", at=NOW, observed=NOW - dt.timedelta(days=1)) for kind in KINDS}
     (drift,) = drifts(wanted_of(), state_of(coverage=old))
     assert drift.since == NOW - dt.timedelta(days=1)
@@ -89,7 +89,7 @@ def test_an_object_that_never_was_is_missing_since_its_namespace_is() -> None:
     assert (drift.since, drift.changed_by) == (THEN, None)
 
 
-def test_a_modified_object_is_told_with_what_it_was_and_is() -> None:
+def test_a_modified_object_is_reported_with_what_it_was_and_is() -> None:
     wanted = wanted_of()
     live = copy.deepcopy(wanted.objects[DENY].manifest)
     live["spec"]["ingress"] = [{}]
@@ -137,7 +137,7 @@ def test_a_policy_the_agent_rejects_enforces_nothing() -> None:
     assert drift.summary.endswith("enforces nothing: bad port")
 
 
-def test_settings_and_version_of_cilium_are_held_against_the_blueprint() -> None:
+def test_settings_and_version_of_cilium_are_compared_with_the_blueprint() -> None:
     wanted = wanted_of(namespaces=[], cilium={"version": ">=1.19,<1.21", "settings": {"policy-audit-mode": False, "enable-hubble": True}})
     config_map = {"kind": "ConfigMap", "metadata": {"name": "cilium-config"}, "data": {"policy-audit-mode": "true"}}
     settings = stored(config_map, Key("ConfigMap", "kube-system", "cilium-config"), changed_by="helm")

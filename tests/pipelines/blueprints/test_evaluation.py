@@ -55,7 +55,7 @@ class Fleet:
         return evaluation.evaluate_fleet(self.lake, self.files, [self.cluster], at=at)
 
     def keep(self, at: dt.datetime) -> int:
-        return evaluation.keep(self.lake, self.evaluate(at), now=at).rows
+        return evaluation.store(self.lake, self.evaluate(at), now=at).rows
 
     def open(self, at: dt.datetime | None = None) -> list[tuple[str, str]]:
         return [(row["drift"], row["name"]) for row in posture.open_drift(self.lake, at=at).to_pylist()]
@@ -76,7 +76,7 @@ def test_a_fleet_never_looked_at_is_not_reporting_and_passes_no_control(fleet: F
 
 
 def test_no_clusters_is_no_drift_and_is_kept(fleet: Fleet) -> None:
-    assert evaluation.keep(fleet.lake, [], now=NOW).rows == 0
+    assert evaluation.store(fleet.lake, [], now=NOW).rows == 0
     assert not posture.controls(fleet.lake).num_rows
 
 
@@ -125,12 +125,12 @@ def test_drift_of_a_cluster_that_is_away_stays_open(fleet: Fleet) -> None:
     assert fleet.open() == []
 
 
-def test_one_evaluation_of_a_time_is_kept_once(fleet: Fleet) -> None:
+def test_one_evaluation_of_a_time_is_stored_once(fleet: Fleet) -> None:
     fleet.look(NOW)
     found = fleet.evaluate(NOW)
-    evaluation.keep(fleet.lake, found, now=NOW)
+    evaluation.store(fleet.lake, found, now=NOW)
     with pytest.raises(CommitConflictError):
-        evaluation.keep(fleet.lake, found, now=NOW)
+        evaluation.store(fleet.lake, found, now=NOW)
     assert fleet.lake.read(DRIFT).num_rows == 1
     assert fleet.lake.read(POSTURE).num_rows == 16
 
@@ -179,33 +179,33 @@ def test_owners_see_the_drift_of_their_namespaces_and_no_cluster(fleet: Fleet) -
         door.answer(Principal(user="nobody"), Drift())
 
 
-def test_drift_that_is_new_is_told_once(fleet: Fleet) -> None:
+def test_drift_that_is_new_is_announced_once(fleet: Fleet) -> None:
     fleet.look(NOW)
     for at in (NOW, NOW + HOUR / 2):
-        evaluation.keep(fleet.lake, fleet.evaluate(at), now=at)
-        assert not notifying.tell_opened(config.Config(), fleet.lake, now=at, source="test")
+        evaluation.store(fleet.lake, fleet.evaluate(at), now=at)
+        assert not notifying.notify_opened(config.Config(), fleet.lake, now=at, source="test")
     (finding,) = fleet.lake.read(FINDINGS).to_pylist()
     assert (finding["kind"], finding["severity"], finding["namespace"]) == ("drift", "high", "shop")
     assert finding["subject"] == f"NetworkPolicy/{DENY}"
     assert json.loads(finding["detail"])["drift"] == "missing"
 
 
-def test_a_message_names_the_worst_and_counts_the_rest_and_a_webhook_that_is_away_is_told_of(
+def test_a_message_names_the_worst_and_counts_the_rest_and_a_webhook_that_is_away_is_reported(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(7):
         fleet.put(f"n{number}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"n{number}"}})
     fleet.look(NOW)
-    evaluation.keep(fleet.lake, fleet.evaluate(NOW), now=NOW)
+    evaluation.store(fleet.lake, fleet.evaluate(NOW), now=NOW)
     (tmp_path / "hook").write_text("http://127.0.0.1:1/secret")
     settings = config.Config(alerts=config.Alerts(webhook_file=tmp_path / "hook"))
-    (failure,) = notifying.tell_opened(settings, fleet.lake, now=NOW, source="test")
+    (failure,) = notifying.notify_opened(settings, fleet.lake, now=NOW, source="test")
     assert failure.startswith("the webhook was not notified: 127.0.0.1 cannot be reached")
     assert "secret" not in failure
     assert fleet.lake.read(FINDINGS).num_rows == 8
     posted: list[Any] = []
     monkeypatch.setattr(alerts, "post", lambda _url, message, _settings: posted.append(message))
-    assert notifying.tell_opened(settings, fleet.lake, now=NOW, source="test") == []
+    assert notifying.notify_opened(settings, fleet.lake, now=NOW, source="test") == []
     assert posted[0]["text"].splitlines()[0] == "Hindcast: 8 new drifts in c1"
     assert posted[0]["text"].splitlines()[-1] == "and 3 more"
     assert posted[0]["severity"] == "high"

@@ -88,7 +88,7 @@ def test_the_semantics_of_kubernetes_can_be_asked_for(recorded: Recorded) -> Non
     assert not recorded.in_force(semantics=Semantics.KUBERNETES).periods["c1"][0].settings.cilium
 
 
-def test_settings_that_cannot_be_read_are_said_and_defaults_assumed(recorded: Recorded) -> None:
+def test_settings_that_cannot_be_read_are_reported_and_defaults_assumed(recorded: Recorded) -> None:
     recorded.observed(0, 24)
     recorded.version(CLUSTER_SETTINGS, "ConfigMap", "cilium-config", 0, namespace="kube-system", data={"enable-policy": "perhaps"})
     found = recorded.in_force()
@@ -108,7 +108,7 @@ def test_named_ports_are_those_of_the_workloads_pods_and_unknown_where_pods_diff
     assert first.named_ports("shop", "nobody") is None
 
 
-def test_an_owner_gets_the_policies_of_her_namespace_alone_and_is_told_so(recorded: Recorded) -> None:
+def test_an_owner_gets_the_policies_of_her_namespace_alone_and_an_explanation(recorded: Recorded) -> None:
     recorded.observed(0, 24)
     recorded.policy("web", 0)
     recorded.policy("other", 0, namespace="vault")

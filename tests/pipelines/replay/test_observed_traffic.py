@@ -130,7 +130,7 @@ def test_a_lake_without_the_namespace_says_so(town: Town) -> None:
         town.read()
 
 
-def test_who_may_see_nothing_is_told_so(town: Town) -> None:
+def test_who_may_see_nothing_gets_an_explanation(town: Town) -> None:
     town.store(flow(WEB, CART))
     with pytest.raises(AccessDeniedError):
         town.read(EVE)

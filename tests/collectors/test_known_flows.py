@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from collectors.decoding.decode import decode
 from collectors.hubble_api.flow import flow_pb2
-from collectors.streaming.held import Held
+from collectors.streaming.known_flows import KnownFlows
 from warehouse import schema
 from warehouse.errors import LakeError
 
@@ -48,7 +48,7 @@ def rows_of(*messages: bytes) -> pa.Table:
     return decode(messages, cluster="c1", recorded=NOW).rows
 
 
-def accept(held: Held, store: Store, *messages: bytes) -> list[bool]:
+def accept(held: KnownFlows, store: Store, *messages: bytes) -> list[bool]:
     rows = rows_of(*messages)
     fresh = held.new(rows)
     store.rows = pa.concat_tables([store.rows, rows.filter(pa.array(fresh))])
@@ -56,11 +56,13 @@ def accept(held: Held, store: Store, *messages: bytes) -> list[bool]:
 
 
 def test_nothing_is_new_in_an_empty_batch() -> None:
-    assert Held(Store().read, until_us={}, floor_us=None).new(rows_of()).size == 0
+    assert KnownFlows(Store().read, until_us={}, floor_us=None).new(rows_of()).size == 0
 
 
 def test_a_flow_that_comes_twice_in_one_batch_counts_once() -> None:
-    assert accept(Held(Store().read, until_us={}, floor_us=None), Store(), flow(1, second=0), flow(2, second=1), flow(1, second=0)) == [
+    assert accept(
+        KnownFlows(Store().read, until_us={}, floor_us=None), Store(), flow(1, second=0), flow(2, second=1), flow(1, second=0)
+    ) == [
         True,
         True,
         False,
@@ -69,7 +71,7 @@ def test_a_flow_that_comes_twice_in_one_batch_counts_once() -> None:
 
 def test_a_replay_is_known_without_asking_the_lake() -> None:
     store = Store()
-    held = Held(store.read, until_us={}, floor_us=None)
+    held = KnownFlows(store.read, until_us={}, floor_us=None)
     accept(held, store, flow(1, second=0), flow(2, second=1))
     assert accept(held, store, flow(1, second=0), flow(2, second=1), flow(3, second=2)) == [False, False, True]
     assert store.asked == 0
@@ -77,8 +79,8 @@ def test_a_replay_is_known_without_asking_the_lake() -> None:
 
 def test_after_a_restart_the_lake_tells_what_is_held() -> None:
     store = Store()
-    accept(Held(store.read, until_us={}, floor_us=None), store, flow(1, second=-5), flow(2, second=-4))
-    again = Held(store.read, until_us={"n1": NOW_US - 4_000_000}, floor_us=NOW_US)
+    accept(KnownFlows(store.read, until_us={}, floor_us=None), store, flow(1, second=-5), flow(2, second=-4))
+    again = KnownFlows(store.read, until_us={"n1": NOW_US - 4_000_000}, floor_us=NOW_US)
     assert accept(again, store, flow(2, second=-4), flow(3, second=-3), flow(4, second=1)) == [False, True, True]
 
 
@@ -88,25 +90,25 @@ def test_a_lake_that_cannot_be_asked_leaves_everything_as_it_was() -> None:
     def away(*_arguments: Any) -> pa.Table:
         raise LakeError("the lake is away")
 
-    held = Held(away, until_us={"n1": NOW_US}, floor_us=NOW_US)
+    held = KnownFlows(away, until_us={"n1": NOW_US}, floor_us=NOW_US)
     with pytest.raises(LakeError):
         held.new(rows_of(flow(1, second=-1), flow(2, second=1)))
     held._look_up = store.read
     assert accept(held, store, flow(1, second=-1), flow(2, second=1)) == [True, True]
 
 
-def test_flows_without_uuid_are_told_apart_by_content() -> None:
+def test_flows_without_uuid_are_distinguished_by_content() -> None:
     store = Store()
-    held = Held(store.read, until_us={}, floor_us=None)
+    held = KnownFlows(store.read, until_us={}, floor_us=None)
     first, second = flow(1, second=0, with_uuid=False), flow(2, second=0, with_uuid=False)
     assert accept(held, store, first, second, first) == [True, True, False]
-    again = Held(store.read, until_us={"n1": NOW_US}, floor_us=NOW_US + 1)
+    again = KnownFlows(store.read, until_us={"n1": NOW_US}, floor_us=NOW_US + 1)
     assert accept(again, store, second, flow(3, second=0, with_uuid=False)) == [False, True]
 
 
 def test_a_flow_from_1970_or_the_future_is_known_when_it_comes_again_and_holds_up_nothing() -> None:
     store = Store()
-    held = Held(store.read, until_us={}, floor_us=None, remembered=1)
+    held = KnownFlows(store.read, until_us={}, floor_us=None, remembered=1)
     old, future = flow(1, second=-NOW_US / 1e6 + 1), flow(2, second=86_400)
     assert accept(held, store, old, future, flow(3, second=0)) == [True, True, True]
     assert accept(held, store, flow(4, second=1)) == [True]
@@ -122,10 +124,10 @@ def test_a_flow_from_1970_or_the_future_is_known_when_it_comes_again_and_holds_u
 )
 def test_whatever_is_replayed_each_flow_is_stored_once(batches: list[list[int]], remembered: int, restarts: set[int], nodes: int) -> None:
     store = Store()
-    held = Held(store.read, until_us={}, floor_us=None, remembered=remembered)
+    held = KnownFlows(store.read, until_us={}, floor_us=None, remembered=remembered)
     for number, batch in enumerate(batches):
         if number in restarts:
-            held = Held(store.read, until_us={}, floor_us=NOW_US + 100_000_000, remembered=remembered)
+            held = KnownFlows(store.read, until_us={}, floor_us=NOW_US + 100_000_000, remembered=remembered)
         accept(held, store, *[flow(one, second=one / 2, node=f"n{one % nodes}", with_uuid=one % 5 != 0) for one in batch])
     stored = store.rows["source_endpoint_id"].fill_null(0).to_pylist()
     assert sorted(stored) == sorted({one for batch in batches for one in batch})

@@ -88,8 +88,8 @@ class Fleet:
         for cluster in chosen:
             manifests.take(self.lake, cluster, now=lambda: at)
         found = evaluation.evaluate_fleet(self.lake, self.files, chosen, at=at)
-        evaluation.keep(self.lake, found, now=at, configured={cluster.name for cluster in chosen})
-        return notifying.tell_opened(self.settings, self.lake, now=at, source="test") if tell else []
+        evaluation.store(self.lake, found, now=at, configured={cluster.name for cluster in chosen})
+        return notifying.notify_opened(self.settings, self.lake, now=at, source="test") if tell else []
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def fleet(tmp_path: Path, webhook: Webhook) -> Fleet:
     return Fleet(tmp_path, webhook, "c1")
 
 
-def test_a_webhook_that_is_down_is_told_at_the_next_run_and_only_once(fleet: Fleet, webhook: Webhook) -> None:
+def test_a_webhook_that_is_down_is_notified_by_the_next_run_and_only_once(fleet: Fleet, webhook: Webhook) -> None:
     webhook.status = 503
     for hours in range(2):
         (failure,) = fleet.run(NOW + hours * HOUR)
@@ -111,14 +111,14 @@ def test_a_webhook_that_is_down_is_told_at_the_next_run_and_only_once(fleet: Fle
     assert fleet.lake.read(FINDINGS).num_rows == 1
 
 
-def test_a_retry_after_a_run_that_was_ended_before_it_told_tells(fleet: Fleet, webhook: Webhook) -> None:
+def test_a_retry_after_a_run_that_was_ended_before_it_had_posted_posts(fleet: Fleet, webhook: Webhook) -> None:
     fleet.run(NOW, tell=False)
     assert fleet.run(NOW + HOUR) == []
     assert len(webhook.told) == 1
     assert fleet.lake.read(FINDINGS).num_rows == 1
 
 
-def test_drift_that_opened_and_closed_while_the_webhook_was_down_is_told_too(fleet: Fleet, webhook: Webhook) -> None:
+def test_drift_that_opened_and_closed_while_the_webhook_was_down_is_announced_too(fleet: Fleet, webhook: Webhook) -> None:
     webhook.status = 500
     fleet.run(NOW)
     (fleet.folder / "c1" / "shop.json").unlink()
@@ -136,7 +136,7 @@ def test_two_runs_at_once_tell_once(fleet: Fleet, webhook: Webhook) -> None:
 
     def tell() -> None:
         together.wait()
-        notifying.tell_opened(fleet.settings, Lake.open(config.Lake(url=str(fleet.folder / "lake"))), now=NOW, source="test")
+        notifying.notify_opened(fleet.settings, Lake.open(config.Lake(url=str(fleet.folder / "lake"))), now=NOW, source="test")
 
     threads = [threading.Thread(target=tell) for _ in range(4)]
     for thread in threads:
@@ -153,7 +153,7 @@ def test_a_claim_of_a_run_that_was_ended_while_it_posted_holds_up_the_next_only_
     fleet.run(NOW, tell=False)
     old = dt.datetime.now(dt.UTC) - notifying.CLAIM_FOR - dt.timedelta(seconds=1)
     fleet.lake.commit(DRIFT, [], transactions={notifying.CLAIMED: int(old.timestamp() * 1e6)}, metadata={})
-    assert notifying.tell_opened(fleet.settings, fleet.lake, now=NOW, source="test") == []
+    assert notifying.notify_opened(fleet.settings, fleet.lake, now=NOW, source="test") == []
     assert len(webhook.told) == 1
 
 
@@ -200,11 +200,11 @@ def test_judging_some_clusters_by_hand_closes_nothing_of_the_others(tmp_path: Pa
     fleet = Fleet(tmp_path, webhook, "c1", "c2")
     fleet.run(NOW)
     found = evaluation.evaluate_fleet(fleet.lake, fleet.files, fleet.clusters[:1], at=NOW + HOUR)
-    evaluation.keep(fleet.lake, found, now=NOW + HOUR, configured={"c1", "c2"})
+    evaluation.store(fleet.lake, found, now=NOW + HOUR, configured={"c1", "c2"})
     assert {row["cluster"] for row in posture.open_drift(fleet.lake).to_pylist()} == {"c1", "c2"}
 
 
-def test_evaluations_tell_when_each_cluster_was_held_against_each_blueprint(tmp_path: Path, webhook: Webhook) -> None:
+def test_evaluations_record_when_each_cluster_was_compared_with_each_blueprint(tmp_path: Path, webhook: Webhook) -> None:
     fleet = Fleet(tmp_path, webhook, "c1", "other")
     assert posture.evaluations(fleet.lake).num_rows == 0
     fleet.run(NOW)
@@ -221,7 +221,7 @@ def test_evaluations_tell_when_each_cluster_was_held_against_each_blueprint(tmp_
     assert set(door.answer(Principal(user="ada"), Evaluations()).rows["cluster"].to_pylist()) == {"c1"}
 
 
-def test_a_cluster_whose_flows_arrive_is_not_said_to_be_away(fleet: Fleet) -> None:
+def test_a_cluster_whose_flows_arrive_is_not_called_away(fleet: Fleet) -> None:
     fleet.run(NOW)
     late = NOW + 5 * HOUR
     (away,) = evaluation.evaluate_fleet(fleet.lake, fleet.files, fleet.clusters, at=late)
@@ -234,7 +234,7 @@ def test_a_cluster_whose_flows_arrive_is_not_said_to_be_away(fleet: Fleet) -> No
     (drift,) = stale.drifts
     assert drift.drift == "configuration_stale"
     assert "its flows arrive (until 2026-06-01 16:59 UTC)" in drift.summary
-    evaluation.keep(fleet.lake, [away], now=late - HOUR / 2)
-    evaluation.keep(fleet.lake, [stale], now=late)
+    evaluation.store(fleet.lake, [away], now=late - HOUR / 2)
+    evaluation.store(fleet.lake, [stale], now=late)
     opened = {row["drift"] for row in posture.open_drift(fleet.lake).to_pylist()}
     assert opened == {"missing", "configuration_stale"}

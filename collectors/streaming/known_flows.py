@@ -38,7 +38,7 @@ class _Remembered:
     last_steady: int
 
 
-class Held:
+class KnownFlows:
     """Remembers the flows of one cluster. Not thread-safe."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Held:
         self._until = dict(until_us)
         self._floor = _NEVER if floor_us is None else floor_us
         self._forgotten = _NEVER  # time of the last flow of all nodes that were forgotten
-        self._horizon = self._floor  # up to here the lake has to be asked, since the keys of it are not all remembered
+        self._horizon = self._floor  # flows up to this time are looked up in the lake, because not all their keys are remembered
         self._memory: deque[_Remembered] = deque()
         self._remembered = 0
         self._limit = remembered
@@ -74,8 +74,10 @@ class Held:
             fresh[np.unique(numbers.indices.to_numpy(), return_index=True)[1]] = True
         suspects = np.flatnonzero(((times <= until[codes]) | ~steady) & fresh)
         if suspects.size:
-            held = self._holds(keys.take(pa.array(suspects)), times[suspects], steady[suspects], all_have_uuid=not rows["uuid"].null_count)
-            fresh[suspects[held]] = False
+            stored = self._are_stored(
+                keys.take(pa.array(suspects)), times[suspects], steady[suspects], all_have_uuid=not rows["uuid"].null_count
+            )
+            fresh[suspects[stored]] = False
         self._remember(keys, times, steady, fresh)
         for code, name in enumerate(names):
             of_node = times[(codes == code) & fresh & steady]
@@ -87,7 +89,7 @@ class Held:
         """Forget a node that left. If it returns, its earlier flows are looked up like any others."""
         self._forgotten = max(self._forgotten, self._until.pop(node, _NEVER))
 
-    def _holds(
+    def _are_stored(
         self, keys: pa.Array, times: npt.NDArray[np.int64], steady: npt.NDArray[np.bool_], *, all_have_uuid: bool
     ) -> npt.NDArray[np.bool_]:
         first, last = int(times.min()), int(times.max())
@@ -121,7 +123,7 @@ class Held:
 
 
 def is_steady(rows: pa.Table) -> npt.NDArray[np.bool_]:
-    """Whether each flow's time can be reckoned with: it was sent, and is near the clock's."""
+    """Return whether each flow's time is reliable: the agent sent it, and it is close to our clock."""
     sure = pc.and_(rows.column("time_ns").is_valid(), pc.invert(rows.column("clock_skew").fill_null(False)))
     steady: npt.NDArray[np.bool_] = sure.to_numpy()
     return steady
