@@ -10,7 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pipelines.policy.labels import CLUSTER, KUBERNETES, NAMESPACE_LABELS, POD_NAMESPACE, LabelSet
@@ -24,7 +24,7 @@ from pipelines.replay.ends import End, LearnedNames, side_of
 from pipelines.replay.in_force import History
 from warehouse.access.principals import Scope
 from warehouse.engine import Window
-from warehouse.errors import ConfigError
+from warehouse.errors import ConfigError, QueryError
 from warehouse.questions import edge_questions, replay_questions
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.record_questions import Configuration
@@ -35,6 +35,7 @@ _WITHOUT_NAME = (None, "world", "world-ipv4", "world-ipv6")
 """Entities of ends that only an address or a DNS name tells apart."""
 _NEVER_BEGUN, _NEVER_ENDED = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 _EXAMPLES = 3
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +63,13 @@ def read(history: History, wanted: TrafficOf) -> Recorded:
 
     Raises:
         ConfigError: the window has no bounds, there is no traffic, or it is in several clusters and none was named.
-        AccessDeniedError, QueryError, LakeError: as for every question.
+        QueryError: the namespace was not the principal's at the end of the window, in any of the clusters.
+        AccessDeniedError, LakeError: as for every question.
     """
     since, until = wanted.window.since, wanted.window.until
     if since is None or until is None or until <= since:
         raise ConfigError("traffic is read from a window with a start and an end")
+    _check_ownership(history, wanted, min(until, datetime.now(UTC)) - _INSTANT)
     flow_filter = FlowFilter(since=since, until=until, clusters=wanted.clusters, namespaces=(wanted.namespace,))
     answer = history.door.answer(history.principal, replay_questions.DistinctEdges(wanted=flow_filter))
     rows = answer.rows.to_pylist()
@@ -83,6 +86,15 @@ def read(history: History, wanted: TrafficOf) -> Recorded:
     objects = Objects(history, cluster, wanted.window)
     known = objects.label_sets(wanted.namespace, {end.workload for edge in edges for end in (edge.source, edge.destination) if end.labels})
     return Recorded(cluster=cluster, traffic=Traffic(edges, seen, known, objects.service_ports()), notes=notes)
+
+
+def _check_ownership(history: History, wanted: TrafficOf, at: datetime) -> None:
+    """Refuse a namespace that is not the principal's: what she sees of it as a peer is no basis for its policies."""
+    door, principal = history.door, history.principal
+    with door.refusals(principal, "recommendation", f"namespace {wanted.namespace}"):
+        scope = door.scope(principal)
+        if not any(scope.owns(cluster, wanted.namespace, at) for cluster in wanted.clusters or door.clusters(principal)):
+            raise QueryError(f"policies of namespace {wanted.namespace} cannot be recommended: it is not yours")
 
 
 def _cluster(rows: Iterable[Mapping[str, Any]], wanted: TrafficOf, since: datetime, until: datetime) -> str:

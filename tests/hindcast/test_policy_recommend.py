@@ -103,3 +103,10 @@ def test_an_owner_gets_no_labels_of_peers_that_are_not_hers(folder: Path) -> Non
     assert "app.kubernetes.io/name: coredns" not in mine.stdout
     assert "k8s:io.kubernetes.pod.namespace: kube-system" in mine.stdout
     assert run(folder, "payments", "--as", "eve").returncode == 1
+
+
+def test_a_namespace_that_is_only_a_peer_of_hers_gets_no_recommendation(folder: Path) -> None:
+    done = run(folder, "kube-system", "--as", "paula")
+    assert done.returncode == 1
+    assert "policies of namespace kube-system cannot be recommended: it is not yours" in done.stderr
+    assert done.stdout == ""
