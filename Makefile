@@ -46,7 +46,7 @@ bench: setup ## Run the benchmarks; each prints a ratio against a named peer
 proto: setup ## Generate the wire contract's Python modules from its .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOS)
 
-editor: ## Bundle the SQL page's editor from dashboards/editor (needs Node.js)
+editor: ## Bundle the editors of SQL and of policies from dashboards/editor (needs Node.js)
 	cd dashboards/editor && npm ci --ignore-scripts && npm run build
 
 peers: ## Build the real Hubble and Kubernetes programs that tests run against (needs Go)

@@ -9,15 +9,15 @@ from typing import Any
 import streamlit as st
 
 from dashboards.access import identity
-from dashboards.frame import navigation, summary, theme, time_control, url_state
-from dashboards.sql_page import running, sql_editor
-from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, sql
+from dashboards.frame import assets, navigation, summary, theme, time_control, url_state
+from dashboards.sql_page import running
+from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, recommend, sql, what_if
 from dashboards.visit import Visit, recorded
 from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
-from warehouse.schema import DRIFT, POLICY_VERSIONS, POSTURE
+from warehouse.schema import DRIFT, FLOWS, POLICY_VERSIONS, POSTURE
 
 Draw = Callable[[Visit], None]
 
@@ -46,7 +46,7 @@ def main() -> None:
     st.set_page_config(page_title="Hindcast", page_icon="/app/static/icon.png", layout="wide")
     theme.add_css()
     with st.container(key="page script"):
-        st.html(f'<script src="{sql_editor.ADDRESS}/page.js"></script>', unsafe_allow_javascript=True)
+        st.html(f'<script src="{assets.ADDRESS}/page.js"></script>', unsafe_allow_javascript=True)
     st.logo(theme.logo(), size="large")
     problem: HindcastError | None = None
     settings: config.Config | None = None
@@ -80,6 +80,8 @@ def _pages(tables: frozenset[str]) -> dict[str, list[tuple[str, str, str, Callab
         ],
         "Policy": [
             *([page("policies", "Policies", "policy", policies.page)] if POLICY_VERSIONS.name in tables else []),
+            *([page("what-if", "What-if", "experiment", what_if.page)] if FLOWS.name in tables else []),
+            *([page("recommend", "Recommend", "auto_awesome", recommend.page)] if FLOWS.name in tables else []),
             *([page("posture", "Posture", "rule", posture.page)] if {DRIFT.name, POSTURE.name} & tables else []),
         ],
         "Evidence": [
@@ -96,7 +98,8 @@ def _run(address: str, title: str, draw: Draw) -> None:
     settings, who = st.session_state["visit"]
     entered = url_state.begin(address)
     if entered:
-        running.leave("sql")
+        for job in ("sql", what_if.JOB, recommend.JOB):
+            running.leave(job)
     window = time_control.current(entered=entered)
     url_state.flush()
     visit: Visit | None = None

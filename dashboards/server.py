@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from dashboards.access import sign_in
-from dashboards.sql_page import sql_editor
+from dashboards.frame import assets
 from warehouse import config
 
 SCRIPT = Path(__file__).with_name("app.py")
@@ -44,7 +44,7 @@ def build(settings: config.Dashboard) -> st.App:
     middleware.append(Middleware(sign_in.OwnMedia, settings=auth))
     routes = [
         Route("/overview", _to_first_page),
-        Mount(sql_editor.ADDRESS, StaticFiles(directory=sql_editor.ASSETS)),
+        Mount(assets.ADDRESS, StaticFiles(directory=assets.FOLDER)),
     ]
     return st.App(SCRIPT, secrets=secrets or None, routes=routes, middleware=middleware)
 

@@ -142,7 +142,7 @@ def _edge(key: Key, told: Sequence[tuple[Mapping[str, Any], Counts]]) -> Edge:
 
 def filter_of(edge: Edge, owns: Callable[[str], bool]) -> list[Condition]:
     """Conditions that find an edge's flows. `owns` says of which namespaces names below the namespace can be seen in every flow."""
-    found = [*_filter_of_end(edge.source, "source", owns), *_filter_of_end(edge.destination, "destination", owns)]
+    found = [*conditions_of(edge.source, "source", owns), *conditions_of(edge.destination, "destination", owns)]
     if edge.port and edge.port.split("/")[0].isdigit():
         found.append(Condition(field="port", operator="=", values=(edge.port.split("/")[0],), side="either"))
     return found
@@ -150,10 +150,11 @@ def filter_of(edge: Edge, owns: Callable[[str], bool]) -> list[Condition]:
 
 def filter_of_end(end: End, owns: Callable[[str], bool]) -> list[Condition]:
     """Conditions that find the flows of one end, either way."""
-    return _filter_of_end(end, "either", owns)
+    return conditions_of(end, "either", owns)
 
 
-def _filter_of_end(end: End, side: Any, owns: Callable[[str], bool]) -> list[Condition]:
+def conditions_of(end: End, side: Any, owns: Callable[[str], bool]) -> list[Condition]:
+    """Conditions that find the flows of which an end is on a side: source, destination or either."""
     if end.namespace == OUTSIDE:
         if "." in end.name:
             return [Condition(field="name", operator="=", values=(end.name,), side=side)]

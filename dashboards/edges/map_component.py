@@ -10,11 +10,8 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.sql_page.sql_editor import ADDRESS
+from dashboards.frame import assets
 
-_JS = f"""export default function(component) {{
-  import(new URL({ADDRESS + "/map.js"!r}, window.location.origin).href).then((map) => map.draw(component));
-}}"""
 _HTML = '<div class="map"></div>'
 _CSS = """
 .map {overflow-x: auto}
@@ -40,4 +37,4 @@ def draw(wide: str, narrow: str, *, key: str, on_pick: Callable[[str], None]) ->
 
 
 def _component() -> Any:
-    return st.components.v2.component("hindcast_map", html=_HTML, css=_CSS, js=_JS)
+    return st.components.v2.component("hindcast_map", html=_HTML, css=_CSS, js=assets.script("map.js", "map"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.flows import flow_fields, flow_rows
+from dashboards.flows import flow_fields, flow_rows, why
 from dashboards.frame import clock, filters, navigation, ownership, theme, time_control, url_state
 from dashboards.history import causes, changes, manifests
 from dashboards.visit import Visit
@@ -38,7 +38,9 @@ def draw(visit: Visit, row: Mapping[str, Any], column: str | None, close: Callab
             st.caption(clock.dated(row["time"]))
             st.button("", icon=":material/close:", type="tertiary", key="close panel", help="Close", on_click=close)
         _cause(visit, flow)
-        _actions(row, column)
+        _actions(row, column, can_explain=changes.is_recorded(visit))
+        if changes.is_recorded(visit):
+            why.draw(visit, flow)
         fields, raw, policies = st.tabs(["Fields", "Raw JSON", f"Policies ({len(named)})"])
         with fields:
             _fields(visit, flow)
@@ -59,9 +61,11 @@ def _whole(visit: Visit, row: Mapping[str, Any]) -> Mapping[str, Any]:
     return found[0] if found else row
 
 
-def _actions(row: Mapping[str, Any], column: str | None) -> None:
+def _actions(row: Mapping[str, Any], column: str | None, *, can_explain: bool) -> None:
     """Filter by the clicked value, and go on from here."""
     with st.container(horizontal=True, wrap=True):
+        if can_explain:
+            why.button()
         wanted = flow_rows.conditions_of(row, column) if column else []
         if wanted:
             said = ", ".join(value for condition in wanted for value in condition.values)

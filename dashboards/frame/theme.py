@@ -138,6 +138,11 @@ def no_link(text: str) -> str:
     return text.replace("@", "\u2060@")
 
 
+def plain(text: str) -> str:
+    """Text in which Markdown sees no markup."""
+    return "".join(f"\\{letter}" if letter in "\\`*_[]:$~<>#" else letter for letter in text)
+
+
 def legend(before: str, entries: Sequence[tuple[str, str]]) -> None:
     """A line of text, and names with the very colours that a chart has for them: (name, colour)."""
     dots = "".join(f'<span><i style="background:{colour}"></i>{html.escape(name)}</span>' for name, colour in entries)

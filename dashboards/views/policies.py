@@ -9,8 +9,9 @@ from typing import Any
 import streamlit as st
 
 from dashboards.frame import clock, head, navigation, summary, url_state
-from dashboards.history import causes, manifests
+from dashboards.history import causes, manifests, policy_findings
 from dashboards.visit import Visit, not_future
+from dashboards.whatif import editing, starting
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.answers import Answer
@@ -107,12 +108,14 @@ def _result(
     grid = st.grid(3, gap="small", min_column_width=390)
     name = f"policies table {st.session_state.get('policies round', 0)} {url_state.get('show')}"
     picked = _picked(name, shown)
+    findings = policy_findings.by_policy(visit, at)
     rows = [
         {
             "Namespace": key[2] or "the whole cluster",
             "Name": key[3],
             "Kind": key[1],
             "Cluster": key[0],
+            "Findings": len(findings.get(key, ())),
             "Changes": _changes(objects[key], visit.time.since, at),
             "Version since": objects[key][-1]["valid_from"],
             "By": objects[key][-1]["changed_by"] or "",
@@ -133,12 +136,13 @@ def _result(
             column_config={
                 "Version since": clock.column("Version since", "DD MMM YYYY HH:mm:ss", width=170),
                 "State": st.column_config.MultiselectColumn(options=["✓ in force", "− gone"], color=["green", "gray"], width=100),  # noqa: RUF001
+                "Findings": st.column_config.NumberColumn(width=80, help="Of audits, such as rules that nothing used; open at this time"),
                 "Changes": st.column_config.NumberColumn(width=80, help="In the window"),
             },
         )
     if picked:
         with grid.cell(column_span=2):
-            _panel(visit, objects[picked], picked in in_force)
+            _panel(objects[picked], findings.get(picked, ()), is_in_force=picked in in_force)
 
 
 def _picked(name: str, shown: Sequence[Key]) -> Key | None:
@@ -156,7 +160,7 @@ def _close() -> None:
     st.session_state["policies round"] = st.session_state.get("policies round", 0) + 1
 
 
-def _panel(visit: Visit, listed: Sequence[Version], is_in_force: bool) -> None:
+def _panel(listed: Sequence[Version], findings: Sequence[Mapping[str, Any]], *, is_in_force: bool) -> None:
     last = listed[-1]
     with st.container(border=True, key="panel"):
         with st.container(horizontal=True, vertical_alignment="center", wrap=True):
@@ -173,11 +177,15 @@ def _panel(visit: Visit, listed: Sequence[Version], is_in_force: bool) -> None:
             navigation.link("flows", "Flows it decided", query=url_state.link(f=policy), icon="bar_chart")
             navigation.link("flows", "What its rules denied", query=url_state.link(f=policy, verdict="DROPPED"), icon="block")
             _denied_by_default(last)
+            if is_in_force and navigation.exists("what-if"):
+                query = url_state.link(policy=editing.part_of(starting.as_written(last)), in_=last["cluster"])
+                navigation.link("what-if", "Open in What-if", query=query, icon="experiment")
             text = manifests.as_yaml(last)
             name = f"{last['cluster']}-{last['name']}.yaml"
             st.download_button(
                 "YAML", text, file_name=name, mime="application/yaml", icon=":material/download:", on_click="ignore", key="yaml"
             )
+        policy_findings.draw(findings)
         shown, history = st.tabs(["YAML", f"History ({len(listed)})"])
         with shown:
             st.code(text, language="yaml", wrap_lines=True)

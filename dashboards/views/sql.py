@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboards.frame import clock, export, head, saved, summary, url_state
 from dashboards.sql_page import running, sql_editor
+from dashboards.sql_page.sql_editor import EDITOR
 from dashboards.visit import Visit
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
@@ -71,9 +72,9 @@ def _take_from_address() -> None:
     if st.session_state.get(_SHOWN, "") != asked:
         st.session_state[_SHOWN] = asked
         if asked:
-            sql_editor.put(asked)
-    if not sql_editor.text():
-        sql_editor.put(asked or EXAMPLES["Top talkers"])
+            EDITOR.put(asked)
+    if not EDITOR.text():
+        EDITOR.put(asked or EXAMPLES["Top talkers"])
 
 
 def _editor(visit: Visit) -> None:
@@ -82,21 +83,21 @@ def _editor(visit: Visit) -> None:
         st.button("Run", type="primary", icon=":material/play_arrow:", on_click=_asked, key="run sql", help="Ctrl + Enter in the editor")
         st.menu_button("Examples", list(EXAMPLES), key="sql example", icon=":material/lightbulb:", on_click=_example)
         with st.popover("Saved queries", icon=":material/bookmarks:", key="saved queries"):
-            saved.menu(visit, "query", page="sql", state=sql_editor.text())
+            saved.menu(visit, "query", page="sql", state=EDITOR.text())
         st.space("stretch")
         st.caption(f"Within your window and your namespaces · at most {ROWS:,} rows, {SECONDS:.0f} s · one query that reads")
 
 
 def _asked() -> None:
-    url_state.put("q", sql_editor.text())
+    url_state.put("q", EDITOR.text())
     url_state.put("run", "1")
-    st.session_state[_SHOWN] = sql_editor.text()
+    st.session_state[_SHOWN] = EDITOR.text()
     st.session_state[_RUN] = st.session_state.get(_RUN, 0) + 1
 
 
 def _example() -> None:
     if chosen := st.session_state["sql example"]:
-        sql_editor.put(EXAMPLES[chosen])
+        EDITOR.put(EXAMPLES[chosen])
         url_state.put("run", None)
         url_state.put("q", None)
         st.session_state[_SHOWN] = ""
@@ -134,7 +135,7 @@ def _insert(names: list[str]) -> None:
     cells = st.session_state[f"schema columns {number}"]["selection"]["cells"]
     if cells and int(cells[0][0]) < len(names):
         name = names[int(cells[0][0])]
-        sql_editor.insert(f'"{name}"' if name in ("time", "from", "to", "date") else name)
+        EDITOR.insert(f'"{name}"' if name in ("time", "from", "to", "date") else name)
         st.session_state[_PICKED] = number + 1
 
 

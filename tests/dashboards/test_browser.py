@@ -12,10 +12,12 @@ from xml.etree import ElementTree
 import pytest
 from playwright.sync_api import Page, expect
 
+from dashboards.whatif import draft, starting
+
 pytestmark = pytest.mark.browser
 
 AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = ("", "flows", "map", "compare", "policies", "posture", "coverage", "sql", "access", "docs")
+PAGES = ("", "flows", "map", "compare", "policies", "what-if", "recommend", "posture", "coverage", "sql", "access", "docs")
 HARMLESS = ("_stcore/health", "_stcore/host-config")
 """Asked for once below a page's own address on a deep link, then at the root."""
 FINISHED = """() => {
@@ -231,6 +233,7 @@ OPENED: dict[str, list[str]] = {
     "flows": ["Views", "Share", "paula", "Last 6 h", "Columns", "Numbers"],
     "map": ["Share"],
     "sql": ["Saved queries", "Examples"],
+    "what-if": ["Start from"],
     "": ["Numbers"],
 }
 """Popovers that are opened on a page."""
@@ -239,6 +242,8 @@ WITH_PANEL = (
     "policies?object=c1%7CCiliumNetworkPolicy%7Cpayments%7Cpayments-ingress",
     "sql?run=1&q=SELECT+cluster+FROM+flows+LIMIT+5",
     "flows?f=ns%3Dnowhere",
+    f"what-if?policy={draft.encoded(starting.example('Nothing into the namespace', 'payments'), {})}",
+    "recommend?of=payments",
 )
 """Pages in a state that shows more: a panel, rows, why there is nothing."""
 

@@ -13,7 +13,9 @@ from collectors.simulator.fleet import build_fleet
 from collectors.simulator.story import Story
 from dashboards.frame import theme
 from hindcast import demo_history
+from pipelines.audits.finding import Audited, Finding, Kind
 from pipelines.blueprints.controls import CONTROLS
+from pipelines.evidence import findings
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.records import posture
@@ -62,6 +64,29 @@ def test_a_policys_history_tells_what_changed_and_by_whom(story: Story, look: Lo
     during = story.incident[0] + dt.timedelta(minutes=5)
     window = {"from_": f"{during - dt.timedelta(hours=1):%Y-%m-%dT%H:%MZ}", "until": f"{during:%Y-%m-%dT%H:%MZ}"}
     assert "cart-apl" in look("policies", user="ada", object=key, **window).code[-1].value
+
+
+def test_what_audits_found_stands_beside_the_policy_for_its_owner_alone(story: Story, folder: Path, look: Look, said: Said) -> None:
+    lake = Lake.open(config.load_config(folder / "hindcast.yaml").lake)
+    found = [
+        Finding(
+            kind=Kind.UNUSED_RULE,
+            severity="low",
+            cluster="c1",
+            namespace=namespace,
+            subject=f"CiliumNetworkPolicy/{namespace}-ingress",
+            place="1",
+            summary=f"spec.ingress[0] of {namespace} decided on nothing in 30 days",
+        )
+        for namespace in ("payments", "cart")
+    ]
+    audited = Audited(cluster="c1", kind=Kind.UNUSED_RULE, findings=tuple(found))
+    findings.keep(lake, [audited], now=dt.datetime.now(dt.UTC) - dt.timedelta(minutes=5), source="test")
+    app = look("policies", user="paula", last="1d", object="c1|CiliumNetworkPolicy|payments|payments-ingress")
+    rows = app.dataframe[0].value.set_index("Name")
+    assert rows.loc["payments-ingress", "Findings"] == 1
+    assert "decided on nothing in 30 days" in said(app)
+    assert "of cart" not in said(app)
 
 
 def test_a_time_that_nobody_looked_at_is_called_unknown(story: Story, look: Look, said: Said) -> None:
