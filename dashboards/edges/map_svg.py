@@ -7,14 +7,16 @@ highlights neighbours and picks a node.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
+from dashboards.edges.allowed import Mark
 from dashboards.edges.edges import OUTSIDE, Edge, End
 from dashboards.edges.map_layout import ROW, TITLE, Layout
 from dashboards.frame import clock, theme
 from dashboards.frame.theme import Palette
+from pipelines.replay.reachable import Standing
 
 WIDE, NARROW = 196, 116
 """From the middle of a tier to the next, px: for a whole page, and for a narrow window or beside a panel."""
@@ -43,6 +45,8 @@ class Drawing:
     """Stands below the map."""
     tier: int = WIDE
     picked: End | None = None
+    marks: Mapping[tuple[End, End], Mark] = field(default_factory=dict)
+    """What the policies make of edges, where that is shown."""
 
     def x(self, tier: float) -> float:
         """The middle of a tier."""
@@ -80,7 +84,7 @@ def draw(edges: Sequence[Edge], drawing: Drawing) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
         f'font-family="Inter, sans-serif" font-size="11" fill="{shades.text}" role="group" aria-label="{escape(drawing.caption)}">',
         f'<rect width="100%" height="100%" fill="{shades.background}"/>',
-        f"<defs>{_arrow('denied', shades.verdicts['DROPPED'])}{_arrow('forwarded', shades.verdicts['FORWARDED'])}</defs>",
+        f"<defs>{''.join(_arrow(kind, _ink(kind, shades)) for kind in ('denied', 'forwarded', 'refused', 'unused'))}</defs>",
     ]
     parts += [_text(drawing.x(number), TOP + 8, name, shades.muted) for number, name in enumerate(layout.tiers)]
     for box in layout.boxes:
@@ -163,18 +167,46 @@ def _row(end: End, drawing: Drawing, *, is_denied: bool) -> str:
 
 
 def _line(edge: Edge, most: int, drawing: Drawing) -> str:
-    kind = "denied" if edge.denied else "forwarded"
-    width = max(1.6 if edge.denied else 0.6, 0.6 + 2.6 * math.sqrt(edge.flows / most))
-    ink = drawing.shades.verdicts["DROPPED" if edge.denied else "FORWARDED"]
-    dashes = ' stroke-dasharray="5 3"' if edge.denied else ' opacity="0.6"'
+    mark = drawing.marks.get((edge.source, edge.destination))
+    kind = _kind(edge, mark)
+    width = max(1.6 if kind in ("denied", "refused") else 0.6, 0.6 + 2.6 * math.sqrt(edge.flows / most))
+    ink, dashes = _ink(kind, drawing.shades), _DASHES[kind]
     about = f"{edge}: {edge.flows:,} flows"
     if edge.denied:
         about += f", {edge.denied:,} denied ({theme.percent(edge.denied / edge.flows)}, {theme.reason(edge.reason).lower()})"
-    about += f"\n{clock.span(edge.first, edge.last)}, {', '.join(edge.clusters)}"
+    about += f"\n{clock.span(edge.first, edge.last)}, {', '.join(edge.clusters)}" if edge.flows else f"\n{', '.join(edge.clusters)}"
+    about += f"\n{mark.words}" if mark else ""
+    ends = f'data-from="{escape(title(edge.source))}" data-to="{escape(title(edge.destination))}"'
     return (
-        f'<path d="{curve(edge, drawing).path}" data-from="{escape(title(edge.source))}" data-to="{escape(title(edge.destination))}" '
-        f'fill="none" stroke="{ink}" stroke-width="{width:.2f}"{dashes} marker-end="url(#{kind})"><title>{escape(about)}</title></path>'
+        f'<path d="{curve(edge, drawing).path}" {ends} data-kind="{kind}" fill="none" stroke="{ink}" stroke-width="{width:.2f}"{dashes} '
+        f'marker-end="url(#{kind})"><title>{escape(about)}</title></path>'
     )
+
+
+_DASHES = {
+    "forwarded": ' opacity="0.6"',
+    "denied": ' stroke-dasharray="5 3"',
+    "refused": ' stroke-dasharray="11 4"',
+    "unused": ' stroke-dasharray="1 3"',
+}
+
+
+def _kind(edge: Edge, mark: Mark | None) -> str:
+    """How an edge is drawn: `unused` and `refused` are what the policies make of it."""
+    if edge.denied:
+        return "denied"
+    if mark is not None and mark.standing in (Standing.REFUSED, Standing.UNUSED):
+        return mark.standing.value
+    return "forwarded"
+
+
+def _ink(kind: str, shades: Palette) -> str:
+    return {
+        "denied": shades.verdicts["DROPPED"],
+        "refused": shades.verdicts["AUDIT"],
+        "unused": shades.primary,
+        "forwarded": shades.verdicts["FORWARDED"],
+    }[kind]
 
 
 def _badge(x: float, y: float, text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.edges import edges, map_component, map_layout, map_svg, seen
+from dashboards.edges import allowed, allowed_view, edges, map_component, map_layout, map_svg, seen
 from dashboards.edges.edges import Edge, End
 from dashboards.flows import open_as_sql
 from dashboards.frame import clock, export, filters, head, navigation, ownership, summary, theme, url_state
@@ -43,14 +43,23 @@ def page(visit: Visit) -> None:
         return
     found = edges.edges_of(answer, since=wanted.since, until=wanted.until, by_port=False)
     with_ports = edges.edges_of(answer, since=wanted.since, until=wanted.until)
+    controls, view = st.container(), _view(level)
+    judged = allowed_view.judged(visit, wanted) if view != allowed.OBSERVED and found else None
+    marked = allowed.overlay(found, with_ports, judged, wanted) if judged else allowed.Overlay(found=found, with_ports=with_ports)
+    found, with_ports = marked.found, marked.with_ports
     ends = sorted({end for edge in found for end in (edge.source, edge.destination)})
-    looked_for = _controls(visit, level, ends)
+    with controls:
+        looked_for = _controls(visit, level, ends)
     if not found:
         summary.nothing(visit, wanted, answer)
         return
     shown = _shown(found, with_ports, _switches(), looked_for)
+    counts = marked.counts(shown) if judged else []
+    shown = marked.seen_in(view, shown) if judged else shown
+    if judged:
+        allowed_view.beside(marked)
     if not shown:
-        _line(visit, answer, shown, found, level)
+        _line(visit, answer, shown, found, level, counts)
         summary.empty(
             "Every edge is switched off",
             f"{len(found)} edges were seen; the switches above hide them all.",
@@ -59,7 +68,7 @@ def page(visit: Visit) -> None:
         )
         return
     drawn = shown[: _most_drawn()]
-    _line(visit, answer, drawn, found, level)
+    _line(visit, answer, drawn, found, level, counts)
     if len(drawn) < len(shown) and len(drawn) < MOST:
         st.button(
             f"{len(shown) - len(drawn):,} more edges: draw them",
@@ -69,7 +78,12 @@ def page(visit: Visit) -> None:
         )
     elif len(drawn) < len(shown):
         st.caption(f"{len(shown) - len(drawn):,} more edges: filter, or go up a level, to see them")
-    _draw(visit, answer, drawn, found, with_ports, looked_for)
+    _draw(visit, answer, drawn, marked, looked_for)
+
+
+def _view(level: str) -> str:
+    """The view that the address asks for; what was observed at levels at which policies are not judged."""
+    return url_state.chosen("view", allowed.VIEWS, allowed.OBSERVED) if level == allowed.LEVEL else allowed.OBSERVED
 
 
 def _most_drawn() -> int:
@@ -83,6 +97,8 @@ def _controls(visit: Visit, level: str, ends: Sequence[End]) -> End | None:
     asked = url_state.get("find")
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
         url_state.choose(st.segmented_control, "Level", _LEVELS, "level", _LEVEL, clears="find")
+        if level == allowed.LEVEL:
+            url_state.choose(st.segmented_control, "View", allowed.VIEWS, "view", allowed.OBSERVED)
         for name, label in (("denied", "Denied only"), ("housekeeping", "DNS, metrics, health"), ("related", "Hide unrelated")):
             st.session_state[f"map {name}"] = url_state.get(name) == "1"
             off = name == "related" and asked not in names
@@ -132,18 +148,18 @@ def _shown(found: Sequence[Edge], with_ports: Sequence[Edge], switches: frozense
     return sorted(kept, key=lambda edge: (not edge.denied, -edge.flows))
 
 
-def _line(visit: Visit, answer: Any, drawn: Sequence[Edge], found: Sequence[Edge], level: str) -> None:
+def _line(visit: Visit, answer: Any, drawn: Sequence[Edge], found: Sequence[Edge], level: str, counts: Sequence[str]) -> None:
     own = "" if visit.door.scope(visit.who).everything else " · ★ yours"
     legend = f":blue[━] forwarded, width = flows :red[╍ ✕] denied :red[✕ name] has denied flows{own}"
+    legend += allowed_view.legend(_view(level)) if counts else ""
     st.markdown(f":small[{legend}]")
-    summary.line(visit, [f"**{len(drawn):,}** of **{len(found):,}** edges" + summary.cut(answer, f"{level} pairs")])
+    summary.line(visit, [f"**{len(drawn):,}** of **{len(found):,}** edges" + summary.cut(answer, f"{level} pairs"), *counts])
 
 
-def _draw(
-    visit: Visit, answer: Answer, drawn: Sequence[Edge], found: Sequence[Edge], with_ports: Sequence[Edge], picked: End | None
-) -> None:
+def _draw(visit: Visit, answer: Answer, drawn: Sequence[Edge], marked: allowed.Overlay, picked: End | None) -> None:
     """Draw the map and, for a picked node, its panel. What is picked is in the address as `find`, and so is opened by a link."""
     owns = ownership.owned(visit)
+    found, with_ports = marked.found, marked.with_ports
     layout = map_layout.lay_out(drawn, map_layout.stores(with_ports))
     picked = picked if picked in layout.places else None
     drawing = map_svg.Drawing(
@@ -153,6 +169,7 @@ def _draw(
         shades=theme.palette(),
         caption=_caption(answer, filters.applied(visit), drawn, found),
         picked=picked,
+        marks=marked.marks,
     )
     grid = st.grid(3, gap="small", min_column_width=390)
     with grid.cell(column_span=2 if picked else "all"):
@@ -214,10 +231,10 @@ def _peers(listed: Sequence[Edge], picked: End, title: str, times: seen.Recorded
             "Peer": str(edge.destination if edge.source == picked else edge.source),
             "Port": edge.port,
             "Flows": edge.flows,
-            "Denied": 100 * edge.denied / edge.flows,
+            "Denied": 100 * edge.denied / edge.flows if edge.flows else None,
             "In time": list(edge.buckets),
-            "First": (times.first(edge) if times else None) or edge.first,
-            "Last": (times.last(edge) if times else None) or edge.last,
+            "First": ((times.first(edge) if times else None) or edge.first) if edge.flows else None,
+            "Last": ((times.last(edge) if times else None) or edge.last) if edge.flows else None,
         }
         for edge in listed
     ]
@@ -262,7 +279,7 @@ def _export(visit: Visit) -> None:
     with st.container(horizontal=True, wrap=True):
         for form in export.FORMATS:
             export.button(visit, form, "edges", partial(make, form), key=f"export edges {form}")
-        picture = partial(_picture, visit, ask, wanted, _switches(), url_state.get("find"), _most_drawn(), theme.palette())
+        picture = partial(_picture, visit, ask, wanted, _switches(), _view(level), url_state.get("find"), _most_drawn(), theme.palette())
         export.button(visit, "SVG", "map", picture, key="export map SVG")
     if navigation.exists("sql"):
         navigation.link("sql", "Open as SQL", query=url_state.link(q=open_as_sql.edges(wanted)), icon="terminal")
@@ -274,6 +291,7 @@ def _picture(
     ask: Callable[[], Answer],
     wanted: FlowFilter,
     switches: frozenset[str],
+    view: str,
     find: str,
     most: int,
     shades: theme.Palette,
@@ -281,14 +299,19 @@ def _picture(
     """The map that is drawn, as SVG."""
     answer = ask()
     found, with_ports = (edges.edges_of(answer, since=wanted.since, until=wanted.until, by_port=by_port) for by_port in (False, True))
+    marked = allowed.Overlay(found=found, with_ports=with_ports)
+    if view != allowed.OBSERVED:
+        marked = allowed.overlay(found, with_ports, allowed_view.question(visit, wanted)(), wanted)
+        found, with_ports = marked.found, marked.with_ports
     looked_for = next((end for edge in found for end in (edge.source, edge.destination) if map_svg.title(end) == find), None)
     shown = _shown(found, with_ports, switches, looked_for)
-    drawn = shown[:most]
+    drawn = (shown if view == allowed.OBSERVED else marked.seen_in(view, shown))[:most]
     drawing = map_svg.Drawing(
         layout=map_layout.lay_out(drawn, map_layout.stores(with_ports)),
         owns=ownership.owned(visit),
         mark_own=not visit.door.scope(visit.who).everything,
         shades=shades,
         caption=_caption(answer, wanted, drawn, found),
+        marks=marked.marks,
     )
     return map_svg.draw(drawn, drawing).encode()

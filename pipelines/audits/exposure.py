@@ -64,7 +64,8 @@ def exposure(
         ports: for each target, the ports on which it may be reached, such as those seen there and those that its rules name.
         seen: flows of connections that reached the target, by target, peer and port; a port that is not in `ports` is judged too.
     """
-    wanted = {(target, peer, port) for target in range(len(targets)) for peer in range(len(peers)) for port in ports[target]} | seen.keys()
+    asked_about = [target for target in range(len(targets)) if ports[target]]
+    wanted = {(target, peer, port) for target in asked_about for peer in range(len(peers)) for port in ports[target]} | seen.keys()
     asked = sorted(wanted)
     if not asked:
         return []

@@ -12,5 +12,6 @@ uncertain. Judging belongs to `pipelines.policy`, which is pure; printing to `hi
 - `traffic`: the distinct connections of a window as arrays.
 - `simulation`: what a change of policies makes of them; `flows_again` reads flows where edges say too little; `changed_edges` makes
   rows of the outcome, and `examples` adds flows to them. `agreement` compares the replay with what was recorded.
+- `reachable`: who may reach whom by the policies in force, beside who did, for the map.
 - `whatif`: all of that in one call, `simulate(History(door, principal), WhatIf(...))`.
 """

@@ -100,7 +100,7 @@ class _Cluster:
 
     def __init__(self, history: History, wanted: AuditOf, in_force: InForce, cluster: str, uses: UsesOf | None) -> None:
         self._history, self._wanted, self._cluster, self._uses = history, wanted, cluster, uses
-        self._period, self._problem = _last_known(in_force, cluster, _bound(wanted.window.until))
+        self._period, self._problem = last_known(in_force, cluster, _bound(wanted.window.until))
 
     def run(self) -> list[Audited]:
         """Return the results of the audits that need no traffic."""
@@ -158,8 +158,8 @@ class _Cluster:
         return [kind for kind in kinds if kind not in lately]
 
 
-def _last_known(in_force: InForce, cluster: str, until: datetime) -> tuple[Period | None, str]:
-    """The last period in which it is known which policies were in force, or why it does not count."""
+def last_known(in_force: InForce, cluster: str, until: datetime) -> tuple[Period | None, str]:
+    """Return the last period in which it is known which policies were in force, or None and why there is none that counts."""
     covered = [period for period in in_force.periods[cluster] if not period.not_covered]
     if not covered:
         return None, "configuration history does not cover the window"
@@ -176,7 +176,7 @@ def _unused(history: History, wanted: AuditOf, in_force: InForce, uses: Mapping[
     before = uses_of_rules(history, earlier, before_that)
     results: list[Audited] = []
     for cluster, periods in sorted(in_force.periods.items()):
-        period, problem = _last_known(in_force, cluster, until)
+        period, problem = last_known(in_force, cluster, until)
         used = uses.get(cluster)
         if period is not None and (used is None or not used.observed):
             problem = "no traffic was observed in the window"

@@ -239,6 +239,7 @@ OPENED: dict[str, list[str]] = {
 """Popovers that are opened on a page."""
 WITH_PANEL = (
     "map?find=payments%2Fpayments-api",
+    "map?view=both",
     "policies?object=c1%7CCiliumNetworkPolicy%7Cpayments%7Cpayments-ingress",
     "sql?run=1&q=SELECT+cluster+FROM+flows+LIMIT+5",
     "flows?f=ns%3Dnowhere",
