@@ -25,9 +25,27 @@ def opened(visitor: Callable[..., Page], address: str, width: int = 1440) -> Pag
     page = visitor(viewport={"width": width, "height": 1000})
     page.goto(address)
     expect(page.get_by_test_id("stHeading").first).to_be_visible()
+    settle(page)
+    return page
+
+
+def settle(page: Page) -> None:
+    """Wait until the page is drawn: a table that is about to be drawn anew takes no click."""
     page.wait_for_timeout(300)
     page.wait_for_function(FINISHED)
-    return page
+
+
+def choose_row(page: Page, x: int, address: str) -> None:
+    """Click into the first row until the address says so: a table that has just been drawn takes no click yet."""
+    table = page.get_by_test_id("stDataFrame").first
+    for _ in range(30):
+        table.hover()
+        table.click(position={"x": x, "y": 50})
+        for _ in range(30):
+            page.wait_for_timeout(200)
+            if address in page.url:
+                return settle(page)
+    raise AssertionError(f"no row was chosen: {page.url}")
 
 
 def test_an_owner_cannot_try_a_policy_of_a_namespace_that_is_not_hers(address: str, visitor: Callable[..., Page]) -> None:
@@ -68,10 +86,8 @@ def test_a_policy_is_tried_on_history_and_an_edge_leads_to_its_flows(
     expect(page.get_by_text("Newly denied").first).to_be_visible()
     page.get_by_role("radio", name="Unchanged").click()
     page.wait_for_url("**show=unchanged**")
-    table = page.get_by_test_id("stDataFrame").first
-    table.hover()
-    table.click(position={"x": 250, "y": 50})
-    page.wait_for_url("**edge=unchanged**")
+    settle(page)
+    choose_row(page, 250, "edge=unchanged")
     page.get_by_role("link", name="flows").last.click()
     page.wait_for_url("**/flows?**")
     expect(page.get_by_role("button", name="cluster = c1")).to_be_visible()
@@ -91,9 +107,7 @@ def test_a_recommendation_has_evidence_and_opens_in_what_if(user: str, width: in
 @pytest.mark.parametrize(("user", "width"), LOOKS)
 def test_a_flow_says_why_it_was_decided_so(user: str, width: int, address: str, visitor: Callable[..., Page]) -> None:
     page = opened(visitor, f"{address}/flows?user={user}&last=2h&f=ns%3Dpayments", width)
-    table = page.get_by_test_id("stDataFrame").first
-    table.hover()
-    table.click(position={"x": 330, "y": 50})
+    choose_row(page, 330, "flow=")
     page.get_by_role("button", name="Why?").click()
     page.wait_for_url("**why=1**")
     expect(page.get_by_text("Policies say").first).to_be_visible()
