@@ -109,7 +109,7 @@ def side_of(
         subject=None if not enforced or (selects_nodes and labels.has_reserved("host")) else labels,
         enforced=enforced,
         seen_as=labels,
-        address=_address(end),
+        address=address_of(end.address),
         networks=_networks(end, learned),
         names=names,
         possible_names=others,
@@ -137,8 +137,24 @@ def _unknown(end: End) -> str:
     return NOT_YOURS if end.is_hidden else ""
 
 
-def _address(end: End) -> Address | None:
-    return ip_address(end.address) if end.address else None
+def address_of(text: str | None) -> Address | None:
+    """Parse an address as it was recorded, without its zone; None if there is none, or if what was recorded is not an address."""
+    try:
+        return ip_address(text.split("%")[0]) if text else None
+    except ValueError:
+        return None
+
+
+def valid_address(text: str | None) -> str | None:
+    """Return a recorded address without its zone; None if there is none, or if what was recorded is not an address."""
+    address = address_of(text)
+    return None if address is None else str(address)
+
+
+def is_within(text: str | None, cidr: str | None) -> bool:
+    """Whether a recorded address is within a range; every one is within None, and one that is not an address is within no range."""
+    address = address_of(text)
+    return cidr is None or (address is not None and address in ip_network(cidr))
 
 
 def _networks(end: End, learned: LearnedNames) -> tuple[Network, ...]:
@@ -147,7 +163,7 @@ def _networks(end: End, learned: LearnedNames) -> tuple[Network, ...]:
     if end.cidr:
         return (ip_network(end.cidr),)
     found = learned.addresses.get((end.cluster, end.dns_name or ""), ())
-    return tuple(ip_network(address.split("%")[0]) for address in found)
+    return tuple(ip_network(address) for text in found if (address := address_of(text)) is not None)
 
 
 def _names(end: End, learned: LearnedNames) -> tuple[tuple[str, ...], tuple[str, ...]]:

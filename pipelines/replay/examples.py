@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pipelines.replay import traffic as recorded
 from pipelines.replay.changed_edges import ChangedEdge, Shown
+from pipelines.replay.ends import is_within
 from pipelines.replay.in_force import History
 from pipelines.replay.simulation import Change
 from pipelines.replay.traffic import Asked, recorded_of
@@ -69,8 +69,4 @@ def _shown(row: dict[str, Any], side: str) -> Shown:
 
 
 def _in_ranges(edge: ChangedEdge, row: dict[str, Any]) -> bool:
-    for shown, side in ((edge.source, "source"), (edge.destination, "destination")):
-        cidr, address = shown[-1], row[f"{side}_ip"]
-        if cidr is not None and (address is None or ip_address(address.split("%")[0]) not in ip_network(cidr)):
-            return False
-    return True
+    return all(is_within(row[f"{side}_ip"], shown[-1]) for shown, side in ((edge.source, "source"), (edge.destination, "destination")))

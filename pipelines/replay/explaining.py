@@ -18,7 +18,7 @@ from pipelines.policy.walk import Attribution, Walk, compare, walk
 from pipelines.recommend import observed
 from pipelines.recommend.allowing import Change, Policies, allow
 from pipelines.recommend.observed import ObservedEdge
-from pipelines.replay.ends import End, side_of
+from pipelines.replay.ends import End, side_of, valid_address
 from pipelines.replay.in_force import History, Period
 from warehouse.engine import Window
 from warehouse.errors import ConfigError
@@ -260,7 +260,7 @@ def _end(row: Mapping[str, Any], side: str, history: History) -> End:
         workload=row[f"{side}_workload_name"] or (edge_rule.workload_of_pod(pod) if pod else None),
         entity=edge_rule.IDENTITIES.get(row[f"{side}_identity"] or 0) if is_outside else None,
         labels=tuple(sorted(labels)) if labels else None,
-        address=address.split("%")[0] if is_outside and address else None,
+        address=valid_address(address) if is_outside else None,
         names=tuple(sorted(name.rstrip(".") for name in row[f"{side}_names"])) if row[f"{side}_names"] else None,
         is_hidden=not labels and not owned,
     )

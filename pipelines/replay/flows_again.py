@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 from pipelines.policy.layer7 import DnsQuery, HttpRequest
 from pipelines.policy.side_vectors import Mask
 from pipelines.replay import traffic as recorded
-from pipelines.replay.ends import End
+from pipelines.replay.ends import End, is_within, valid_address
 from pipelines.replay.in_force import History, InForce, Period
 from pipelines.replay.simulation import Candidates, Outcomes, Simulator
 from pipelines.replay.traffic import Asked, Traffic, as_microseconds, microseconds, of_answer, recorded_of, sides_of
@@ -125,7 +124,7 @@ class _Folded:
         """Whether an edge of that hour stands for this connection."""
         edges = self._by_key.get((hour, _coarse(source), _coarse(destination), protocol), ())
         return any(
-            port in (-1, number) and _in_range(source.address, first) and _in_range(destination.address, second)
+            port in (-1, number) and is_within(source.address, first) and is_within(destination.address, second)
             for port, first, second in edges
         )
 
@@ -133,10 +132,6 @@ class _Folded:
 def _coarse(end: End) -> tuple[Any, ...]:
     labels = None if end.labels is None else tuple(sorted(text for text in end.labels if end.namespace or not text.startswith("cidr:")))
     return end.cluster_name, end.namespace, end.workload, end.entity, end.dns_name, labels or None
-
-
-def _in_range(address: str | None, cidr: str | None) -> bool:
-    return cidr is None or (address is not None and ip_address(address.split("%")[0]) in ip_network(cidr))
 
 
 def _traffic(cluster: str, periods: tuple[Period, ...], rows: pa.Table, wanted: _Folded, *, sees_labels: bool) -> tuple[Traffic, set[int]]:
@@ -213,7 +208,7 @@ def _end(cluster: str, side: str, row: Mapping[str, Any], *, sees_labels: bool) 
         workload=row[f"{side}_workload_name"],
         entity=row[f"{side}_entity"],
         dns_name=row[f"{side}_dns_name"],
-        address=row[f"{side}_ip"],
+        address=valid_address(row[f"{side}_ip"]),
         labels=tuple(sorted(labels)) if labels else None,
         names=tuple(sorted(name.rstrip(".") for name in names)) if names else None,
         is_hidden=not labels and not sees_labels,

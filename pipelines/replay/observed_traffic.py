@@ -20,7 +20,7 @@ from pipelines.recommend import observed
 from pipelines.recommend.observed import ObservedEdge, Seen
 from pipelines.recommend.recommendation import Traffic
 from pipelines.recommend.triage import ServicePort
-from pipelines.replay.ends import End, LearnedNames, side_of
+from pipelines.replay.ends import End, LearnedNames, side_of, valid_address
 from pipelines.replay.in_force import History
 from warehouse.access.principals import Scope
 from warehouse.engine import Window
@@ -190,7 +190,7 @@ class _Reader:
             cluster=row["cluster"],
             workload=row[f"{side}_workload_name"],
             labels=tuple(labels) if labels else None,
-            address=address.split("%")[0] if address else None,
+            address=valid_address(address),
             names=tuple(row[f"{side}_names"]) if row.get(f"{side}_names") else None,
             is_hidden=not labels and not owned,
             **part,
