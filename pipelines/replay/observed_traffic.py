@@ -28,7 +28,7 @@ from warehouse.errors import ConfigError, QueryError
 from warehouse.questions import edge_questions, replay_questions
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.record_questions import Configuration
-from warehouse.schema import SERVICES, WORKLOADS
+from warehouse.schema import EDGES_1H, SERVICES, WORKLOADS
 
 _DIRECTIONS = {"EGRESS": Direction.EGRESS, "INGRESS": Direction.INGRESS}
 _WITHOUT_NAME = (None, "world", "world-ipv4", "world-ipv6")
@@ -93,7 +93,8 @@ def _check_ownership(history: History, wanted: TrafficOf, at: datetime) -> None:
     door, principal = history.door, history.principal
     with door.refusals(principal, "recommendation", f"namespace {wanted.namespace}"):
         scope = door.scope(principal)
-        if not any(scope.owns(cluster, wanted.namespace, at) for cluster in wanted.clusters or door.clusters(principal)):
+        clusters = wanted.clusters or {*door.clusters(principal), *door.clusters(principal, of=EDGES_1H)}
+        if clusters and not any(scope.owns(cluster, wanted.namespace, at) for cluster in clusters):
             raise QueryError(f"policies of namespace {wanted.namespace} cannot be recommended: it is not yours")
 
 
