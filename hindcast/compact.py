@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hindcast.drop_texts import drop_text
+
 COLUMNS = (
     "time", "uuid", "cluster", "node_name", "verdict", "drop_reason_desc", "is_reply", "event_type", "event_sub_type",
     "trace_observation_point", "l7_dns_observation_source",
@@ -79,7 +81,7 @@ def _kind(flow: dict[str, Any]) -> str:
         case 4:  # a trace point
             return (flow["trace_observation_point"] or "").lower().replace("_", "-")
         case 1:  # a drop
-            return (flow["drop_reason_desc"] or "").replace("_", " ").capitalize()
+            return drop_text(flow["drop_reason_desc"])
         case 5:  # a policy verdict
             return f"policy-verdict:{_MATCHES.get(flow['policy_match_type'], 'none')} {flow['traffic_direction'] or ''}".strip()
         case 3:  # a debug capture
