@@ -1,6 +1,7 @@
 """The words that `hubble` prints for drop reasons, where they are not simply the name of the reason. Data only.
 
-The names are those of `DropReason` in Hubble's flow.proto; the words are what `hubble observe -o compact` of Cilium 1.20 shows.
+The names are those of `DropReason` in Hubble's flow.proto; the words are those of Cilium 1.20 (`pkg/monitor/api/drop.go`), which
+`hubble observe -o compact` shows.
 """
 
 DROP_TEXTS = {
