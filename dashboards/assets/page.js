@@ -12,13 +12,20 @@ if (!window.hindcastPage) {
     else push(state, title, url);
   };
 
-  // Escape closes the panel beside a table, unless something above the page is open that it closes first.
+  // Escape closes the panel beside a table, unless something above the page is open that it closes first. The key goes
+  // no further then: a table would clear its selection too, and the run of the page that this starts would still carry
+  // the address with the panel open and so open it again.
   const OPEN = '[data-testid="stPopoverBody"], [role="dialog"], [role="listbox"], [role="menu"]';
-  let wasOpen = false;
-  window.addEventListener("keydown", (event) => (wasOpen = event.key === "Escape" && document.querySelector(OPEN) !== null), true);
-  window.addEventListener("keyup", (event) => {
-    if (event.key === "Escape" && !wasOpen) document.querySelector(".st-key-close-panel button")?.click();
-  });
+  window.addEventListener(
+    "keydown",
+    (event) => {
+      const close = event.key === "Escape" && !document.querySelector(OPEN) && document.querySelector(".st-key-close-panel button");
+      if (!close) return;
+      event.stopPropagation();
+      close.click();
+    },
+    true,
+  );
 
   // An icon is drawn by a word ("bookmarks"), which is not to be read out; a button that is an icon alone gets a name.
   const name = () => {
