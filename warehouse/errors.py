@@ -13,6 +13,8 @@ HindcastError                   shown to the user without a traceback; exit code
 │   ├── ClusterMissingError     it has no such kind or object (404)
 │   ├── ClusterConflictError    the object was changed or is owned by someone else (409)
 │   └── ClusterExpiredError     the server cannot continue a list or watch (410): start again
+├── DeliveryError               a message did not arrive at its target: tried again, with backoff
+│   └── DeliveryRefusedError    trying again will not help: the target refused it, or redirected it elsewhere
 ├── ImportFailedError           an exporter file cannot be read at all
 ├── AccessDeniedError           the principal may not see or do this
 └── QueryError                  the query is wrong
@@ -79,6 +81,14 @@ class ClusterConflictError(ClusterError):
 
 class ClusterExpiredError(ClusterError):
     """The server can no longer continue a list or watch: start again."""
+
+
+class DeliveryError(HindcastError):
+    """A message did not arrive; trying again may help."""
+
+
+class DeliveryRefusedError(DeliveryError):
+    """The target refused a message, and will refuse it again."""
 
 
 class ImportFailedError(HindcastError):

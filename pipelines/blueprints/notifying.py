@@ -1,9 +1,9 @@
-"""Announces drift that has opened: one finding for each drift, and one message to the configured webhook for all that is new.
+"""Announces drift that has opened: one finding for each drift, and one message to the targets of `alerts` for all that is new.
 
 The lake's log remembers the newest evaluation that was announced: for findings in the same commit as their rows, for the
-webhook after it has answered. A webhook that is down, or a process that is killed, therefore delays a message until the next run
-but does not lose it. A run claims the webhook before it posts, so that two concurrent runs do not post twice. Only a process
-killed between the webhook's answer and the lake's commit causes a second message, which then has the same `id`.
+targets after all have answered. A target that is down, or a process that is killed, therefore delays a message until the next run
+but does not lose it. A run makes a claim before it sends, so that two concurrent runs do not send twice. A message that is sent again
+has the same `id`, and is not sent to targets at which it has arrived, unless the process was killed before it recorded that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import pyarrow as pa
 
 from pipelines.blueprints.evaluation import BEGINNING
 from pipelines.evidence import alerts
+from pipelines.evidence.delivery import delivering
+from pipelines.evidence.delivery.message import Audience, Message
 from warehouse import config
+from warehouse.access.principals import OPERATOR
 from warehouse.errors import CommitConflictError, HindcastError
 from warehouse.lake.tables import Lake
 from warehouse.records import posture
@@ -40,12 +43,12 @@ _WORST = ("critical", "high", "medium", "low")
 def notify_opened(settings: config.Config, lake: Lake, *, now: datetime, source: str) -> list[str]:
     """Announce all drift that has opened and was not announced yet. Return failures as sentences; the next call tries again.
 
-    A failure of the lake or of the webhook does not prevent the other from being used.
+    A failure of the lake or of a target does not prevent the others from being used.
     """
     failures = []
     steps: tuple[tuple[Callable[[config.Config, Lake, datetime, str], None], str], ...] = (
         (_write_findings, "the findings were not written"),
-        (_post, "the webhook was not notified"),
+        (_send, "not everyone was notified"),
     )
     for step, what in steps:
         try:
@@ -66,18 +69,18 @@ def _write_findings(_settings: config.Config, lake: Lake, now: datetime, source:
         return  # another run has written them
 
 
-def _post(settings: config.Config, lake: Lake, now: datetime, source: str) -> None:
-    url = settings.alerts.webhook_url()
-    claim = _claim(lake, max(CLAIM_FOR, 2 * settings.alerts.timeout))
+def _send(settings: config.Config, lake: Lake, now: datetime, source: str) -> None:
+    targets = alerts.told(settings)
+    claim = _claim(lake, max(CLAIM_FOR, delivering.longest(targets)))
     if claim is None:
-        return  # another run is posting, and the next run posts whatever that one could not
+        return  # another run is sending, and the next run sends whatever that one could not
     marks = {RELEASED: claim}
     try:
         announced = lake.transaction_version(DRIFT, ANNOUNCED)
         opened, until = _opened_after(lake, announced or _beginning(lake))
-        if url and opened:
-            alerts.post(url, _message(opened, source), settings)
-        # Without a webhook nobody waits for a message: one that is configured later starts with the drift that opens then.
+        if targets and opened and (failures := alerts.tell(settings, _message(opened, source), lake=lake, source=source)):
+            raise HindcastError("; ".join(failures))
+        # Without a target nobody waits for a message: one that is configured later starts with the drift that opens then.
         if opened:
             marks[ANNOUNCED] = until
     finally:
@@ -154,7 +157,7 @@ def _finding(row: Mapping[str, Any], now: datetime, source: str) -> dict[str, An
     }
 
 
-def _message(opened: Sequence[Mapping[str, Any]], source: str) -> dict[str, Any]:
+def _message(opened: Sequence[Mapping[str, Any]], source: str) -> Message:
     worst = sorted(opened, key=lambda row: (_WORST.index(row["severity"]), row["cluster"], row["summary"]))
     clusters = sorted({row["cluster"] for row in opened})
     lines = [f"Hindcast: {len(opened)} new drifts in {', '.join(clusters[:NAMED])}"]
@@ -162,11 +165,10 @@ def _message(opened: Sequence[Mapping[str, Any]], source: str) -> dict[str, Any]
     lines += [f"{row['cluster']}: {row['severity']}: {row['summary']}" for row in worst[:NAMED]]
     lines += [f"and {len(worst) - NAMED} more"] if len(worst) > NAMED else []
     identity = json.dumps(sorted([str(part) for part in (*posture.drift_key(row), row["time"])] for row in opened))
-    return {
-        "text": "\n".join(lines),
-        "kind": KIND,
-        "severity": worst[0]["severity"],
-        "subject": ", ".join(clusters),
-        "source": source,
-        "id": hashlib.sha256(identity.encode()).hexdigest()[:16],
-    }
+    return Message(
+        title=lines[0],
+        text="\n".join(lines),
+        audience=Audience(made_for=OPERATOR),
+        facts={"kind": KIND, "severity": worst[0]["severity"], "subject": ", ".join(clusters), "source": source},
+        id=hashlib.sha256(identity.encode()).hexdigest()[:16],
+    )

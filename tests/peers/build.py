@@ -50,6 +50,9 @@ class Peer:
     extra: bool = False
     """Whether only `make peers-all` builds it: what shares little with the others costs minutes of its own."""
 
+    absent: tuple[str, ...] = ()
+    """Files that the released module of the first tool needs to be built but does not hold, as `MODULE FILE`. They are made empty."""
+
     ldflags: str = "-s -w"
     """Flags of Go's linker. The default leaves debugging tables out: a fifth less to keep."""
 
@@ -75,6 +78,16 @@ PEERS = {
     ),
     "kube-network-policies": Peer(programs=("kube-network-policies-engine",)),
     "versitygw": Peer(programs=("versitygw",), tools=True),
+    # The released module is without its web pages, which are built apart and embedded; the API does without them.
+    "alertmanager": Peer(
+        programs=("alertmanager",),
+        tools=True,
+        absent=(
+            "github.com/prometheus/alertmanager ui/app/dist/elm/index.html",
+            "github.com/prometheus/alertmanager ui/app/dist/mantine/index.html",
+        ),
+    ),
+    "promtool": Peer(programs=("promtool",), tools=True, extra=True),
 }
 """The peers by folder, in the order they are built."""
 
@@ -149,10 +162,35 @@ def build(folder: str) -> None:
                 raise
 
 
+def completed(peer: Peer, folder: pathlib.Path, scratch: pathlib.Path) -> list[str]:
+    """Copy the modules that lack files into scratch and add those; the flags that make Go build the copies."""
+    if not peer.absent:
+        return []
+    shutil.copy(folder / "go.sum", scratch / "go.sum")
+    modfile = (folder / "go.mod").read_text()
+    for module in {line.split()[0] for line in peer.absent}:
+        subprocess.run(["go", "mod", "download", module], cwd=folder, check=True, capture_output=True)
+        found = subprocess.run(
+            ["go", "list", "-m", "-f", "{{.Dir}}", module], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        copy = scratch / module.rpartition("/")[2]
+        shutil.copytree(found, copy, copy_function=shutil.copyfile)
+        for path in (copy, *copy.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        modfile += f"\nreplace {module} => {copy}\n"
+        for line in peer.absent:
+            if line.split()[0] == module:
+                (copy / line.split()[1]).parent.mkdir(parents=True, exist_ok=True)
+                (copy / line.split()[1]).touch()
+    (scratch / "go.mod").write_text(modfile)
+    return [f"-modfile={scratch / 'go.mod'}"]
+
+
 def compile_programs(folder: str, *, programs: pathlib.Path, log: pathlib.Path) -> None:
     """Run the compiler, its output going to log, and print its progress."""
     peer = PEERS[folder]
-    command = ["go", "build", "-v", "-buildvcs=false", *peer.flags, "-ldflags", peer.ldflags]
+    flags = [*peer.flags, *completed(peer, HERE / (peer.folder or folder), log.parent)]
+    command = ["go", "build", "-v", "-buildvcs=false", *flags, "-ldflags", peer.ldflags]
     if peer.tools:
         command += ["-o", f"{programs}{os.sep}", "tool"]
     else:

@@ -138,6 +138,11 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
         # Filters and queries may contain labels, and so may their names.
         _R.ANYTHING: "name state",
     },
+    "deliveries": {
+        _R.NOTHING: "date time message target kind made_for source bytes outcome tries seconds",
+        # Alerts quote what a rule's query returned, which may be labels.
+        _R.ANYTHING: "title files detail",
+    },
 }
 _OF_SIDE: dict[str, Side] = {"source": "source", "destination": "destination", "egress": "source", "ingress": "destination"}
 """The side of a column by the prefix of its name: an egress policy decides on the traffic of the source."""

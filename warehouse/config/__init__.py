@@ -13,12 +13,14 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
+from warehouse.config.alerts import Alerts
 from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, Tls
 from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Collect, Redact, Rollups
 from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
+from warehouse.config.delivery import Delivery, Folder, Hook, Smtp
 from warehouse.config.documents import parse_document
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
-from warehouse.config.retention import CONFIGURATION_TABLES, Alerts, Hold, Retention, RetentionOverride
+from warehouse.config.retention import CONFIGURATION_TABLES, Hold, Retention, RetentionOverride
 from warehouse.config.values import (
     ClusterName,
     Duration,
@@ -49,9 +51,12 @@ __all__ = [
     "Config",
     "Dashboard",
     "DashboardAuth",
+    "Delivery",
     "Duration",
+    "Folder",
     "Grant",
     "Hold",
+    "Hook",
     "Hubble",
     "Kubernetes",
     "LabelSelector",
@@ -67,6 +72,7 @@ __all__ = [
     "RetentionOverride",
     "Rollups",
     "Section",
+    "Smtp",
     "Tls",
     "check_cluster_name",
     "environment",
@@ -94,15 +100,24 @@ class Config(Section):
     collect: Collect = Collect()
     rollups: Rollups = Rollups()
     retention: Retention = Retention()
+    deliveries: tuple[Delivery, ...] = ()
+    """Targets to which reports and alerts are sent."""
     alerts: Alerts = Alerts()
     dashboard: Dashboard = Dashboard()
 
     @model_validator(mode="after")
-    def _unique_names(self) -> Self:
-        names = [cluster.name for cluster in self.clusters]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"clusters: the name {name!r} is used {names.count(name)} times; each cluster needs a different name")
+    def _names(self) -> Self:
+        for what, names in (
+            ("cluster", [cluster.name for cluster in self.clusters]),
+            ("delivery", [delivery.name for delivery in self.deliveries]),
+        ):
+            for name in names:
+                if names.count(name) > 1:
+                    section = "clusters" if what == "cluster" else "deliveries"
+                    raise ValueError(f"{section}: the name {name!r} is used {names.count(name)} times; each {what} needs a different name")
+        for name in self.alerts.deliver_to:
+            if name not in {delivery.name for delivery in self.deliveries}:
+                raise ValueError(f"alerts.deliver_to: there is no delivery named {name!r}")
         return self
 
 
@@ -142,7 +157,7 @@ def _resolve_paths(config: Config, *, folder: Path) -> Config:
             return folder / value.expanduser()
         if isinstance(value, Section):
             update = {name: resolve(getattr(value, name)) for name in type(value).model_fields}
-            if isinstance(value, Lake) and value.is_local:
+            if isinstance(value, Lake | Folder) and value.is_local:
                 update["url"] = str(folder / Path(value.url).expanduser())
             return value.model_copy(update=update)
         if isinstance(value, tuple):

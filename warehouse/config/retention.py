@@ -1,14 +1,13 @@
-"""Retention of rows, legal holds, and alerts about failures."""
+"""Retention of rows, and legal holds."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from warehouse.config.values import Duration, Moment, Section, read_secret
+from warehouse.config.values import Duration, Moment, Section
 
 
 class RetentionOverride(Section):
@@ -108,25 +107,3 @@ class Retention(Section):
                 "without the ledger, gaps in observation are unknown: keep it at least as long"
             )
         return self
-
-
-class Alerts(Section):
-    """Where alerts are sent, besides the table `findings`, when a pipeline fails or is late."""
-
-    webhook_file: Path | None = None
-    """File with the URL to which messages are posted as JSON with a `text`; the URL is a secret."""
-    webhook_env: str | None = None
-    """Environment variable with the URL."""
-    timeout: Duration = timedelta(seconds=10)
-
-    @model_validator(mode="after")
-    def _one_address(self) -> Self:
-        if self.webhook_file is not None and self.webhook_env is not None:
-            raise ValueError("give webhook_file or webhook_env, not both")
-        return self
-
-    def webhook_url(self) -> str | None:
-        """Return the URL; None if there is none. Raises ConfigError if it cannot be read."""
-        if self.webhook_file is None and self.webhook_env is None:
-            return None
-        return read_secret(self.webhook_file, self.webhook_env)

@@ -17,6 +17,7 @@ from warehouse.schema.configuration import (
     WORKLOADS,
 )
 from warehouse.schema.coverage import COVERAGE
+from warehouse.schema.deliveries import DELIVERIES
 from warehouse.schema.findings import ERASURES, FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
@@ -38,6 +39,7 @@ TABLES: dict[str, Table] = {
         POLICY_CHANGES,
         ACCESS_LOG,
         SAVED_VIEWS,
+        DELIVERIES,
     )
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "CLUSTER_SETTINGS",
     "CONFIG_COVERAGE",
     "COVERAGE",
+    "DELIVERIES",
     "DNS_NAMES",
     "DRIFT",
     "EDGES_1H",

@@ -16,6 +16,7 @@ import yaml
 
 from pipelines.blueprints import evaluation, model, notifying
 from pipelines.configuration import manifests
+from pipelines.evidence.delivery import delivering
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
@@ -26,6 +27,12 @@ from warehouse.schema import COVERAGE, DRIFT, FINDINGS
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further tries begin at once."""
+    monkeypatch.setattr(delivering, "FIRST_WAIT", dt.timedelta())
 
 
 class Webhook:
