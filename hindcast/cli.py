@@ -86,6 +86,7 @@ app = group(
         "hindcast.policy:policy",
         "Evaluate network policies: what they allow and deny, by which rule, and why; and what they should allow.",
     ),
+    Entry("report", "hindcast.report:report", "Make reports that can be verified: HTML with data files beside it."),
     text="The memory of Kubernetes networking.",
 )
 

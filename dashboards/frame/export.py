@@ -5,16 +5,11 @@ Nothing is made beforehand. Said when there was more than a file holds.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import streamlit as st
 
 from dashboards.access import made_files
@@ -22,7 +17,7 @@ from dashboards.flows import flow_rows, open_as_sql, sorting
 from dashboards.frame import navigation, url_state
 from dashboards.visit import Visit
 from warehouse.engine import Limits
-from warehouse.questions import flow_questions
+from warehouse.questions import exports, flow_questions
 from warehouse.questions.flow_filter import FlowFilter
 
 ROWS = 100_000
@@ -58,45 +53,12 @@ def button(visit: Visit, form: str, what: str, make: Callable[[], bytes], *, key
 
 
 def encode(rows: pa.Table, form: str, *, is_cut: bool = False) -> bytes:
-    """Rows as a file; one that was cut says so at its end (in Parquet in the metadata)."""
-    note = f"cut at {rows.num_rows} rows: there are more"
-    if form == "Parquet":
-        sink = pa.BufferOutputStream()
-        described = rows.replace_schema_metadata({"hindcast": note}) if is_cut else rows
-        pq.write_table(described, sink, compression="zstd")
-        data: bytes = sink.getvalue().to_pybytes()
-        return data
-    text = io.StringIO()
-    if form == "CSV":
-        writer = csv.writer(text)
-        writer.writerow(rows.column_names)
-        columns = [column.to_pylist() for column in rows.columns]
-        writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
-        if is_cut:
-            writer.writerow([f"# {note}"])
-    else:
-        for row in rows.to_pylist():
-            text.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
-        if is_cut:
-            text.write(json.dumps({"_note": note}) + "\n")
-    return text.getvalue().encode()
+    """Rows as a file of one of FORMATS; one that was cut says so at its end (in Parquet in the metadata)."""
+    forms: dict[str, exports.Form] = {"CSV": "csv", "JSON": "json", "Parquet": "parquet"}
+    return exports.encode(rows, forms[form], is_cut=is_cut)
 
 
 def _flows(visit: Visit, wanted: FlowFilter, columns: Sequence[str] | None, form: str) -> bytes:
     limits = Limits(rows=ROWS, seconds=120)
     answer = visit.door.answer(visit.who, flow_questions.ordered(wanted, sorting.chosen(), columns=columns, limits=limits))
     return encode(answer.rows, form, is_cut=answer.cut)
-
-
-def _cell(value: Any) -> str:
-    """A cell of CSV; what a spreadsheet would run as a formula is made text."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else str(_plain(value)) if isinstance(value, date | bytes) else json.dumps(value, default=_plain)
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    return value.isoformat() if isinstance(value, date) else value.hex() if isinstance(value, bytes) else str(value)

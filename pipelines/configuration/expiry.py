@@ -21,6 +21,7 @@ from pipelines.maintenance.removal import Mask, Removal, matches
 from warehouse import config
 from warehouse.errors import CommitConflictError
 from warehouse.lake.files import StoredFile
+from warehouse.lake.log import REMOVAL
 from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE, VERSION_TABLES, Table
 
@@ -79,7 +80,7 @@ def _retain(lake: Lake, table: Table, cluster: str, settings: config.Retention, 
         return found
     new = [data for file in found.partly for data in removal.write_without(lake, table, file, expired.mask)]
     # The same guard as compaction takes, so that neither brings back what the other removed.
-    lake.replace(table, [*found.whole, *found.partly], new, guard=f"compact:{cluster}", metadata={"hindcast.removal": "retention"})
+    lake.replace(table, [*found.whole, *found.partly], new, guard=f"compact:{cluster}", metadata={REMOVAL: "retention"})
     return found
 
 

@@ -23,6 +23,7 @@ from warehouse import config
 from warehouse.access import principals
 from warehouse.errors import CommitConflictError, LakeError
 from warehouse.lake.files import DataFile, StoredFile
+from warehouse.lake.log import REMOVAL
 from warehouse.lake.tables import Lake
 from warehouse.schema import ROLLUPS, TIMESTAMP, Table
 
@@ -99,7 +100,7 @@ def remove(
             return removal
         try:
             # data_change stays unset: with it a concurrent append would fail and be retried, and collectors take precedence.
-            lake.replace(table, old, rewritten, guard=guard(removal), metadata={"hindcast.removal": why})
+            lake.replace(table, old, rewritten, guard=guard(removal), metadata={REMOVAL: why})
             return removal
         except CommitConflictError:
             if not tries_left:

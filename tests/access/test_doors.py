@@ -661,6 +661,8 @@ ANSWER_NOBODY = {
     "access explain": "for who administers ownership; shows grants, no flow",
     "access who": "for who administers ownership; shows grants, no flow",
     "access test": "for who administers ownership; shows grants, no flow",
+    "report fleet": "for who operates the lake; what --for makes is tested in test_reports.py",
+    "report verify": "for who operates the lake",
 }
 
 

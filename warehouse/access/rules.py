@@ -143,6 +143,11 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
         # Alerts quote what a rule's query returned, which may be labels.
         _R.ANYTHING: "title files detail",
     },
+    "reports": {
+        _R.NOTHING: "date time id event report title made_by made_for groups since until known formats manifest_hash",
+        # A report may hold labels, and so may its manifest and what verifying it says.
+        _R.ANYTHING: "manifest files detail",
+    },
 }
 _OF_SIDE: dict[str, Side] = {"source": "source", "destination": "destination", "egress": "source", "ingress": "destination"}
 """The side of a column by the prefix of its name: an egress policy decides on the traffic of the source."""

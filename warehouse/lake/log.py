@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +24,8 @@ MOST_BYTES = 6 * 1024**2
 """The size of a table's entries and checkpoints above which those older than LEAST_AGE are deleted."""
 CHECKPOINT_EVERY = 30
 """The number of versions after the newest checkpoint from which a new one is worth its cost when shrinking a log."""
+REMOVAL = "hindcast.removal"
+"""The key of a commit's metadata that says why it removed rows for good."""
 _ENTRY = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(.*\.)?parquet")
 _STANDARD_KEYS = frozenset(
@@ -38,6 +40,18 @@ class LogEntry:
     added: Sequence[StoredFile]
     removed: Sequence[tuple[str, Mapping[str, str] | None]]
     """The decoded path of each file, and the values of its partition if the log records them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removals:
+    """A commit that removed rows for good."""
+
+    version: int
+    time: datetime
+    why: str
+    """The reason that the commit gives: retention or erasure."""
+    partitions: frozenset[tuple[str, date]]
+    """The cluster and the day of each partition with removed rows; the cluster is empty in tables without clusters."""
 
 
 class SchemaChangedError(Exception):
@@ -66,6 +80,23 @@ def metadata(filesystem: pafs.FileSystem, version: int) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(line).get("commitInfo", {})
             return found
     return {}
+
+
+def removals(filesystem: pafs.FileSystem, *, after: int) -> Iterator[Removals]:
+    """Yield the commits after a version whose metadata say that they removed rows. Raises OSError, ValueError."""
+    for version in versions(filesystem):
+        content = _content(filesystem, version) if version > after else None
+        if content is None or REMOVAL.encode() not in content:
+            continue
+        info = metadata(filesystem, version)
+        removed = [json.loads(line)["remove"] for line in content.splitlines() if line.startswith(b'{"remove"')]
+        places = [one.get("partitionValues") or {} for one in removed]
+        yield Removals(
+            version=version,
+            time=datetime.fromtimestamp(info["timestamp"] / 1000, UTC),
+            why=str(info.get(REMOVAL, "")),
+            partitions=frozenset((place.get("cluster") or "", date.fromisoformat(place["date"])) for place in places if place.get("date")),
+        )
 
 
 def versions(filesystem: pafs.FileSystem) -> list[int]:

@@ -161,6 +161,13 @@ class Reads(Handles):
         except (*FAILURES, KeyError) as error:
             raise self._error(table, f"has no version {version} in its log, or no longer", error) from error
 
+    def removals(self, table: Table, *, after: int) -> list[log.Removals]:
+        """Return the commits after a version that removed rows for good, as far as the log still has them. Raises LakeError."""
+        try:
+            return list(log.removals(self._filesystems[table.name], after=after))
+        except (*FAILURES, KeyError) as error:
+            raise self._error(table, "has a log that cannot be read", error) from error
+
     def has_files_of(self, table: Table, version: int) -> bool:
         """Whether every file of an earlier version still exists, that is, was not vacuumed. Raises LakeError."""
         try:

@@ -80,11 +80,12 @@ def coverage_of(sight: Sight, rows: pa.Table | None = None) -> Coverage:
 
     Pass the ledger rows of that sight as `rows` if they have already been read. Raises LakeError.
     """
-    window, now = sight.window, datetime.now(UTC)
+    window = sight.window
+    now = datetime.now(UTC) if window.as_of is None else window.as_of.instant
     if window.since is None:
         return Coverage()
     until = min(window.until or now, now)
     if until <= window.since:
         return Coverage()
     rows = visible.ledger(sight) if rows is None else rows
-    return Coverage(node_coverage(rows, window.since, until), flows_lost_undated(rows, window.since, until))
+    return Coverage(node_coverage(rows, window.since, until, now=now), flows_lost_undated(rows, window.since, until))

@@ -22,6 +22,7 @@ from warehouse.schema.findings import ERASURES, FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
 from warehouse.schema.posture import DRIFT, POLICY_CHANGES, POSTURE
+from warehouse.schema.reports import REPORTS
 from warehouse.schema.rollups import DNS_NAMES, EDGES_1H, LABEL_SETS, ROLLUPS, TIMELINE_1M
 from warehouse.schema.saved_views import SAVED_VIEWS
 
@@ -40,6 +41,7 @@ TABLES: dict[str, Table] = {
         ACCESS_LOG,
         SAVED_VIEWS,
         DELIVERIES,
+        REPORTS,
     )
 }
 
@@ -62,6 +64,7 @@ __all__ = [
     "POLICY_CHANGES",
     "POLICY_VERSIONS",
     "POSTURE",
+    "REPORTS",
     "ROLE_BINDINGS",
     "ROLLUPS",
     "SAVED_VIEWS",

@@ -1,0 +1,14 @@
+"""Reports: one self-contained HTML page with data files beside it, made from the lake as it was known at one moment.
+
+    made = making.make(settings, lake, request, formats=("html", "csv"), file=Path("report.html"), by="paula")
+    verdict = verifying.verify(settings, lake, Path("report.html"))
+
+- `asked`: what is asked for: the report, the window, the subject it is for, and the moment of knowledge
+- `model`: what a report consists of: sections with text, figures, a chart and rows
+- `reading`: asks the door on behalf of the subject, as of the moment of knowledge, and notes every question
+- `fleet`: the report for the platform: posture, drift, coverage, volume
+- `drawing`, `page`, `data_files`: charts as SVG, the HTML page, the data files
+- `manifest`: what a report was made from, with the hash of every part
+- `making`, `verifying`: make a report; make it again as the lake was known then and compare
+- `records`: the table `reports`
+"""

@@ -1,0 +1,92 @@
+"""Asks the door on behalf of a report's subject, as of the report's moment of knowledge, and notes every question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pipelines.evidence.reports.asked import ReportOf, written
+from warehouse.access.principals import Scope
+from warehouse.engine import Limits, Window
+from warehouse.lake import time_travel
+from warehouse.questions.answers import Answer
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.question import Question
+from warehouse.questions.record_questions import Ledger
+
+T = TypeVar("T")
+LIMITS = Limits(seconds=900, rows=2_000)
+"""Limits of each question of a report. Rows beyond the limit are left out, and the section says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """A question that a report asked, as its manifest names it."""
+
+    question: str
+    text: str | None
+    since: datetime | None
+    until: datetime | None
+    rows: int | None
+    cut: bool
+    source: str | None
+
+    def described(self) -> dict[str, Any]:
+        """Return the same as values of JSON."""
+        bounds = {name: moment and written(moment) for name, moment in (("since", self.since), ("until", self.until))}
+        return {"question": self.question, "text": self.text, **bounds, "rows": self.rows, "cut": self.cut, "source": self.source}
+
+
+class Reader:
+    """Answers the questions of one report."""
+
+    def __init__(self, door: Door, request: ReportOf) -> None:
+        self._door = door
+        self.request = request
+        self.as_of = time_travel.at_instant(request.known)
+        self.noted: list[Noted] = []
+        self._ledger: Answer | None = None
+
+    def ask(self, question: Question[T]) -> T:
+        """Return the answer, within what the subject may see. Raises AccessDeniedError, QueryError, LakeError."""
+        found = self._door.answer(self.request.subject, question)
+        subject, answer = question.subject, found if isinstance(found, Answer) else None
+        self.noted.append(
+            Noted(
+                question=question.name,
+                text=subject.text,
+                since=subject.window.since,
+                until=subject.window.until,
+                rows=answer.rows.num_rows if answer else None,
+                cut=answer.cut if answer else False,
+                source=answer.source if answer else None,
+            )
+        )
+        return found
+
+    def flows(self, **conditions: Any) -> FlowFilter:
+        """Return the filter for the flows of the window as the lake knew them."""
+        return FlowFilter(since=self.request.since, until=self.request.until, as_of=self.as_of, **conditions)
+
+    @property
+    def window(self) -> Window:
+        """The report's window, as of its moment of knowledge."""
+        return Window(since=self.request.since, until=self.request.until, as_of=self.as_of)
+
+    @property
+    def ledger(self) -> Answer:
+        """The coverage of the window, of clusters that the subject may know of; asked once."""
+        if self._ledger is None:
+            self._ledger = self.ask(Ledger(window=self.window))
+        return self._ledger
+
+    @property
+    def scope(self) -> Scope:
+        """What the subject may see."""
+        return self._door.scope(self.request.subject)
+
+    def before(self, wanted: FlowFilter) -> FlowFilter:
+        """Return the filter for the window of the same length that ends where this one starts."""
+        return replace(wanted, since=wanted.since - (wanted.until - wanted.since), until=wanted.since)
