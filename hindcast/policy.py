@@ -35,5 +35,17 @@ policy = group(
         "Audit the policies in force: what nothing needs, is too wide, or selects nothing.",
         "hindcast policy audit --window 30d --output sarif --file audit.sarif",
     ),
+    Entry(
+        "propose",
+        "hindcast.policy_propose:command",
+        "Propose a change of policies: checked, tried on recorded traffic, and stored until it is approved and applied.",
+        "hindcast policy propose web.yaml --cluster prod-eu-1 --as ada@example.com --group checkout",
+    ),
+    Entry(
+        "proposals",
+        "hindcast.policy_proposals:proposals",
+        "Look at proposals; approve, reject, apply and roll them back.",
+        "hindcast policy proposals list --as ada@example.com",
+    ),
     text="Evaluate network policies: what they allow and deny, by which rule, and why; and what they should allow.",
 )

@@ -106,7 +106,7 @@ def simulate(
         clusters=tuple(cluster or ()),
         namespaces=tuple(namespace or ()),
         documents=tuple(_read(files or [])),
-        removed=tuple(_identity(text) for text in remove or ()),
+        removed=tuple(identity_of(text) for text in remove or ()),
         policies_of=moment(policies_of, "--policies-of", now=now) if policies_of else None,
         only=only,
         semantics=semantics,
@@ -149,7 +149,7 @@ def _read(files: list[str]) -> list[Document]:
     return known
 
 
-def _identity(text: str) -> Identity:
+def identity_of(text: str) -> Identity:
     """Parse the value of --remove. Raises ConfigError."""
     from pipelines.policy.policy_set import READERS
 

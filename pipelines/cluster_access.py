@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -89,13 +90,53 @@ class Event:
         return str(self.object["metadata"]["resourceVersion"])
 
 
+_SYSTEM = "system:"
+_HEADER_TEXT = re.compile(r"[\x21-\x7e]+([ ][\x21-\x7e]+)*")
+"""What a header can carry unchanged: visible ASCII, with single spaces inside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Impersonated:
+    """The user, and the groups, as which requests are made; the API server checks whether the credentials allow that."""
+
+    user: str
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a name that a header cannot carry, and for Kubernetes' own users and groups."""
+        for what, name in (("user", self.user), *(("group", group) for group in self.groups)):
+            if name.startswith(_SYSTEM):
+                raise ConfigError(f"the {what} {name!r} is one of Kubernetes' own, which Hindcast never acts as")
+            if not _HEADER_TEXT.fullmatch(name):
+                raise ConfigError(f"the {what} {name!r} cannot be impersonated: a header can only carry visible ASCII characters")
+
+    def added_to(self, headers: Mapping[str, str]) -> urllib3.HTTPHeaderDict:
+        """Return the headers with those that impersonate."""
+        found = urllib3.HTTPHeaderDict(headers)
+        found["Impersonate-User"] = self.user
+        for group in self.groups:
+            found.add("Impersonate-Group", group)
+        return found
+
+
 class ClusterAccess:
     """The API server of one cluster, reached as the configuration says. Thread-safe."""
 
-    def __init__(self, settings: config.Kubernetes, *, cluster: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        """Raises ConfigError if the kubeconfig or the pod's own credentials cannot be used."""
+    def __init__(
+        self,
+        settings: config.Kubernetes,
+        *,
+        cluster: str,
+        patience_seconds: float = PATIENCE_SECONDS,
+        impersonated: Impersonated | None = None,
+    ) -> None:
+        """`impersonated` is the user as which every request is made, if not as the credentials' own.
+
+        Raises ConfigError if the kubeconfig or the pod's own credentials cannot be used.
+        """
         self.cluster = cluster
         self.patience_seconds = patience_seconds
+        self._impersonated = impersonated
         self._lock = threading.Lock()
         self._client = _client(settings, cluster)
 
@@ -237,6 +278,8 @@ class ClusterAccess:
                 method, url, sent_headers, sent_body, _ = self._client.param_serialize(
                     method, path, query_params=list(query.items()), header_params=headers, body=body, auth_settings=["BearerToken"]
                 )
+            if self._impersonated is not None:
+                sent_headers = self._impersonated.added_to(sent_headers)
             answer = self._client.call_api(
                 method, url, header_params=sent_headers, body=sent_body, _request_timeout=(TIMEOUT_SECONDS[0], read_seconds)
             )

@@ -35,7 +35,7 @@ _SLOW = (
     "collectors/test_lossless.py", "collectors/test_unreported_losses.py", "collectors/simulator/test_history.py",
     "collectors/simulator/test_node.py", "dags", "dashboards",
     "hindcast", "pipelines/audits/test_rules.py", "pipelines/configuration/test_expiry.py", "pipelines/configuration/test_recording.py",
-    "pipelines/recommend/test_merging.py", "pipelines/recommend/test_properties.py",
+    "pipelines/proposals", "pipelines/recommend/test_merging.py", "pipelines/recommend/test_properties.py",
     "pipelines/replay/test_explaining.py", "pipelines/replay/test_observed_traffic.py", "pipelines/test_compaction.py",
     "pipelines/test_erasure.py", "pipelines/test_merging.py", "pipelines/test_retention.py", "pipelines/test_rollup.py",
     "pipelines/test_upkeep.py", "warehouse/test_edge_rule.py", "warehouse/test_flow_filter.py", "warehouse/test_query.py",

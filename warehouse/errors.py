@@ -16,6 +16,7 @@ HindcastError                   shown to the user without a traceback; exit code
 ├── DeliveryError               a message did not arrive at its target: tried again, with backoff
 │   └── DeliveryRefusedError    trying again will not help: the target refused it, or redirected it elsewhere
 ├── ImportFailedError           an exporter file cannot be read at all
+├── ProposalError               a proposal cannot be made, approved or applied as it stands
 ├── AccessDeniedError           the principal may not see or do this
 └── QueryError                  the query is wrong
     └── QueryLimitError         it ran into its time or memory limit
@@ -93,6 +94,10 @@ class DeliveryRefusedError(DeliveryError):
 
 class ImportFailedError(HindcastError):
     """An exporter file could not be read at all."""
+
+
+class ProposalError(HindcastError):
+    """A proposal cannot be made, approved or applied as it stands; nothing was changed in a cluster."""
 
 
 class AccessDeniedError(HindcastError):

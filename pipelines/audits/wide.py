@@ -17,8 +17,8 @@ def wide_rules(cluster: str, policies: PolicySet, manifests: Policies) -> tuple[
         if rule.action is not Action.ALLOW or rule.ports == ():
             continue
         checked += 1
-        everyone, ranges, world = _is_everyone(rule), _whole_ranges(rule), _reaches_world(rule)
-        ports = _ports(rule)
+        everyone, ranges, world = is_everyone(rule), whole_ranges(rule), reaches_world(rule)
+        ports = port_text(rule)
         severity: Severity = "high" if rule.ports is None else "medium"
         side = "from" if rule.direction is Direction.INGRESS else "to"
         if everyone:
@@ -41,15 +41,17 @@ def wide_rules(cluster: str, policies: PolicySet, manifests: Policies) -> tuple[
     return first, second, third
 
 
-def _is_everyone(rule: Rule) -> bool:
+def is_everyone(rule: Rule) -> bool:
+    """Whether the rule is for everyone, whoever it is."""
     return rule.peers is None or any(isinstance(one, LabelPeer) and one.selector.is_wildcard for one in rule.peers)
 
 
-def _whole_ranges(rule: Rule) -> list[CidrPeer]:
+def whole_ranges(rule: Rule) -> list[CidrPeer]:
+    """Return the ranges of the rule that hold every address."""
     return [one for one in rule.peers or () if isinstance(one, CidrPeer) and one.network.prefixlen == 0]
 
 
-def _reaches_world(rule: Rule) -> bool:
+def reaches_world(rule: Rule) -> bool:
     """Whether the rule allows an address of the world that it does not name."""
     return rule.peers is None or any(one.matches(side) is True for one in rule.peers for side in WORLD)
 
@@ -58,7 +60,8 @@ def _range(peer: CidrPeer) -> str:
     return f"{peer.network}" + (f" except {', '.join(map(str, peer.exceptions))}" if peer.exceptions else "")
 
 
-def _ports(rule: Rule) -> str:
+def port_text(rule: Rule) -> str:
+    """Return the rule's ports, in words."""
     if rule.ports is None:
         return "every port"
     return ", ".join(sorted({str(port) for port in rule.ports}))

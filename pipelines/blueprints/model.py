@@ -16,6 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
+from pipelines.blueprints.guard_rails import GuardRail
 from pipelines.blueprints.selectors import Part, Pattern, Selection, matches_any
 from pipelines.blueprints.template_parts import Template
 from pipelines.blueprints.templates import ClusterTemplate, NamespaceTemplate
@@ -155,6 +156,7 @@ class Blueprint(Part):
     cluster_policies: tuple[ClusterTemplate, ...] = ()
     namespaces: tuple[NamespaceRule, ...] = ()
     exceptions: tuple[Waiver, ...] = ()
+    guard_rails: tuple[GuardRail, ...] = Field(default=(), description="what the policies that owners propose may not contain")
     drift: Literal["notify", "block", "revert"] = Field(
         default="notify",
         description="notify records drift; block also publishes an admission policy that refuses others' changes; revert puts objects back",
@@ -167,6 +169,10 @@ class Blueprint(Part):
         _refuse_repeated("cluster_policies", self.cluster_policies)
         for index, rule in enumerate(self.namespaces):
             _refuse_repeated(f"namespaces.{index}.policies", rule.policies)
+        names = [rail.name for rail in self.guard_rails]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise ValueError(f"guard_rails.{index}: another guard-rail is named {name!r}: give each a name of its own")
         if (self.drift == "block") != (self.block is not None):
             raise ValueError("drift: block and block.accounts must be set together: list the accounts that may change the objects")
         return self

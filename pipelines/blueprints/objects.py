@@ -26,6 +26,8 @@ _PLACES = {
     "ValidatingAdmissionPolicyBinding": ("admissionregistration.k8s.io/v1", "validatingadmissionpolicybindings"),
 }
 """API group and version, and plural, of the kinds that are published."""
+PUBLISHED_KINDS = {kind: version for kind, (version, _) in _PLACES.items()}
+"""The kinds that are published, with the API group and version that is used."""
 
 
 def whoami(api: ClusterAccess) -> str:
@@ -121,6 +123,24 @@ def delete(api: ClusterAccess, manifest: Manifest, *, dry_run: bool = False) -> 
         api.request("DELETE", _path(manifest), body=body)
     except ClusterMissingError:
         return
+
+
+def replace(api: ClusterAccess, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+    """Replace the object of the uid and resource version in the manifest; return it as stored, or as it would be.
+
+    Raises ClusterConflictError if it is another one by now, ClusterError.
+    """
+    query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", **_dry(dry_run)}
+    return api.request("PUT", _path(manifest), query=query, body=manifest)
+
+
+def remove(api: ClusterAccess, live: Manifest, *, dry_run: bool = False) -> None:
+    """Delete the object in exactly this version. Raises ClusterConflictError if it was changed, ClusterMissingError, ClusterError."""
+    exactly = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
+    body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": exactly}
+    if dry_run:
+        body["dryRun"] = ["All"]
+    api.request("DELETE", _path(live), body=body)
 
 
 def namespace_is_gone(api: ClusterAccess, namespace: str | None, error: ClusterError) -> bool:

@@ -125,9 +125,17 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
         _R.ANYTHING: "failing",
     },
     "policy_changes": {
-        _R.NOTHING: "cluster date time run cause actor blueprint blueprint_version action kind namespace name result",
-        _R.OBJECT: "before after",
+        _R.NOTHING: "cluster date time run cause actor blueprint blueprint_version action kind namespace name result proposal event",
+        _R.OBJECT: "before after record",
         _R.ANYTHING: "detail",
+    },
+    "proposed_edges": {
+        _R.NOTHING: "cluster date time destination_port l4_protocol change verdict_before verdict_after flows first_seen last_seen "
+        "proposal judgement",
+        _R.NAMESPACE: "*_namespace",
+        _R.WORKLOAD: "*_cluster_name *_workload_name *_entity",
+        _R.ADDRESS: "*_dns_name *_cidr",
+        _R.ANYTHING: "reason",
     },
     "access_log": {
         _R.NOTHING: "date time principal groups purpose question namespaces since until outcome rows seconds",

@@ -14,12 +14,13 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from warehouse.config.alerts import Alerts
-from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, Tls
+from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, Proposer, Tls
 from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Collect, Redact, Rollups
 from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
 from warehouse.config.delivery import Delivery, Folder, Hook, Smtp
 from warehouse.config.documents import parse_document
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
+from warehouse.config.proposals import Git, Proposals
 from warehouse.config.retention import CONFIGURATION_TABLES, Hold, Retention, RetentionOverride
 from warehouse.config.values import (
     ClusterName,
@@ -54,6 +55,7 @@ __all__ = [
     "Delivery",
     "Duration",
     "Folder",
+    "Git",
     "Grant",
     "Hold",
     "Hook",
@@ -65,6 +67,8 @@ __all__ = [
     "Oidc",
     "Ownership",
     "OwnershipSource",
+    "Proposals",
+    "Proposer",
     "Proxy",
     "QuickFilter",
     "Redact",
@@ -97,6 +101,7 @@ class Config(Section):
     ownership: Ownership = Ownership()
     blueprints: tuple[Path, ...] = ()
     """Blueprint files; names may contain * and ?."""
+    proposals: Proposals = Proposals()
     collect: Collect = Collect()
     rollups: Rollups = Rollups()
     retention: Retention = Retention()

@@ -141,6 +141,27 @@ class Kubernetes(Section):
         return self
 
 
+class Proposer(Section):
+    """Credentials with which approved proposals are applied: they may impersonate users, and need no other right."""
+
+    kubeconfig: Path | None = None
+    """File with the API server's address and the credentials."""
+    context: str | None = None
+    """Context of the kubeconfig; its current context by default."""
+    in_cluster: bool = False
+    """True to use the service account of Hindcast's own pod."""
+
+    @property
+    def access(self) -> Kubernetes:
+        return Kubernetes(kubeconfig=self.kubeconfig, context=self.context, in_cluster=self.in_cluster)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.kubeconfig is not None or self.context is not None) == self.in_cluster:
+            raise ValueError("give one of: kubeconfig (with or without context), in_cluster: true")
+        return self
+
+
 class Cluster(Section):
     """One cluster of the fleet."""
 
@@ -148,3 +169,12 @@ class Cluster(Section):
     labels: dict[str, str] = Field(default_factory=dict)
     hubble: Hubble | None = None
     kubernetes: Kubernetes | None = None
+    proposer: Proposer | None = None
+    """How approved proposals are applied; with the credentials of `kubernetes` by default."""
+
+    @property
+    def proposing(self) -> Kubernetes | None:
+        """The access with which proposals are checked and applied; None if there is no API server to ask."""
+        if self.proposer is not None:
+            return self.proposer.access
+        return self.kubernetes if self.kubernetes is not None and self.kubernetes.manifests is None else None

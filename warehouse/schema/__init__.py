@@ -21,7 +21,7 @@ from warehouse.schema.deliveries import DELIVERIES
 from warehouse.schema.findings import ERASURES, FINDINGS
 from warehouse.schema.flows import FLOWS, HEADERS, POLICIES
 from warehouse.schema.model import STRINGS, TIMESTAMP, Column, Table
-from warehouse.schema.posture import DRIFT, POLICY_CHANGES, POSTURE
+from warehouse.schema.posture import DRIFT, POLICY_CHANGES, POSTURE, PROPOSED_EDGES
 from warehouse.schema.reports import REPORTS
 from warehouse.schema.rollups import DNS_NAMES, EDGES_1H, LABEL_SETS, ROLLUPS, TIMELINE_1M
 from warehouse.schema.saved_views import SAVED_VIEWS
@@ -38,6 +38,7 @@ TABLES: dict[str, Table] = {
         DRIFT,
         POSTURE,
         POLICY_CHANGES,
+        PROPOSED_EDGES,
         ACCESS_LOG,
         SAVED_VIEWS,
         DELIVERIES,
@@ -64,6 +65,7 @@ __all__ = [
     "POLICY_CHANGES",
     "POLICY_VERSIONS",
     "POSTURE",
+    "PROPOSED_EDGES",
     "REPORTS",
     "ROLE_BINDINGS",
     "ROLLUPS",

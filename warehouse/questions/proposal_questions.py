@@ -1,0 +1,73 @@
+"""Questions about proposals of policy changes: their events, and the edges of their simulations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from warehouse import engine
+from warehouse.access import visible
+from warehouse.access.principals import Scope
+from warehouse.questions.answers import Answer
+from warehouse.questions.question import ALL_TIME, Question, Request, Subject
+from warehouse.schema import POLICY_CHANGES, PROPOSED_EDGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalEvents(Question[Answer]):
+    """Events of proposals for namespaces that the principal owns now, and of whole clusters that she sees; rows of `policy_changes`."""
+
+    name: str = "proposals"
+    proposal: str | None = None
+    """One proposal; all of them if None."""
+
+    @property
+    def subject(self) -> Subject:
+        """The proposal."""
+        return Subject(text=self.proposal)
+
+    def answer(self, request: Request) -> Answer:
+        """Return the events, in no order."""
+        now, scope = datetime.now(UTC), request.sight.scope
+        wanted = pc.field("proposal").is_valid() if self.proposal is None else pc.field("proposal") == self.proposal
+        rows = request.sight.lake.read(POLICY_CHANGES, matching=wanted)
+
+        def is_shown(row: Mapping[str, Any], to: Scope) -> bool:
+            namespace = row["namespace"]
+            return to.sees_whole(row["cluster"], now) if namespace is None else to.owns(row["cluster"], namespace, now)
+
+        seen = rows.filter(pa.array([is_shown(row, scope) for row in rows.select(["cluster", "namespace"]).to_pylist()], pa.bool_()))
+        return Answer(rows=visible.without_labels(scope, POLICY_CHANGES, seen, is_shown), window=ALL_TIME, source=POLICY_CHANGES.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposedEdges(Question[Answer]):
+    """The edges that the simulation of a proposal says change, as far as the principal owned an end; rows of `proposed_edges`."""
+
+    name: str = "proposed_edges"
+    proposal: str
+    judgement: int
+    """Number of the event that the simulation belongs to."""
+
+    @property
+    def subject(self) -> Subject:
+        """The proposal."""
+        return Subject(text=self.proposal)
+
+    def answer(self, request: Request) -> Answer:
+        """Return the edges: denied ones first, those with most flows first."""
+        sight = request.sight.within(ALL_TIME)
+        with engine.connect_warm() as connection:
+            shown = visible.relations(connection, sight, PROPOSED_EDGES)
+            query = (
+                f"FROM visible_{PROPOSED_EDGES.name} WHERE proposal = ? AND judgement = ? "
+                "ORDER BY list_position(['newly_denied', 'newly_allowed', 'uncertain'], change), flows DESC, source_namespace, "
+                "source_workload_name, destination_namespace, destination_workload_name, destination_port"
+            )
+            rows, cut = engine.ask(connection, shown.relations, query, (self.proposal, self.judgement), self.limits)
+        return Answer(rows=rows, cut=cut, window=ALL_TIME, files=shown.files, source=PROPOSED_EDGES.name)
