@@ -24,7 +24,7 @@ from warehouse.access.principals import OPERATOR, Principal
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
 from warehouse.questions.flow_filter import FlowFilter
-from warehouse.schema import COVERAGE, DRIFT, FINDINGS, FLOWS, POSTURE, TABLES, Table
+from warehouse.schema import COVERAGE, DRIFT, FINDINGS, FLOWS, POLICY_CHANGES, POSTURE, PROPOSED_EDGES, TABLES, Table
 
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)
@@ -309,6 +309,22 @@ def _named(table: Table, number: int, chance: random.Random) -> dict[str, Any]:
     return row | ({"namespace": chance.choice([*NAMESPACES, None])} if "namespace" in row else {})
 
 
+def _event(row: dict[str, Any], number: int) -> dict[str, Any]:
+    """A proposal that names something of its own in everything that is recorded of it."""
+    about = {"risks": [f"risk~{number}"], "needs": "nobody", "expires": START.isoformat()}
+    record = {"number": 1, "place": 0, "object": {}, "about": about}
+    objects = {when: json.dumps({"metadata": {"name": f"{when}~{number}"}, "spec": {}}) for when in ("before", "after")}
+    return row | objects | {"event": "proposed", "record": json.dumps(record)}
+
+
+def _proposed(flow: dict[str, Any]) -> dict[str, Any]:
+    """What a simulation says of a flow; the reason names a pod of either end, and so may be seen by who owns both."""
+    ends = [f"{side}_{name}" for side in ("source", "destination") for name in ("namespace", "cluster_name", "workload_name")]
+    row = {name: flow.get(name) for name in ("cluster", "date", "time", *ends)}
+    reason = f"{flow['source_pod_name']} {flow['destination_pod_name']}"
+    return row | {"proposal": "p", "judgement": 1, "change": "newly_denied", "flows": 1, "reason": reason}
+
+
 def _store(lake: Lake, table: Table, rows: list[dict[str, Any]]) -> None:
     lake.commit(table, lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema)), transactions={}, metadata={})
 
@@ -357,6 +373,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     findings = [_named(FINDINGS, number, chance) | {"state": "open"} for number in range(300)]
     _store(lake, FINDINGS, findings)
     _store(lake, DRIFT, [_named(DRIFT, number, chance) | {"state": "open"} for number in range(60)])
+    _store(lake, POLICY_CHANGES, [_event(_named(POLICY_CHANGES, number, chance), number) for number in range(60)])
+    _store(lake, PROPOSED_EDGES, [_proposed(row) for row in made if row["source_namespace"] and row["destination_namespace"]])
     _store(lake, POSTURE, [_named(POSTURE, number, chance) for number in range(10)])
     _store(
         lake,

@@ -34,6 +34,7 @@ from warehouse.questions.door import Door
 from warehouse.questions.edge_questions import EdgeScope
 from warehouse.questions.edges_in_time import edges_in_time, first_and_last_seen
 from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.proposal_questions import ProposalEvents, ProposedEdges
 from warehouse.questions.question import Question
 from warehouse.questions.record_questions import (
     AccessLog,
@@ -49,7 +50,7 @@ from warehouse.questions.record_questions import (
 )
 from warehouse.questions.sql_question import OwnSql
 from warehouse.records import versions
-from warehouse.schema import DRIFT, POSTURE, TABLES
+from warehouse.schema import DRIFT, POLICY_CHANGES, POSTURE, TABLES
 
 ALL = Limits(rows=1_000_000)
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
@@ -82,6 +83,7 @@ class Seen:
         ]
         self.everything = world.flows
         now = dt.datetime.now(dt.UTC)
+        changes = world.lake.read(POLICY_CHANGES).to_pylist()
         drifts, controls = world.lake.read(DRIFT).to_pylist(), world.lake.read(POSTURE).to_pylist()
 
         def sees(row: dict[str, Any]) -> bool:
@@ -94,7 +96,8 @@ class Seen:
         self.controls = {row["control"] for row in controls if sees(row)}
         self.manifests = world.manifests(who, 0, 6)
         self.open_findings = {row["summary"] for row in world.findings if sees(row)}
-        standing = [*filter(sees, drifts), *filter(sees, controls), *filter(sees, world.findings)]
+        self.proposals = {row["run"] for row in changes if sees(row)}
+        standing = [*filter(sees, changes), *filter(sees, drifts), *filter(sees, controls), *filter(sees, world.findings)]
         self.tokens = tokens([self.flows, self.findings, held, *standing]) | self.manifests
         self.clusters = {cluster for cluster in ("c1", "c2") if world.oracle.knows(who, cluster)}
 
@@ -306,6 +309,25 @@ def open_findings(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def proposals(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, ProposalEvents())
+    assert set(answer.rows["run"].to_pylist()) == seen.proposals
+    return answer
+
+
+def proposed_edges(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, ProposedEdges(proposal="p", judgement=1, limits=ALL))
+    named = [row for row in seen.everything if row["source_namespace"] and row["destination_namespace"]]
+    ends = ("cluster", "source_namespace", "destination_namespace")
+    shown = keyed(seen.flows)
+    expected = Counter(tuple(shown[row["uuid"]][name] for name in ends) for row in named if row["uuid"] in shown)
+    found: Counter[tuple[Any, ...]] = Counter()
+    for row in answer.rows.to_pylist():
+        found[tuple(row[name] for name in ends)] += row["flows"]
+    assert found == expected
+    return answer
+
+
 def controls(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = door.answer(who, Controls())
     assert set(answer.rows["control"].to_pylist()) == seen.controls
@@ -390,6 +412,8 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "edge_questions.names": names,
     "edges_in_time.edges_in_time": edges_over_time,
     "edges_in_time.first_and_last_seen": first_and_last,
+    "proposal_questions.ProposalEvents": proposals,
+    "proposal_questions.ProposedEdges": proposed_edges,
     "record_questions.Ledger": ledger,
     "record_questions.Drift": drift,
     "record_questions.Controls": controls,
@@ -486,6 +510,11 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.records.saved_views.save",
         "dashboards.access.identity.name",
         "dashboards.access.made_files.note",
+        # Of a proposal that the door has shown: who may decide on it, and what it drops, which is asked of the door.
+        "pipelines.proposals.rules.check_approver",
+        "pipelines.proposals.rules.is_same",
+        "pipelines.proposals.rules.name_of",
+        "pipelines.proposals.watching.watch",
     }
     found = set()
     for package in ("warehouse", "pipelines", "dashboards", "hindcast"):
@@ -598,6 +627,7 @@ COMMANDS = {
     "access log": ["access", "log"],
     "blueprint drift": ["blueprint", "drift"],
     "blueprint matrix": ["blueprint", "matrix"],
+    "policy proposals list": ["policy", "proposals", "list"],
     "policy simulate": ["policy", "simulate", "-", *SINCE_UNTIL],
     "policy audit": ["policy", "audit", "--no-record", *SINCE_UNTIL],
     "policy recommend": ["policy", "recommend", "NAMESPACE", "--cluster", "c1", *SINCE_UNTIL],
@@ -632,6 +662,11 @@ CONFIGURATION = {
     "config diff": (["config", "diff", (START + DAY).isoformat(), (START + 3.5 * DAY).isoformat(), "--cluster", "c1", "--full"], 1, 3.5),
 }
 """Commands that show versions of objects, those in force between two days."""
+ACT = (
+    "policy propose",
+    *(f"policy proposals {name}" for name in ("show", "judge", "approve", "reject", "apply", "roll-back", "hand-over", "watch")),
+)
+"""Commands that act on a proposal as somebody; tests/pipelines/proposals asks them as owners, strangers and auditors."""
 ANSWER_NOBODY = {
     "airflow": "runs a program on the lake's own files",
     "check": "looks at the configuration",
@@ -681,7 +716,7 @@ def commands() -> Iterator[tuple[str, set[str]]]:
 
 def test_every_command_is_listed_and_those_that_answer_take_as() -> None:
     for name, options in commands():
-        answers = name in COMMANDS or name in CONFIGURATION
+        answers = name in COMMANDS or name in CONFIGURATION or name in ACT
         assert answers != (name in ANSWER_NOBODY), f"{name}: a command without a test: add it to COMMANDS"
         assert ("--as" in options) == answers, name
 
