@@ -11,7 +11,7 @@ import json
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ class Impersonated:
             if not _HEADER_TEXT.fullmatch(name):
                 raise ConfigError(f"the {what} {name!r} cannot be impersonated: a header can only carry visible ASCII characters")
 
-    def added_to(self, headers: Mapping[str, str]) -> urllib3.HTTPHeaderDict:
+    def added_to(self, headers: Mapping[str, str]) -> MutableMapping[str, str]:
         """Return the headers with those that impersonate."""
         found = urllib3.HTTPHeaderDict(headers)
         found["Impersonate-User"] = self.user
@@ -278,10 +278,9 @@ class ClusterAccess:
                 method, url, sent_headers, sent_body, _ = self._client.param_serialize(
                     method, path, query_params=list(query.items()), header_params=headers, body=body, auth_settings=["BearerToken"]
                 )
-            if self._impersonated is not None:
-                sent_headers = self._impersonated.added_to(sent_headers)
+            as_user = sent_headers if self._impersonated is None else self._impersonated.added_to(sent_headers)
             answer = self._client.call_api(
-                method, url, header_params=sent_headers, body=sent_body, _request_timeout=(TIMEOUT_SECONDS[0], read_seconds)
+                method, url, header_params=as_user, body=sent_body, _request_timeout=(TIMEOUT_SECONDS[0], read_seconds)
             )
         except kubernetes_config.ConfigException as error:
             raise ClusterRefusedError(f"{self._place(method, path)}: the credentials cannot be renewed: {error}") from error
