@@ -247,6 +247,37 @@ def run(
     return rows.slice(0, limits.rows), rows.num_rows > limits.rows
 
 
+EVERY_ROW = 2**62
+"""A limit of rows that no query reaches, for `Limits`."""
+STREAM_ROWS = 64 * 1024
+"""Most rows of a batch of `streaming`."""
+
+
+@contextmanager
+def streaming(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> Iterator[pa.RecordBatchReader]:
+    """Context in which the rows of one query are read as they are found, at most one more than `limits.rows`.
+
+    All the time spent within the context counts as the query's. Raises QueryError, QueryLimitError, also while rows are read.
+    """
+    timer = threading.Timer(limits.seconds, connection.interrupt)
+    timer.start()
+    try:
+        try:
+            found = connection.sql(sql).limit(limits.rows + 1).to_arrow_reader(STREAM_ROWS)
+        except (duckdb.Error, RuntimeError, ValueError) as error:
+            raise explain(error, limits) from error
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from found
+            except (duckdb.Error, RuntimeError, ValueError, OSError) as error:  # a reader raises OSError for every error of the query
+                raise explain(error, limits) from error
+
+        yield pa.RecordBatchReader.from_batches(found.schema, batches())
+    finally:
+        timer.cancel()
+
+
 def ask(
     connection: duckdb.DuckDBPyConnection, relations: Sequence[str], sql: str, parameters: Sequence[Any], limits: Limits
 ) -> tuple[pa.Table, bool]:

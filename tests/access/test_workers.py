@@ -16,7 +16,7 @@ from warehouse.engine import Limits
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.sql import memory, workers
 from warehouse.sql.parent import Parent
-from warehouse.sql.worker import Source
+from warehouse.sql.worker import CancelledError, Source
 from warehouse.sql.workers import Workers
 
 MIB = 1024**2
@@ -38,7 +38,8 @@ def rows(number: int = 3) -> dict[str, Source]:
 
 
 def count(pool: Workers, owner: str, sql: str = "SELECT count(*) AS n FROM numbers") -> int:
-    found: int = pool.run(owner, "key", sql, rows(), LIMITS).rows["n"][0].as_py()
+    with pool.over_rows(owner, "key", rows(), LIMITS) as worker:
+        found: int = worker.ask(sql, LIMITS, None)[0]["n"][0].as_py()
     return found
 
 
@@ -173,3 +174,56 @@ def test_idle_workers_give_way_before_busy_ones_and_no_more_than_need_to(held: d
 
 def test_the_memory_of_a_process_that_is_not_there_is_not_known() -> None:
     assert memory.of(2**22 + 1) is None
+
+
+def test_an_error_in_the_middle_of_a_stream_is_raised_and_the_worker_goes_on(pool: Workers) -> None:
+    text = "SELECT CASE WHEN x > 900000 THEN error('too far') ELSE x END AS n FROM range(1000000) t(x)"
+    with pytest.raises(QueryError, match="too far"), pool.over_rows("ada", "key", rows(), LIMITS) as worker:
+        worker.stream(text, Limits(rows=2_000_000, seconds=300), None).read_all()
+    assert count(pool, "ada") == 3
+
+
+def test_a_stream_refuses_what_is_not_a_query(pool: Workers) -> None:
+    with pytest.raises(QueryError), pool.over_rows("ada", "key", rows(), LIMITS) as worker:
+        worker.stream("CREATE TABLE t (a INTEGER)", LIMITS, None)
+    assert count(pool, "ada") == 3
+
+
+def test_a_stream_that_is_left_early_ends_its_worker_and_the_next_query_gets_another(pool: Workers) -> None:
+    with pool.over_rows("ada", "key", rows(), LIMITS) as worker:
+        assert next(iter(worker.stream("SELECT x FROM range(10000000) t(x)", LIMITS, None))).num_rows
+    assert not pool._workers
+    assert count(pool, "ada") == 3
+
+
+def test_a_stream_stops_when_it_is_cancelled(pool: Workers) -> None:
+    cancelled = threading.Event()
+    with pytest.raises(CancelledError), pool.over_rows("ada", "key", rows(), LIMITS) as worker:
+        for _ in worker.stream("SELECT count(*) AS n FROM range(10000000000) t(x) WHERE hash(x) = 1", LIMITS, cancelled_soon(cancelled)):
+            pass
+    assert count(pool, "ada") == 3
+
+
+def cancelled_soon(cancelled: threading.Event) -> threading.Event:
+    threading.Timer(0.3, cancelled.set).start()
+    return cancelled
+
+
+@pytest.mark.parametrize("most", [1, 70_000, 10_000_000])
+def test_a_stream_brings_every_row_once_in_order_and_one_more_than_the_limit(pool: Workers, most: int) -> None:
+    with pool.over_rows("ada", "key", rows(), LIMITS) as worker:
+        reader = worker.stream("SELECT x AS n FROM range(5000000) t(x)", Limits(rows=most, seconds=300), None)
+        found = reader.read_all()["n"].to_numpy()
+    assert found.tolist() == list(range(min(most + 1, 5_000_000)))
+
+
+def test_a_stream_without_rows_has_its_columns(pool: Workers) -> None:
+    with pool.over_rows("ada", "key", rows(), LIMITS) as worker:
+        assert worker.stream("SELECT number FROM numbers WHERE false", LIMITS, None).read_all().schema.names == ["number"]
+    assert count(pool, "ada") == 3
+
+
+def test_a_value_larger_than_a_message_is_a_clear_error(pool: Workers) -> None:
+    with pytest.raises(QueryLimitError), pool.over_rows("ada", "key", rows(), LIMITS) as worker:
+        worker.stream("SELECT repeat('x', 80000000) AS wide", LIMITS, None).read_all()
+    assert count(pool, "ada") == 3

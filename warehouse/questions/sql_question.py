@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from warehouse.engine import Window
@@ -34,3 +36,25 @@ class OwnSql(Question[Answer]):
         ran = execution.run(request.sight, self.text, self.limits, request.cancelled)
         coverage = coverage_of(request.sight.within(ran.window))
         return Answer(rows=ran.rows, cut=ran.cut, window=ran.window, coverage=coverage, files=ran.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqlStream(Question[AbstractContextManager[execution.Running]]):
+    """Like OwnSql, for results of any size: a context in which rows are read while the query runs.
+
+    The answer is lazy, so it is meant for `Door.reading`, whose entry in the access log is written before any rows are given.
+    """
+
+    name: str = "sql"
+    text: str
+    window: Window = ALL_TIME
+    cancelled: threading.Event | None = None
+
+    @property
+    def subject(self) -> Subject:
+        """As OwnSql's."""
+        return OwnSql(text=self.text, window=self.window).subject
+
+    def answer(self, request: Request) -> AbstractContextManager[execution.Running]:
+        """Return the context; entering it raises QueryError for a statement that is not read-only."""
+        return execution.stream(request.sight, self.text, self.limits, self.cancelled or request.cancelled)

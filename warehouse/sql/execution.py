@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import threading
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.schema import ACCESS_LOG, FLOWS, TABLES, Table
 from warehouse.sql import confinement, statements, windows, workers
+from warehouse.sql.worker import Worker
 from warehouse.sql.workers import WORKERS
 
 MOST_MEMORY_BYTES = 512 * 1024**2
@@ -45,8 +47,43 @@ class Ran:
     files: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A user's SQL while its rows are read."""
+
+    rows: pa.RecordBatchReader
+    """At most one row more than the limit."""
+    window: Window
+    """The span of time that the query covers."""
+    files: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A statement in the process appropriate for the principal, ready to run."""
+
+    run: Callable[[], tuple[pa.Table, bool]]
+    """Return the rows, and whether there were more than the limit."""
+    stream: Callable[[], AbstractContextManager[pa.RecordBatchReader]]
+    window: Window
+    files: int
+
+
 def run(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
     """Run one statement in the process appropriate for the principal. Raises QueryError, LakeError."""
+    with _prepared(sight, text, limits, cancelled) as ready:
+        rows, cut = ready.run()
+    return Ran(rows=rows, cut=cut, window=ready.window, files=ready.files)
+
+
+@contextmanager
+def stream(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Iterator[Running]:
+    """Context in which the rows of one statement are read while it runs. Raises QueryError, LakeError."""
+    with _prepared(sight, text, limits, cancelled) as ready, ready.stream() as rows:
+        yield Running(rows=rows, window=ready.window, files=ready.files)
+
+
+def _prepared(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> AbstractContextManager[_Prepared]:
     if sight.principal.is_operator:
         return _over_lake(sight.lake, text, sight.window, limits)
     if _reads_files(sight.lake, sight.scope):
@@ -56,7 +93,8 @@ def run(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | No
     return _over_rows(sight, text, limits, cancelled)
 
 
-def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Ran:
+@contextmanager
+def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Iterator[_Prepared]:
     with engine.connect(limits) as connection:
         statements.check_is_query(connection, text)
         read = window
@@ -69,8 +107,12 @@ def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Ran:
         files = _add_view(connection, lake, FLOWS, window, read)
         engine.lock_settings(connection)
         with engine.reading(connection):
-            rows, cut = engine.run(connection, text, (), limits)
-    return Ran(rows=rows, cut=cut, window=read, files=files)
+            yield _Prepared(
+                run=lambda: engine.run(connection, text, (), limits),
+                stream=lambda: engine.streaming(connection, text, limits),
+                window=read,
+                files=files,
+            )
 
 
 def _add_view(connection: Any, lake: Lake, table: Table, window: Window, read: Window) -> int:
@@ -86,7 +128,8 @@ def _reads_files(lake: Lake, scope: Scope) -> bool:
     return scope.administers and lake.is_local and confinement.is_possible()
 
 
-def _over_files(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
+@contextmanager
+def _over_files(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Iterator[_Prepared]:
     lake, window = sight.lake, sight.window
     read, within = 0, window
 
@@ -106,11 +149,21 @@ def _over_files(sight: Sight, text: str, limits: Limits, cancelled: threading.Ev
     views = {table.name: query(table, window) for table in TABLES.values()}
     folder = Path(lake.address(FLOWS)).parent
     owner = (str(folder), sight.principal)
-    ran = WORKERS.run_over_files(owner, text, views, (FLOWS.name, asked), folder, limits, cancelled=cancelled)
-    return Ran(rows=ran.rows, cut=ran.cut, window=within, files=read)
+    with WORKERS.over_files(owner, text, views, (FLOWS.name, asked), folder, limits, cancelled=cancelled) as worker:
+        yield _in_worker(worker, text, limits, cancelled, window=within, files=read)
 
 
-def _over_rows(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
+def _in_worker(worker: Worker, text: str, limits: Limits, cancelled: threading.Event | None, *, window: Window, files: int) -> _Prepared:
+    return _Prepared(
+        run=lambda: worker.ask(text, limits, cancelled),
+        stream=lambda: nullcontext(worker.stream(text, limits, cancelled)),
+        window=window,
+        files=files,
+    )
+
+
+@contextmanager
+def _over_rows(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Iterator[_Prepared]:
     since = sight.window.since or datetime.now(UTC) - timedelta(days=1)
     window = replace(sight.window, since=since)
     # Rows are read from the start of the hour, so that the process holding them can also answer the next query.
@@ -121,9 +174,10 @@ def _over_rows(sight: Sight, text: str, limits: Limits, cancelled: threading.Eve
     with ExitStack() as opened:
         sources = {table.name: _source(opened, sight, table, window, limits) for table in named}
         key = (sight.scope, sight.peer_detail, read)
-        ran = WORKERS.run((sight.lake.address(FLOWS), sight.principal), key, text, sources, limits, cancelled=cancelled)
-    files = sum(isinstance(source.stamp, tuple) and len(source.stamp) for source in sources.values())
-    return Ran(rows=ran.rows, cut=ran.cut, window=replace(window, until=window.until or ran.read_at), files=files)
+        files = sum(isinstance(source.stamp, tuple) and len(source.stamp) for source in sources.values())
+        with WORKERS.over_rows((sight.lake.address(FLOWS), sight.principal), key, sources, limits) as worker:
+            read = replace(window, until=window.until or worker.read_at)
+            yield _in_worker(worker, text, limits, cancelled, window=read, files=files)
 
 
 def _source(opened: ExitStack, sight: Sight, table: Table, window: Window, limits: Limits) -> workers.Source:

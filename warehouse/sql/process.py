@@ -4,12 +4,14 @@ A child holds only the rows it is sent: no environment, no files, no network, an
 loaded, not on how the SQL is parsed. Choosing a worker, ending it and selecting its rows belong to warehouse.sql.workers.
 
 A message consists of a length (eight bytes) and the content. A child receives jobs in JSON, followed by one Arrow stream per table
-for a `load` job; it answers in JSON, followed by an Arrow stream if the answer has rows.
+for a `load` job; it answers in JSON, followed by an Arrow stream if the answer has rows. The answer to a `stream` job is followed by
+one Arrow stream per batch, an empty message, and a second answer, which reports an error met on the way.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import signal
@@ -19,7 +21,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
@@ -42,18 +44,31 @@ def send(stream: IO[bytes], content: bytes) -> None:
     stream.flush()
 
 
-def receive(stream: IO[bytes], most: int = MOST_RESULT_BYTES) -> bytes:
+class Readable(Protocol):
+    """What messages are read from; a read may return fewer bytes than were asked for."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return up to `size` bytes; none at the end."""
+
+
+def receive(stream: Readable, most: int = MOST_RESULT_BYTES) -> bytes:
     """Receive one message. Raises EOFError at the end of the stream, ValueError for a message of more than `most` bytes."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        raise EOFError
-    (length,) = LENGTH.unpack(head)
+    (length,) = LENGTH.unpack(_exactly(stream, LENGTH.size))
     if length > most:
         raise ValueError(f"a message of {length} bytes")
-    content = stream.read(length)
-    if len(content) < length:
-        raise EOFError
-    return content
+    return _exactly(stream, length)
+
+
+def _exactly(stream: Readable, length: int) -> bytes:
+    """Read `length` bytes. Raises EOFError if there are fewer."""
+    parts: list[bytes] = []
+    while length:
+        part = stream.read(length)
+        if not part:
+            raise EOFError
+        parts.append(part)
+        length -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 # The parent of the workers -------------------------------------------------------------------------------------
@@ -120,6 +135,9 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
     send(sink, json.dumps({"is_shut": is_shut}).encode())
     while True:
         job = json.loads(receive(source))
+        if job["do"] == "stream":
+            _answer(connection, sink, _done(lambda: _stream(connection, job, sink))[0])  # noqa: B023
+            continue
         work: dict[str, Callable[[], pa.Table | dict[str, Any]]] = {
             "load": lambda: _load(connection, source, job["tables"]),  # noqa: B023
             "views": lambda: _views([connection, planner] if planner else [connection], job),  # noqa: B023
@@ -127,11 +145,15 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
             "run": lambda: _run(connection, job),  # noqa: B023
         }
         reply, content = _done(work[job["do"]])
-        if reply.keys() & {"limit", "refused"} and not engine.is_alive(connection):
-            reply["is_dead"] = True
-        send(sink, json.dumps(reply).encode())
+        _answer(connection, sink, reply)
         if content is not None:
             send(sink, content)
+
+
+def _answer(connection: Any, sink: IO[bytes], reply: dict[str, Any]) -> None:
+    if reply.keys() & {"limit", "refused"} and not engine.is_alive(connection):
+        reply["is_dead"] = True
+    send(sink, json.dumps(reply).encode())
 
 
 def _done(work: Callable[[], pa.Table | dict[str, Any]]) -> tuple[dict[str, Any], bytes | None]:
@@ -142,16 +164,21 @@ def _done(work: Callable[[], pa.Table | dict[str, Any]]) -> tuple[dict[str, Any]
             return found, None
         if found.nbytes > MOST_RESULT_BYTES // 2:
             raise QueryLimitError(f"the result is {found.nbytes // 1024**2} MiB, which is too large: ask for fewer rows or columns")
-        buffer = pa.BufferOutputStream()
-        with pa.ipc.new_stream(buffer, found.schema) as writer:
-            writer.write_table(found)
-        return {"rows": found.num_rows}, buffer.getvalue().to_pybytes()
+        return {"rows": found.num_rows}, _arrow_stream(found)
     except QueryLimitError as error:
         return {"limit": str(error)}, None
     except QueryError as error:
         return {"refused": str(error)}, None
     except (MemoryError, pa.ArrowException):
         return {"limit": "the query needs more memory than there is: ask for less time or fewer columns"}, None
+
+
+def _arrow_stream(rows: pa.Table) -> bytes:
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, rows.schema) as writer:
+        writer.write_table(rows)
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content
 
 
 def _load(connection: Any, source: IO[bytes], tables: list[str]) -> dict[str, Any]:
@@ -180,6 +207,35 @@ def _run(connection: Any, job: dict[str, Any]) -> pa.Table:
     with engine.reading(connection):
         rows, more = engine.run(connection, job["sql"], (), limits)
     return pa.concat_tables([rows, rows.slice(0, 1)]) if more else rows  # one extra row signals that there are more rows
+
+
+def _stream(connection: Any, job: dict[str, Any], sink: IO[bytes]) -> dict[str, Any]:
+    """Send the rows of a query while it runs, first an empty batch with the columns; return the last answer.
+
+    An error met before any rows were sent is the first and only answer, without batches.
+    """
+    limits = Limits(seconds=job["seconds"], rows=job["rows"], memory_bytes=job["memory_bytes"])
+    statements.check_is_query(connection, job["sql"])
+    has_begun = False
+    try:
+        with engine.reading(connection), engine.streaming(connection, job["sql"], limits) as found:
+            for batches in itertools.chain([[]], ([batch] for batch in found)):
+                if not has_begun:
+                    send(sink, json.dumps({}).encode())
+                    has_begun = True
+                batch = pa.Table.from_batches(batches, found.schema)  # empty_table() would import pandas, which a worker cannot
+                rows = _rows_of_a_message(batch)
+                for start in range(0, max(batch.num_rows, 1), rows):
+                    send(sink, _arrow_stream(batch.slice(start, rows)))
+    finally:
+        if has_begun:
+            send(sink, b"")
+    return {}
+
+
+def _rows_of_a_message(batch: pa.Table) -> int:
+    """Return how many rows of a batch fit in a message, at least one."""
+    return max(1, int(batch.num_rows * (MOST_RESULT_BYTES // 4) / max(batch.nbytes, 1)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -39,17 +39,6 @@ class Source:
     stamp: Hashable
     view: str = ""
     """The query over the loaded rows that becomes the view with the table's name; empty to query all loaded rows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ran:
-    """The result of a query."""
-
-    rows: pa.Table
-    cut: bool
-    """True if there were more rows than the limit."""
-    read_at: datetime
-    """When the oldest of the queried rows were read from the lake."""
 
 
 class CancelledError(QueryLimitError):
@@ -84,13 +73,20 @@ class Worker:
     used: float = field(default_factory=time.monotonic)
     stopped: str = ""
     """Why the worker was ended by the watcher, in words for the user; empty if it was not."""
+    is_streaming: bool = False
+    """Whether rows of a query are still to be received."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def connect(self, process: int, link: socket.socket) -> None:
         """Connect to the process."""
         self.process, self.link = process, link
         link.settimeout(LOAD_SECONDS)  # every wait for a process has a time limit
-        self.source, self.sink = link.makefile("rb"), link.makefile("wb")
+        self.source, self.sink = link.makefile("rb", buffering=0), link.makefile("wb")
+
+    @property
+    def read_at(self) -> datetime:
+        """When the oldest of the loaded rows were read from the lake."""
+        return datetime.fromtimestamp(self.loaded_at, UTC)
 
     @property
     def memory_bytes(self) -> int:
@@ -126,13 +122,38 @@ class Worker:
         self.resting_bytes = self.memory_bytes
         self.stamps |= {name: source.stamp for name, source in tables.items()}
 
-    def ask(self, sql: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
-        """Run one statement over the loaded rows. Raises QueryError, or EndedError, which may wrap a CancelledError."""
+    def ask(self, sql: str, limits: Limits, cancelled: threading.Event | None) -> tuple[pa.Table, bool]:
+        """Return the rows of one statement over the loaded rows, and whether there were more than the limit.
+
+        Raises QueryError, or EndedError, which may wrap a CancelledError.
+        """
         job = {"do": "run", "sql": sql, "seconds": limits.seconds, "rows": limits.rows, "memory_bytes": limits.memory_bytes}
         self.exchange(job, limits.seconds + GRACE_SECONDS, cancelled)
         rows = pa.ipc.open_stream(self._receive()).read_all()
-        read_at = datetime.fromtimestamp(self.loaded_at, UTC)
-        return Ran(rows=rows.slice(0, limits.rows), cut=rows.num_rows > limits.rows, read_at=read_at)
+        return rows.slice(0, limits.rows), rows.num_rows > limits.rows
+
+    def stream(self, sql: str, limits: Limits, cancelled: threading.Event | None) -> pa.RecordBatchReader:
+        """Return the rows of one statement as they are found, at most one more than `limits.rows`; raises as `ask` does.
+
+        Until they have been read to the end, the worker can do nothing else.
+        """
+        job = {"do": "stream", "sql": sql, "seconds": limits.seconds, "rows": limits.rows, "memory_bytes": limits.memory_bytes}
+        deadline = time.monotonic() + limits.seconds + GRACE_SECONDS
+        self.exchange(job, limits.seconds + GRACE_SECONDS, cancelled)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            while True:
+                self._wait(limits.seconds, deadline, cancelled)
+                content = self._receive()
+                if not content:
+                    break
+                yield from pa.ipc.open_stream(content)
+            self._reply(GRACE_SECONDS, cancelled)
+            self.is_streaming = False
+
+        self.is_streaming = True
+        first = pa.ipc.open_stream(self._receive())  # the columns, without rows
+        return pa.RecordBatchReader.from_batches(first.schema, batches())
 
     def exchange(self, job: dict[str, Any], seconds: float, cancelled: threading.Event | None = None) -> dict[str, Any]:
         """Send one job and return the reply. Raises QueryError for a wrong query, EndedError if the worker can no longer be used."""
@@ -144,14 +165,7 @@ class Worker:
 
     def _reply(self, seconds: float, cancelled: threading.Event | None) -> dict[str, Any]:
         """Wait for the worker's reply. Raises the error that it reports, or EndedError if it does not reply in time."""
-        deadline = time.monotonic() + seconds
-        while not select.select([self.link], [], [], _POLL_SECONDS)[0]:
-            if cancelled is not None and cancelled.is_set():
-                raise EndedError(CancelledError("the query was cancelled"))
-            if time.monotonic() > deadline:
-                raise EndedError(
-                    QueryLimitError(f"the query was stopped after {seconds - GRACE_SECONDS:g} s: ask for less time, or for fewer rows")
-                )
+        self._wait(seconds - GRACE_SECONDS, time.monotonic() + seconds, cancelled)
         reply: dict[str, Any] = json.loads(self._receive())
         wrong: QueryError | None = None
         if "limit" in reply:
@@ -163,6 +177,14 @@ class Worker:
         if wrong is not None:
             raise wrong
         return reply
+
+    def _wait(self, seconds: float, deadline: float, cancelled: threading.Event | None) -> None:
+        """Wait until there is something to receive. Raises EndedError when it is cancelled or the deadline has passed."""
+        while not select.select([self.link], [], [], _POLL_SECONDS)[0]:
+            if cancelled is not None and cancelled.is_set():
+                raise EndedError(CancelledError("the query was cancelled"))
+            if time.monotonic() > deadline:
+                raise EndedError(QueryLimitError(f"the query was stopped after {seconds:g} s: ask for less time, or for fewer rows"))
 
     def _receive(self) -> builtins.bytes:
         try:

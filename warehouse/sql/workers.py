@@ -19,9 +19,9 @@ from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.sql import memory
 from warehouse.sql.parent import START_SECONDS, Parent
-from warehouse.sql.worker import GRACE_SECONDS, LOAD_SECONDS, CancelledError, EndedError, Ran, Source, Worker
+from warehouse.sql.worker import GRACE_SECONDS, LOAD_SECONDS, CancelledError, EndedError, Source, Worker
 
-__all__ = ["WORKERS", "CancelledError", "Ran", "Source", "Workers"]
+__all__ = ["WORKERS", "CancelledError", "Source", "Workers"]
 
 MOST_WORKERS = 64
 IDLE_SECONDS = 300.0
@@ -44,17 +44,9 @@ class Workers:
         self._workers: dict[Hashable, Worker] = {}
         self._watcher: threading.Thread | None = None
 
-    def run(
-        self,
-        owner: Hashable,
-        key: Hashable,
-        sql: str,
-        tables: Mapping[str, Source],
-        limits: Limits,
-        *,
-        cancelled: threading.Event | None = None,
-    ) -> Ran:
-        """Run `sql` over views of the tables, each of which is read on first use.
+    @contextmanager
+    def over_rows(self, owner: Hashable, key: Hashable, tables: Mapping[str, Source], limits: Limits) -> Iterator[Worker]:
+        """Context with a worker that has views of the tables, each of which is read on first use.
 
         `owner` has one worker at a time; a worker with another `key` (scope and window) or stale rows is ended and replaced.
         Raises QueryError, QueryLimitError, CancelledError, and any error of reading a table.
@@ -65,9 +57,10 @@ class Workers:
                 with self._loading:
                     worker.load(missing, limits)
             worker.exchange({"do": "views", "views": {name: table.view for name, table in tables.items() if table.view}}, LOAD_SECONDS)
-            return worker.ask(sql, limits, cancelled)
+            yield worker
 
-    def run_over_files(
+    @contextmanager
+    def over_files(
         self,
         owner: Hashable,
         sql: str,
@@ -77,10 +70,10 @@ class Workers:
         limits: Limits,
         *,
         cancelled: threading.Event | None = None,
-    ) -> Ran:
-        """Run `sql` over views of files below the folder `readable`; the view `pruned` is limited to the window that the query reads.
+    ) -> Iterator[Worker]:
+        """Context with a worker that has views of files below the folder `readable`, for the query `sql`.
 
-        Raises QueryError, also if the system cannot confine a process.
+        The view `pruned` is limited to the window that the query reads. Raises QueryError, also if the system cannot confine a process.
         """
         with self._worker(owner, ("files", readable), limits, {}, (str(readable),)) as worker:
             table, query = pruned
@@ -89,7 +82,7 @@ class Workers:
             since, until = (reply[name] and datetime.fromisoformat(reply[name]) for name in ("since", "until"))
             worker.exchange({"do": "views", "views": {table: query(Window(since=since, until=until))}}, LOAD_SECONDS)
             worker.loaded_at = time.time()
-            return worker.ask(sql, limits, cancelled)
+            yield worker
 
     def close(self) -> None:
         """End all workers and their parent."""
@@ -130,8 +123,11 @@ class Workers:
             worker.lock.release()
 
     def _give_back(self, worker: Worker, limits: Limits) -> None:
-        """End a worker if a query left it with much more memory than its rows need, since the engine does not free it."""
-        if worker.memory_bytes - worker.resting_bytes > limits.memory_bytes // memory.RESTING_SHARE:
+        """End a worker whose rows were not all received, or that a query left with much more memory than its rows need.
+
+        The engine does not free that memory.
+        """
+        if worker.is_streaming or worker.memory_bytes - worker.resting_bytes > limits.memory_bytes // memory.RESTING_SHARE:
             self._forget(worker)
 
     def _claimed(self, owner: Hashable, key: Hashable, limits: Limits, tables: Mapping[str, Source]) -> Worker:
