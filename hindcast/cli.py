@@ -50,6 +50,12 @@ app = group(
         "Serve Hubble's Observer and Peer APIs like the nodes of a fleet",
         "hindcast simulate --clusters 2 --rate 500 --write-config hindcast.yaml",
     ),
+    Entry(
+        "serve",
+        "hindcast.serve:serve",
+        "Serve the lake's history to `hubble` and whatever else speaks Hubble's API.",
+        "hindcast serve --plaintext --config hindcast.yaml",
+    ),
     Entry("edges", "hindcast.edges:edges", "Print who talks to whom, busiest first.", "hindcast edges --since 24h --namespace shop"),
     Entry(
         "flows",

@@ -22,7 +22,7 @@ PACKAGES = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
 def test_six_packages_are_shipped() -> None:
-    assert sorted(PACKAGES) == ["collectors", "dags", "dashboards", "hindcast", "pipelines", "warehouse"]
+    assert sorted(PACKAGES) == ["api", "collectors", "dags", "dashboards", "hindcast", "pipelines", "warehouse"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -58,7 +58,7 @@ def test_every_requirement_of_the_lock_has_one_version_and_a_hash() -> None:
 
 # Dependencies -------------------------------------------------------------------------------------------------
 
-EXTRAS = {"collectors": "collectors", "pipelines": "pipelines", "dashboards": "dashboards", "dags": "airflow"}
+EXTRAS = {"api": "api", "collectors": "collectors", "pipelines": "pipelines", "dashboards": "dashboards", "dags": "airflow"}
 """The extra that each package's own third-party imports belong to; `warehouse` and `hindcast` have to do with the base."""
 SHARED_NAMESPACES = {"google": "protobuf", "airflow": "apache-airflow"}
 """Top-level names that several distributions install into, and the one whose modules are used here."""

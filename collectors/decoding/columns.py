@@ -237,6 +237,16 @@ def encode(columns: Columns) -> pa.Array:
     return handler().record_batch_to_array(batch)
 
 
+def times_of(columns: Columns, type_: pa.DataType) -> pa.Array:
+    """Return the times of flows in nanoseconds as a field of the given type; null for a flow that came without a time."""
+    return _Builder(columns).field(pa.field("time", type_), "")
+
+
+def texts_of(columns: Columns, name: str) -> pa.Array:
+    """Return a column of texts as a field of a message, empty where null."""
+    return _empty_where_null(columns[name])
+
+
 class _Builder:
     """Builds the nested arrays of Flow messages from flat columns."""
 

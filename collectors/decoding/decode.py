@@ -75,7 +75,7 @@ def rebuild(rows: pa.Table) -> list[bytes]:
     flat = {name: _one_chunk(rows.column(name)) for name in rows.column_names}
     encoded = columns.encode(flat).to_pylist()
     rests = flat["rest"].to_pylist()
-    return [message if rest is None else _splice(message, rest) for message, rest in zip(encoded, rests, strict=True)]
+    return [message if rest is None else wire.splice(message, rest) for message, rest in zip(encoded, rests, strict=True)]
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
@@ -132,9 +132,3 @@ def _rest(raw: pa.Array, encoded: pa.Array) -> pa.Array:
     for row, rest in zip(differing.to_pylist(), rests, strict=True):
         found[row] = rest or None
     return pa.array(found, pa.binary())
-
-
-def _splice(message: bytes, rest: bytes) -> bytes:
-    """Return a message whose fields present in `rest` are replaced by those of `rest`."""
-    replaced = wire.fields_of(rest)
-    return b"".join(part for number, part in wire.fields_of(message).items() if number not in replaced) + rest

@@ -29,6 +29,12 @@ def fields_of(message: bytes) -> dict[int, bytes]:
     return fields
 
 
+def splice(message: bytes, rest: bytes) -> bytes:
+    """Return a message whose fields present in `rest` are replaced by those of `rest`."""
+    replaced = fields_of(rest)
+    return b"".join(part for number, part in fields_of(message).items() if number not in replaced) + rest
+
+
 def differing_fields(sent: pa.BinaryArray, encoded: pa.BinaryArray) -> list[bytes]:
     """Return, for each pair of messages, the top-level fields of `sent` whose bytes `encoded` does not have.
 

@@ -13,10 +13,10 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from collectors.filtering.filters import compile_filters
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.hubble_api.peer import peer_pb2
-from collectors.simulator.filters import compile_filters
 from collectors.simulator.peers import Peers
 from collectors.simulator.ring import DEFAULT_CAPACITY, NANOSECONDS, Event, Query, Ring
 

@@ -22,6 +22,7 @@ from warehouse.config.documents import parse_document
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
 from warehouse.config.proposals import Git, Proposals
 from warehouse.config.retention import CONFIGURATION_TABLES, Hold, Retention, RetentionOverride
+from warehouse.config.serving import Serve, ServeCertificates, ServeLimits, ServeOidc, ServeTls
 from warehouse.config.values import (
     ClusterName,
     Duration,
@@ -76,6 +77,11 @@ __all__ = [
     "RetentionOverride",
     "Rollups",
     "Section",
+    "Serve",
+    "ServeCertificates",
+    "ServeLimits",
+    "ServeOidc",
+    "ServeTls",
     "Smtp",
     "Tls",
     "check_cluster_name",
@@ -109,6 +115,7 @@ class Config(Section):
     """Targets to which reports and alerts are sent."""
     alerts: Alerts = Alerts()
     dashboard: Dashboard = Dashboard()
+    serve: Serve = Serve()
 
     @model_validator(mode="after")
     def _names(self) -> Self:

@@ -41,6 +41,8 @@ class Handles:
         self._lock = threading.RLock()
         self._tables: dict[str, DeltaTable] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._pinned: dict[str, Snapshot] = {}
+        """Versions that this handle keeps to, instead of following the log."""
         self._updated: dict[str, float] = {}
         self._looked: dict[str, float] = {}
         self._cache = FileCache()
@@ -116,6 +118,8 @@ class Handles:
 
         The result is not older than `at_least`, a version known to exist. `anew` checks a remote log even if it was just checked.
         """
+        if table.name in self._pinned:
+            return self._pinned[table.name]
         with self._lock:
             known, now = self._snapshots.get(table.name), time.monotonic()
             looks_again = anew or self.is_local or known is None or known.version < at_least

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +20,7 @@ from warehouse.lake import evolution, log
 from warehouse.lake.dictionaries import CodedFile, present_columns
 from warehouse.lake.files import StoredFile
 from warehouse.lake.handles import FAILURES, Handles
-from warehouse.lake.snapshots import Wanted
+from warehouse.lake.snapshots import Snapshot, Wanted
 from warehouse.schema import Table
 
 
@@ -151,6 +153,40 @@ class Reads(Handles):
     def version(self, table: Table) -> int:
         """Return the table's newest version. Raises LakeError."""
         return self._known(table).version
+
+    def pinned(self, table: Table) -> Self:
+        """Return a handle for which `table` stays as it is now, whatever is committed later. Raises LakeError.
+
+        Its files may be deleted by a vacuum that runs much later.
+        """
+        return self._pinned_at(table, self._known(table))
+
+    def appended(self, table: Table, after: int) -> tuple[Self, int]:
+        """Return a handle for which `table` holds only what was appended after a version, and the version up to which this was read.
+
+        Commits that also remove files store rows again that the table already had, so they are not counted as appended.
+        Raises LakeError, also if the log no longer has an entry.
+        """
+        version = after
+        added: dict[tuple[str | None, ...], dict[str, StoredFile]] = {}
+        try:
+            for entry in log.entries_after(table, self._filesystems[table.name], after):
+                version += 1
+                for file in () if entry.removed else entry.added:
+                    key = tuple(file.partition.get(name) for name in table.partition_by)
+                    added.setdefault(key, {})[file.path] = file
+            if version == after and self._known(table).version > after:
+                raise ValueError(f"the entry of version {after + 1} has been deleted")
+        except log.SchemaChangedError:
+            version += 1
+        except FAILURES as error:
+            raise self._error(table, f"cannot be read after version {after}", error) from error
+        return self._pinned_at(table, Snapshot(table, version, added)), version
+
+    def _pinned_at(self, table: Table, snapshot: Snapshot) -> Self:
+        pinned = copy.copy(self)
+        pinned._pinned = {**self._pinned, table.name: snapshot}
+        return pinned
 
     def commit_time(self, table: Table, version: int) -> datetime:
         """Return when a version was committed. Raises LakeError."""

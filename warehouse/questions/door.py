@@ -30,6 +30,23 @@ from warehouse.schema import FLOWS, TABLES, Table
 T = TypeVar("T")
 
 
+class Reading:
+    """One request that is answered piece by piece."""
+
+    def __init__(self, door: Door, principal: Principal, subject: Subject) -> None:
+        self._door = door
+        self._principal = principal
+        self._subject = subject
+        self.rows = 0
+        """The number of rows given to the principal so far; whoever reads adds to it."""
+        self.namespaces: tuple[str, ...] = ()
+        """What the request could show, as the access log records it."""
+
+    def answer(self, question: Question[T], *, lake: Lake | None = None) -> T:
+        """Answer one question, from the given handle on the lake if there is one. Raises what `Door.answer` raises."""
+        return self._door._answer_piece(self, question, lake)
+
+
 class Door:
     """Answers questions about one lake under one ownership configuration."""
 
@@ -65,6 +82,28 @@ class Door:
         return found
 
     @contextmanager
+    def reading(self, principal: Principal, name: str, subject: Subject) -> Iterator[Reading]:
+        """Context in which one request is answered piece by piece, by several questions, as when flows are streamed.
+
+        The access log gets an entry before anything is answered, and another with the number of rows at the end. The scope is
+        worked out anew for each piece, so access that is revoked ends. Raises AccessDeniedError if the principal may see nothing,
+        QueryError, and LakeError.
+        """
+        with self._noted(principal, name, subject):
+            pass
+        since, until = subject.window.since, subject.window.until
+        ended = log.noted(
+            self._lake, principal, purpose=self._purpose, question=f"{name}: end", text=subject.text, since=since, until=until
+        )
+        reading = Reading(self, principal, subject)
+        with ended as note:
+            try:
+                yield reading
+            finally:
+                note.rows = reading.rows
+                note.namespaces = reading.namespaces
+
+    @contextmanager
     def refusals(self, principal: Principal, question: str, text: str) -> Iterator[None]:
         """Context in which a question is built from user input (`text`); input that is rejected is recorded in the access log.
 
@@ -83,6 +122,32 @@ class Door:
     def grants(self) -> tuple[Grant, ...]:
         """Return every grant and denial in force now, of all subjects, for ownership administration. Raises LakeError."""
         return grants.in_force(self._lake, self._ownership)
+
+    def _answer_piece(self, reading: Reading, question: Question[T], lake: Lake | None) -> T:
+        principal, subject = reading._principal, question.subject
+        scope = self._scope_of_someone(principal)
+        reading.namespaces = log.looked_at(scope, subject.clusters, reading._subject.namespaces)
+        sight = Sight(
+            principal=principal,
+            lake=lake or self._lake,
+            scope=scope,
+            peer_detail=self.peer_detail,
+            window=subject.window,
+            clusters=subject.clusters,
+        )
+        return question.answer(Request(sight=sight, rollups=self._rollups))
+
+    def _scope_of_someone(self, principal: Principal) -> Scope:
+        """Return the scope of a principal who may see something; raises AccessDeniedError for anyone else."""
+        scope = self.scope(principal)
+        if scope.is_empty:
+            raise AccessDeniedError(f"{principal.user} owns no namespace here: ask for a grant in the configuration's ownership.grants")
+        return scope
+
+    @property
+    def lake(self) -> Lake:
+        """The lake, for its versions and the span of its times; questions about its rows are asked through `answer`."""
+        return self._lake
 
     @property
     def peer_detail(self) -> str:
@@ -107,8 +172,5 @@ class Door:
         since, until = subject.window.since, subject.window.until
         entry = log.noted(self._lake, principal, purpose=self._purpose, question=question, text=subject.text, since=since, until=until)
         with entry as note:
-            scope = self.scope(principal)
-            note.namespaces = log.looked_at(scope, subject.clusters, subject.namespaces)
-            if scope.is_empty:
-                raise AccessDeniedError(f"{principal.user} owns no namespace here: ask for a grant in the configuration's ownership.grants")
-            yield scope, note
+            note.namespaces = log.looked_at(self.scope(principal), subject.clusters, subject.namespaces)
+            yield self._scope_of_someone(principal), note

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import json_format
 
 from collectors.hubble_api.flow import flow_pb2
-from collectors.simulator.filters import FIELDS, RefusedFilterError, compile_filters
+from collectors.filtering.filters import FIELDS, RefusedFilterError, compile_filters
 
 FLOW = json_format.ParseDict(
     {

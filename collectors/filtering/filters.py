@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from collectors.filtering import matching
 from collectors.hubble_api.flow import flow_pb2
-from collectors.simulator import matching
 
 Match = Callable[[flow_pb2.Flow], bool]
 Build = Callable[[Sequence[Any]], Match]

@@ -1,0 +1,172 @@
+"""Streams recorded flows in the order of time, one piece at a time, so that little is in memory and the first flows come at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from api import encoding, masks
+from api.plans import Plan
+from warehouse.engine import Window
+from warehouse.lake.tables import Lake
+from warehouse.questions import flow_spans
+from warehouse.questions.door import Reading
+from warehouse.schema import FLOWS
+
+FIRST_ROWS = 2_000
+"""Rows of the first piece, which is answered at once."""
+MOST_ROWS = 200_000
+"""Rows of a piece: each is in memory as columns and as messages, some hundred megabytes together."""
+MOST_HELD = 20_000
+"""Messages that are held while the newest flows are searched for from the end; for more, the search keeps only their number."""
+SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
+LOOK_BACK = (HOUR, 6 * HOUR, DAY)
+"""How much of the past is searched in the first steps, in microseconds; each later step is a day."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Encoded flows of one span, in the order of time."""
+
+    begin: int
+    end: int
+    """The span, in microseconds since 1970; `end` is not part of it."""
+    messages: Sequence[bytes]
+
+
+class History:
+    """The flows that a plan wants of one version of the lake."""
+
+    def __init__(self, reading: Reading, lake: Lake, plan: Plan) -> None:
+        self._reading = reading
+        self._lake = lake
+        self._plan = plan
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the wanted flows, oldest first. Raises AccessDeniedError, QueryError, LakeError."""
+        span = self._span()
+        if span is None:
+            return
+        plan = self._plan
+        if plan.number and not plan.first:
+            yield from self._newest(*span)
+            return
+        left = plan.number
+        for piece in self._ascending(*span):
+            messages = piece.messages[:left] if plan.number else piece.messages
+            left -= len(messages)
+            yield Piece(begin=piece.begin, end=piece.end, messages=messages)
+            if plan.number and not left:
+                return
+
+    def _span(self) -> tuple[int, int] | None:
+        """Return the span in which wanted flows may be, [begin, end) in microseconds; None if there are none."""
+        bounds = [(file.first, file.last) for file in self._lake.contents(FLOWS)]
+        if not bounds:
+            return None
+        first = min((_us(first) for first, _ in bounds if first), default=0)
+        last = max((_us(last) for _, last in bounds if last), default=0)
+        since, until = self._plan.since, self._plan.until
+        begin = first if since is None else max(first, since // 1000)
+        end = (last if until is None else min(last, until // 1000)) + 1
+        # A file's statistics may be truncated to milliseconds.
+        return (begin, end + 1000 if until is None else end) if begin < end + 1000 else None
+
+    def _ascending(self, begin: int, end: int) -> Iterator[Piece]:
+        """Yield the pieces of a span, oldest first, without pieces that are empty."""
+        first = min(FIRST_ROWS, self._plan.number) if self._plan.number and self._plan.first else FIRST_ROWS
+        for day, until in self._days(begin, end):
+            question = flow_spans.seconds_of(_window(day, until), self._plan.wanted.selection)
+            seconds = self._reading.answer(question, lake=self._lake)
+            for one, other in flow_spans.pieces(seconds, first_rows=max(first, 1), most_rows=MOST_ROWS):
+                messages = self._messages(max(one, day), min(other, until))
+                first = MOST_ROWS
+                if messages:
+                    yield Piece(begin=max(one, day), end=min(other, until), messages=messages)
+
+    def _days(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the parts of a span by day, without days of which there are no files."""
+        dates = sorted({file.partition["date"] for file in self._lake.contents(FLOWS)})
+        for date in dates:
+            start = int(np.datetime64(date, "us").astype(np.int64))
+            one, other = max(start, begin), min(start + DAY, end)
+            if one < other:
+                yield one, other
+
+    def _newest(self, begin: int, end: int) -> Iterator[Piece]:
+        """Yield the newest flows of a span, `number` of them, oldest first."""
+        number, held, found = self._plan.number, list[Piece](), 0
+        for piece in self._descending(begin, end, number):
+            found += len(piece.messages)
+            held.append(piece if number <= MOST_HELD else Piece(begin=piece.begin, end=piece.end, messages=()))
+            if found >= number:
+                break
+        surplus = max(0, found - number)
+        if number <= MOST_HELD:
+            for piece in reversed(held):
+                messages, surplus = piece.messages[surplus:], max(0, surplus - len(piece.messages))
+                yield Piece(begin=piece.begin, end=piece.end, messages=messages)
+        elif held:
+            for piece in self._ascending(held[-1].begin, end):
+                messages, surplus = piece.messages[surplus:], max(0, surplus - len(piece.messages))
+                yield Piece(begin=piece.begin, end=piece.end, messages=messages)
+
+    def _descending(self, begin: int, end: int, number: int) -> Iterator[Piece]:
+        """Yield pieces of a span from its end to its beginning, about as large as needed for so many flows."""
+        steps = iter(LOOK_BACK)
+        selected = self._plan.wanted
+        count = min(number if selected.matches is None else max(4 * number, FIRST_ROWS), MOST_ROWS)
+        while end > begin:
+            start = max(begin, end - next(steps, DAY))
+            question = flow_spans.newest_times(_window(start, end), count, selected.selection)
+            times = self._reading.answer(question, lake=self._lake)["at"]
+            if len(times) == count:
+                start = times[-1].as_py()
+                steps = iter(LOOK_BACK)
+            if len(times):
+                yield Piece(begin=start, end=end, messages=self._messages(start, end))
+                count = min(count * 4, MOST_ROWS) if selected.matches is not None else count
+            end = start
+
+    def _messages(self, begin: int, end: int) -> Sequence[bytes]:
+        """Return the encoded flows of a span that match, in the order of time."""
+        plan = self._plan
+        names = plan.mask.columns if plan.wanted.matches is None else masks.ALL
+        question = flow_spans.flows_of(_window(begin, end), names, plan.wanted.selection)
+        rows = self._reading.answer(question, lake=self._lake)
+        nanoseconds = encoding.nanoseconds_of(rows)
+        chosen = self._chosen(rows, nanoseconds)
+        if chosen is not None:
+            rows, nanoseconds = rows.filter(pa.array(chosen)), nanoseconds[chosen]
+        if not rows.num_rows:
+            return ()
+        encoded = encoding.responses(rows, plan.mask)
+        return encoding.taken(encoded, encoding.order(encoded, nanoseconds))
+
+    def _chosen(self, rows: pa.Table, nanoseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
+        """Return which rows match; None if all do."""
+        plan, chosen = self._plan, None
+        if plan.wanted.matches is not None:
+            chosen = np.fromiter((plan.wanted.matches(flow) for flow in encoding.flows(rows)), np.bool_, rows.num_rows)
+        for bound, is_since in ((plan.since, True), (plan.until, False)):
+            if bound is None or (not bound % 1000 and is_since):
+                continue
+            within = nanoseconds >= bound if is_since else nanoseconds <= bound
+            chosen = within if chosen is None else chosen & within
+        return None if chosen is None or chosen.all() else chosen
+
+
+def _window(begin: int, end: int) -> Window:
+    return Window(since=flow_spans.moment(begin), until=flow_spans.moment(end))
+
+
+def _us(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)

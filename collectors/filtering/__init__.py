@@ -1,0 +1,1 @@
+"""Hubble's filters: which flows a FlowFilter matches, as Cilium's own code decides. No I/O."""

@@ -1,0 +1,159 @@
+"""GetFlows over recorded flows: order, number, time, masks, and what is refused."""
+
+import contextlib
+import datetime as dt
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from collectors.hubble_api.flow import flow_pb2
+from warehouse import config
+from warehouse.access.principals import Principal
+from warehouse.lake.tables import Lake
+from warehouse.questions.door import Door
+
+
+def sibling(name: str) -> Any:
+    """A module beside this file."""
+    full = f"hindcast_tests_api_{name}"
+    if full not in sys.modules:
+        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[full] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[full])
+    return sys.modules[full]
+
+
+world = sibling("conftest")
+
+
+@contextlib.contextmanager
+def refused(code: grpc.StatusCode, text: str) -> Iterator[None]:
+    with pytest.raises(grpc.RpcError) as caught:
+        yield
+    assert caught.value.code() is code  # type: ignore[attr-defined]
+    assert text in caught.value.details()  # type: ignore[attr-defined]
+
+
+def at(moment: dt.datetime) -> Timestamp:
+    made = Timestamp()
+    made.FromDatetime(moment)
+    return made
+
+
+def same(found: list[flow_pb2.Flow], wanted: list[flow_pb2.Flow]) -> bool:
+    return [flow.SerializeToString(deterministic=True) for flow in found] == [flow.SerializeToString(deterministic=True) for flow in wanted]
+
+
+def test_an_empty_lake_has_no_flows(tmp_path: Path) -> None:
+    door = Door(Lake.open(config.Lake(url=str(tmp_path / "lake"))), config.Ownership())
+    with world.serving(door) as client:
+        assert client.responses(number=5) == []
+
+
+def test_someone_who_owns_nothing_is_denied(stored: Any) -> None:
+    with world.serving(stored.door(), Principal(user="eve")) as client, refused(grpc.StatusCode.PERMISSION_DENIED, "owns no namespace"):
+        client.flows(number=1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        ({"first": True, "follow": True}, "first cannot be used with follow"),
+        ({"field_mask": FieldMask(paths=["source.nonsense"])}, "source.nonsense"),
+        ({"since": Timestamp(seconds=20), "until": Timestamp(seconds=10)}, "is after until"),
+        ({"since": Timestamp(seconds=2**60)}, "not a time"),
+        ({"whitelist": [flow_pb2.FlowFilter(source_ip=["nowhere"])]}, "source_ip"),
+    ],
+    ids=["first and follow", "mask", "since after until", "time", "filter"],
+)
+def test_a_wrong_request_is_refused_with_the_reason(client: Any, request_: dict[str, Any], text: str) -> None:
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, text):
+        client.flows(**request_)
+
+
+def test_all_flows_come_once_in_the_order_of_time_and_as_hubble_sent_them(stored: Any, client: Any) -> None:
+    assert same(client.flows(number=2**64 - 1), stored.flows)
+
+
+@pytest.mark.parametrize("number", [1, 7, 2_500, 10_000])
+def test_the_newest_flows_come_in_the_order_of_time(stored: Any, client: Any, number: int) -> None:
+    assert same(client.flows(number=number), stored.flows[-number:])
+
+
+@pytest.mark.parametrize("number", [1, 2_500])
+def test_the_oldest_flows_can_be_asked_for(stored: Any, client: Any, number: int) -> None:
+    assert same(client.flows(number=number, first=True), stored.flows[:number])
+
+
+def test_since_and_until_are_inclusive_to_the_nanosecond(stored: Any, client: Any) -> None:
+    first, last = stored.flows[100], stored.flows[200]
+    assert same(client.flows(since=first.time, until=last.time), stored.flows[100:201])
+    later = Timestamp(seconds=first.time.seconds, nanos=first.time.nanos + 1)
+    earlier = Timestamp(seconds=last.time.seconds, nanos=last.time.nanos - 1)
+    assert same(client.flows(since=later, until=earlier), stored.flows[101:200])
+
+
+def test_a_number_within_a_time_is_the_newest_of_that_time(stored: Any, client: Any) -> None:
+    assert same(client.flows(number=3, since=stored.flows[100].time, until=stored.flows[200].time), stored.flows[198:201])
+
+
+def test_a_time_without_flows_is_empty(client: Any) -> None:
+    assert client.flows(since=at(world.START - dt.timedelta(days=9)), until=at(world.START - dt.timedelta(days=8))) == []
+
+
+def test_a_mask_leaves_out_every_other_field(stored: Any, client: Any) -> None:
+    paths = ["time", "source.namespace", "source.labels", "l4.TCP.flags", "verdict", "l7"]
+    wanted = []
+    for flow in stored.flows[-50:]:
+        masked = flow_pb2.Flow()
+        FieldMask(paths=paths).MergeMessage(flow, masked)
+        wanted.append(masked)
+    assert same(client.flows(number=50, field_mask=FieldMask(paths=paths)), wanted)
+
+
+def test_a_mask_without_time_and_node_empties_those_of_the_response_too(client: Any) -> None:
+    (response,) = [one for one in client.responses(number=1, field_mask=FieldMask(paths=["verdict"])) if one.HasField("flow")]
+    assert (response.node_name, response.HasField("time"), response.flow.HasField("time")) == ("", False, False)
+
+
+def test_filters_select_before_the_number_is_counted(stored: Any, client: Any) -> None:
+    wanted = [flow for flow in stored.flows if flow.verdict == flow_pb2.DROPPED]
+    assert len(wanted) > 5
+    assert same(client.flows(number=5, whitelist=[flow_pb2.FlowFilter(verdict=[flow_pb2.DROPPED])]), wanted[-5:])
+
+
+def test_an_owner_gets_the_flows_of_their_namespaces_without_what_belongs_to_others(stored: Any) -> None:
+    with world.serving(stored.door(), Principal(user="ada")) as client:
+        found = client.flows(number=2**64 - 1)
+    mine = [flow for flow in stored.flows if "cart" in (flow.source.namespace, flow.destination.namespace)]
+    assert [flow.uuid for flow in found] == [flow.uuid for flow in mine]
+    others = [end for flow in found for end in (flow.source, flow.destination) if end.namespace not in ("cart", "")]
+    assert others
+    assert not [end for end in others if end.pod_name or end.labels]
+
+
+def test_a_filter_on_a_hidden_value_finds_nothing(stored: Any) -> None:
+    ends = [(flow.source, flow.destination) for flow in stored.flows if "cart" in (flow.source.namespace, flow.destination.namespace)]
+    hidden = next(end for pair in ends for end in pair if end.pod_name and end.namespace != "cart")
+    wanted = f"{hidden.namespace}/{hidden.pod_name}"
+    filters = [flow_pb2.FlowFilter(source_pod=[wanted]), flow_pb2.FlowFilter(destination_pod=[wanted])]
+    with world.serving(stored.door(), Principal(user="ada")) as client:
+        assert client.flows(number=5, whitelist=filters) == []
+    with world.serving(stored.door()) as client:
+        assert client.flows(number=5, whitelist=filters)
+
+
+def test_calls_that_relay_leaves_unimplemented_are(client: Any) -> None:
+    call = client.channel.unary_stream("/observer.Observer/GetAgentEvents")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(b""))
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]

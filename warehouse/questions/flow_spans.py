@@ -1,0 +1,119 @@
+"""Questions about the flows of a span of time, by which flows are streamed piece by piece in the order of time.
+
+The SQL is ours; a caller's condition comes as a Selection, whose values are parameters. Encoding flows does not belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from warehouse import engine
+from warehouse.access import visible
+from warehouse.engine import Limits, Window
+from warehouse.questions.flow_table import MATCHING
+from warehouse.questions.question import Question, Request, Subject
+from warehouse.schema import FLOWS
+
+MOST_ROWS = Limits(rows=5_000_000)
+"""Limit of a piece: far more than callers ask for, so that a mistake in planning pieces cannot exhaust the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """A condition on columns of `flows` with placeholders, written by us, and the placeholders' values."""
+
+    where: str = "true"
+    values: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The flows that are wanted: those of which one of these conditions holds. At most one of them holds for any flow."""
+
+    scans: tuple[Scan, ...] = (Scan(),)
+    columns: frozenset[str] = frozenset()
+    """The columns that the conditions use."""
+    clusters: tuple[str, ...] = ()
+    """The clusters that may have such flows; empty for all."""
+
+
+EVERY = Selection()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanQuestion(Question[pa.Table]):
+    """Rows of an SQL statement over the wanted flows of a span of time."""
+
+    name: str = "span"
+    limits: Limits = MOST_ROWS
+    window: Window
+    selection: Selection = EVERY
+    columns: tuple[str, ...]
+    """The columns of `flows` that the statement reads."""
+    sql: str
+    values: tuple[Any, ...] = field(default=())
+
+    @property
+    def subject(self) -> Subject:
+        """The span and the clusters."""
+        return Subject(window=self.window, clusters=self.selection.clusters)
+
+    def answer(self, request: Request) -> pa.Table:
+        """Return the rows, in no particular order unless the statement has one. Raises QueryError, LakeError."""
+        sight = request.sight.of_columns({*self.columns, "time", *self.selection.columns})
+        with engine.connect_warm() as connection:
+            shown = visible.relations(connection, sight, FLOWS)
+            scans = [f"SELECT * FROM {part} WHERE {scan.where}" for part in shown.parts for scan in self.selection.scans]
+            given = [value for _ in shown.parts for scan in self.selection.scans for value in scan.values]
+            relations = [*shown.relations, engine.relation(MATCHING, " UNION ALL ".join(scans))]
+            rows, _ = engine.ask(connection, relations, self.sql, [*given, *self.values], self.limits)
+        return rows
+
+
+def flows_of(window: Window, columns: Sequence[str], selection: Selection = EVERY, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
+    """Return the wanted flows of a span, in no particular order."""
+    picked = ", ".join(f'"{name}"' for name in columns)
+    return SpanQuestion(window=window, selection=selection, columns=tuple(columns), sql=f"SELECT {picked} FROM {MATCHING}", limits=limits)
+
+
+def seconds_of(window: Window, selection: Selection = EVERY, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
+    """Return how many wanted flows each second of a span has: columns `second` (microseconds since 1970) and `flows`, in order."""
+    sql = f"""SELECT epoch_us("time") // 1000000 * 1000000 AS second, count(*) AS flows FROM {MATCHING} GROUP BY ALL ORDER BY ALL"""
+    return SpanQuestion(window=window, selection=selection, columns=("time",), sql=sql, limits=limits)
+
+
+def newest_times(window: Window, count: int, selection: Selection = EVERY, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
+    """Return the times of the newest wanted flows of a span, newest first: the column `at` (microseconds since 1970)."""
+    sql = f"""SELECT epoch_us("time") AS at FROM {MATCHING} ORDER BY "time" DESC LIMIT {int(count)}"""
+    return SpanQuestion(window=window, selection=selection, columns=("time",), sql=sql, limits=limits)
+
+
+def pieces(seconds: pa.Table, *, first_rows: int, most_rows: int) -> list[tuple[int, int]]:
+    """Cut the result of `seconds_of` into spans [begin, end) in microseconds, in order, with at most `most_rows` or one second each.
+
+    The first span has at most `first_rows`, each later one up to four times as many as the one before, so that the first answer comes soon.
+    """
+    starts: npt.NDArray[np.int64] = seconds["second"].to_numpy()
+    counts: npt.NDArray[np.int64] = seconds["flows"].to_numpy()
+    found: list[tuple[int, int]] = []
+    begin, rows, limit = 0, 0, first_rows
+    for place in range(len(starts)):
+        if rows and rows + counts[place] > limit:
+            found.append((int(starts[begin]), int(starts[place])))
+            begin, rows, limit = place, 0, min(most_rows, limit * 4)
+        rows += int(counts[place])
+    if len(starts):
+        found.append((int(starts[begin]), int(starts[-1]) + 1_000_000))
+    return found
+
+
+def moment(microseconds: int) -> datetime:
+    """Return the time so many microseconds after the start of 1970, UTC."""
+    return pa.scalar(microseconds, pa.timestamp("us", tz="UTC")).as_py()  # type: ignore[no-any-return]
