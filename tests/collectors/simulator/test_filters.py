@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from collectors.hubble_api.flow import flow_pb2
 from collectors.filtering.filters import FIELDS, RefusedFilterError, compile_filters
+from collectors.hubble_api.flow import flow_pb2
 
 FLOW = json_format.ParseDict(
     {
