@@ -72,7 +72,7 @@ def read(history: History, wanted: TrafficOf) -> Recorded:
     _check_ownership(history, wanted, min(until, datetime.now(UTC)) - _INSTANT)
     flow_filter = FlowFilter(since=since, until=until, clusters=wanted.clusters, namespaces=(wanted.namespace,))
     answer = history.door.answer(history.principal, replay_questions.DistinctEdges(wanted=flow_filter))
-    rows = answer.rows.to_pylist()
+    rows = answer.plain().to_pylist()
     cluster = _cluster(rows, wanted, since, until)
     labels = {row["id"]: tuple(row["labels"]) for row in answer.label_sets.to_pylist()}
     mine = [row for row in rows if row["cluster"] == cluster]
