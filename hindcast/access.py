@@ -10,7 +10,7 @@ import typer
 
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
-from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
+from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal, refuse_silence
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -104,7 +104,9 @@ def test(
 def log(
     since: Annotated[str, typer.Option("--since", help="Age (90m, 2d) or time.")] = "24h",
     until: Annotated[str | None, typer.Option("--until", help="Age or time; now by default.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of rows to print.")] = 1_000,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Maximum number of rows; 1,000 by default for a table, otherwise all.")
+    ] = None,
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     output: OutputOption = Format.TABLE,
@@ -113,15 +115,17 @@ def log(
     groups: GroupOption = None,
 ) -> None:
     """Print who asked what, newest first: everything for operators and auditors, questions about their namespaces for owners."""
-    from warehouse.engine import Limits, Window
+    from warehouse.engine import EVERY_ROW, Limits, Window
     from warehouse.questions.record_questions import AccessLog
 
     now = datetime.now(UTC)
     window = Window(since=moment(since, "--since", now=now), until=moment(until, "--until", now=now) if until else None)
     door = open_door(config_path, lake_url, "access log")
-    answer = door.answer(principal(user, groups), AccessLog(window=window, limits=Limits(rows=limit)))
+    limits = Limits(rows=limit or (1_000 if output is Format.TABLE and file is None else EVERY_ROW))
+    answer = door.answer(principal(user, groups), AccessLog(window=window, limits=limits))
     write_rows(answer.rows.drop_columns(["date"]), output, file)
     messages.print(f"{answer.rows.num_rows:,} rows" + (" (limit reached; there are more)" if answer.cut else ""), style="dim")
+    refuse_silence(output, cut=answer.cut, limit=limit)
 
 
 def _is_about(grant: Grant, cluster: str | None, namespace: str | None, at: datetime | None) -> bool:

@@ -11,7 +11,7 @@ import typer
 
 from hindcast.console import ConfigOption, LakeOption
 from hindcast.output import FileOption, Format, OutputOption, write_rows
-from hindcast.query_options import AsOption, GroupOption, footer, moment, open_door, principal
+from hindcast.query_options import AsOption, GroupOption, footer, moment, open_door, principal, refuse_silence
 from warehouse.errors import ConfigError
 from warehouse.questions.edge_questions import EdgeScope
 
@@ -32,7 +32,9 @@ def edges(
     new_since: Annotated[
         str | None, typer.Option("--new-since", help="Only edges that appeared at this age or time: not seen between --since and then.")
     ] = None,
-    last: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of edges; the busiest are shown.")] = 200,
+    last: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Only the busiest edges; 200 by default for a table, otherwise all.")
+    ] = None,
     cluster: Annotated[Names, typer.Option("--cluster", help="Cluster; this and the following options are repeatable.")] = None,
     namespace: Annotated[Names, typer.Option("--namespace", help="Namespace of the client or the server.")] = None,
     from_namespace: Annotated[Names, typer.Option("--from-namespace", help="Namespace of the client.")] = None,
@@ -46,7 +48,7 @@ def edges(
     groups: GroupOption = None,
 ) -> None:
     """Print who talks to whom, busiest first. Each connection counts once, even if several nodes reported it (docs/counting.md)."""
-    from warehouse.engine import Limits, Window
+    from warehouse.engine import EVERY_ROW, Limits, Window
     from warehouse.questions import edge_questions
     from warehouse.questions.flow_filter import FlowFilter
 
@@ -67,7 +69,7 @@ def edges(
         drop_reasons=tuple(name.upper() for name in drop_reason or ()),
         ports=tuple(port or ()),
     )
-    limits = Limits(rows=last)
+    limits = Limits(rows=last or (200 if output is Format.TABLE and file is None else EVERY_ROW))
     question = (
         edge_questions.edges(wanted, scope=scope, limits=limits)
         if cut is None
@@ -76,6 +78,7 @@ def edges(
     answer = door.answer(who, question)
     write_rows(_for_people(answer) if output is Format.TABLE and file is None else answer.rows, output, file)
     footer(answer)
+    refuse_silence(output, cut=answer.cut, limit=last)
 
 
 def _for_people(answer: Answer) -> pa.Table:

@@ -7,14 +7,15 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 import typer
 
-from hindcast import compact
+from hindcast import compact, flow_export
 from hindcast.console import ConfigOption, LakeOption
-from hindcast.output import Format, write_rows
+from hindcast.output import FileOption, Format, write_rows, write_stream
 from hindcast.query_options import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal
 from warehouse.errors import ConfigError
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from warehouse.questions.door import Door
     from warehouse.questions.flow_filter import FlowFilter
 
+SHOWN = 200
+"""How many of the newest flows are shown to people by default."""
 POLL_SECONDS = 1.0
 LATE = timedelta(minutes=2)
 """How much older than the newest flow a newly arriving flow may be (batches of other clusters, slow nodes)."""
@@ -37,6 +40,7 @@ class FlowFormat(StrEnum):
 
     COMPACT = "compact"
     TABLE = "table"
+    JSONL = "jsonl"
     JSON = "json"
     JSONPB = "jsonpb"
     CSV = "csv"
@@ -51,7 +55,10 @@ def flows(
     lake_url: LakeOption = None,
     since: Annotated[str, typer.Option("--since", help="Age (90m, 2d) or time.")] = "1h",
     until: Annotated[str | None, typer.Option("--until", help="Age or time; now by default.")] = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=1, help="Number of newest flows to print; --follow continues from there.")] = 200,
+    last: Annotated[
+        int | None,
+        typer.Option("--last", "-n", min=1, help="Only the newest flows; 200 by default for compact and table, and with --follow."),
+    ] = None,
     cluster: Annotated[Names, typer.Option("--cluster", help="Cluster; this and the following options are repeatable.")] = None,
     namespace: Annotated[Names, typer.Option("--namespace", help="Namespace of the source or the destination.")] = None,
     from_namespace: Annotated[Names, typer.Option("--from-namespace", help="Namespace of the source.")] = None,
@@ -63,12 +70,19 @@ def flows(
     port: Annotated[list[int] | None, typer.Option("--port", help="Either port.")] = None,
     node: Annotated[Names, typer.Option("--node", help="Node that saw the flow.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing flows as they arrive, until Ctrl-C.")] = False,
-    output: Annotated[FlowFormat, typer.Option("--output", "-o", help="Output format.")] = FlowFormat.COMPACT,
+    output: Annotated[
+        FlowFormat, typer.Option("--output", "-o", help="Output format. jsonl is one JSON object a line, and json is another name for it.")
+    ] = FlowFormat.COMPACT,
+    file: FileOption = None,
     as_of: AsOfOption = None,
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Print recorded flows, oldest first. A flow must match every condition, with any one of its values."""
+    """Print recorded flows, oldest first. A flow must match every condition, with any one of its values.
+
+    For people (compact, table) the newest flows are shown; every other format has all of them, whatever their number, unless
+    --last limits it: hindcast flows --since 30d --namespace shop -o parquet --file shop.parquet
+    """
     from warehouse.questions.flow_filter import FlowFilter
 
     now = datetime.now(UTC)
@@ -90,8 +104,13 @@ def flows(
         nodes=tuple(node or ()),
         as_of=known_at(door, who, "flows", as_of, now=now),
     )
+    if file and (follow or output in (FlowFormat.COMPACT, FlowFormat.JSONPB)):
+        raise ConfigError("--file takes --output jsonl, csv, parquet or table, without --follow")
+    if last is None and not follow and output not in (FlowFormat.COMPACT, FlowFormat.TABLE):
+        _print_every(door, who, wanted, output, file)
+        return
     seen = _recent(door, who, wanted) if follow else {}
-    seen |= _print_once(door, who, wanted, last, output, say=not follow)
+    seen |= _print_once(door, who, wanted, last or SHOWN, output, file, say=not follow)
     while follow:
         time.sleep(POLL_SECONDS)
         seen = _print_new(door, who, wanted, output, seen)
@@ -112,7 +131,26 @@ def _keys(rows: pa.Table) -> Seen:
     return {row["uuid"] or str(row): row["time"] for row in rows.select(["uuid", "time"]).to_pylist()}
 
 
-def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, output: FlowFormat, *, say: bool) -> Seen:
+def _print_every(door: Door, who: Principal, wanted: FlowFilter, output: FlowFormat, file: Path | None) -> None:
+    """Print every flow, however many there are."""
+    from warehouse.engine import Limits
+    from warehouse.questions import flow_questions
+
+    began = time.monotonic()
+    with flow_export.every(door, who, wanted) as flows:
+        if output is FlowFormat.JSONPB:
+            count = 0
+            for batch in flows:
+                _print(pa.Table.from_batches([batch]), output)
+                count += batch.num_rows
+        else:
+            count, _ = write_stream(flows, Format(output.value), file)
+    # One flow is enough to learn what of the window was observed.
+    observed = door.answer(who, flow_questions.newest(wanted, columns=["time"], limits=Limits(rows=1)))
+    footer(replace(observed, cut=False, seconds=time.monotonic() - began), rows=count)
+
+
+def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, output: FlowFormat, file: Path | None, *, say: bool) -> Seen:
     """Print the newest flows and return them."""
     from warehouse.engine import Limits
     from warehouse.questions import flow_questions
@@ -120,7 +158,7 @@ def _print_once(door: Door, who: Principal, wanted: FlowFilter, last: int, outpu
     columns = compact.COLUMNS if output is FlowFormat.COMPACT else None
     answer = door.answer(who, flow_questions.newest(wanted, columns=columns, limits=Limits(rows=last)))
     rows = answer.rows.take(pa.array(range(answer.rows.num_rows - 1, -1, -1), pa.int64()))
-    _print(rows, output)
+    _print(rows, output, file)
     if say:
         footer(answer)
     return _keys(rows)
@@ -144,7 +182,7 @@ def _print_new(door: Door, who: Principal, wanted: FlowFilter, output: FlowForma
     return {key: time_ for key, time_ in seen.items() if time_ >= edge}
 
 
-def _print(rows: pa.Table, output: FlowFormat) -> None:
+def _print(rows: pa.Table, output: FlowFormat, file: Path | None = None) -> None:
     if output is FlowFormat.COMPACT:
         sys.stdout.writelines(compact.line(row) + "\n" for row in rows.to_pylist())
     elif output is FlowFormat.JSONPB:
@@ -159,5 +197,5 @@ def _print(rows: pa.Table, output: FlowFormat) -> None:
             response = observer_pb2.GetFlowsResponse(flow=flow, node_name=flow.node_name, time=flow.time)
             sys.stdout.write(json_format.MessageToJson(response, indent=None, preserving_proto_field_name=True) + "\n")
     else:
-        write_rows(rows, Format(output.value))
+        write_rows(rows, Format(output.value), file)
     sys.stdout.flush()

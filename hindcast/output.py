@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -26,56 +30,106 @@ class Format(StrEnum):
     """How rows are printed."""
 
     TABLE = "table"
+    JSONL = "jsonl"
     JSON = "json"
     CSV = "csv"
     PARQUET = "parquet"
 
 
-OutputOption = Annotated[Format, typer.Option("--output", "-o", help="Output format.")]
-FileOption = Annotated[Path | None, typer.Option("--file", help="File to write to instead of standard output.")]
+OutputOption = Annotated[
+    Format, typer.Option("--output", "-o", help="Output format. jsonl is one JSON object a line, and json is another name for it.")
+]
+FileOption = Annotated[
+    Path | None, typer.Option("--file", help="File to write to instead of standard output; it appears when it is complete.")
+]
 
 
 def write_rows(rows: pa.Table, how: Format, file: Path | None = None) -> None:
     """Write rows; JSON is one object per line. Raises ConfigError if the file cannot be written."""
-    if file is None:
-        if how is Format.TABLE:
-            _print_table(rows)
-        elif how is Format.PARQUET:
-            _write(rows, how, sys.stdout.buffer)
-        else:
-            sys.stdout.write(_text(rows, how))
-        return
-    try:
-        with file.open("wb") as sink:
-            _write(rows, Format.CSV if how is Format.TABLE else how, sink)
-    except OSError as error:
-        raise ConfigError(f"--file {file}: cannot be written: {error.strerror}") from error
-
-
-def _write(rows: pa.Table, how: Format, sink: IO[bytes]) -> None:
-    if how is not Format.PARQUET:
-        sink.write(_text(rows, how).encode())
-        return
-    import pyarrow.parquet as pq
-
-    buffer = pa.BufferOutputStream()
-    pq.write_table(rows, buffer, compression="zstd")
-    sink.write(buffer.getvalue())
-
-
-def _text(rows: pa.Table, how: Format) -> str:
-    import io
-
-    text = io.StringIO()
-    if how is Format.JSON:
-        for row in rows.to_pylist():
-            text.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
+    if file is None and how is Format.TABLE:
+        _print_table(rows)
     else:
-        writer = csv.writer(text)
-        writer.writerow(rows.column_names)
-        for row in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-            writer.writerow([_cell(value) for value in row])
-    return text.getvalue()
+        write_stream(rows.to_reader(), how, file)
+
+
+def write_stream(rows: pa.RecordBatchReader, how: Format, file: Path | None = None, *, most: int | None = None) -> tuple[int, bool]:
+    """Write rows as they come, at most `most`; return how many were written, and whether there were more.
+
+    A table is written as CSV. A file appears only once it is complete, so one that was there stays if the rows end with an error.
+    Raises ConfigError if the file cannot be written, and what reading the rows raises.
+    """
+    if file is None:
+        sys.stdout.flush()
+        with _writer(rows.schema, how, sys.stdout.buffer) as write:
+            return _copy(rows, write, most)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as sink, _writer(rows.schema, how, sink) as write:
+            written = _copy(rows, write, most)
+        partial.replace(file)
+    except OSError as error:
+        raise ConfigError(f"--file {file}: cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return written
+
+
+def _copy(rows: Iterable[pa.RecordBatch], write: Callable[[pa.RecordBatch], None], most: int | None) -> tuple[int, bool]:
+    count = 0
+    for batch in rows:
+        left = batch.num_rows if most is None else min(batch.num_rows, most - count)
+        write(batch.slice(0, left))
+        count += left
+        if left < batch.num_rows:
+            return count, True
+    return count, False
+
+
+@contextmanager
+def _writer(schema: pa.Schema, how: Format, sink: IO[bytes]) -> Iterator[Callable[[pa.RecordBatch], None]]:
+    """Context with a function that writes one batch after another in a format."""
+    if how is Format.PARQUET:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetWriter(_Counting(sink), schema, compression="zstd") as parquet:
+            yield parquet.write_batch
+        return
+    text = io.TextIOWrapper(sink, encoding="utf-8", newline="", write_through=True)
+    try:
+        if how in (Format.JSON, Format.JSONL):
+            yield lambda batch: text.writelines(json.dumps(row, default=_plain, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+        else:
+            lines = csv.writer(text)
+            lines.writerow(schema.names)
+            yield lambda batch: lines.writerows(
+                [_cell(value) for value in row] for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            )
+        text.flush()
+    finally:
+        text.detach()
+
+
+class _Counting(io.RawIOBase):
+    """Writes to a stream that may not know its own position, such as a pipe."""
+
+    def __init__(self, sink: IO[bytes]) -> None:
+        self._sink = sink
+        self._position = 0
+
+    def writable(self) -> bool:
+        """True: it is there to be written to."""
+        return True
+
+    def write(self, content: Any, /) -> int:
+        """Write all of the content; return its length in bytes."""
+        length = memoryview(content).nbytes
+        self._sink.write(content)
+        self._position += length
+        return length
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._position
 
 
 def _print_table(rows: pa.Table) -> None:

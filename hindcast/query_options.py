@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hindcast.console import lake_settings, messages
+from hindcast.output import Format
 from warehouse import config
 from warehouse.errors import ConfigError
 
@@ -38,6 +39,13 @@ def principal(user: str | None, groups: list[str] | None) -> Principal:
     from warehouse.access.principals import OPERATOR, Principal
 
     return Principal(user=user, groups=frozenset(groups or ())) if user else OPERATOR
+
+
+def refuse_silence(how: Format, *, cut: bool, limit: int | None) -> None:
+    """End the command with exit code 1 and a note if what it wrote for a program or a file is not all there is."""
+    if cut and how is not Format.TABLE:
+        messages.print(f"this is not everything: only the first {limit:,} rows were written; leave --limit out for all", style="yellow")
+        raise typer.Exit(1)
 
 
 def moment(text: str, option: str, *, now: datetime) -> datetime:
@@ -70,9 +78,12 @@ def known_at(door: Door, who: Principal, question: str, text: str | None, *, now
     return door.as_of(instant)
 
 
-def footer(answer: Answer) -> None:
-    """Print the summary of an answer: the number of rows, the source, the time it took, and the coverage of the window."""
-    parts = [f"{answer.rows.num_rows:,} rows" + (" (limit reached; there are more)" if answer.cut else "")]
+def footer(answer: Answer, *, rows: int | None = None) -> None:
+    """Print the summary of an answer: the number of rows, the source, the time it took, and the coverage of the window.
+
+    `rows` is given where the rows are not in the answer, because they were written as they came.
+    """
+    parts = [f"{answer.rows.num_rows if rows is None else rows:,} rows" + (" (limit reached; there are more)" if answer.cut else "")]
     parts.append(f"source: {answer.source}")
     parts.append(f"{answer.files} files, {answer.seconds:.2f} s")
     if answer.window.as_of is not None:

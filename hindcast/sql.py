@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,14 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hindcast.console import ConfigOption, LakeOption, messages
-from hindcast.output import FileOption, Format, OutputOption, write_rows
-from hindcast.query_options import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal
+from hindcast.output import FileOption, Format, OutputOption, write_rows, write_stream
+from hindcast.query_options import AsOfOption, AsOption, GroupOption, footer, known_at, moment, open_door, principal, refuse_silence
 from warehouse.errors import ConfigError, HindcastError
 from warehouse.schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SHOWN = 10_000
+"""How many rows are shown as a table by default."""
 KEYWORDS = (
     "SELECT FROM WHERE GROUP BY ORDER LIMIT AND OR NOT IN BETWEEN LIKE AS ON JOIN LEFT USING HAVING WITH DISTINCT COUNT SUM MIN MAX AVG "
     "ALL DESC ASC NULL IS INTERVAL NOW EXPLAIN DESCRIBE"
@@ -32,17 +36,20 @@ def sql(
     file: FileOption = None,
     since: Annotated[str | None, typer.Option("--since", help="Only rows since this age or time; with --as, 24h by default.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Only rows before this age or time.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of rows to print.")] = 10_000,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Maximum number of rows; 10,000 by default for a table, otherwise all.")
+    ] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds after which the query is stopped.")] = 60.0,
     as_of: AsOfOption = None,
     user: AsOption = None,
     groups: GroupOption = None,
 ) -> None:
-    from warehouse.engine import Limits, Window
-    from warehouse.questions.sql_question import OwnSql
+    from warehouse.engine import EVERY_ROW, Limits, Window
+    from warehouse.questions.sql_question import OwnSql, SqlStream
 
     door, who = open_door(config_path, lake_url, "sql"), principal(user, groups)
-    limits = Limits(rows=limit, seconds=timeout)
+    is_shown = output is Format.TABLE and file is None
+    limits = Limits(rows=limit or (SHOWN if is_shown else EVERY_ROW), seconds=timeout)
 
     def answer(text: str) -> None:
         now = datetime.now(UTC)
@@ -51,9 +58,16 @@ def sql(
             until=moment(until, "--until", now=now) if until else None,
             as_of=known_at(door, who, "sql", as_of, now=now),
         )
-        found = door.answer(who, OwnSql(text=text, window=window, limits=limits))
-        write_rows(found.rows, output, file)
-        footer(found)
+        if is_shown:
+            found = door.answer(who, OwnSql(text=text, window=window, limits=limits))
+            write_rows(found.rows, output)
+            footer(found)
+            return
+        question, began = SqlStream(text=text, window=window, limits=limits), time.monotonic()
+        with door.reading(who, question.name, question.subject) as reading, reading.answer(question) as streamed:
+            reading.rows, cut = write_stream(streamed.rows, output, file, most=limit)
+        footer(replace(streamed.about, cut=cut, seconds=time.monotonic() - began), rows=reading.rows)
+        refuse_silence(output, cut=cut, limit=limit)
 
     if query is None and sys.stdin.isatty():
         _prompt(answer)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from warehouse.engine import Limits
+from warehouse.engine import EVERY_ROW, Limits
 from warehouse.questions import edge_rule
 from warehouse.questions.flow_filter import FlowFilter, column_refusal
 from warehouse.questions.flow_table import MATCHING, FlowQuestion
@@ -40,6 +40,20 @@ def newest(wanted: FlowFilter, *, columns: Sequence[str] | None = None, limits: 
     # Flows with the same time and no uuid are ordered by the columns shown: the order in the files could reveal hidden columns.
     sql = f'SELECT {picked} FROM {MATCHING} WHERE "time" >= ? ORDER BY "time" DESC, uuid, hash({picked})'
     return FlowQuestion(name="flows", wanted=wanted, sql=sql, newest=True, limits=limits, refusal=column_refusal(names))
+
+
+def oldest_first(wanted: FlowFilter, *, columns: Sequence[str] | None = None) -> FlowQuestion:
+    """Return every matching flow, oldest first, with the named columns of `flows`; for windows whose flows fit in memory."""
+    names = list(columns) if columns else FLOWS.schema.names
+    picked = ", ".join(f'"{name}"' for name in names)
+    sql = f'SELECT {picked} FROM {MATCHING} ORDER BY "time", uuid, hash({picked})'
+    return FlowQuestion(name="flows", wanted=wanted, sql=sql, limits=Limits(rows=EVERY_ROW), refusal=column_refusal(names))
+
+
+def a_second(wanted: FlowFilter) -> FlowQuestion:
+    """Return how many matching flows each second has: columns `second` (microseconds since 1970) and `flows`, in order."""
+    sql = f"""SELECT epoch_us("time") // 1000000 * 1000000 AS second, count(*) AS flows FROM {MATCHING} GROUP BY ALL ORDER BY ALL"""
+    return FlowQuestion(name="flows", wanted=wanted, sql=sql, limits=Limits(rows=EVERY_ROW))
 
 
 ORDERS: dict[str, str] = {

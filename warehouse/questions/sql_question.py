@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from warehouse.engine import Window
 from warehouse.questions.answers import Answer, coverage_of
@@ -39,10 +42,20 @@ class OwnSql(Question[Answer]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SqlStream(Question[AbstractContextManager[execution.Running]]):
-    """Like OwnSql, for results of any size: a context in which rows are read while the query runs.
+class StreamedSql:
+    """The rows of a query while it runs."""
 
-    The answer is lazy, so it is meant for `Door.reading`, whose entry in the access log is written before any rows are given.
+    rows: pa.RecordBatchReader
+    """At most one row more than the limit; reading raises QueryError, QueryLimitError."""
+    about: Answer
+    """The answer without its rows: the window, its coverage, the number of files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqlStream(Question[AbstractContextManager[StreamedSql]]):
+    """Like OwnSql, for results of any size: the answer is a context in which rows are read while the query runs.
+
+    It is meant for `Door.reading`, which writes to the access log before any rows are given.
     """
 
     name: str = "sql"
@@ -55,6 +68,10 @@ class SqlStream(Question[AbstractContextManager[execution.Running]]):
         """As OwnSql's."""
         return OwnSql(text=self.text, window=self.window).subject
 
-    def answer(self, request: Request) -> AbstractContextManager[execution.Running]:
-        """Return the context; entering it raises QueryError for a statement that is not read-only."""
-        return execution.stream(request.sight, self.text, self.limits, self.cancelled or request.cancelled)
+    @contextmanager
+    def answer(self, request: Request) -> Iterator[StreamedSql]:
+        """Return the context. Entering it raises QueryError for a statement that is not read-only."""
+        with execution.stream(request.sight, self.text, self.limits, self.cancelled or request.cancelled) as running:
+            coverage = coverage_of(request.sight.within(running.window))
+            nothing = pa.Table.from_batches([], running.rows.schema)
+            yield StreamedSql(rows=running.rows, about=Answer(rows=nothing, window=running.window, coverage=coverage, files=running.files))
