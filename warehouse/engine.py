@@ -62,6 +62,8 @@ def connect(limits: Limits, *, confined: bool = False, threads: int = 2) -> duck
     connection = duckdb.connect(config=config)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL parquet_metadata_cache = true")
+    # DuckDB estimates few rows where a rollup has many, and would then compare each of them with every start of a span.
+    connection.execute("SET GLOBAL asof_loop_join_threshold = 0")
     return connection
 
 

@@ -49,7 +49,7 @@ def of(visit: Visit, denied: Sequence[EdgeRow]) -> Times:
     answer = visit.answer(DistinctEdges(wanted=wanted))
     visit.answers.remove(answer)
     counts: dict[tuple[datetime, str], int] = {}
-    for row in answer.rows.to_pylist():
+    for row in answer.plain().to_pylist():
         name = names.get(_key_of(row))
         if name is not None and row["verdict"] in ("FORWARDED", "REDIRECTED"):
             start = row["since"].replace(hour=0) if width > timedelta(hours=1) else row["since"]

@@ -20,7 +20,7 @@ from warehouse.engine import Limits
 from warehouse.errors import CommitConflictError
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
-from warehouse.questions import rollup_notes, rollup_sql
+from warehouse.questions import edge_rule, rollup_notes, rollup_sql
 from warehouse.questions.rollup_notes import HOUR, SEALED
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
 
@@ -165,7 +165,8 @@ def _sums(lake: Lake, task: Task, hours: Mapping[datetime, tuple[StoredFile, ...
     with engine.connect(LIMITS) as connection:
         engine.add_view_of_files(connection, lake, FLOWS, [f"{lake.address(FLOWS)}/{path}" for path in paths], "flows_of_files")
         connection.execute(f"CREATE TEMP VIEW flows AS SELECT * FROM flows_of_files WHERE {within}")
-        edges = rollup_sql.edges(connection, "flows", "flows", settings, labels=True, lake=lake)
+        parts, pods = rollup_sql.edge_parts("flows", labels=True), edge_rule.pods_seen("flows")
+        edges = rollup_sql.edges(connection, parts, pods, settings, lake=lake)
         queries = {
             EDGES_1H: edges,
             LABEL_SETS: rollup_sql.label_sets(),

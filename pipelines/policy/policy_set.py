@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pipelines.policy import admin_policy, cilium_policy, cluster_policy, network_policy
 from pipelines.policy.labels import LabelSet
@@ -63,6 +64,11 @@ class PolicySet:
     """Kinds of documents that are neither policies nor something that policies refer to."""
     surroundings: Surroundings = field(default_factory=Surroundings)
     _applicable: dict[tuple[Direction, LabelSet], Applicable] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def selects_nodes(self) -> bool:
+        """Whether any rule selects nodes."""
+        return any(rule.selects_nodes for rule in self.rules)
 
     def has_rules(self, direction: Direction) -> bool:
         """Whether any rule is about this direction."""

@@ -16,6 +16,8 @@ from pipelines.policy.side_vectors import Mask, SideVectors
 from pipelines.policy.verdict import Verdict, decide
 
 _Hashes = NDArray[np.uint64]
+_WITHOUT_LABELS = 2
+"""Marks enforced ends whose labels are not known."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,26 @@ class SubjectGroups:
         numbers: dict[object, int] = {}
         groups: list[Group | Verdict] = []
         of_side = np.zeros((len(sets), self._count), np.int32)
+        before: NDArray[np.uint64] | None = None
+        settings: AgentSettings | None = None
         for place, (policies, sums) in enumerate(self._sums(direction, sets)):
-            special = self._special(policies)
-            whole = np.stack([*sums, special])
-            kinds, first, inverse = np.unique(whole, axis=1, return_index=True, return_inverse=True)
-            found = np.zeros(kinds.shape[1], np.int32)
-            for kind, index in enumerate(first):
-                key = (policies.settings, *kinds[:, kind].tolist(), self._without_labels(policies, direction, index))
-                number = numbers.get(key)
-                if number is None:
-                    number = numbers[key] = len(groups)
-                    groups.append(self._group(policies, direction, int(index)))
-                found[kind] = number
-            of_side[place] = found[inverse.reshape(-1)]
+            whole = np.stack([*sums, self._special(policies)])
+            if before is None or settings != policies.settings:
+                differs = np.ones(self._count, bool)
+            else:
+                differs = (whole != before).any(axis=0) | (whole[2] == _WITHOUT_LABELS)
+                of_side[place] = of_side[place - 1]
+            before, settings = whole, policies.settings
+            of_kind: dict[tuple[int, ...], int] = {}
+            changed = np.flatnonzero(differs)
+            for index, kind in zip(changed.tolist(), zip(*whole[:, changed].tolist(), strict=True), strict=True):
+                found = of_kind.get(kind)
+                if found is None:
+                    key = (policies.settings, *kind, self._without_labels(policies, direction, index))
+                    found = of_kind[kind] = numbers.setdefault(key, len(groups))
+                    if found == len(groups):
+                        groups.append(self._group(policies, direction, index))
+                of_side[place, index] = found
         return of_side, groups
 
     def _sums(self, direction: Direction, sets: Sequence[PolicySet]) -> Iterator[tuple[PolicySet, tuple[_Hashes, _Hashes]]]:
@@ -105,7 +114,7 @@ class SubjectGroups:
             if not side.enforced:
                 found[index] = 1
             elif side.subject is None:
-                found[index] = 2
+                found[index] = _WITHOUT_LABELS
             elif not policies.enforces_at(side.subject):
                 found[index] = 3
             else:

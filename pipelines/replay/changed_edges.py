@@ -14,6 +14,7 @@ from pipelines.policy.model import Direction
 from pipelines.policy.verdict import Decision, Verdict
 from pipelines.replay.agreement import CLASSES, Disagreeing, Disagreement, explained
 from pipelines.replay.ends import End
+from pipelines.replay.grouping import Ints, grouped
 from pipelines.replay.simulation import CHANGES, WHYS, Change, Outcomes, Why
 from pipelines.replay.traffic import INGRESS, Traffic
 
@@ -96,9 +97,7 @@ def edges_of(outcomes: Sequence[Outcomes]) -> list[ChangedEdge]:
 
 def _edges(outcomes: Outcomes) -> list[ChangedEdge]:
     traffic = outcomes.traffic
-    display: dict[Shown, int] = {}
-    of_end = np.array([display.setdefault(shown(end), len(display)) for end in traffic.ends], np.int64)
-    titles = list(display)
+    titles, of_end = _displayed(traffic)
     place = outcomes.connection
     columns = [
         of_end[traffic.source[place]],
@@ -111,9 +110,9 @@ def _edges(outcomes: Outcomes) -> list[ChangedEdge]:
     ]
     if not len(place):
         return []
-    groups, member = np.unique(np.stack(columns), axis=1, return_inverse=True)
-    member = member.reshape(-1)
-    count = groups.shape[1]
+    example, member = grouped(columns)
+    groups = np.stack([column[example] for column in columns])
+    count = len(example)
     flows = np.bincount(member, weights=outcomes.flows, minlength=count).astype(np.int64)
     first, last = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
     np.minimum.at(first, member, traffic.first_seen[place])
@@ -180,23 +179,38 @@ def _decides(decision: Decision, after: int) -> bool:
     return decision.verdict is Verdict.ALLOWED
 
 
+def _displayed(traffic: Traffic) -> tuple[list[Shown], Ints]:
+    """Return what is shown of the ends, each once, and for each end its place in that."""
+    found: dict[Shown, int] = {}
+    of_end = np.array([found.setdefault(shown(end), len(found)) for end in traffic.ends], np.int64)
+    return list(found), of_end
+
+
 def disagreements(cases: Sequence[Disagreeing], most: int) -> list[dict[str, Any]]:
     """Return the disagreements of the replay with what was recorded, as rows with the names of their columns; most flows first."""
-    found: list[tuple[int, dict[str, Any], Disagreeing, int]] = []
+    found: list[tuple[int, Disagreeing, int]] = []
     for case in cases:
-        groups: dict[tuple[Any, ...], tuple[int, dict[str, Any], int]] = {}
-        for place in range(len(case.connection)):
-            row = _disagreement(case, place)
-            key = tuple(value for name, value in row.items() if name != "flows")
-            flows, kept, example = groups.get(key, (0, row, place))
-            groups[key] = flows + row["flows"], kept, example
-        found += [(flows, {**row, "flows": flows}, case, example) for flows, row, example in groups.values()]
+        example, flows = _most_flows(case, most)
+        found += [(number, case, place) for number, place in zip(flows.tolist(), example.tolist(), strict=True)]
     found.sort(key=lambda one: -one[0])
     rows = []
-    for _, row, case, place in found[:most]:
+    for flows_of_row, case, place in found[:most]:
         decision = explained(case, place)
+        row = _disagreement(case, place) | {"flows": flows_of_row}
         rows.append({**row, "rules": [str(rule) for rule in decision.rules], "reason": _reason(case, place, decision)})
     return rows
+
+
+def _most_flows(case: Disagreeing, most: int) -> tuple[Ints, Ints]:
+    """Return the edges that disagree and have the most flows: the first entry of each, and the flows."""
+    traffic, connection = case.traffic, case.connection
+    _, of_end = _displayed(traffic)
+    ends = (of_end[traffic.source[connection]], of_end[traffic.destination[connection]])
+    example, member = grouped([*ends, traffic.protocol[connection], traffic.number[connection], case.direction, case.kind])
+    flows = np.zeros(len(example), np.int64)
+    np.add.at(flows, member, case.flows)
+    chosen = np.lexsort((example, -flows))[:most]
+    return example[chosen], flows[chosen]
 
 
 def _reason(case: Disagreeing, place: int, decision: Decision) -> str:
@@ -221,5 +235,4 @@ def _disagreement(case: Disagreeing, place: int) -> dict[str, Any]:
         "l4_protocol": traffic.protocols[int(traffic.protocol[connection])] or None,
         "traffic_direction": "INGRESS" if case.direction[place] == INGRESS else "EGRESS",
         "disagreement": CLASSES[case.kind[place]].value,
-        "flows": int(case.flows[place]),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,6 +27,8 @@ MOST_HOURS = 240
 _MOST_NAMESPACES = 50
 _HOUR = timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PORTS = 2**16 + 1
+"""Ports, and -1 for one that is not known."""
 _Hours = set[tuple[str, int]]
 """Clusters, and starts of hours in microseconds since 1970."""
 
@@ -55,12 +57,12 @@ class FlowsAgain:
         asked = self._narrowed(folded.values())
         answer = self._history.door.answer(self._history.principal, DistinctEdges(wanted=asked.filter()))
         by_hour = [Simulator(one, self._candidates).run() for one in of_answer(self._history, asked, self._in_force, answer)]
-        keys = {cluster: _keys(one, one.is_folded) for cluster, one in folded.items()}
-        by_hour = [one.only(_among(one, keys[one.traffic.cluster])) for one in by_hour if one.traffic.cluster in keys]
+        chosen_of = {cluster: _Chosen(one, one.is_folded) for cluster, one in folded.items()}
+        by_hour = [one.only(chosen_of[one.traffic.cluster].among(one)) for one in by_hour if one.traffic.cluster in chosen_of]
         needed = {(one.traffic.cluster, int(hour)) for one in by_hour for hour in np.unique(_hours(one)[one.is_folded])}
         chosen = set(sorted(needed, key=lambda one: -one[1])[:MOST_HOURS])
         from_flows, read = self._from_flows(by_hour, chosen, asked)
-        kept = [one.only(~_among(one, keys[one.traffic.cluster])) if one.traffic.cluster in keys else one for one in outcomes]
+        kept = [one.only(~found.among(one)) if (found := chosen_of.get(one.traffic.cluster)) else one for one in outcomes]
         rest = [one.only(~(one.is_folded & _in_hours(one, read))) for one in by_hour]
         return Again(outcomes=[*kept, *rest, *from_flows], hours_read=len(read), hours_left=len(needed - read))
 
@@ -225,22 +227,29 @@ def _request(row: Mapping[str, Any]) -> HttpRequest | DnsQuery | None:
     return DnsQuery(row["l7_dns_query"].rstrip(".")) if row["l7_dns_query"] else None
 
 
-def _keys(outcomes: Outcomes, keep: Mask) -> set[tuple[Any, ...]]:
-    """The connections of some entries, by their ends, protocol and port."""
-    traffic = outcomes.traffic
-    return {_key(traffic, place) for place in np.unique(outcomes.connection[keep]).tolist()}
+class _Chosen:
+    """Connections of a cluster, by their ends, protocol and port."""
 
+    def __init__(self, outcomes: Outcomes, keep: Mask) -> None:
+        traffic = outcomes.traffic
+        places = np.unique(outcomes.connection[keep])
+        self._ends = {end: place for place, end in enumerate(traffic.ends)}
+        self._protocols = {name: place for place, name in enumerate(traffic.protocols)}
+        self._keys = self._packed(traffic.source[places], traffic.destination[places], traffic.protocol[places], traffic.number[places])
 
-def _key(traffic: Traffic, place: int) -> tuple[Any, ...]:
-    source, destination = traffic.ends[traffic.source[place]], traffic.ends[traffic.destination[place]]
-    return source, destination, traffic.protocols[traffic.protocol[place]], int(traffic.number[place])
+    def among(self, outcomes: Outcomes) -> Mask:
+        """The entries of outcomes, of other traffic of the same cluster too, whose connection is one of these."""
+        traffic = outcomes.traffic
+        ends = np.array([self._ends.get(end, -1) for end in traffic.ends], np.int64)
+        protocols = np.array([self._protocols.get(name, -1) for name in traffic.protocols], np.int64)
+        source, destination, protocol = ends[traffic.source], ends[traffic.destination], protocols[traffic.protocol]
+        known = (source >= 0) & (destination >= 0) & (protocol >= 0)
+        chosen = known & np.isin(self._packed(source, destination, protocol, traffic.number), self._keys)
+        return np.asarray(chosen[outcomes.connection])
 
-
-def _among(outcomes: Outcomes, keys: Collection[tuple[Any, ...]]) -> Mask:
-    """The entries whose connection is one of these."""
-    traffic = outcomes.traffic
-    chosen = np.array([_key(traffic, place) in keys for place in range(len(traffic))], bool)
-    return np.asarray(chosen[outcomes.connection])
+    def _packed(self, source: recorded.Ints, destination: recorded.Ints, protocol: recorded.Ints, number: recorded.Ints) -> recorded.Ints:
+        ends = source * len(self._ends) + destination
+        return np.asarray((ends * len(self._protocols) + protocol) * _PORTS + number + 1)
 
 
 def _hours(outcomes: Outcomes) -> recorded.Ints:

@@ -72,7 +72,7 @@ def read(history: History, wanted: TrafficOf) -> Recorded:
     _check_ownership(history, wanted, min(until, datetime.now(UTC)) - _INSTANT)
     flow_filter = FlowFilter(since=since, until=until, clusters=wanted.clusters, namespaces=(wanted.namespace,))
     answer = history.door.answer(history.principal, replay_questions.DistinctEdges(wanted=flow_filter))
-    rows = answer.rows.to_pylist()
+    rows = answer.plain().to_pylist()
     cluster = _cluster(rows, wanted, since, until)
     labels = {row["id"]: tuple(row["labels"]) for row in answer.label_sets.to_pylist()}
     mine = [row for row in rows if row["cluster"] == cluster]
@@ -81,7 +81,7 @@ def read(history: History, wanted: TrafficOf) -> Recorded:
     edges = reader.edges(mine)
     coverage = [node for node in answer.coverage if node.cluster == cluster]
     gaps = [f"{node.node_name}, {1 - node.covered:.1%} of its time" for node in coverage if node.covered < 1]
-    seen = Seen(since, until, answer.shares.get(cluster), tuple(sorted(gaps)), sum(node.flows_lost for node in coverage))
+    seen = Seen(since, until, answer.shares.get(cluster), tuple(sorted(gaps)), answer.coverage.flows_lost.get(cluster, 0))
     notes = ("there are more edges than are read, so the recommendation is not complete",) if answer.cut else ()
     objects = Objects(history, cluster, wanted.window)
     known = objects.label_sets(wanted.namespace, {end.workload for edge in edges for end in (edge.source, edge.destination) if end.labels})

@@ -18,13 +18,13 @@ from pipelines.policy.labels import CLUSTER, KUBERNETES, LabelSet
 from pipelines.policy.layer7 import DnsQuery, HttpRequest
 from pipelines.policy.model import Connection, Direction, Side
 from pipelines.replay.ends import NOTHING_LEARNED, End, LearnedNames, side_of
+from pipelines.replay.grouping import Ints, grouped
 from pipelines.replay.in_force import History, InForce, Period
 from warehouse.engine import Limits, Window
 from warehouse.questions import edge_questions
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.replay_questions import Begins, DistinctEdges, EdgesAnswer
 
-Ints = NDArray[np.int64]
 UNKNOWN, EGRESS, INGRESS = range(3)
 """Where a flow was seen: the second index of `Traffic.flows`."""
 ALLOWED, DENIED, DENIED_REQUEST = range(3)
@@ -141,19 +141,24 @@ def begins_of(in_force: InForce, clusters: Collection[str]) -> Begins:
 
 def of_answer(history: History, asked: Asked, in_force: InForce, answer: EdgesAnswer) -> list[Traffic]:
     """Return the traffic of the rows of an answer of `DistinctEdges`."""
-    labels = dict(zip(answer.label_sets["id"].to_pylist(), answer.label_sets["labels"].to_pylist(), strict=True))
-    reader = Reader(labels, sees_labels=history.sees_labels, learned=_learned(history, asked, answer.rows))
+    found = reader(history, asked, answer)
     clusters = pc.unique(answer.rows["cluster"]).to_pylist()
     return [
-        reader.traffic(cluster, in_force.periods[cluster], answer.rows.filter(pc.equal(answer.rows["cluster"], cluster)))
+        found.traffic(cluster, in_force.periods[cluster], answer.rows.filter(pc.equal(answer.rows["cluster"], cluster)))
         for cluster in sorted(clusters)
         if in_force.periods.get(cluster)
     ]
 
 
-def _learned(history: History, asked: Asked, rows: pa.Table) -> LearnedNames:
+def reader(history: History, asked: Asked, answer: EdgesAnswer) -> Reader:
+    """Return what turns the rows of an answer into arrays."""
+    labels = dict(zip(answer.label_sets["id"].to_pylist(), answer.label_sets["labels"].to_pylist(), strict=True))
+    return Reader(answer.ends, labels, sees_labels=history.sees_labels, learned=_learned(history, asked, answer.ends))
+
+
+def _learned(history: History, asked: Asked, ends: pa.Table) -> LearnedNames:
     """Return what DNS names stood for, if any end has one."""
-    if all(rows[f"{side}_dns_name"].null_count == rows.num_rows for side in ("source", "destination")):
+    if ends["dns_name"].null_count == ends.num_rows:
         return NOTHING_LEARNED
     wanted = replace(asked.filter(), namespaces=())
     names = history.door.answer(history.principal, edge_questions.names(wanted, limits=_MOST_NAMES))
@@ -163,32 +168,36 @@ def _learned(history: History, asked: Asked, rows: pa.Table) -> LearnedNames:
 class Reader:
     """Turns rows into arrays."""
 
-    def __init__(self, labels: Mapping[str, Sequence[str]], *, sees_labels: bool, learned: LearnedNames) -> None:
-        self._labels, self._sees_labels, self._learned = labels, sees_labels, learned
+    def __init__(self, ends: pa.Table, labels: Mapping[str, Sequence[str]], *, sees_labels: bool, learned: LearnedNames) -> None:
+        self._columns = [ends[part].to_pylist() for part in _END_PARTS]
+        self._labels, self._sees_labels, self.learned = labels, sees_labels, learned
 
     def traffic(self, cluster: str, periods: tuple[Period, ...], rows: pa.Table) -> Traffic:
-        ends, source, destination = self._ends(cluster, rows)
+        """Return the rows of one cluster as its traffic."""
+        ends, source, destination = self.ends(cluster, rows)
         periods = _named_as_in_labels(periods, ends)
-        protocols, protocol = _codes(rows["l4_protocol"])
+        protocols, protocol = codes(rows["l4_protocol"])
         kind, direction = recorded_of(rows)
         first, last = microseconds(rows["first_seen"]), microseconds(rows["last_seen"])
         starts = np.array([as_microseconds(period.since) for period in periods], np.int64)
         begin, end = (np.maximum(np.searchsorted(starts, moment, "right") - 1, 0) for moment in (first, last))
-        flows = _numbers(rows["flows"]) - _numbers(rows["repeats"])
+        flows = numbers(rows["flows"]) - numbers(rows["repeats"])
         judged = kind >= 0
-        key = np.stack([source, destination, protocol, _numbers(rows["destination_port"], -1), begin, end, microseconds(rows["since"])])
-        key = key[:, judged]
-        groups, place = _grouped(key)
-        counts = np.zeros((groups.shape[1], 3, 3), np.int64)
-        np.add.at(counts, (place, direction[judged], kind[judged]), flows[judged])
-        first_seen, last_seen = np.full(groups.shape[1], np.iinfo(np.int64).max), np.zeros(groups.shape[1], np.int64)
+        columns = [source, destination, protocol, numbers(rows["destination_port"], -1), begin, end, microseconds(rows["since"])]
+        columns = [column[judged] for column in columns]
+        example, place = grouped(columns)
+        count = len(example)
+        groups = [column[example] for column in columns]
+        counts = np.zeros((count, 3, 3), np.int64)
+        np.add.at(counts.reshape(-1), (place * 3 + direction[judged]) * 3 + kind[judged], flows[judged])
+        first_seen, last_seen = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
         np.minimum.at(first_seen, place, first[judged])
         np.maximum.at(last_seen, place, last[judged])
         return Traffic(
             cluster=cluster,
             periods=periods,
             ends=tuple(ends),
-            sides=tuple(sides_of(periods, ends, self._learned)),
+            sides=tuple(sides_of(periods, ends, self.learned)),
             source=groups[0],
             destination=groups[1],
             protocol=groups[2],
@@ -203,33 +212,29 @@ class Reader:
             not_judged=int(flows[~judged].sum()),
         )
 
-    def _ends(self, cluster: str, rows: pa.Table) -> tuple[list[End], Ints, Ints]:
+    def ends(self, cluster: str, rows: pa.Table) -> tuple[list[End], Ints, Ints]:
         """Return the distinct ends, and for each row the places of its source and destination among them."""
-        columns = [pa.chunked_array([*rows[f"source_{part}"].chunks, *rows[f"destination_{part}"].chunks]) for part in _END_PARTS]
-        coded = [_codes(column) for column in columns]
-        groups, place = (
-            _grouped(np.stack([codes for _, codes in coded])) if rows.num_rows else (np.zeros((7, 0), np.int64), np.zeros(0, np.int64))
+        source, destination = numbers(rows["source"]), numbers(rows["destination"])
+        found: dict[End, int] = {}
+        places = np.zeros(len(self._columns[0]), np.int64)
+        for number in np.union1d(source, destination).tolist():
+            places[number] = found.setdefault(self._end(cluster, number), len(found))
+        return list(found), places[source], places[destination]
+
+    def _end(self, cluster: str, number: int) -> End:
+        name, namespace, workload, entity, dns_name, cidr, labels_id = (values[number] for values in self._columns)
+        labels = self._labels.get(labels_id) if labels_id is not None else None
+        return End(
+            cluster=cluster,
+            cluster_name=name,
+            namespace=namespace,
+            workload=workload,
+            entity=entity,
+            dns_name=dns_name,
+            cidr=cidr,
+            labels=tuple(labels) if labels is not None else None,
+            is_hidden=labels is None and not self._sees_labels,
         )
-        found = []
-        for number in range(groups.shape[1]):
-            name, namespace, workload, entity, dns_name, cidr, labels_id = (
-                values[code] for (values, _), code in zip(coded, groups[:, number], strict=True)
-            )
-            labels = self._labels.get(labels_id) if labels_id is not None else None
-            found.append(
-                End(
-                    cluster=cluster,
-                    cluster_name=name,
-                    namespace=namespace,
-                    workload=workload,
-                    entity=entity,
-                    dns_name=dns_name,
-                    cidr=cidr,
-                    labels=tuple(labels) if labels is not None else None,
-                    is_hidden=labels is None and not self._sees_labels,
-                )
-            )
-        return found, place[: rows.num_rows], place[rows.num_rows :]
 
 
 def _named_as_in_labels(periods: tuple[Period, ...], ends: Sequence[End]) -> tuple[Period, ...]:
@@ -243,7 +248,7 @@ def _named_as_in_labels(periods: tuple[Period, ...], ends: Sequence[End]) -> tup
 
 def sides_of(periods: Sequence[Period], ends: Sequence[End], learned: LearnedNames = NOTHING_LEARNED) -> Iterator[Side]:
     """Yield each end as the engine reads it in all of these periods; named ports that changed in between are not known."""
-    selects_nodes = any(rule.selects_nodes for period in periods for rule in period.policies.rules)
+    selects_nodes = any(period.policies.selects_nodes for period in periods)
     for end in ends:
         named_ports = None
         if end.namespace is not None and end.cluster_name is None:
@@ -254,9 +259,9 @@ def sides_of(periods: Sequence[Period], ends: Sequence[End], learned: LearnedNam
 
 def recorded_of(rows: pa.Table) -> tuple[Ints, Ints]:
     """For each row what was recorded, -1 where it says nothing about policies, and where it was seen."""
-    verdicts, verdict = _codes(rows["verdict"])
-    reasons, reason = _codes(rows["drop_reason_desc"])
-    directions, direction = _codes(rows["traffic_direction"])
+    verdicts, verdict = codes(rows["verdict"])
+    reasons, reason = codes(rows["drop_reason_desc"])
+    directions, direction = codes(rows["traffic_direction"])
     of_verdict = np.array([_JUDGED.get(name or "", -1) for name in verdicts], np.int64)[verdict]
     by_reason = np.array([DENIED_REQUEST if name is None else DENIED if name in _POLICY_REASONS else -1 for name in reasons], np.int64)
     is_drop = np.array([name == "DROPPED" for name in verdicts], bool)[verdict]
@@ -264,8 +269,8 @@ def recorded_of(rows: pa.Table) -> tuple[Ints, Ints]:
     return kind, np.array([_DIRECTIONS.get(name or "", UNKNOWN) for name in directions], np.int64)[direction]
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[list[Any], Ints]:
-    """The distinct values of a column, the last of which is None, and for each row the place of its value."""
+def codes(column: pa.ChunkedArray) -> tuple[list[Any], Ints]:
+    """Return the distinct values of a column, the last of which is None, and for each row the place of its value."""
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
@@ -274,24 +279,14 @@ def _codes(column: pa.ChunkedArray) -> tuple[list[Any], Ints]:
     return [*values, None], codes
 
 
-def _grouped(key: Ints) -> tuple[Ints, Ints]:
-    """The distinct columns of a matrix, and for each column its place among them."""
-    if key.shape[1] == 0:
-        return key, np.zeros(0, np.int64)
-    packed = np.zeros(key.shape[1], np.int64)
-    for row in key:
-        values, code = np.unique(row, return_inverse=True)
-        _, packed = np.unique(packed * len(values) + code.reshape(-1), return_inverse=True)
-    _, first, place = np.unique(packed, return_index=True, return_inverse=True)
-    return key[:, first], place.reshape(-1)
-
-
-def _numbers(column: pa.ChunkedArray, missing: int = 0) -> Ints:
+def numbers(column: pa.ChunkedArray, missing: int = 0) -> Ints:
+    """Return a column of numbers, with another value for null."""
     return np.asarray(column.combine_chunks().fill_null(missing).to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
 def microseconds(column: pa.ChunkedArray) -> Ints:
-    return _numbers(column.cast(pa.int64()))
+    """Return a column of times as microseconds since 1970."""
+    return numbers(column.cast(pa.int64()))
 
 
 def as_microseconds(moment: datetime) -> int:

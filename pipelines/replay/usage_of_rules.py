@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -15,23 +15,18 @@ from pipelines.audits.usage import RuleName, Seen, Uses, policy_of
 from pipelines.policy.labels import LabelSet
 from pipelines.policy.model import Connection, Direction, Side
 from pipelines.policy.verdict import Verdict
-from pipelines.replay.ends import NOTHING_LEARNED, End, LearnedNames, side_of
+from pipelines.replay import traffic
+from pipelines.replay.ends import End, side_of
+from pipelines.replay.grouping import Ints, grouped
 from pipelines.replay.in_force import History, InForce, Period
-from warehouse.engine import Limits, Window
+from pipelines.replay.traffic import Asked, Reader, as_microseconds, codes, microseconds, numbers, recorded_of
+from warehouse.engine import Window
 from warehouse.errors import ConfigError
-from warehouse.questions import edge_questions
-from warehouse.questions.flow_filter import FlowFilter
-from warehouse.questions.replay_questions import DistinctEdges, EdgesAnswer
+from warehouse.questions.replay_questions import DistinctEdges
 
-_PARTS = ("cluster_name", "namespace", "workload_name", "entity", "dns_name", "cidr", "labels_id")
-_SIDES = ("source", "destination")
-_KEY = [*(f"{side}_{part}" for side in _SIDES for part in _PARTS), "destination_port", "l4_protocol"]
-_REACHED = ["FORWARDED", "REDIRECTED", "AUDIT"]
-_DENIED = ["POLICY_DENIED", "POLICY_DENY"]
-"""Reasons of drops that policies decide; other drops say nothing about policies."""
 _RECORDED = {"FORWARDED": Verdict.ALLOWED, "REDIRECTED": Verdict.ALLOWED, "DROPPED": Verdict.DENIED}
+"""What policies said of a flow. A flow in audit mode says nothing for certain."""
 _DIRECTIONS = {"EGRESS": Direction.EGRESS, "INGRESS": Direction.INGRESS}
-_MANY_NAMES = Limits(rows=1_000_000, seconds=120)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR_US = 3_600_000_000
 
@@ -54,13 +49,14 @@ def uses_of_rules(history: History, window: Window, in_force: InForce) -> dict[s
     """
     if window.since is None or window.until is None:
         raise ConfigError("uses of rules are looked for in a window with a start and an end")
-    wanted = FlowFilter(since=window.since, until=window.until, clusters=tuple(in_force.periods))
-    answer = history.door.answer(history.principal, DistinctEdges(wanted=wanted))
-    reader = _Reader(answer, _learned(history, wanted, answer))
-    return {
-        cluster: UsesOf(uses=reader.uses(cluster, periods), label_sets=reader.label_sets(cluster), observed=answer.shares.get(cluster, 0.0))
-        for cluster, periods in in_force.periods.items()
-    }
+    asked = Asked(window=window, clusters=tuple(in_force.periods))
+    answer = history.door.answer(history.principal, DistinctEdges(wanted=asked.filter()))
+    reader = traffic.reader(history, asked, answer)
+    found = {}
+    for cluster, periods in in_force.periods.items():
+        edges = _Edges(cluster, reader, answer.rows.filter(pc.equal(answer.rows["cluster"], cluster)))
+        found[cluster] = UsesOf(uses=edges.uses(periods), label_sets=edges.label_sets(), observed=answer.shares.get(cluster, 0.0))
+    return found
 
 
 def stands_since(periods: Sequence[Period]) -> tuple[dict[RuleName, datetime], datetime]:
@@ -79,89 +75,65 @@ def stands_since(periods: Sequence[Period]) -> tuple[dict[RuleName, datetime], d
     return found, known_since
 
 
-def _learned(history: History, wanted: FlowFilter, answer: EdgesAnswer) -> LearnedNames:
-    """What DNS names stood for, if any end has one."""
-    if all(answer.rows[f"{side}_dns_name"].null_count == answer.rows.num_rows for side in _SIDES):
-        return NOTHING_LEARNED
-    names = history.door.answer(history.principal, edge_questions.names(replace(wanted, namespaces=()), limits=_MANY_NAMES))
-    return LearnedNames.read(names.rows.select(["cluster", "ip", "name"]).to_pylist())
+class _Edges:
+    """The edges of one cluster on which policies decided."""
 
-
-class _Reader:
-    def __init__(self, answer: EdgesAnswer, learned: LearnedNames) -> None:
-        labels = zip(answer.label_sets["id"].to_pylist(), answer.label_sets["labels"].to_pylist(), strict=True)
-        self._labels: Mapping[str, tuple[str, ...]] = {name: tuple(texts) for name, texts in labels}
-        self._learned = learned
-        rows = answer.rows
-        said = pc.or_kleene(
-            pc.is_in(rows["verdict"], pa.array(_REACHED)),
-            pc.and_kleene(pc.equal(rows["verdict"], "DROPPED"), pc.is_in(rows["drop_reason_desc"], pa.array(_DENIED))),
-        )
-        self._rows = rows.filter(said)
+    def __init__(self, cluster: str, reader: Reader, rows: pa.Table) -> None:
+        kind, _ = recorded_of(rows)
+        rows = rows.filter(pa.array((kind == traffic.ALLOWED) | (kind == traffic.DENIED)))
+        self._learned = reader.learned
+        self._ends, self._source, self._destination = reader.ends(cluster, rows)
+        self._verdicts, self._verdict = codes(rows["verdict"])
+        self._directions, self._direction = codes(rows["traffic_direction"])
+        self._protocols, self._protocol = codes(rows["l4_protocol"])
+        self._port, self._flows = numbers(rows["destination_port"], -1), numbers(rows["flows"])
+        self._first, self._last = microseconds(rows["first_seen"]), microseconds(rows["last_seen"])
+        self._hour = microseconds(rows["since"]) // _HOUR_US
         self._sides: dict[tuple[End, str, bool], Side] = {}
 
-    def label_sets(self, cluster: str) -> frozenset[LabelSet]:
+    def label_sets(self) -> frozenset[LabelSet]:
         """Label sets of the cluster's own pods."""
-        rows = self._rows.filter(pc.equal(self._rows["cluster"], cluster))
-        found = set()
-        for side in _SIDES:
-            local = rows.filter(pc.and_(pc.is_null(rows[f"{side}_cluster_name"]), pc.is_valid(rows[f"{side}_namespace"])))
-            found |= {LabelSet(self._labels[name]) for name in pc.unique(local[f"{side}_labels_id"]).to_pylist() if name in self._labels}
-        return frozenset(found)
+        local = (end for end in self._ends if end.cluster_name is None and end.namespace is not None)
+        return frozenset(LabelSet(end.labels) for end in local if end.labels is not None)
 
-    def uses(self, cluster: str, periods: Sequence[Period]) -> Uses:
+    def uses(self, periods: Sequence[Period]) -> Uses:
         """Judge the connections of each period by its policies; what lies on both sides of a change is judged by both."""
-        rows = self._rows.filter(pc.equal(self._rows["cluster"], cluster))
         found = Uses()
-        if not rows.num_rows or not periods:
+        if not len(self._hour) or not periods:
             return found
-        starts = np.array([(period.since - _EPOCH) // timedelta(microseconds=1) for period in periods], np.int64)
-        first, last = (
-            np.maximum(np.searchsorted(starts, rows[name].cast(pa.int64()).to_numpy(), "right") - 1, 0)
-            for name in ("first_seen", "last_seen")
-        )
+        starts = np.array([as_microseconds(period.since) for period in periods], np.int64)
+        first, last = (np.maximum(np.searchsorted(starts, moment, "right") - 1, 0) for moment in (self._first, self._last))
         for number, period in enumerate(periods):
             if period.not_covered:
                 continue
             add = found.of(period.policies, Policies(period.documents))
-            for connection, seen in self._connections(cluster, period, rows.filter(pa.array((first <= number) & (number <= last)))):
+            for connection, seen in self._connections(period, np.flatnonzero((first <= number) & (number <= last))):
                 add(connection, seen)
         return found
 
-    def _connections(self, cluster: str, period: Period, rows: pa.Table) -> Iterator[tuple[Connection, Seen]]:
+    def _connections(self, period: Period, rows: Ints) -> Iterator[tuple[Connection, Seen]]:
         """The distinct connections among rows, each with the hours in which it was seen."""
-        selects_nodes = any(rule.selects_nodes for rule in period.policies.rules)
-        rows = rows.append_column("hour", pc.divide(rows["since"].cast(pa.int64()), _HOUR_US))
-        grouped = rows.group_by([*_KEY, "verdict", "traffic_direction"]).aggregate(
-            [("hour", "distinct"), ("last_seen", "max"), ("flows", "sum")]
-        )
-        for row in grouped.to_pylist():
-            source, destination = (
-                self._side(
-                    End(
-                        cluster=cluster,
-                        cluster_name=row[f"{side}_cluster_name"],
-                        namespace=row[f"{side}_namespace"],
-                        workload=row[f"{side}_workload_name"],
-                        entity=row[f"{side}_entity"],
-                        dns_name=row[f"{side}_dns_name"],
-                        cidr=row[f"{side}_cidr"],
-                        labels=self._labels.get(row[f"{side}_labels_id"] or ""),
-                    ),
-                    period,
-                    selects_nodes,
-                )
-                for side in _SIDES
-            )
-            protocol, port = row["l4_protocol"] or "", row["destination_port"]
-            is_icmp = protocol.startswith("ICMP")
-            connection = Connection(source, destination, protocol, None if is_icmp else port, port if is_icmp else None)
-            recorded = _RECORDED.get(row["verdict"])
-            denied_at = _DIRECTIONS.get(row["traffic_direction"]) if recorded is Verdict.DENIED else None
-            yield connection, Seen(frozenset(row["hour_distinct"]), row["last_seen_max"], row["flows_sum"], recorded, denied_at)
+        key = (self._source, self._destination, self._protocol, self._port, self._verdict, self._direction)
+        example, member = grouped([column[rows] for column in key])
+        order = rows[np.argsort(member, kind="stable")]
+        ends = np.cumsum(np.bincount(member, minlength=len(example)))
+        for places in np.split(order, ends[:-1]) if len(rows) else ():
+            place = int(places[0])
+            recorded = _RECORDED.get(self._verdicts[self._verdict[place]] or "")
+            denied_at = _DIRECTIONS.get(self._directions[self._direction[place]] or "") if recorded is Verdict.DENIED else None
+            last = _EPOCH + timedelta(microseconds=int(self._last[places].max()))
+            hours = frozenset(self._hour[places].tolist())
+            yield self._connection(period, place), Seen(hours, last, int(self._flows[places].sum()), recorded, denied_at)
 
-    def _side(self, end: End, period: Period, selects_nodes: bool) -> Side:
+    def _connection(self, period: Period, place: int) -> Connection:
+        source, destination = (self._side(self._ends[end[place]], period) for end in (self._source, self._destination))
+        protocol, number = self._protocols[self._protocol[place]] or "", int(self._port[place])
+        port, is_icmp = None if number < 0 else number, protocol.startswith("ICMP")
+        return Connection(source, destination, protocol, None if is_icmp else port, port if is_icmp else None)
+
+    def _side(self, end: End, period: Period) -> Side:
         named = period.named_ports(end.namespace, end.workload) if end.namespace is not None and end.cluster_name is None else None
+        selects_nodes = period.policies.selects_nodes
         key = (end, repr(named), selects_nodes)
         found = self._sides.get(key)
         if found is None:

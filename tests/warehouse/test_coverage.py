@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse.records.coverage import cluster_shares, flows_lost_undated, gaps, node_coverage
+from warehouse.records.coverage import cluster_shares, flows_lost, flows_lost_undated, gaps, node_coverage
 from warehouse.schema import COVERAGE
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
@@ -51,6 +51,15 @@ def test_losses_are_added_up_where_they_touch_the_window() -> None:
     rows = table(row(0, 60, flows_received=5), row(10, 11, "lost", flows_lost=7), row(70, 71, "lost", flows_lost=100))
     (node,) = node_coverage(rows, at(0), at(60))
     assert (node.flows_lost, node.flows_received) == (7, 5)
+
+
+def test_losses_that_name_no_node_or_one_that_has_left_are_added_up_too() -> None:
+    unknown = [row(10, 11, "lost", None, flows_lost=7), row(20, 21, "lost", "n2", flows_lost=30), row(0, 5, "left", "n2")]
+    rows = table(row(0, 60), row(1, 2, "lost", flows_lost=500), *unknown, row(70, 71, "lost", None, flows_lost=9000))
+    undated = table(row(0, 60, "lost_undated", None, flows_lost=60_000))
+    assert flows_lost(pa.concat_tables([rows, undated]), at(0), at(60)) == {"c1": 537}
+    assert [node.node_name for node in node_coverage(rows, at(6), at(60))] == ["n1"]
+    assert flows_lost(table(row(0, 60)), at(0), at(60)) == {}
 
 
 def test_a_loss_of_unknown_time_counts_apart_and_once_in_each_window_that_it_may_belong_to() -> None:

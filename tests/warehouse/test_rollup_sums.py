@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.maintenance import compaction, rollup
+from pipelines.maintenance import compaction, merging, rollup
 from warehouse import config, engine
 from warehouse.access import access_log, redaction
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
-from warehouse.questions import count_questions, edge_questions, flow_questions, rollup_sql
+from warehouse.questions import count_questions, edge_questions, edge_rule, flow_questions, part_sums, rollup_sql
 from warehouse.questions.door import Door
 from warehouse.questions.edge_questions import EdgeScope
 from warehouse.questions.flow_filter import FlowFilter
@@ -169,7 +169,7 @@ def edge_key(row: Row) -> tuple[Any, ...]:
 def test_edges_add_up_to_the_flows_by_every_column_they_keep(rows: list[Row], labels: bool) -> None:
     with engine.connect(Limits()) as connection:
         connection.from_arrow(table(rows)).create_view("flows")
-        query = rollup_sql.edges(connection, "flows", "flows", config.Rollups(), labels=labels)
+        query = rollup_sql.edges(connection, rollup_sql.edge_parts("flows", labels=labels), edge_rule.pods_seen("flows"), config.Rollups())
         made = connection.sql(query).to_arrow_table().to_pylist()
     expected, replies, found, found_replies = Counter(), Counter(), Counter(), Counter()  # type: ignore[var-annotated]
     for row in rows:
@@ -223,7 +223,9 @@ def test_a_scan_of_many_ports_becomes_few_rows_with_the_same_sum() -> None:
     rows = [one | {"destination_port": port, "uuid": str(port)} for port in range(1, 1001)] + [one | {"destination_port": 443}] * 5
     with engine.connect(Limits()) as connection:
         connection.from_arrow(table(rows)).create_view("flows")
-        query = rollup_sql.edges(connection, "flows", "flows", config.Rollups(ports_per_edge=10), labels=False)
+        query = rollup_sql.edges(
+            connection, rollup_sql.edge_parts("flows", labels=False), edge_rule.pods_seen("flows"), config.Rollups(ports_per_edge=10)
+        )
         made = connection.sql(query).to_arrow_table().to_pylist()
     assert sum(edge["flows"] for edge in made) == 1005
     ports = {edge["destination_port"]: edge["flows"] for edge in made}
@@ -268,7 +270,7 @@ _FILTERS = st.sampled_from(
 @settings(max_examples=HARD or 10, suppress_health_check=[HealthCheck.too_slow])
 @given(
     batches=st.lists(flows(most=25), min_size=1, max_size=3),
-    steps=st.lists(st.sampled_from(["roll up early", "roll up", "compact"]), max_size=3),
+    steps=st.lists(st.sampled_from(["roll up early", "roll up", "compact", "merge"]), max_size=3),
     bounds=st.tuples(_MOMENTS, _MOMENTS).filter(lambda pair: pair[0] != pair[1]),
     conditions=_FILTERS,
     level=st.sampled_from(redaction.LEVELS),
@@ -286,19 +288,26 @@ def test_an_answer_is_the_same_whatever_is_rolled_up(
     every = list(itertools.chain(*batches))
     for number, row in enumerate(every):
         row["uuid"] = str(number)
+    wanted = FlowFilter(since=min(bounds), until=max(bounds), **conditions)
+    scope = list(EdgeScope)[len(every) % 3]
     with tempfile.TemporaryDirectory() as folder:
         plain, rolled = (Lake.open(config.Lake(url=f"{folder}/{name}")) for name in ("plain", "rolled"))
         append(plain, every)
         for batch, step in itertools.zip_longest(batches, steps):
-            append(rolled, batch or [])  # after a roll-up these are late flows
+            append(rolled, batch or [])  # after a roll-up, or a question that remembers sums, these are late flows
             if step == "compact":
                 compaction.compact_closed_hours(rolled, now=LATER)
+            elif step == "merge":
+                merging.merge(rolled, now=START + HOUR)
             elif step is not None:
                 now = START + 2 * HOUR + compaction.GRACE if step == "roll up early" else LATER
                 rollup.roll_up_closed_hours(rolled, config.Rollups(), now=now)
-        wanted = FlowFilter(since=min(bounds), until=max(bounds), **conditions)
-        scope = list(EdgeScope)[len(every) % 3]
-        expected = answers(Door(plain, ownership), who, wanted, scope)
+            if len(every) % 2:
+                for question in (count_questions.pulse(wanted), edge_questions.edges(wanted)):  # their sums are then remembered
+                    Door(rolled, ownership).answer(OPERATOR, question)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(part_sums, "MOST_PARTS", 0)
+            expected = answers(Door(plain, ownership), who, wanted, scope)
         assert answers(Door(rolled, ownership), who, wanted, scope) == expected
         seen = sum(Door(plain, ownership).answer(who, flow_questions.newest(wanted, limits=EVERYONE)).rows["flow_count"].to_pylist())
         access_log.flush()  # while the folder is there

@@ -40,6 +40,8 @@ class LogEntry:
     added: Sequence[StoredFile]
     removed: Sequence[tuple[str, Mapping[str, str] | None]]
     """The decoded path of each file, and the values of its partition if the log records them."""
+    is_rearrangement: bool = False
+    """True if the commit says that it changes no row, as one that merges files does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,15 +179,18 @@ def _content(filesystem: pafs.FileSystem, version: int) -> bytes | None:
 
 def _parsed(table: Table, content: bytes) -> LogEntry:
     added, removed = [], []
+    is_rearrangement = True
     for line in content.splitlines():
         action = json.loads(line)
         if "metaData" in action or "protocol" in action:
             raise SchemaChangedError
         if (add := action.get("add")) is not None:
             added.append(_stored(table, add))
+            is_rearrangement &= add.get("dataChange") is False
         elif (remove := action.get("remove")) is not None:
             removed.append((unquote(remove["path"]), remove.get("partitionValues")))
-    return LogEntry(added=added, removed=removed)
+            is_rearrangement &= remove.get("dataChange") is False
+    return LogEntry(added=added, removed=removed, is_rearrangement=is_rearrangement)
 
 
 def _stored(table: Table, add: Mapping[str, Any]) -> StoredFile:

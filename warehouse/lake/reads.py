@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +49,13 @@ class Reads(Handles):
         """Return every file of the table, or those of these clusters in the days that [since, until) overlaps. Raises LakeError."""
         wanted = Wanted(clusters=clusters, since=since, until=until)
         return list(self._known(table).of_days(wanted))
+
+    def last_change(self, table: Table) -> Callable[[Mapping[str, str], datetime, datetime], int]:
+        """Return a function from a partition and a span of time to the number of its rows' last change: see warehouse.lake.changes.
+
+        Ask for it before the files that are read: then what was computed from them is no older than its number. Raises LakeError.
+        """
+        return self._known(table).last_change
 
     def read(
         self,

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from warehouse.lake.changes import Key, LastChanges
 from warehouse.lake.files import StoredFile
 from warehouse.lake.log import LogEntry
 from warehouse.schema import Table
@@ -20,9 +21,6 @@ from warehouse.schema import Table
 _SLACK = timedelta(milliseconds=1)  # some engines truncate the times in a file's statistics to milliseconds
 _MICROSECOND = timedelta(microseconds=1)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
-
-Key = tuple[str | None, ...]
-"""The values of the partition columns, in the table's order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +41,12 @@ class Wanted:
 class Snapshot:
     """One version of a table."""
 
-    def __init__(self, table: Table, version: int, partitions: Mapping[Key, Mapping[str, StoredFile]]) -> None:
+    def __init__(
+        self, table: Table, version: int, partitions: Mapping[Key, Mapping[str, StoredFile]], changes: LastChanges | None = None
+    ) -> None:
         """`partitions` maps each partition to its files by decoded path."""
         self._table = table
+        self._changes = changes or LastChanges()
         self.version = version
         self._partitions = partitions
 
@@ -75,7 +76,7 @@ class Snapshot:
         """Return the snapshot after further log entries, the first of which belongs to the next version."""
         partitions = dict(self._partitions)
         changed: dict[Key, dict[str, StoredFile]] = {}
-        version = self.version
+        version, changes = self.version, self._changes
 
         def files_of(key: Key) -> dict[str, StoredFile]:
             if key not in changed:
@@ -84,16 +85,25 @@ class Snapshot:
 
         for entry in entries:
             version += 1
+            gone: dict[Key, list[StoredFile]] = {}
+            come: dict[Key, list[StoredFile]] = {}
             for path, values in entry.removed:
                 key = self._key(values) if values is not None else next((k for k, files in partitions.items() if path in files), None)
-                if key is not None:
-                    files_of(key).pop(path, None)
+                if key is not None and (file := files_of(key).pop(path, None)) is not None:
+                    gone.setdefault(key, []).append(file)
             for file in entry.added:
-                files_of(self._key(file.partition))[file.path] = file
+                key = self._key(file.partition)
+                files_of(key)[file.path] = file
+                come.setdefault(key, []).append(file)
+            changes = changes.after(_changed(gone, come, is_rearrangement=entry.is_rearrangement))
         for key, files in changed.items():
             if not files:
                 del partitions[key]
-        return Snapshot(self._table, version, partitions)
+        return Snapshot(self._table, version, partitions, changes)
+
+    def last_change(self, values: Mapping[str, str], since: datetime, until: datetime) -> int:
+        """Return the number of the last change of a partition's rows in [since, until): see LastChanges."""
+        return self._changes.number(self._key(values), since, until)
 
     def files(self, wanted: Wanted | None = None) -> Iterator[StoredFile]:
         """Yield the files that may hold the wanted rows; all files for None. An unknown bound excludes no file."""
@@ -147,6 +157,21 @@ class Snapshot:
 
     def _key(self, values: Mapping[str, Any]) -> Key:
         return tuple(values.get(name) for name in self._table.partition_by)
+
+
+def _changed(
+    gone: Mapping[Key, list[StoredFile]], come: Mapping[Key, list[StoredFile]], *, is_rearrangement: bool
+) -> dict[Key, list[StoredFile]]:
+    """Return the files of the partitions whose rows an entry may have changed.
+
+    Also an entry that claims to change nothing may have left out rows, as compaction does with duplicates.
+    """
+    both = {key: ([*gone.get(key, ())], [*come.get(key, ())]) for key in {*gone, *come}}
+    return {
+        key: [*old, *new]
+        for key, (old, new) in both.items()
+        if not is_rearrangement or sum(file.rows for file in old) != sum(file.rows for file in new)
+    }
 
 
 def as_utc(moment: datetime | None) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,18 +11,23 @@ import pyarrow as pa
 from warehouse.access import visible
 from warehouse.access.sight import Sight
 from warehouse.engine import Window
-from warehouse.records.coverage import NodeCoverage, cluster_shares, flows_lost_undated, node_coverage
+from warehouse.records.coverage import NodeCoverage, cluster_shares, flows_lost, flows_lost_undated, node_coverage
 from warehouse.schema import FLOWS
 
 
 class Coverage(tuple[NodeCoverage, ...]):
-    """The coverage of each node in a window, and what is known about no point in time."""
+    """The coverage of each node in a window, and the losses in it, also those of nodes that are not known."""
 
+    flows_lost: Mapping[str, int]
+    """Number of flows known lost in the window, by cluster, without losses of unknown time."""
     flows_lost_undated: int
     """Number of flows lost at an unknown time that may lie in the window, also of nodes that are not known."""
 
-    def __new__(cls, nodes: Iterable[NodeCoverage] = (), flows_lost_undated: int = 0) -> Coverage:
+    def __new__(
+        cls, nodes: Iterable[NodeCoverage] = (), flows_lost: Mapping[str, int] | None = None, flows_lost_undated: int = 0
+    ) -> Coverage:
         made = super().__new__(cls, nodes)
+        made.flows_lost = flows_lost or {}
         made.flows_lost_undated = flows_lost_undated
         return made
 
@@ -52,8 +57,8 @@ class Answer:
 
     @property
     def flows_lost(self) -> int:
-        """The number of flows known to be lost in the window."""
-        return sum(node.flows_lost for node in self.coverage)
+        """The number of flows known to be lost in the window, also of nodes that are not known."""
+        return sum(self.coverage.flows_lost.values())
 
     @property
     def losses(self) -> str:
@@ -88,4 +93,5 @@ def coverage_of(sight: Sight, rows: pa.Table | None = None) -> Coverage:
     if until <= window.since:
         return Coverage()
     rows = visible.ledger(sight) if rows is None else rows
-    return Coverage(node_coverage(rows, window.since, until, now=now), flows_lost_undated(rows, window.since, until))
+    bounds = window.since, until
+    return Coverage(node_coverage(rows, *bounds, now=now), flows_lost(rows, *bounds), flows_lost_undated(rows, *bounds))

@@ -79,21 +79,29 @@ def workload_of_pod(name: str) -> str:
     return found[1] if found else name
 
 
-def pods_of(flows: str) -> str:
-    """Return the query for the pods in flows, with each pod's workload in each hour as reported by the node that runs the pod.
+def pods_seen(flows: str, *more: str) -> str:
+    """Return the query for the distinct pods and workloads that flows of each hour name, with `more` columns of the flows.
+
+    Columns: those of `pods_of`, several rows a pod.
+    """
+    return " UNION ALL ".join(
+        f"""SELECT DISTINCT {"".join(f"{column}, " for column in more)}cluster, epoch_us("time") // 3600000000 AS hour,
+            {_elsewhere(side)} AS pod_cluster, {side}_namespace AS namespace, {side}_pod_name AS pod,
+            {side}_workload_kind AS kind, {side}_workload_name AS name
+        FROM {flows} WHERE {side}_pod_name IS NOT NULL"""
+        for side in SIDES
+    )
+
+
+def pods_of(seen: str) -> str:
+    """Return the query for the pods of `pods_seen`, with each pod's workload in each hour as reported by the node that runs the pod.
 
     Columns: `cluster` that reported it, `hour` (whole hours since 1970), `pod_cluster` (null for the one that reported it),
     `namespace`, `pod`; `name` and `kind` of the workload, null where no flow says them.
     """
     key = "cluster, hour, pod_cluster, namespace, pod"
-    sides = " UNION ALL ".join(
-        f"""SELECT DISTINCT cluster, epoch_us("time") // 3600000000 AS hour, {_elsewhere(side)} AS pod_cluster,
-            {side}_namespace AS namespace, {side}_pod_name AS pod, {side}_workload_kind AS kind, {side}_workload_name AS name
-        FROM {flows} WHERE {side}_pod_name IS NOT NULL"""
-        for side in SIDES
-    )
     return f"""SELECT {key}, min(name) AS name, arg_min(kind, name) AS kind
-        FROM (SELECT * FROM ({sides}) ORDER BY ALL) GROUP BY {key}"""
+        FROM (SELECT {key}, kind, name FROM ({seen}) ORDER BY ALL) GROUP BY {key}"""
 
 
 def _elsewhere(side: str) -> str:

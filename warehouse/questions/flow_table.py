@@ -115,7 +115,7 @@ def _learn_workloads(connection: Any, sight: Sight) -> None:
     rows = engine.query_of(connection, sight.lake, FLOWS, files, "flows_of_hours", as_of=window.as_of)
     first, end = (f"{engine.literal(moment.isoformat())}::TIMESTAMPTZ" for moment in (since, until))
     within = f"""(SELECT * FROM ({rows}) WHERE "time" >= {first} AND "time" < {end})"""
-    recorded_workloads.learn(connection, within, _PODS, sight.lake, as_of=window.as_of)
+    recorded_workloads.learn(connection, edge_rule.pods_seen(within), _PODS, sight.lake, as_of=window.as_of)
 
 
 def _oldest(connection: Any, relations: Sequence[str], given: Sequence[Any], wanted: FlowFilter, limits: Limits) -> datetime:

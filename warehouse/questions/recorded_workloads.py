@@ -37,13 +37,13 @@ _POD_WITHOUT_OWNER = r"^pod\.(.+)\.[0-9a-f]{8}$"
 """The name of PodLabels that stand for a pod without owner."""
 
 
-def learn(connection: Any, flows: str, pods: str, lake: Lake | None, *, as_of: AsOf | None = None) -> None:
-    """Make a temporary table `pods` of the pods in the relation `flows`, with the workload of each in each hour.
+def learn(connection: Any, seen: str, pods: str, lake: Lake | None, *, as_of: AsOf | None = None) -> None:
+    """Make a temporary table `pods` of the pods in the query `seen` (of `edge_rule.pods_seen`), with the workload of each in each hour.
 
     Columns: those of `edge_rule.pods_of`; `name` and `kind` are null where nothing tells them. Without a lake the flows alone are
     asked; with `as_of` only what the lake knew then of its workloads counts. Raises LakeError.
     """
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {pods} AS {edge_rule.pods_of(flows)}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {pods} AS {edge_rule.pods_of(seen)}")
     if lake is None:
         return
     ((clusters, first, last),) = connection.execute(

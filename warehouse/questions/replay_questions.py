@@ -5,8 +5,9 @@ Judging them does not belong here: see pipelines.replay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from warehouse import engine
 from warehouse.access import scoping
 from warehouse.engine import Limits, Window
-from warehouse.errors import QueryError
+from warehouse.errors import QueryError, QueryLimitError
 from warehouse.questions import edge_rule, flow_filter, rollup_filter, rollup_relations
 from warehouse.questions.answers import Answer, coverage_of
 from warehouse.questions.edge_rule import SIDES
@@ -35,23 +36,39 @@ _COUNTS = (
     "min(first_seen) AS first_seen, max(last_seen) AS last_seen"
 )
 _KEPT_UUIDS = 3
+_PORTION = 500_000
+"""Edges that are read at once."""
+_MOST_SALTS = 4
+"""How often the keys of ends are made again when two ends have the same one, of which the chance is about 1 in a billion."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EdgesAnswer(Answer):
-    """Edges, and the label sets that they name."""
+    """Edges, the distinct ends that they have, and the label sets that those name."""
 
+    ends: pa.Table
+    """`cluster`, and the columns of edges_1h for one end, without `source_` or `destination_`; each end of a cluster once, in order."""
     label_sets: pa.Table
     """Columns `id` and `labels`; each id once. An id without a row has labels that are no longer stored, or not visible."""
+
+    def plain(self) -> pa.Table:
+        """Return the edges with the columns of both ends in place of the two numbers of ends."""
+        found = self.rows
+        for side in SIDES:
+            of_end = self.ends.take(found[side])
+            for part in ENDS:
+                found = found.append_column(f"{side}_{part}", of_end[part])
+        return found.drop_columns(list(SIDES))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistinctEdges(Question[EdgesAnswer]):
     """The distinct edges of a window, with the ids of their label sets.
 
-    Columns: `cluster`; `since`, the start of the edge's hour or, with `begins`, of its span; those of edges_1h for both ends,
-    `destination_port`, `l4_protocol`, `verdict`, `drop_reason_desc`, `traffic_direction`, `flows`, `repeats`, `replies`,
-    `first_seen` and `last_seen`. Rows are in no order.
+    Columns: `cluster`; `since`, the start of the edge's hour or, with `begins`, of its span; `source` and `destination`, the places
+    of both ends in `EdgesAnswer.ends`; `destination_port`, `l4_protocol`, `verdict`, `drop_reason_desc`, `traffic_direction`,
+    `flows`, `repeats`, `replies`, `first_seen` and `last_seen`. Rows are in no order. Months of edges have millions of rows but few
+    distinct ends, so each end is read once.
     """
 
     name: str = "distinct_edges"
@@ -80,7 +97,6 @@ class DistinctEdges(Question[EdgesAnswer]):
         if refusal is not None:
             raise QueryError(refusal)
         sight = request.sight.within(rollup_relations.widened(request.sight, EDGES_1H))
-        rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
         with engine.connect_warm() as connection:
             made, sources = [], []
             for name, table in ((rollup_filter.EDGES, EDGES_1H), (_LABELS, LABEL_SETS)):
@@ -89,10 +105,20 @@ class DistinctEdges(Question[EdgesAnswer]):
                     query, source = rollup_relations.query(connection, sight, relation, request.rollups)
                 made.append(engine.relation(name, query))
                 sources.append(source)
-            found, cut = engine.ask(connection, made[:1], _spans(rows, self.begins), [*values, *_placed(self.begins)], self.limits)
-            labels, _ = engine.ask(connection, made[1:], _NAMED_SETS, (_named(found),), self.limits)
+            ends, salt = self._ends(connection, made[0], wanted)
+            parts, cut, left = [], False, self.limits.rows
+            for clusters in _portions(ends):
+                rows, values = rollup_filter.rows(rollup_filter.EDGES, replace(wanted, clusters=clusters))
+                sql, limits = _spans(rows, self.begins, salt), replace(self.limits, rows=left)
+                part, cut = engine.ask(connection, made[:1], sql, [*values, *_placed(self.begins)], limits)
+                parts.append(_compact(part, ends["key"]))
+                left -= part.num_rows
+                if cut:
+                    break
+            labels, _ = engine.ask(connection, made[1:], _NAMED_SETS, (_named(ends),), self.limits)
         return EdgesAnswer(
-            rows=found,
+            rows=pa.concat_tables(parts).unify_dictionaries(),
+            ends=ends.drop_columns(["key", "edges"]),
             label_sets=labels,
             cut=cut,
             window=sight.window,
@@ -101,10 +127,59 @@ class DistinctEdges(Question[EdgesAnswer]):
             source=rollup_relations.source_text(EDGES_1H, sources[:1]),
         )
 
+    def _ends(self, connection: Any, relation: str, wanted: FlowFilter) -> tuple[pa.Table, int]:
+        """Return the distinct ends with a `key` and their number of `edges`, and the salt with which no two ends have the same key."""
+        rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
+        for salt in range(_MOST_SALTS):
+            ends, cut = engine.ask(connection, [relation], _distinct_ends(rows, salt), [*values, *values], self.limits)
+            if cut:
+                raise QueryLimitError(f"there are more than {self.limits.rows:,} different ends: ask for less time or fewer namespaces")
+            if pc.count_distinct(ends["key"]).as_py() == ends.num_rows:
+                return ends, salt
+        raise QueryError("the ends of these edges cannot be told apart")
 
-def _spans(rows: str, begins: Begins) -> str:
-    """Return the query that adds up the rows of each span."""
-    ends = ", ".join(f"{side}_{part}" for side in SIDES for part in ENDS)
+
+def _key(side: str, salt: int) -> str:
+    """Return the expression for a number that tells one end from another."""
+    return f"hash({salt}, cluster, {', '.join(f'{side}_{part}' for part in ENDS)})"
+
+
+def _distinct_ends(rows: str, salt: int) -> str:
+    """Return the query for the ends of rows, in order."""
+    names = ", ".join(("cluster", *ENDS))
+    renamed = {side: ", ".join(f"{side}_{part} AS {part}" for part in ENDS) for side in SIDES}
+    both = " UNION ALL ".join(f"SELECT cluster, {_key(side, salt)} AS key, {renamed[side]} FROM ({rows})" for side in SIDES)
+    return f"SELECT {names}, key, count(*) AS edges FROM ({both}) GROUP BY ALL ORDER BY {names}"
+
+
+def _portions(ends: pa.Table) -> list[tuple[str, ...]]:
+    """Divide the clusters of ends into portions whose edges are read at once, since grouping millions of rows takes much memory."""
+    by_cluster = ends.group_by("cluster", use_threads=False).aggregate([("edges", "sum")])
+    found: list[list[str]] = [[]]
+    size = 0
+    for cluster, edges in zip(by_cluster["cluster"].to_pylist(), by_cluster["edges_sum"].to_pylist(), strict=True):
+        if size and size + edges > 2 * _PORTION:
+            found.append([])
+            size = 0
+        found[-1].append(cluster)
+        size += edges
+    return [tuple(clusters) for clusters in found]
+
+
+def _compact(edges: pa.Table, keys: pa.ChunkedArray) -> pa.Table:
+    """Return edges with the places of their ends among those with these keys, and with texts as dictionaries."""
+    found = edges
+    for place, name in enumerate(edges.column_names):
+        if name in SIDES:
+            found = found.set_column(place, name, pc.index_in(edges[name], value_set=keys))
+        elif pa.types.is_string(edges.schema.field(name).type):
+            found = found.set_column(place, name, edges[name].dictionary_encode())
+    return found
+
+
+def _spans(rows: str, begins: Begins, salt: int) -> str:
+    """Return the query that adds up the rows of each span, with the keys of ends as `source` and `destination`."""
+    ends = ", ".join(f"{_key(side, salt)} AS {side}" for side in SIDES)
     key = f"{ends}, destination_port, l4_protocol, verdict, drop_reason_desc, traffic_direction"
     if not begins:
         return f"SELECT cluster, hour AS since, {key}, {_COUNTS} FROM ({rows}) GROUP BY ALL"
@@ -114,9 +189,9 @@ def _spans(rows: str, begins: Begins) -> str:
         GROUP BY ALL"""
 
 
-def _named(edges: pa.Table) -> list[str]:
-    """The label sets that edges name. No others are shown, since a label set does not say of which cluster's namespace it is."""
-    return sorted({name for side in SIDES for name in pc.unique(edges[f"{side}_labels_id"]).to_pylist() if name is not None})
+def _named(ends: pa.Table) -> list[str]:
+    """The label sets that ends name. No others are shown, since a label set does not say of which cluster's namespace it is."""
+    return sorted(name for name in pc.unique(ends["labels_id"]).to_pylist() if name is not None)
 
 
 def _placed(begins: Begins) -> list[object]:

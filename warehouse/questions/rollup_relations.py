@@ -7,7 +7,7 @@ Working out scopes and building questions do not belong here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -20,16 +20,14 @@ from warehouse.access.sight import Sight
 from warehouse.engine import Window, literal
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
-from warehouse.questions import rollup_notes, rollup_sql
+from warehouse.questions import part_sums, rollup_notes, rollup_sql
+from warehouse.questions.part_sums import Flows, Spans
 from warehouse.questions.rollup_notes import HOUR, SEALED, ClusterHour
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
 
 MINUTE = timedelta(minutes=1)
 GRAIN = {EDGES_1H.name: HOUR, TIMELINE_1M.name: MINUTE, LABEL_SETS.name: HOUR, DNS_NAMES.name: HOUR}
 """The time span of one row of each rollup, which cannot be divided further."""
-
-Span = tuple[datetime, datetime]
-Spans = dict[str, list[Span]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +79,9 @@ class _Parts:
     hourly: Spans = field(default_factory=dict)
     rollup_files: set[str] = field(default_factory=set)
     rollup: Spans = field(default_factory=dict)
-    flows_files: set[str] = field(default_factory=set)
+    last_change: Callable[[Mapping[str, str], datetime, datetime], int]
+    """Of flows, asked before their files were."""
+    flows_files: dict[str, StoredFile] = field(default_factory=dict)
     flows: Spans = field(default_factory=dict)
     hours: Spans = field(default_factory=dict)
     """The whole hours that `flows` overlaps."""
@@ -99,11 +99,11 @@ def query(connection: Any, sight: Sight, relation: RollupRelation, settings: con
     for number, piece in enumerate(pieces(sight.scope, sight.window)):
         parts = _parts(sight, relation, piece)
         stored = engine.query_of(connection, lake, table, sorted(parts.rollup_files), f"{relation.name}_stored_{number}")
-        either = [f"SELECT {columns} FROM ({stored}) WHERE {_within(table.time_column, parts.rollup)}"]
+        either = [f"SELECT {columns} FROM ({stored}) WHERE {part_sums.within(table.time_column, parts.rollup)}"]
         if parts.hourly_files:
             hours = engine.query_of(connection, lake, EDGES_1H, sorted(parts.hourly_files), f"{relation.name}_hourly_{number}")
             of_hour = columns.replace(TIMELINE_1M.time_column, f"{EDGES_1H.time_column} AS {TIMELINE_1M.time_column}")
-            either.append(f"SELECT {of_hour} FROM ({hours}) WHERE {_within(EDGES_1H.time_column, parts.hourly)}")
+            either.append(f"SELECT {of_hour} FROM ({hours}) WHERE {part_sums.within(EDGES_1H.time_column, parts.hourly)}")
         if parts.flows_files and not relation.stored_only:
             fresh = f"{relation.name}_fresh_{number}"
             _sum_up(connection, lake, replace(relation, name=fresh), parts, piece.scope, settings)
@@ -167,21 +167,29 @@ def widened(sight: Sight, table: Table) -> Window:
 
 def _sum_up(connection: Any, lake: Lake, relation: RollupRelation, parts: _Parts, scope: Scope, settings: config.Rollups) -> None:
     """Create a table with the relation's name that holds the rollup rows of the flows that are not rolled up."""
-    table, name = relation.table, relation.name
-    files, hours = f"{name}_files", f"{name}_hours"
-    engine.add_view_of_files(connection, lake, FLOWS, sorted(parts.flows_files), files)
-    connection.execute(f"CREATE TEMP VIEW {hours} AS SELECT * FROM {files} WHERE {_within('time', parts.hours)}")
-    flows = f"{name}_flows"
-    names = _names(scope, relation.namespaces)
-    connection.execute(f"CREATE TEMP VIEW {flows} AS {_two_scans(files, _within('time', parts.flows), names)}")
-    if table is EDGES_1H:
-        query = rollup_sql.edges(connection, flows, hours, settings, labels=relation.labels, lake=lake)
-    elif table is LABEL_SETS:
-        rollup_sql.edges(connection, flows, hours, settings, labels=True, lake=lake)
-        query = rollup_sql.label_sets()
+    table, names = relation.table, _names(scope, relation.namespaces)
+    flows = Flows(lake=lake, spans=parts.flows, files=tuple(parts.flows_files.values()), last_change=parts.last_change)
+    if table is TIMELINE_1M:
+        query = _with_remembered(connection, flows, part_sums.TIMELINE, names, relation.name)
+    elif table is DNS_NAMES:
+        query = rollup_sql.dns_names(_two_scans(connection, flows, names, f"{relation.name}_flows"))
     else:
-        query = {TIMELINE_1M.name: rollup_sql.timeline, DNS_NAMES.name: rollup_sql.dns_names}[table.name](flows)
-    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT *, {table.time_column}::DATE AS date FROM ({query})")
+        with_labels = relation.labels or table is LABEL_SETS
+        pods = _with_remembered(connection, replace(flows, spans=parts.hours), part_sums.PODS, None, f"{relation.name}_pods")
+        if with_labels:
+            sums = rollup_sql.edge_parts(_two_scans(connection, flows, names, f"{relation.name}_flows"), labels=True)
+        else:
+            sums = _with_remembered(connection, flows, part_sums.EDGE_PARTS, names, relation.name)
+        query = rollup_sql.edges(connection, sums, pods, settings, lake=lake)
+        query = rollup_sql.label_sets() if table is LABEL_SETS else query
+    connection.execute(f"CREATE TEMP TABLE {relation.name} AS SELECT *, {table.time_column}::DATE AS date FROM ({query})")
+
+
+def _with_remembered(connection: Any, flows: Flows, kind: part_sums.Kind, names: frozenset[str] | None, name: str) -> str:
+    """Return the query for the sums of flows: those of whole parts as remembered, the others from flows of these namespaces."""
+    rest, is_known = part_sums.recall(connection, flows, kind, f"{name}_known", few=names is not None)
+    query = kind.of(_two_scans(connection, flows.within(rest), names, f"{name}_rest"))
+    return f"{query} UNION ALL BY NAME SELECT * EXCLUDE (part) FROM {name}_known" if is_known else query
 
 
 def _names(scope: Scope, namespaces: Sequence[str]) -> frozenset[str] | None:
@@ -192,23 +200,28 @@ def _names(scope: Scope, namespaces: Sequence[str]) -> frozenset[str] | None:
     return None if any(name is None or not is_plain(name) for name in given) else frozenset(name for name in given if name)
 
 
-def _two_scans(relation: str, within: str, names: frozenset[str] | None) -> str:
-    """Return the query for the relevant flows, as two scans without an OR over both sides: only then can DuckDB prune row groups."""
+def _two_scans(connection: Any, flows: Flows, names: frozenset[str] | None, view: str) -> str:
+    """Create a view of the relevant flows and return its name. It has two scans without an OR over both sides: only so can DuckDB prune."""
     if names is None:
-        return f"SELECT * FROM {relation} WHERE {within}"
+        flows.add_view(connection, view)
+        return view
+    flows.add_view(connection, f"{view}_all")
     listed = ", ".join(literal(name) for name in sorted(names)) or "NULL"
     first, second = (f"coalesce({side}_namespace IN ({listed}), false)" for side in scoping.SIDES)
-    return f"""SELECT * FROM {relation} WHERE {within} AND {first}
+    connection.execute(
+        f"""CREATE TEMP VIEW {view} AS SELECT * FROM {view}_all WHERE {first}
         UNION ALL
-        SELECT * FROM {relation} WHERE {within} AND {second} AND NOT {first}"""
+        SELECT * FROM {view}_all WHERE {second} AND NOT {first}"""
+    )
+    return view
 
 
 def _parts(sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
     """Choose the source of each hour: the rollup if it matches the current flows, otherwise the flows."""
     lake, table, window = sight.lake, relation.table, piece.window
+    parts, grain = _Parts(last_change=lake.last_change(FLOWS)), GRAIN[table.name]
     notes, flows = _notes(sight, table, window), _flows(sight, window)
     hourly = _notes(sight, EDGES_1H, window) if relation.by_hour else {}
-    parts, grain = _Parts(), GRAIN[table.name]
     for cluster, hour in sorted({*notes, *flows}):
         first, last = max(window.since or hour, hour), min(window.until or hour + HOUR, hour + HOUR)
         if first >= last or not piece.scope.sees_cluster(cluster):
@@ -216,7 +229,7 @@ def _parts(sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
         files = flows.get((cluster, hour))
         if (cluster, hour) in hourly and last - first == HOUR and _is_valid(hourly[cluster, hour][1], files):
             parts.hourly_files.add(f"{lake.address(EDGES_1H)}/{hourly[cluster, hour][0]}")
-            _add(parts.hourly, cluster, (first, last))
+            part_sums.add(parts.hourly, cluster, (first, last))
             continue
         path, written = notes.get((cluster, hour), ("", ""))
         begin, end = last, last  # the part that the rollup covers
@@ -225,13 +238,13 @@ def _parts(sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
             if whole[0] < whole[1]:
                 begin, end = whole
                 parts.rollup_files.add(f"{lake.address(table)}/{path}")
-                _add(parts.rollup, cluster, whole)
+                part_sums.add(parts.rollup, cluster, whole)
         rest = [span for span in ((first, begin), (end, last)) if span[0] < span[1]]
         if rest and files and written != SEALED:
-            parts.flows_files |= {f"{lake.address(FLOWS)}/{file.path}" for file in files}
+            parts.flows_files |= {file.path: file for file in files}
             for span in rest:
-                _add(parts.flows, cluster, span)
-            _add(parts.hours, cluster, (hour, hour + HOUR))
+                part_sums.add(parts.flows, cluster, span)
+            part_sums.add(parts.hours, cluster, (hour, hour + HOUR))
     return parts
 
 
@@ -251,35 +264,6 @@ def _notes(sight: Sight, table: Table, window: Window) -> dict[ClusterHour, tupl
 
 def _flows(sight: Sight, window: Window) -> dict[ClusterHour, list[StoredFile]]:
     return rollup_notes.by_hour(sight.lake.contents(FLOWS, clusters=sight.clusters or None, since=window.since, until=window.until))
-
-
-def _add(spans: Spans, cluster: str, span: Span) -> None:
-    """Append a span that does not precede the last one, merging the two if they touch."""
-    there = spans.setdefault(cluster, [])
-    if there and there[-1][1] == span[0]:
-        span = (there.pop()[0], span[1])
-    there.append(span)
-
-
-def _within(column: str, spans: Spans) -> str:
-    """Return the condition that a row's time is in one of its cluster's spans, preceded by the overall bounds, which allow pruning."""
-    if not spans:
-        return "false"
-    alike: dict[tuple[Span, ...], list[str]] = {}
-    for cluster, listed in spans.items():
-        alike.setdefault(tuple(listed), []).append(cluster)
-    every = [span for listed in spans.values() for span in listed]
-    bounds = _between(column, (min(span[0] for span in every), max(span[1] for span in every)))
-    some = [
-        f"(cluster IN ({', '.join(literal(name) for name in names)}) AND ({' OR '.join(_between(column, span) for span in listed)}))"
-        for listed, names in alike.items()
-    ]
-    return f"({bounds} AND ({' OR '.join(some)}))"
-
-
-def _between(column: str, span: Span) -> str:
-    first, last = (literal(moment.isoformat()) for moment in span)
-    return f'("{column}" >= {first}::TIMESTAMPTZ AND "{column}" < {last}::TIMESTAMPTZ)'
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

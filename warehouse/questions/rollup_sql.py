@@ -6,6 +6,7 @@ flows, and who may see the result, do not belong here. docs/counting.md explains
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Sequence
 from typing import Any
@@ -120,15 +121,15 @@ def dns_names(flows: str) -> str:
         FROM ({" UNION ALL ".join(learned)}) WHERE ip IS NOT NULL AND name IS NOT NULL GROUP BY ALL"""
 
 
-def edges(connection: Any, flows: str, hours_of_pods: str, settings: config.Rollups, *, labels: bool, lake: Lake | None = None) -> str:
-    """Make tables of the flows' edges, and return the query for the rows of edges_1h; ids of labels are null without `labels`.
+def edges(connection: Any, parts: str, pods_seen: str, settings: config.Rollups, *, lake: Lake | None = None) -> str:
+    """Make tables of the edges of `parts`, the query that `edge_parts` returns, and return the query for the rows of edges_1h.
 
-    `hours_of_pods` is a relation of all flows of the same hours, whatever the asker may see: the node that runs a pod reports its
-    workload, which names the pod at the far end of other flows too. Nothing else is taken from it. Workloads that no flow
-    names are looked up in the configuration history of `lake`; without a lake they are not. Raises LakeError.
+    `pods_seen`, of edge_rule, is the query for the pods in all flows of the same hours, whatever the asker may see: the node that
+    runs a pod reports its workload, which names the pod at the far end of other flows too. Workloads that no flow names are
+    looked up in the configuration history of `lake`; without a lake they are not. Raises LakeError.
     """
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_parts AS {_parts(flows, labels=labels)}")
-    recorded_workloads.learn(connection, hours_of_pods, "edge_pods", lake)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_parts AS {parts}")
+    recorded_workloads.learn(connection, pods_seen, "edge_pods", lake)
     addresses = "SELECT source_ip AS ip FROM edge_parts WHERE source_ip IS NOT NULL UNION SELECT destination_ip FROM edge_parts"
     found = [address for address in connection.sql(addresses).to_arrow_table()["ip"].to_pylist() if address is not None]
     ranges = {"ip": found, "cidr": [range_of(address, settings) for address in found]}
@@ -173,11 +174,16 @@ def label_sets() -> str:
         FROM ({sides}) WHERE len(labels) > 0 GROUP BY ALL"""
 
 
-def _parts(flows: str, *, labels: bool) -> str:
-    """Return the query that aggregates flows before names are worked out: by pod if there is no workload, by address if no name."""
+def edge_parts(flows: str, *, labels: bool, part: str | None = None) -> str:
+    """Return the query that aggregates flows before names are worked out: by pod if there is no workload, by address if no name.
+
+    Without `labels` the label sets are null. `part` is one more column of the flows to aggregate by, for a query without labels:
+    rows of parts of an hour may be passed to `edges` together.
+    """
+    more = f", {part}" if part else ""
     ends = ", ".join(_end(side) for side in ("source", "destination"))
     listed = ", ".join(f"hash({name}) AS {name}_hash, any_value({name}) AS {name}" for name in _LABELS)
-    sums = f"""SELECT cluster, epoch_us("time") // {_HOUR_US} AS hour, {edge_rule.TURNED} AS turned, {ends},
+    sums = f"""SELECT cluster, epoch_us("time") // {_HOUR_US} AS hour{more}, {edge_rule.TURNED} AS turned, {ends},
             {edge_rule.SERVER_PORT} AS server_port,
             l4_protocol, verdict, drop_reason_desc, traffic_direction,
             {listed if labels else ", ".join(f"NULL::VARCHAR[] AS {name}" for name in _LABELS)},
@@ -243,9 +249,13 @@ def _labels_id(labels: str) -> str:
 
 def range_of(address: str, settings: config.Rollups) -> str | None:
     """Return the address range that represents an outside address; None if the text is not an address."""
+    return _range_of(address, settings.world_prefix_ipv4, settings.world_prefix_ipv6)
+
+
+@functools.lru_cache(maxsize=50_000)
+def _range_of(address: str, bits_ipv4: int, bits_ipv6: int) -> str | None:
     try:
-        version = ipaddress.ip_address(address).version
-        bits = settings.world_prefix_ipv4 if version == 4 else settings.world_prefix_ipv6
+        bits = bits_ipv4 if ipaddress.ip_address(address).version == 4 else bits_ipv6
         return str(ipaddress.ip_network(f"{address.split('%')[0]}/{bits}", strict=False))
     except ValueError:
         return None

@@ -130,6 +130,19 @@ def node_coverage(rows: pa.Table, since: datetime, until: datetime, *, now: date
     return found
 
 
+def flows_lost(rows: pa.Table, since: datetime, until: datetime) -> dict[str, int]:
+    """Return how many flows each cluster is known to have lost in [since, until), without losses of unknown time, from rows of `coverage`.
+
+    Losses also count if they name no node, or one that was not expected to be observed in the window.
+    """
+    inside = pc.and_(pc.less(rows.column("from"), pa.scalar(until, TIMESTAMP)), pc.greater(rows.column("to"), pa.scalar(since, TIMESTAMP)))
+    found = rows.filter(pc.and_(pc.not_equal(rows.column("state"), UNDATED), inside))
+    sums = found.group_by("cluster").aggregate([("flows_lost", "sum")])
+    return {
+        cluster: lost for cluster, lost in zip(*(sums[name].to_pylist() for name in ("cluster", "flows_lost_sum")), strict=True) if lost
+    }
+
+
 def flows_lost_undated(rows: pa.Table, since: datetime, until: datetime) -> int:
     """Return how many flows were lost at an unknown time that may lie in [since, until), from rows of `coverage`.
 
