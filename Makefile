@@ -2,6 +2,8 @@
 # but for the caches of pip and uv, and the real peers' (tests/peers/README.md).
 
 PYTHON ?= python3
+# Processes that run tests; each may start a browser, Airflow or an API server.
+WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.stamp
 PROTOS := $(wildcard collectors/hubble_api/*/*.proto)
@@ -35,10 +37,10 @@ check: setup ## Check format, lint, types and the arrows between packages
 	$(BIN)/lint-imports
 
 test: setup ## Run the tests; those that need a real peer skip where it was not built
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest --durations=10 -n $(WORKERS) --dist loadfile
 
 test-fast: setup ## Run the quick tests only: the inner loop
-	$(BIN)/python -m pytest -q -m "not slow and not peers and not airflow and not browser"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not peers and not airflow and not browser"
 
 bench: setup ## Run the benchmarks; each prints a ratio against a named peer
 	for name in decode ingest rollup size freshness import_files kill memory config_snapshot drift ownership crash crash_removal policy_judge demo_airflow; do $(BIN)/python -m benchmarks.$$name || exit 1; done

@@ -10,7 +10,7 @@ import yaml
 
 from pipelines.blueprints import evaluation, model, notifying
 from pipelines.configuration import manifests
-from pipelines.evidence import alerts
+from pipelines.evidence.delivery import delivering, hooks
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.errors import AccessDeniedError, CommitConflictError
@@ -199,12 +199,13 @@ def test_a_message_names_the_worst_and_counts_the_rest_and_a_webhook_that_is_awa
     evaluation.store(fleet.lake, fleet.evaluate(NOW), now=NOW)
     (tmp_path / "hook").write_text("http://127.0.0.1:1/secret")
     settings = config.Config(alerts=config.Alerts(webhook_file=tmp_path / "hook"))
+    monkeypatch.setattr(delivering, "FIRST_WAIT", dt.timedelta())
     (failure,) = notifying.notify_opened(settings, fleet.lake, now=NOW, source="test")
-    assert failure.startswith("the webhook was not notified: 127.0.0.1 cannot be reached")
+    assert "alerts-webhook (webhook): failed: 127.0.0.1 cannot be reached" in failure
     assert "secret" not in failure
     assert fleet.lake.read(FINDINGS).num_rows == 8
     posted: list[Any] = []
-    monkeypatch.setattr(alerts, "post", lambda _url, message, _settings: posted.append(message))
+    monkeypatch.setattr(hooks, "send", lambda _hook, body, **_: posted.append(body))
     assert notifying.notify_opened(settings, fleet.lake, now=NOW, source="test") == []
     assert posted[0]["text"].splitlines()[0] == "Hindcast: 8 new drifts in c1"
     assert posted[0]["text"].splitlines()[-1] == "and 3 more"
