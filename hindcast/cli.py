@@ -75,6 +75,7 @@ app = group(
         "Show for each cluster and node since when it is observed, the last flow, rate, coverage and flows known lost",
         "hindcast status --output json",
     ),
+    Entry("alerts", "hindcast.alerts:alerts", "Alert rules: check, run and replay them; list alerts."),
     Entry("access", "hindcast.access:access", "Show who may see what and why, test it, and read the access log."),
     Entry(
         "blueprint",

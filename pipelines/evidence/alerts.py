@@ -6,6 +6,7 @@ A failure of the lake or of a target does not prevent the others from being used
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -23,6 +24,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 FAILED, LATE = "pipeline_failed", "pipeline_late"
 """Kinds of the findings."""
+REMEMBERED = timedelta(days=7)
+"""How far back deliveries of the same message are looked for."""
 
 
 def send(
@@ -53,7 +56,8 @@ def told(settings: config.Config) -> list[config.Delivery]:
 def tell(settings: config.Config, message: Message, *, lake: Lake | None, source: str) -> list[str]:
     """Deliver a message about pipelines or drift to `told`, where it has not arrived yet; return failures as sentences."""
     try:
-        outcomes = delivering.deliver(settings, message, told(settings), lake=lake, source=source, once=True)
+        before = None if lake is None else delivering.recorded(lake, since=datetime.now(UTC) - REMEMBERED)
+        outcomes = delivering.deliver(settings, message, told(settings), lake=lake, source=source, once=before)
     except HindcastError as error:
         return [f"nobody was notified: {error}"]
     return [f"not notified: {outcome.failure}" for outcome in outcomes if outcome.failure]

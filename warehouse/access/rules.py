@@ -146,6 +146,11 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
         # Filters and queries may contain labels, and so may their names.
         _R.ANYTHING: "name state",
     },
+    "alerts": {
+        _R.NOTHING: "date time rule state since fired absent value made_for",
+        # What a rule's query returned, which may be labels.
+        _R.ANYTHING: "alert labels annotations detail",
+    },
     "deliveries": {
         _R.NOTHING: "date time message target kind made_for source bytes outcome tries seconds",
         # Alerts quote what a rule's query returned, which may be labels.

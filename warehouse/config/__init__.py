@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from warehouse.config.alerts import Alerts
+from warehouse.config.alerts import Alertmanager, AlertRules, Alerts, Route, Silence
 from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, Proposer, Tls
 from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Collect, Redact, Rollups
 from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
@@ -45,6 +45,8 @@ __all__ = [
     "QUICK_FILTERS",
     "SECRET_HEADERS",
     "SECRET_PARAMETERS",
+    "AlertRules",
+    "Alertmanager",
     "Alerts",
     "Auth",
     "Cluster",
@@ -76,12 +78,14 @@ __all__ = [
     "Retention",
     "RetentionOverride",
     "Rollups",
+    "Route",
     "Section",
     "Serve",
     "ServeCertificates",
     "ServeLimits",
     "ServeOidc",
     "ServeTls",
+    "Silence",
     "Smtp",
     "Tls",
     "check_cluster_name",
@@ -127,9 +131,11 @@ class Config(Section):
                 if names.count(name) > 1:
                     section = "clusters" if what == "cluster" else "deliveries"
                     raise ValueError(f"{section}: the name {name!r} is used {names.count(name)} times; each {what} needs a different name")
-        for name in self.alerts.deliver_to:
+        named = [("alerts.deliver_to", name) for name in self.alerts.deliver_to]
+        named += [(f"alerts.routes.{place}.to", name) for place, route in enumerate(self.alerts.routes) for name in route.to]
+        for where, name in named:
             if name not in {delivery.name for delivery in self.deliveries}:
-                raise ValueError(f"alerts.deliver_to: there is no delivery named {name!r}")
+                raise ValueError(f"{where}: there is no delivery named {name!r}")
         return self
 
 

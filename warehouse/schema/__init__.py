@@ -6,6 +6,7 @@ One definition feeds the writers, the decoder, the engine's views and docs/table
 from __future__ import annotations
 
 from warehouse.schema.access import ACCESS_LOG
+from warehouse.schema.alerts import ALERTS
 from warehouse.schema.configuration import (
     CLUSTER_SETTINGS,
     CONFIG_COVERAGE,
@@ -43,11 +44,13 @@ TABLES: dict[str, Table] = {
         SAVED_VIEWS,
         DELIVERIES,
         REPORTS,
+        ALERTS,
     )
 }
 
 __all__ = [
     "ACCESS_LOG",
+    "ALERTS",
     "CLUSTER_SETTINGS",
     "CONFIG_COVERAGE",
     "COVERAGE",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -24,10 +24,10 @@ log = structlog.stdlib.get_logger(__name__)
 FIRST_WAIT = timedelta(seconds=1)
 """How long the second try waits; each further one waits twice as long, up to LONGEST_WAIT."""
 LONGEST_WAIT = timedelta(seconds=30)
-REMEMBERED = timedelta(days=7)
-"""How far back `once` looks for deliveries of the same message."""
-ARRIVED = ("delivered", "partly")
-"""Outcomes after which a message is not sent again."""
+Recorded = Mapping[tuple[str, str], frozenset[str]]
+"""The outcomes of deliveries, by message id and target."""
+ARRIVED, DENIED = frozenset({"delivered", "partly"}), "denied"
+"""Outcomes: those after which a message is not sent again, and the one of a target whose readers may not see it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,23 +63,26 @@ def deliver(
     *,
     lake: Lake | None,
     source: str,
-    once: bool = False,
+    once: Recorded | None = None,
 ) -> list[Outcome]:
     """Deliver a message to each target and return how each delivery ended. Failures are returned and recorded, not raised.
 
-    Without a lake only the grants of the configuration are known, and nothing is recorded in the table. With `once`, targets at which a
-    message of the same id has arrived within REMEMBERED are left out. Raises LakeError if the grants or the log cannot be read; a log
-    that cannot be written is only reported, because the message has left.
+    Without a lake only the grants of the configuration are known, and nothing is recorded in the table. With `once`, the deliveries
+    recorded so far, targets at which a message of the same id has arrived are left out, and what was denied is not recorded again.
+    Raises LakeError if the grants cannot be read; a log that cannot be written is only reported, because the message has left.
     """
     now = datetime.now(UTC)
-    arrived = _arrived(lake, message, now) if once and lake is not None else frozenset[str]()
+    before = once or {}
     known = grants_of(settings.ownership) if lake is None else grants.in_force(lake, settings.ownership)
     outcomes = []
     for target in to:
-        if target.name in arrived:
+        seen = before.get((message.id, target.name), frozenset())
+        if seen & ARRIVED:
             continue
         refused = readers.refusal(target, message.audience, known, now=now)
-        outcome = _outcome(target, "denied", detail=refused) if refused else _tried(target, message)
+        if refused and DENIED in seen:
+            continue
+        outcome = _outcome(target, DENIED, detail=refused) if refused else _tried(target, message)
         if outcome.failure:
             log.warning("not delivered", target=target.name, message=message.id, outcome=outcome.outcome, problem=outcome.detail)
         outcomes.append(outcome)
@@ -130,9 +133,13 @@ def _outcome(target: config.Delivery, outcome: str, *, tries: int = 0, detail: s
     return Outcome(target=target.name, kind=target.kind, outcome=outcome, tries=tries, detail=detail, seconds=seconds)
 
 
-def _arrived(lake: Lake, message: Message, now: datetime) -> frozenset[str]:
-    rows = lake.read(DELIVERIES, ["message", "target", "outcome"], since=now - REMEMBERED).to_pylist()
-    return frozenset(row["target"] for row in rows if row["message"] == message.id and row["outcome"] in ARRIVED)
+def recorded(lake: Lake, *, since: datetime) -> Recorded:
+    """Return the outcomes of all deliveries since a time, by message id and target. Raises LakeError."""
+    found: dict[tuple[str, str], frozenset[str]] = {}
+    for row in lake.read(DELIVERIES, ["message", "target", "outcome"], since=since).to_pylist():
+        key = (row["message"], row["target"])
+        found[key] = found.get(key, frozenset()) | {row["outcome"]}
+    return found
 
 
 def _record(lake: Lake, message: Message, outcomes: Sequence[Outcome], source: str) -> None:

@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -28,17 +29,16 @@ def post(target: config.Delivery, message: Message) -> None:
     if hook is None:
         raise ValueError(f"{target.name} has no webhook")
     body = _slack(message) if target.slack is not None else _generic(message)
-    send(hook, body, seconds=target.timeout.total_seconds())
+    url = checked(hook.url(), "the webhook's address")
+    send(url, body, bearer=hook.bearer(), ca=hook.ca, seconds=target.timeout.total_seconds())
 
 
-def send(hook: config.Hook, body: Any, *, seconds: float, path: str = "") -> None:
-    """Post JSON to a webhook's address, with `path` added to it. Raises ConfigError, DeliveryError."""
-    url = checked(hook.url(), "the webhook's address") + path
-    bearer = hook.bearer()
+def send(url: str, body: Any, *, bearer: str | None, ca: Path | None, seconds: float) -> None:
+    """Post JSON to an address. Raises DeliveryError."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
     host = urllib.parse.urlsplit(url).hostname or ""
     timeout = urllib3.Timeout(connect=seconds, read=seconds)
-    pool = _pool(host, str(hook.ca) if hook.ca else None)
+    pool = _pool(host, str(ca) if ca else None)
     content = json.dumps(body, ensure_ascii=False, default=str).encode()
     try:
         answer = pool.request(
@@ -59,7 +59,7 @@ def send(hook: config.Hook, body: Any, *, seconds: float, path: str = "") -> Non
 
 
 def checked(url: str, what: str) -> str:
-    """Return an address without its last slash. Raises ConfigError unless it begins with https://, or http:// on loopback."""
+    """Return an address. Raises ConfigError unless it begins with https://, or http:// on loopback."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
         raise ConfigError(f"{what} must begin with https://; http:// is allowed for loopback only")

@@ -23,8 +23,8 @@ class Audience:
     """The principal with whose rights the message was made; the operator for one that was made without limits."""
     about: tuple[tuple[str, str], ...] = ()
     """(cluster, namespace): the owner of any one of these may see all of the message, too. Give it only if that is true of its text."""
-    at: datetime | None = None
-    """The time that the message is about, at which these namespaces must be owned; None means now."""
+    times: tuple[datetime, ...] = ()
+    """The times that the message is about, at all of which that namespace must be owned; now if there are none."""
 
     @property
     def name(self) -> str:

@@ -23,7 +23,7 @@ def refusal(target: config.Delivery, audience: Audience, grants: Iterable[Grant]
             return f"{target.name} speaks for auditors, who do not see labels, and the message was made with the rights of {audience.name}"
         return None
     for subject in target.subjects:
-        if not _sees(subject, audience, made_with, known, audience.at or now):
+        if not _sees(subject, audience, made_with, known, now):
             return f"{subject}, who reads at {target.name}, may not see everything in a message made with the rights of {audience.name}"
     return None
 
@@ -42,7 +42,7 @@ def principal_of(subject: str) -> Principal:
     return Principal(user=subject)
 
 
-def _sees(subject: str, audience: Audience, made_with: Scope, grants: tuple[Grant, ...], at: datetime) -> bool:
+def _sees(subject: str, audience: Audience, made_with: Scope, grants: tuple[Grant, ...], now: datetime) -> bool:
     """Whether a subject may see all of a message.
 
     The user for whom it was made may, and so may members of a group for which alone it was made; a user may have more groups than the
@@ -52,7 +52,8 @@ def _sees(subject: str, audience: Audience, made_with: Scope, grants: tuple[Gran
     if not made_for.is_operator and (subject == made_for.user or made_for.subjects == {subject}):
         return True
     scope = scope_of(principal_of(subject), grants)
-    if any(scope.owns(cluster, namespace, at) for cluster, namespace in audience.about):
+    times = audience.times or (now,)
+    if any(all(scope.owns(cluster, namespace, at) for at in times) for cluster, namespace in audience.about):
         return True
     return covers(scope, made_with)
 

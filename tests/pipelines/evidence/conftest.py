@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import json
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,6 +19,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 from pipelines.evidence.delivery import delivering
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the recorded incident
 
 SECRET = "T0P-secret"
 USER, PASSWORD = "hindcast", "p4ss-w0rd"

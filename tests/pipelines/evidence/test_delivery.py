@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from warehouse.errors import ConfigError
 from warehouse.lake.tables import Lake
 from warehouse.schema import DELIVERIES
 
+BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 SECRET = "T0P-secret"
 SHOP, ALICE = Principal(user="", groups=frozenset({"shop"})), Principal(user="alice", groups=frozenset({"shop", "pay"}))
 GRANTS = [
@@ -101,7 +103,9 @@ def test_what_was_denied_failed_and_arrived_is_in_the_log_and_once_sends_it_no_s
     message = Message(title="T", text="x", audience=Audience(made_for=OPERATOR), files=(File(name="a.csv", content=b"1"),), id="m1")
     receiver.statuses = [404, 200]
     for _ in range(3):
-        delivering.deliver(settings, message, delivering.targets(settings, ["t"]), lake=lake, source="test", once=True)
+        delivering.deliver(
+            settings, message, delivering.targets(settings, ["t"]), lake=lake, source="test", once=delivering.recorded(lake, since=BEGIN)
+        )
     rows = sorted(lake.read(DELIVERIES).to_pylist(), key=lambda row: row["time"])
     assert [(row["outcome"], row["message"], row["made_for"], row["files"], row["bytes"]) for row in rows] == [
         ("failed", "m1", "operator", ["a.csv"], 2),

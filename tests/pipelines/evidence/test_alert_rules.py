@@ -1,0 +1,288 @@
+"""Alert rules over a recorded incident: each alert fires once, at the right minute, and closes; what was not seen says nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import incident
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hindcast.cli import app
+from pipelines.evidence.rules import model, replaying, running
+from pipelines.evidence.rules.running import Run
+from warehouse import config
+from warehouse.lake.tables import Lake
+from warehouse.questions.door import Door
+from warehouse.schema import ALERTS, DELIVERIES, DRIFT
+
+T = dt.datetime(2026, 11, 2, 12, tzinfo=dt.UTC)
+MINUTE, DAY, WEEK = dt.timedelta(minutes=1), dt.timedelta(days=1), dt.timedelta(weeks=1)
+DENIED = "SELECT cluster, destination_namespace AS namespace, count(*) AS value FROM flows WHERE verdict = 'DROPPED' GROUP BY ALL"
+DROPS = f"{DENIED} HAVING count(*) > 100"
+GRANTS = [
+    {"subject": "group:shop", "role": "namespace-owner", "namespaces": ["shop"]},
+    {"subject": "group:pay", "role": "namespace-owner", "namespaces": ["pay"]},
+]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Four weeks of two clusters. In c1: 300 drops at 12:20, a new edge and a new name at 12:30. c2: not observed from 12:30 to 12:50."""
+    made = incident.lake_in(tmp_path_factory.mktemp("incident"))
+    end = T + dt.timedelta(hours=2)
+    incident.covered(
+        made,
+        incident.observed(T - 29 * DAY, end),
+        incident.observed(T - 29 * DAY, T + 30 * MINUTE, "c2"),
+        incident.observed(T + 50 * MINUTE, end, "c2"),
+    )
+    incident.stored(
+        made,
+        *(incident.drops(T - weeks * WEEK, 60) for weeks in range(1, 5)),
+        incident.flows(T - 3 * DAY, 20),
+        incident.drops(T + 20 * MINUTE, 300),
+        incident.flows(T + 30 * MINUTE, 20, source="dev", destination="pci-db"),
+        incident.flows(
+            T + 31 * MINUTE, 20, source="dev", destination=None, destination_names=["new.example"], destination_labels=["reserved:world"]
+        ),
+        incident.drops(T + 32 * MINUTE, 300, cluster="c2", destination="pay"),
+    )
+    drift = {"cluster": "c1", "date": T.date(), "drift": "modified", "blueprint": "base", "kind": "NetworkPolicy", "namespace": "shop"}
+    drift |= {"name": "web", "severity": "high", "since": T, "summary": "spec differs"}
+    incident.append(made, DRIFT, [drift | {"time": T + 10 * MINUTE, "state": "open"}, drift | {"time": T + 40 * MINUTE, "state": "closed"}])
+    return made
+
+
+def settings_of(folder: Path, rules: list[dict[str, Any]], *, lake: Lake | None = None, **sections: Any) -> config.Config:
+    """A configuration whose only rule file has these rules."""
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": rules}]}))
+    alerts = {"rules": [{"files": "rules.yaml", **sections.pop("rights", {})}], "lag": "0s", **sections.pop("alerts", {})}
+    url = str(folder / "lake") if lake is None else lake.address(ALERTS).rpartition("/")[0]
+    document = {"lake": {"url": url}, "ownership": {"grants": GRANTS}, "alerts": alerts, **sections}
+    (folder / "hindcast.yaml").write_text(json.dumps(document))
+    return config.load_config(folder / "hindcast.yaml")
+
+
+def replayed(folder: Path, lake: Lake, rule: dict[str, Any], *, until: dt.timedelta = 90 * MINUTE, **more: Any) -> list[Any]:
+    """What a rule does at every minute of the incident: (minute, state, labels without the alert's name)."""
+    settings = settings_of(folder, [{"alert": "A", **rule}], lake=lake, **more)
+    (loaded,) = model.load(settings)
+    door = Door(lake, settings.ownership, settings.rollups)
+    found = replaying.replay(settings, door, loaded, since=T, until=T + until, step=5 * MINUTE)
+    return [
+        ((one.time - T) // MINUTE, one.state, {name: text for name, text in one.labels.items() if name != "alertname"})
+        for one in found.changed
+    ]
+
+
+def test_a_spike_of_drops_fires_once_when_it_is_there_and_closes(tmp_path: Path, lake: Lake) -> None:
+    found = sorted(replayed(tmp_path, lake, {"expr": "drops_spike()"}), key=lambda one: (one[0], str(one[2])))
+    (shop, web, *closed) = [one for one in found if one[2].get("cluster") == "c1"]
+    assert (shop, web) == ((25, "firing", {"cluster": "c1", "namespace": "shop"}), (25, "firing", {"cluster": "c1", "namespace": "web"}))
+    assert closed == [(35, "resolved", shop[2]), (35, "resolved", web[2])]
+    assert not [one for one in replayed(tmp_path, lake, {"expr": "drops_spike(factor=40)"}) if one[2].get("cluster") == "c1"]
+
+
+def test_sql_is_pending_first_and_keeps_firing_as_long_as_the_rule_says(tmp_path: Path, lake: Lake) -> None:
+    rule = {"expr": DROPS, "for": "5m", "keep_firing_for": "10m", "labels": {"severity": "high"}}
+    labels = {"cluster": "c1", "namespace": "shop", "severity": "high"}
+    found = [one for one in replayed(tmp_path, lake, rule) if one[2].get("cluster") == "c1"]
+    assert found == [(25, "pending", labels), (30, "firing", labels), (35, "firing", labels), (45, "resolved", labels)]
+
+
+def test_an_alert_that_is_gone_before_it_fired_is_no_alert(tmp_path: Path, lake: Lake) -> None:
+    found = replayed(tmp_path, lake, {"expr": DROPS, "for": "20m"})
+    assert [one[:2] for one in found if one[2].get("cluster") == "c1"] == [(25, "pending"), (35, "inactive")]
+
+
+def test_a_window_that_was_not_covered_says_nothing_and_the_rule_says_so(tmp_path: Path, lake: Lake) -> None:
+    """The drops of c2 were stored, but half of their window was not observed."""
+    found = [one for one in replayed(tmp_path, lake, {"expr": DROPS}) if one[2].get("cluster") != "c1"]
+    assert found == [(35, "not_covered", {}), (60, "evaluated", {})]
+    settings = settings_of(tmp_path, [{"alert": "A", "expr": "SELECT count(*) AS value FROM flows"}], lake=lake)
+    (rule,) = model.load(settings)
+    evaluation = replaying.replay(settings, Door(lake, settings.ownership), rule, since=T + 40 * MINUTE, until=T + 40 * MINUTE, step=MINUTE)
+    (said,) = evaluation.changed
+    assert (said.state, said.detail) == ("not_covered", "c2: 0% of 2026-11-02 12:30 to 12:40 UTC was observed, less than 90%")
+
+
+@pytest.mark.parametrize(
+    ("expr", "expected"),
+    [
+        (
+            "first_seen_edge(destination='pci-*')",
+            [
+                (minute, state, {"cluster": "c1", "source_namespace": "dev", "destination_namespace": "pci-db"})
+                for minute, state in ((35, "firing"), (45, "resolved"))
+            ],
+        ),
+        ("first_seen_edge(source='web', destination='shop')", []),
+        (
+            "egress_to_new_name()",
+            [
+                (minute, state, {"cluster": "c1", "namespace": "dev", "name": "new.example"})
+                for minute, state in ((35, "firing"), (45, "resolved"))
+            ],
+        ),
+        ("coverage_below(share=0.8)", [(35, "firing", {"cluster": "c2"}), (60, "resolved", {"cluster": "c2"})]),
+        (
+            "drift_opened(severity='high')",
+            [
+                (
+                    minute,
+                    state,
+                    {"cluster": "c1", "namespace": "shop", "kind": "NetworkPolicy", "name": "web", "drift": "modified", "severity": "high"},
+                )
+                for minute, state in ((10, "firing"), (40, "resolved"))
+            ],
+        ),
+        ("drift_opened(severity='critical')", []),
+    ],
+)
+def test_built_ins_fire_once_at_the_right_minute_and_close(tmp_path: Path, lake: Lake, expr: str, expected: Any) -> None:
+    assert [one for one in replayed(tmp_path, lake, {"expr": expr}) if one[1] not in ("not_covered", "evaluated")] == expected
+
+
+def test_a_collector_is_silent_once_nothing_was_recorded_for_long_enough(tmp_path: Path, lake: Lake) -> None:
+    found = replayed(tmp_path, lake, {"expr": "collector_silent(after='12m')"}, until=dt.timedelta(hours=3))
+    assert found == [(135, "firing", {"cluster": "c1"}), (135, "firing", {"cluster": "c2"})] or found[:1] == [
+        (45, "firing", {"cluster": "c2"})
+    ]
+
+
+def test_verdicts_are_not_judged_where_the_policies_are_not_known(tmp_path: Path, lake: Lake) -> None:
+    found = replayed(tmp_path, lake, {"expr": "verdicts_disagree()"}, until=5 * MINUTE)
+    assert found[0][:2] == (0, "not_covered")
+
+
+def test_a_rule_sees_only_what_its_subject_may_see(tmp_path: Path, lake: Lake) -> None:
+    expr = DENIED
+    for subject, seen in (("group:pay", set()), ("group:shop", {"shop"})):
+        found = replayed(tmp_path, lake, {"expr": expr}, until=25 * MINUTE, rights={"subject": subject})
+        assert {one[2]["namespace"] for one in found if one[1] == "firing"} == seen
+    assert replayed(tmp_path, lake, {"expr": expr}, until=MINUTE, rights={"subject": "nobody"}) == [(0, "failed", {})]
+
+
+def test_a_rule_that_fails_or_returns_too_much_does_not_stop_the_others(tmp_path: Path) -> None:
+    fresh = incident.lake_in(tmp_path)
+    incident.covered(fresh, incident.observed(T - DAY, T + DAY))
+    rules = [
+        {"alert": "Fails", "expr": "SELECT CAST(cluster AS INTEGER) AS value FROM coverage"},
+        {"alert": "Twice", "expr": "SELECT 'a' AS x, range AS value FROM range(2)"},
+        {"alert": "Many", "expr": "SELECT range::VARCHAR AS x FROM range(2000)"},
+        {"alert": "Good", "expr": "SELECT 'a' AS x, 7 AS value"},
+    ]
+    done = running.run(settings_of(tmp_path, rules), fresh, now=T, source="test")
+    failures = {one.rule.text.alert: one.failure for one in done.evaluations if one.failure}
+    assert "Could not convert string 'c1'" in str(failures["Fails"])
+    assert "two rows have the same labels" in str(failures["Twice"])
+    assert "more than 1,000 rows" in str(failures["Many"])
+    assert [(one.rule, one.state, one.value) for one in done.live] == [("g/Good", "firing", 7.0)]
+
+
+@pytest.fixture
+def told(tmp_path: Path, lake: Lake, receiver: Any) -> Any:
+    """Runs the rule about drops at a minute of the incident, each time as a new process would, and tells a webhook."""
+    (tmp_path / "url").write_text(receiver.url)
+    mine = incident.lake_in(tmp_path)  # state of its own, over the same flows
+
+    def run(minutes: int, rules: list[dict[str, Any]] | None = None, **alerts: Any) -> Run:
+        target = {"name": "hook", "role": "platform-admin", "webhook": {"url_file": "url"}, "tries": 1, "timeout": "5s"}
+        rule = {
+            "alert": "Drops",
+            "expr": DROPS,
+            "labels": {"severity": "high"},
+            "annotations": {"summary": "{{ $value }} drops in {{ namespace }}"},
+        }
+        alerts = {"routes": [{"match": "severity=high", "to": ["hook"]}], "dashboard_url": "https://h.example/x", **alerts}
+        settings = settings_of(tmp_path, [rule] if rules is None else rules, alerts=alerts, deliveries=[target])
+        return running.run(settings, Lake.open(settings.lake), now=T + minutes * MINUTE, source="test")
+
+    incident.covered(mine, incident.observed(T - DAY, T + DAY))
+    incident.stored(mine, incident.drops(T + 20 * MINUTE, 300))
+    run.lake = mine  # type: ignore[attr-defined]
+    return run
+
+
+def test_an_alert_is_told_once_when_it_fires_and_once_when_it_ends_across_restarts(told: Any, receiver: Any) -> None:
+    for minutes in (10, 25, 25, 24, 28, 40, 40, 45):
+        told(minutes)
+    firing, resolved = receiver.got
+    assert (firing["title"], firing["status"], firing["severity"]) == ("[firing] Drops: shop in c1", "firing", "high")
+    assert firing["text"].splitlines()[:2] == ["300 drops in shop", "since 2026-11-02 12:25 UTC, value 300"]
+    link = "https://h.example/x/flows?from=2026-11-02T11%3A45%3A00Z&until=2026-11-02T12%3A25%3A00Z&f=cluster%3Dc1&f=ns%3Dshop"
+    assert firing["alerts"][0]["generatorURL"] == link
+    assert (resolved["title"], resolved["alerts"][0]["endsAt"]) == ("[resolved] Drops: shop in c1", "2026-11-02T12:40:00+00:00")
+    rows = sorted(told.lake.read(ALERTS).to_pylist(), key=lambda row: row["time"])
+    assert [(row["state"], row["made_for"]) for row in rows] == [("firing", "operator"), ("resolved", "operator")]
+
+
+def test_a_target_that_is_away_is_told_by_the_next_run(told: Any, receiver: Any) -> None:
+    receiver.statuses = [503, 200]
+    assert "hook (webhook): failed: 127.0.0.1 answered 503" in told(25).failures[0]
+    assert (told(26).failures, told(27).failures, len(receiver.got)) == ([], [], 2)
+
+
+def test_an_evaluation_that_another_run_has_done_changes_and_tells_nothing(told: Any, receiver: Any) -> None:
+    assert not told(25).is_late
+    assert told(25).is_late
+    assert len(receiver.got) == 1
+
+
+def test_a_silence_holds_messages_back_until_it_ends(told: Any, receiver: Any) -> None:
+    silence = {"match": "alertname=Drops, namespace=shop", "since": "2026-11-02T12:00Z", "until": "2026-11-02T12:28Z", "reason": "deploy"}
+    told(25, silences=[silence])
+    assert receiver.got == []
+    told(28, silences=[silence])
+    assert [one["status"] for one in receiver.got] == ["firing"]
+
+
+def test_an_alert_that_no_route_wants_is_not_told(told: Any, receiver: Any) -> None:
+    told(25, routes=[{"match": "severity=low", "to": ["hook"]}])
+    assert receiver.got == []
+    assert told.lake.read(DELIVERIES).num_rows == 0
+
+
+def test_an_alert_whose_rule_is_gone_ends_and_says_why(told: Any) -> None:
+    told(25)
+    (gone,) = told(26, rules=[{"alert": "Other", "expr": "coverage_below()"}]).changed
+    assert (gone.state, gone.detail) == ("resolved", "the rule is in no file any more")
+
+
+def test_alerts_of_built_ins_reach_the_owners_of_the_namespace_and_those_of_sql_do_not(tmp_path: Path, lake: Lake, receiver: Any) -> None:
+    mine = incident.lake_in(tmp_path)
+    incident.covered(mine, incident.observed(T - 29 * DAY, T + DAY))
+    incident.stored(mine, incident.drops(T + 20 * MINUTE, 300))
+    (tmp_path / "url").write_text(receiver.url)
+    common = {"webhook": {"url_file": "url"}, "tries": 1}
+    targets = [{"name": name, "subjects": [f"group:{name}"], **common} for name in ("shop", "pay")]
+    rules = [{"alert": "Spike", "expr": "drops_spike(namespace='shop')"}, {"alert": "Sql", "expr": DROPS}]
+    settings = settings_of(tmp_path, rules, alerts={"routes": [{"owners": True}]}, deliveries=targets)
+    for minutes in (25, 26):
+        running.run(settings, mine, now=T + minutes * MINUTE, source="test")
+    assert [one["title"] for one in receiver.got] == ["[firing] Spike: shop in c1"]
+    rows = mine.read(DELIVERIES).to_pylist()
+    assert sorted((row["target"], row["title"], row["outcome"]) for row in rows) == [
+        ("shop", "[firing] Spike: shop in c1", "delivered"),
+        ("shop", "[firing] Sql: shop in c1", "denied"),
+    ]
+
+
+def test_commands_run_list_and_replay_rules(tmp_path: Path, lake: Lake) -> None:
+    settings_of(tmp_path, [{"alert": "Drops", "expr": DROPS}], lake=lake)
+    common = ["--config", str(tmp_path / "hindcast.yaml"), "--output", "json"]
+    until = ["--until", (T + 45 * MINUTE).isoformat()]
+    done = CliRunner().invoke(app, ["alerts", "test", "Drops", "--window", "45m", "--step", "5m", *until, *common])
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["time"], row["state"]) for row in rows if row["rule"] == "g/Drops" and row["state"] in ("firing", "resolved")] == [
+        ("2026-11-02T12:25:00Z", "firing"),
+        ("2026-11-02T12:35:00Z", "resolved"),
+    ]
+    done = CliRunner().invoke(app, ["alerts", "test", "Nope", *common])
+    assert "no rule is named 'Nope': there are g/Drops" in str(done.exception)
+    assert CliRunner().invoke(app, ["alerts", "list", *common]).exit_code == 0
