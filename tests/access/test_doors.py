@@ -32,7 +32,7 @@ from warehouse.questions import conditions, count_questions, edge_questions, flo
 from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
 from warehouse.questions.edge_questions import EdgeScope
-from warehouse.questions.edges_in_time import edges_in_time, first_and_last_seen
+from warehouse.questions.edges_in_time import denials, edges_in_time, first_and_last_seen
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.proposal_questions import ProposalEvents, ProposedEdges
 from warehouse.questions.question import Question
@@ -292,6 +292,12 @@ def edges_over_time(door: Door, who: Principal, seen: Seen) -> Answer:
     return door.answer(who, edges_in_time(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
 
 
+def denied_edges(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, denials(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
+    assert sum(answer.rows["flows"].to_pylist()) == sum(row["verdict"] in ("DROPPED", "ERROR") for row in seen.flows)
+    return answer
+
+
 def first_and_last(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = door.answer(who, first_and_last_seen(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
     assert answer.rows.num_rows == 0  # nothing is rolled up in this world
@@ -415,6 +421,7 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "edges_in_time.first_and_last_seen": first_and_last,
     "proposal_questions.ProposalEvents": proposals,
     "proposal_questions.ProposedEdges": proposed_edges,
+    "edges_in_time.denials": denied_edges,
     "record_questions.Ledger": ledger,
     "record_questions.Drift": drift,
     "record_questions.Controls": controls,
@@ -697,7 +704,10 @@ ANSWER_NOBODY = {
     "access explain": "for who administers ownership; shows grants, no flow",
     "access who": "for who administers ownership; shows grants, no flow",
     "access test": "for who administers ownership; shows grants, no flow",
-    "report fleet": "for who operates the lake; what --for makes is tested in test_reports.py",
+    **{
+        f"report {name}": "for who operates the lake; what is made for a subject is tested in test_reports.py"
+        for name in ("fleet", "owner", "segmentation", "access", "changes")
+    },
     "report verify": "for who operates the lake",
 }
 

@@ -21,6 +21,7 @@ from warehouse.config.delivery import Delivery, Folder, Hook, Smtp
 from warehouse.config.documents import parse_document
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
 from warehouse.config.proposals import Git, Proposals
+from warehouse.config.reports import OWNERS, READY_REPORTS, ZONE_OTHER, ZONE_OUTSIDE, Reports, Schedule, Segmentation
 from warehouse.config.retention import CONFIGURATION_TABLES, Hold, Retention, RetentionOverride
 from warehouse.config.serving import Serve, ServeCertificates, ServeLimits, ServeOidc, ServeTls
 from warehouse.config.values import (
@@ -42,9 +43,13 @@ __all__ = [
     "CONFIGURATION_TABLES",
     "DEFAULT_PATH",
     "ENVIRONMENT_VARIABLE",
+    "OWNERS",
     "QUICK_FILTERS",
+    "READY_REPORTS",
     "SECRET_HEADERS",
     "SECRET_PARAMETERS",
+    "ZONE_OTHER",
+    "ZONE_OUTSIDE",
     "AlertRules",
     "Alertmanager",
     "Alerts",
@@ -75,11 +80,14 @@ __all__ = [
     "Proxy",
     "QuickFilter",
     "Redact",
+    "Reports",
     "Retention",
     "RetentionOverride",
     "Rollups",
     "Route",
+    "Schedule",
     "Section",
+    "Segmentation",
     "Serve",
     "ServeCertificates",
     "ServeLimits",
@@ -118,6 +126,7 @@ class Config(Section):
     deliveries: tuple[Delivery, ...] = ()
     """Targets to which reports and alerts are sent."""
     alerts: Alerts = Alerts()
+    reports: Reports = Reports()
     dashboard: Dashboard = Dashboard()
     serve: Serve = Serve()
 
@@ -133,6 +142,7 @@ class Config(Section):
                     raise ValueError(f"{section}: the name {name!r} is used {names.count(name)} times; each {what} needs a different name")
         named = [("alerts.deliver_to", name) for name in self.alerts.deliver_to]
         named += [(f"alerts.routes.{place}.to", name) for place, route in enumerate(self.alerts.routes) for name in route.to]
+        named += [(f"reports.schedules: {one.name}: deliver_to", name) for one in self.reports.schedules for name in one.deliver_to]
         for where, name in named:
             if name not in {delivery.name for delivery in self.deliveries}:
                 raise ValueError(f"{where}: there is no delivery named {name!r}")

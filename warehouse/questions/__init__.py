@@ -14,7 +14,8 @@ These modules build questions:
 - `flow_questions`: `newest`, `one_flow`, `completions`
 - `count_questions`: `timeline`, `pulse`, `namespaces`, `drop_reasons`, `values`
 - `edge_questions`: `edges`, `new_edges`, `talkers`, `names`
-- `edges_in_time`: `edges_in_time`, which the map and the comparison page draw; `first_and_last_seen` over all recorded time
+- `edges_in_time`: `edges_in_time`, which the map and the comparison page draw; `first_and_last_seen` over all recorded time;
+  `denials` by drop reason
 - `record_questions`: `Ledger`, `Drift`, `Controls`, `Evaluations`, `Configuration`, `ConfigurationCoverage`,
   `UnseenObjects`, `AccessLog`, `SizeOfLake`
 - `replay_questions`: `DistinctEdges` and `connections`, over which policies are replayed

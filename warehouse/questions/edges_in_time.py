@@ -66,6 +66,17 @@ def first_and_last_seen(wanted: FlowFilter, *, level: Level = "workload", limits
     )
 
 
+def denials(wanted: FlowFilter, *, limits: Limits = MOST_EDGES) -> FlowQuestion:
+    """Return the edges between workloads that were denied, by drop reason, most flows first; read from the flows.
+
+    Columns: `cluster`, both ends and the port as in `edges_in_time`; `reason` (null at L7), `flows`, `first`, `last`.
+    """
+    wanted = plain(wanted)
+    sql = f"""SELECT {_KEYS}, drop_reason_desc AS reason, sum(flows)::BIGINT AS flows, min(first) AS first, max(last) AS last
+        FROM ({_named_flows("workload")}) WHERE {DENIED} GROUP BY ALL ORDER BY flows DESC, {_KEYS}, reason"""
+    return _connections("denials", wanted, "workload", sql, limits)
+
+
 def _of_hours(wanted: FlowFilter, level: Level, limits: Limits) -> RollupQuestion:
     rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
     named = f"""SELECT cluster, {_ends(level)}, {_port(level, "destination_port")}, hour AS bucket, verdict, drop_reason_desc, flows,
@@ -75,6 +86,11 @@ def _of_hours(wanted: FlowFilter, level: Level, limits: Limits) -> RollupQuestio
 
 
 def _of_flows(wanted: FlowFilter, level: Level, limits: Limits) -> FlowQuestion:
+    return _connections("edges_in_time", wanted, level, _summed(_named_flows(level)), limits)
+
+
+def _named_flows(level: Level) -> str:
+    """Return the query for the flows of connections with named ends, counted by time bucket; its placeholder is a bucket's width."""
     own = ("workload_name", "pod_name") if level in ("workload", "pod") else ("pod_name",)
     # Aggregate by the stored columns first, so that names are worked out for thousands of rows rather than millions.
     stored = ", ".join(
@@ -83,19 +99,22 @@ def _of_flows(wanted: FlowFilter, level: Level, limits: Limits) -> FlowQuestion:
                 {edge_rule.dns_name(side)} AS {side}_dns_name, {edge_rule.entity(side)} AS {side}_entity"""
         for side in SIDES
     )
-    named = f"""SELECT cluster, {_ends(level)}, {_port(level, "server_port")}, bucket, verdict, drop_reason_desc, flows, first, last
+    return f"""SELECT cluster, {_ends(level)}, {_port(level, "server_port")}, bucket, verdict, drop_reason_desc, flows, first, last
         FROM (
             SELECT cluster, verdict, drop_reason_desc, time_bucket(?, "time") AS bucket, {stored}, server_port, l4_protocol,
                 coalesce(sum(flow_count), 0) AS flows, min("time") AS first, max("time") AS last
             FROM {CONNECTIONS} GROUP BY ALL
         )"""
+
+
+def _connections(name: str, wanted: FlowFilter, level: Level, sql: str, limits: Limits) -> FlowQuestion:
     if wanted.ports:  # the port of an edge is the service's
         port = Condition(field="port", operator="=", values=tuple(map(str, wanted.ports)), side="destination")
         wanted = replace(wanted, ports=(), conditions=(*wanted.conditions, port))
     return FlowQuestion(
-        name="edges_in_time",
+        name=name,
         wanted=wanted,
-        sql=_summed(named),
+        sql=sql,
         values=(bucket_width(wanted, BUCKETS),),
         limits=limits,
         connections=True,

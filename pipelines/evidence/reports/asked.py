@@ -23,6 +23,10 @@ class ReportOf:
     """The report holds what the lake had recorded by this time."""
     subject: Principal = OPERATOR
     """The report holds nothing that this principal may not see."""
+    settings: str = ""
+    """What else the report needs to be made again: zones as JSON, or the YAML of a report of your own."""
+    source: str = ""
+    """Where the settings come from, for errors: the file of a report of your own."""
 
     def __post_init__(self) -> None:
         if not self.since < self.until <= self.known:
@@ -42,6 +46,8 @@ class ReportOf:
             "known": written(self.known),
             "for": None if self.subject.is_operator else self.subject.user,
             "groups": sorted(self.subject.groups),
+            "settings": self.settings,
+            "source": self.source,
         }
 
 
@@ -49,7 +55,8 @@ def asked_again(described: Mapping[str, Any]) -> ReportOf:
     """Return what `described` told. Raises KeyError, TypeError and ValueError for anything else."""
     subject = OPERATOR if described["for"] is None else Principal(user=described["for"], groups=frozenset(described["groups"]))
     since, until, known = (datetime.fromisoformat(described[name]) for name in ("since", "until", "known"))
-    return ReportOf(name=described["report"], since=since, until=until, known=known, subject=subject)
+    settings, source = described["settings"], described["source"]
+    return ReportOf(name=described["report"], since=since, until=until, known=known, subject=subject, settings=settings, source=source)
 
 
 def written(moment: datetime) -> str:

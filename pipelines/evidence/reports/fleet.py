@@ -277,7 +277,7 @@ def drift(reader: Reader) -> Section:
     request = reader.request
     answer = reader.ask(Drift(at=request.until))
     rows = answer.rows.select(["cluster", "namespace", "kind", "name", "drift", "severity", "since", "changed_by", "summary"])
-    opened = sum(since >= request.since for since in rows["since"].to_pylist())
+    opened = sum(since is not None and since >= request.since for since in rows["since"].to_pylist())
     return Section(
         id="drift",
         title="Drift from blueprints",
@@ -295,11 +295,17 @@ def drift(reader: Reader) -> Section:
 def findings(reader: Reader) -> Section:
     """Return the section about findings that were open at the end of the window."""
     answer = reader.ask(Findings(at=reader.request.until))
-    severities = ("critical", "high", "medium", "low", "info")
+    severities = {name: place for place, name in enumerate(("critical", "high", "medium", "low", "info"))}
     columns = ["cluster", "namespace", "severity", "kind", "subject", "summary", "since"]
     rows = sorted(
         answer.rows.select(columns).to_pylist(),
-        key=lambda row: (severities.index(row["severity"]), row["cluster"], row["namespace"] or "", row["subject"] or "", row["summary"]),
+        key=lambda row: (
+            severities.get(row["severity"], len(severities)),
+            row["cluster"],
+            row["namespace"] or "",
+            row["subject"] or "",
+            row["summary"] or "",
+        ),
     )
     counts = Counter(row["severity"] for row in rows)
     chart = bars("Open findings by severity", [(name, counts[name]) for name in severities if counts[name]], unit="findings", tone="audit")

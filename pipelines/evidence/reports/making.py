@@ -7,13 +7,13 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.evidence.reports import data_files, fleet, manifest, page, records
+from pipelines.evidence.reports import access_review, changes, data_files, fleet, manifest, own, owner, page, records, segmentation
 from pipelines.evidence.reports.asked import ReportOf
 from pipelines.evidence.reports.model import Report
 from pipelines.evidence.reports.reading import Reader
@@ -28,7 +28,13 @@ FORMATS = ("html", *data_files.FORMS)
 """All formats, in the order in which files are written."""
 CONTENT = tuple(table for table in TABLES.values() if table not in (ACCESS_LOG, REPORTS, SAVED_VIEWS))
 """The tables whose versions a manifest names: not those that asking questions and making reports append to."""
-BUILDERS: Mapping[str, Callable[[Reader], Report]] = {"fleet": fleet.report}
+BUILDERS: Mapping[str, Callable[[Reader], Report]] = {
+    "fleet": fleet.report,
+    "owner": owner.report,
+    "segmentation": segmentation.report,
+    "access": access_review.report,
+    "changes": changes.report,
+}
 """The reports that are ready, by name."""
 
 
@@ -52,12 +58,29 @@ class Made:
 
 def build(settings: config.Config, lake: Lake, request: ReportOf) -> tuple[Report, Reader]:
     """Return the report, and the reader that noted its questions. Raises ConfigError for an unknown name, AccessDeniedError, LakeError."""
-    builder = BUILDERS.get(request.name)
+    builder = BUILDERS.get(request.name, own.report if request.source else None)
     if builder is None:
-        raise ConfigError(f"there is no report {request.name!r}; the reports are: {', '.join(BUILDERS)}")
+        raise unknown(request.name)
     door = Door(lake, settings.ownership, settings.rollups, purpose=f"report {request.name}")
     reader = Reader(door, request)
     return builder(reader), reader
+
+
+def unknown(name: str, more: Iterable[str] = ()) -> ConfigError:
+    """Return the error about a name that no report has; `more` are names besides those that are ready."""
+    return ConfigError(f"there is no report {name!r}; the reports are: {', '.join((*BUILDERS, *more))}")
+
+
+def settings_of(settings: config.Config, name: str) -> tuple[str, str]:
+    """Return what a report needs besides window and subject, and where that comes from. Raises ConfigError for an unknown name."""
+    if name == "segmentation":
+        return segmentation.settings_of(settings), ""
+    if name in BUILDERS:
+        return "", ""
+    found = own.text_of(settings, name)
+    if found is None:
+        raise unknown(name, own.files(settings))
+    return found
 
 
 def make(

@@ -22,6 +22,8 @@ from pipelines.evidence.reports.model import Report, Section
 from warehouse.questions.exports import plain
 
 TEMPLATES = Path(__file__).parent / "templates"
+LONG = 24
+"""A column with a word of more characters may break its words."""
 _MANIFEST = re.compile(r'(<script type="application/json" id="hindcast-manifest">)(.*?)(</script>)', re.DOTALL)
 
 
@@ -95,6 +97,9 @@ def _table(section: Section, rows: pa.Table, manifest: Mapping[str, Any]) -> dic
         )
     if section.cut:
         more.append(f"There were more than {words.count(rows.num_rows, 'row')}: the others are left out.")
+    for name in names:
+        if not kinds[name] and any(len(part) > LONG for row in shown for part in _cell(row[name]).split()):
+            kinds[name] = "long"
     return {
         "headings": [(heading, kinds[name]) for name, heading in names.items()],
         "rows": [[(_cell(row[name]), kinds[name]) for name in names] for row in shown],

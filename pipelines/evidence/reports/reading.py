@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from pipelines.evidence.reports.asked import ReportOf, written
-from warehouse.access.principals import Scope
+from warehouse.access.principals import Grant, Scope
 from warehouse.engine import Limits, Window
 from warehouse.lake import time_travel
 from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
 from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.flow_table import FilteredQuestion
 from warehouse.questions.question import Question
 from warehouse.questions.record_questions import Ledger
 
@@ -61,7 +62,7 @@ class Reader:
                 until=subject.window.until,
                 rows=answer.rows.num_rows if answer else None,
                 cut=answer.cut if answer else False,
-                source=answer.source if answer else None,
+                source=answer.source if answer and isinstance(question, FilteredQuestion) else None,
             )
         )
         return found
@@ -86,6 +87,12 @@ class Reader:
     def scope(self) -> Scope:
         """What the subject may see."""
         return self._door.scope(self.request.subject)
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """The grants and denials of everyone for a subject who sees everything, and the subject's own for anyone else."""
+        scope = self.scope
+        return self._door.grants() if scope.everything else (*scope.denials, *scope.grants)
 
     def before(self, wanted: FlowFilter) -> FlowFilter:
         """Return the filter for the window of the same length that ends where this one starts."""

@@ -157,6 +157,14 @@ def fleet(tmp_path: Path) -> Fleet:
     return made
 
 
+@pytest.fixture(scope="session")
+def read_fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """The same, made once, for tests that only read it."""
+    made = Fleet(tmp_path_factory.mktemp("fleet"))
+    made.fill()
+    return made
+
+
 @pytest.fixture
 def empty_fleet(tmp_path: Path) -> Fleet:
     """A lake without a row."""

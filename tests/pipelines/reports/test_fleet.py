@@ -30,14 +30,14 @@ def rows(made: making.Made, section: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_an_unknown_report_is_refused_with_the_names_there_are(fleet: Any) -> None:
+def test_an_unknown_report_is_refused_with_the_names_there_are(read_fleet: Any) -> None:
     with pytest.raises(ConfigError, match="there is no report 'fleat'; the reports are: fleet"):
-        make(fleet, name="fleat")
+        make(read_fleet, name="fleat")
 
 
-def test_a_stranger_gets_no_report(fleet: Any) -> None:
+def test_a_stranger_gets_no_report(read_fleet: Any) -> None:
     with pytest.raises(AccessDeniedError):
-        make(fleet, subject=Principal(user="mallory"))
+        make(read_fleet, subject=Principal(user="mallory"))
 
 
 def test_of_an_empty_lake_nothing_is_claimed(empty_fleet: Any) -> None:
@@ -47,8 +47,8 @@ def test_of_an_empty_lake_nothing_is_claimed(empty_fleet: Any) -> None:
     assert "No control was evaluated by then" in page
 
 
-def test_an_owner_reads_nothing_of_others(fleet: Any) -> None:
-    made = make(fleet, subject=Principal(user="group:payments", groups=frozenset({"payments"})))
+def test_an_owner_reads_nothing_of_others(read_fleet: Any) -> None:
+    made = make(read_fleet, subject=Principal(user="group:payments", groups=frozenset({"payments"})))
     everything = b"".join(content for name, content in made.files.items() if not name.endswith(".parquet"))
     assert b"us/n1" not in everything
     assert b"shop/cart" not in everything
@@ -59,8 +59,8 @@ def test_an_owner_reads_nothing_of_others(fleet: Any) -> None:
     assert set(made.manifest["tables"]) == {"flows"}
 
 
-def test_it_counts_what_was_recorded_and_names_what_was_not_observed(fleet: Any) -> None:
-    made = make(fleet)
+def test_it_counts_what_was_recorded_and_names_what_was_not_observed(read_fleet: Any) -> None:
+    made = make(read_fleet)
     assert sum(row["flows"] for row in rows(made, "volume")) == 143
     assert rows(made, "drops") == [{"cluster": "eu", "drop_reason_desc": "POLICY_DENIED", "drops": 10, "flows": 10}]
     least = rows(made, "coverage")[0]
@@ -71,8 +71,8 @@ def test_it_counts_what_was_recorded_and_names_what_was_not_observed(fleet: Any)
     assert page.count("<svg") >= 4
 
 
-def test_the_data_files_hold_the_rows_and_no_formula(fleet: Any) -> None:
-    made = make(fleet)
+def test_the_data_files_hold_the_rows_and_no_formula(read_fleet: Any) -> None:
+    made = make(read_fleet)
     listed = list(csv.DictReader(io.StringIO(made.files["r.findings.csv"].decode())))
     assert [row["summary"] for row in listed] == ["'=1+1 unused"]
     assert pq.read_table(io.BytesIO(made.files["r.findings.parquet"]))["summary"].to_pylist() == ["=1+1 unused"]
@@ -80,5 +80,5 @@ def test_the_data_files_hold_the_rows_and_no_formula(fleet: Any) -> None:
     assert [section["id"] for section in whole["sections"]] == ["coverage", "volume", "drops", "namespaces", "posture", "drift", "findings"]
 
 
-def test_the_same_question_gives_the_same_bytes(fleet: Any) -> None:
-    assert make(fleet).files == make(fleet).files
+def test_the_same_question_gives_the_same_bytes(read_fleet: Any) -> None:
+    assert make(read_fleet).files == make(read_fleet).files
