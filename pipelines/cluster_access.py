@@ -56,6 +56,8 @@ _REFUSALS = {
     409: ClusterConflictError,
     410: ClusterExpiredError,
 }
+_WRONG_FIELD = "failed to create typed patch object"
+"""How an API server begins to refuse a field that the kind does not have, when it is applied: with the status 500."""
 _TEXT_CHARACTERS = 500
 
 
@@ -263,7 +265,7 @@ class ClusterAccess:
             return response
         refused, wanted_pause = _failure(response, place), _retry_after_seconds(response)
         response.release_conn()
-        if response.status in _AGAIN:
+        if isinstance(refused, ClusterUnreachableError):
             raise _PassingError(refused, wanted_pause)
         raise refused
 
@@ -360,7 +362,7 @@ def _failure(response: urllib3.BaseHTTPResponse, place: str) -> ClusterError:
         message = response.reason
     if response.status == 401:
         message = f"{message}: the credentials are invalid or have expired"
-    if response.status in _AGAIN:
+    if response.status in _AGAIN and not str(message).startswith(_WRONG_FIELD):
         return ClusterUnreachableError(f"{place}: {response.status}: {str(message)[:_TEXT_CHARACTERS]}")
     return _REFUSALS.get(response.status, ClusterError)(f"{place}: {response.status}: {str(message)[:_TEXT_CHARACTERS]}")
 
