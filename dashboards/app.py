@@ -11,13 +11,13 @@ import streamlit as st
 from dashboards.access import identity
 from dashboards.frame import assets, navigation, summary, theme, time_control, url_state
 from dashboards.sql_page import running
-from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, recommend, sql, what_if
+from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, proposals, recommend, sql, what_if
 from dashboards.visit import Visit, recorded
 from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
-from warehouse.schema import DRIFT, FLOWS, POLICY_VERSIONS, POSTURE
+from warehouse.schema import DRIFT, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE
 
 Draw = Callable[[Visit], None]
 
@@ -82,6 +82,7 @@ def _pages(tables: frozenset[str]) -> dict[str, list[tuple[str, str, str, Callab
             *([page("policies", "Policies", "policy", policies.page)] if POLICY_VERSIONS.name in tables else []),
             *([page("what-if", "What-if", "experiment", what_if.page)] if FLOWS.name in tables else []),
             *([page("recommend", "Recommend", "auto_awesome", recommend.page)] if FLOWS.name in tables else []),
+            *([page("proposals", "Proposals", "rate_review", proposals.page)] if {FLOWS.name, POLICY_CHANGES.name} & tables else []),
             *([page("posture", "Posture", "rule", posture.page)] if {DRIFT.name, POSTURE.name} & tables else []),
         ],
         "Evidence": [

@@ -65,6 +65,10 @@ class Visit:
             self.answers.append(found[1])
         return found[1]
 
+    def settings_of(self, cluster: str) -> config.Kubernetes | None:
+        """The access with which proposals for a cluster are applied; None if it has no API server, or is not in the configuration."""
+        return next((one.proposing for one in self.settings.clusters if one.name == cluster), None)
+
     def recorded(self) -> frozenset[str]:
         """Names of the tables that hold anything."""
         return recorded(self.door)

@@ -244,7 +244,7 @@ def watch(
 
     desk = open_desk(config_path, lake_url, user or "", groups, "policy proposals watch")
     if proposal is not None:
-        one = store.one(desk.lake, proposal)
+        one = store.visible_one(desk, proposal) if user else store.one(desk.lake, proposal)
         found = watching.watch(desk, one, principal(user, groups))
         _say_watched(one, found)
         if found.drops:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-from dashboards.frame import head, summary, url_state
+from dashboards.frame import head, navigation, summary, url_state
 from dashboards.sql_page import running
 from dashboards.views import flows
 from dashboards.visit import Visit, not_future
@@ -108,6 +108,9 @@ def _result(visit: Visit) -> None:
         st.error(str(error), icon=":material/block:")
         return
     if result is not None:
+        if navigation.exists("proposals") and not result.refusals:
+            query = url_state.link(policy=part, in_=asked.clusters[:1], without=url_state.get_all("without"))
+            navigation.link("proposals", "Propose this change", query=query, icon="rate_review")
         results.draw(visit, result, flows.gaps(visit))
 
 

@@ -69,7 +69,7 @@ class Place:
                 "rules": [rule | {"verbs": ["get", "create", "patch", "update", "delete"]}],
             },
             {
-                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", 
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
                 "metadata": {"name": name, "namespace": self.namespace},
                 "roleRef": {"apiGroup": api, "kind": "Role", "name": name},
                 "subjects": [{"apiGroup": api, "kind": "Group", "name": group}],

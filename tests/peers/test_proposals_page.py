@@ -1,0 +1,127 @@
+"""A proposal in a real browser and a real cluster: proposed from What-if, approved by another, applied, watched, rolled back."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from playwright.sync_api import Page, expect, sync_playwright
+
+from dashboards.whatif import draft
+
+pytestmark = [pytest.mark.peers, pytest.mark.browser]
+
+_spec = importlib.util.spec_from_file_location("hindcast_proposals_place", Path(__file__).with_name("test_proposals.py"))
+assert _spec is not None
+assert _spec.loader is not None
+place_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(place_module)
+PATIENCE_MS = 120_000
+
+
+@pytest.fixture
+def place(clusters: dict[str, Any], tmp_path: Path) -> Any:
+    """A namespace whose owner paula has the right to change its policies, with an hour of traffic."""
+    made = place_module.Place(clusters["one"], tmp_path)
+    space, api = made.namespace, "rbac.authorization.k8s.io"
+    binding = {"apiVersion": f"{api}/v1", "kind": "RoleBinding", "metadata": {"name": "paula", "namespace": space}}
+    role, subject = {"apiGroup": api, "kind": "Role", "name": "edit-paula"}, {"apiGroup": api, "kind": "User", "name": "paula"}
+    made.server.apply(binding | {"roleRef": role, "subjects": [subject]})
+    made.configure(approval="platform-when-risky")
+    made.office.flows(f"{space}/api", f"{space}/web")
+    made.office.flows(f"{space}/batch", f"{space}/web", times=5)
+    return made
+
+
+@pytest.fixture
+def address(place: Any, tmp_path: Path) -> Iterator[str]:
+    """Of the dashboard over it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "hindcast", "dashboard", "--config", str(place.office.file), "--listen", listen]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                urllib.request.urlopen(f"http://{listen}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                time.sleep(0.2)
+        yield f"http://{listen}"
+    finally:
+        server.terminate()
+        server.wait(100)
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 1100})
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        yield page
+        browser.close()
+
+
+def test_a_proposal_is_made_approved_applied_watched_and_rolled_back(place: Any, address: str, page: Page, tmp_path: Path) -> None:
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    policy = draft.encoded(place.policy("api"), {})
+    page.goto(f"{address}/what-if?user=paula&last=1h&policy={policy}")
+    page.get_by_text("Propose this change").click()
+    page.get_by_label("Why").fill("only api needs it")
+    page.get_by_role("button", name="Propose", exact=True).click()
+    expect(page.get_by_text("Proposed: checked, and tried on recorded traffic.")).to_be_visible()
+    expect(page.get_by_text("it would have denied 5 flows on 1 edge", exact=False)).to_be_visible()
+    expect(page.get_by_text("It is your own, so somebody else must decide")).to_be_visible()
+    assert page.get_by_role("button", name="Approve").count() == 0
+    page.screenshot(path=str(tmp_path / "proposed.png"), full_page=True)
+    link = page.url.replace("user=paula", "user=ada")
+    assert "proposal=" in link
+    assert place.stored() is None
+
+    page.goto(f"{address}/proposals?user=ada")
+    expect(page.get_by_text("To approve")).to_be_visible()
+    page.goto(link)
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("Approved.", exact=True)).to_be_visible()
+
+    page.goto(link.replace("user=ada", "user=paula"))
+    page.get_by_role("button", name="Apply", exact=False).first.click()
+    page.get_by_role("button", name="Apply now").click()
+    expect(page.get_by_text("Applied.", exact=True)).to_be_visible()
+    assert place.spec() == yaml.safe_load(place.policy("api"))["spec"]
+    expect(page.get_by_text("No flow was dropped because of it", exact=False)).to_be_visible()
+    place.office.now = place_module.office_module.datetime.now(place_module.office_module.UTC)
+    place.office.flows(f"{place.namespace}/batch", f"{place.namespace}/web", ago=0, times=1, verdict="DROPPED")
+    page.wait_for_timeout(1500)
+    page.goto(link.replace("user=ada", "user=paula"))
+    expect(page.get_by_text("1 flows on 1 edges were dropped because of it", exact=False)).to_be_visible()
+    page.screenshot(path=str(tmp_path / "applied.png"), full_page=True)
+
+    page.get_by_role("button", name="Roll back").first.click()
+    page.get_by_role("button", name="Roll back now").click()
+    expect(page.get_by_text("Rolled back.", exact=True)).to_be_visible()
+    assert place.stored() is None
+    page.goto(f"{address}/proposals?user=otto&show=all")
+    expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
+    page.screenshot(path=str(tmp_path / "list.png"), full_page=True)
+    assert not errors
+    assert [event for event, _, _ in place.events(None)] == [
+        "proposed", "approved", "applying", "applied", "rolling_back", "rolled_back"
+    ]  # fmt: skip

@@ -1,0 +1,106 @@
+"""What an applied proposal drops: found by the engine, listed, recorded once, and the reason to roll back by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.proposals import applying, steps, store, watching
+from pipelines.proposals.model import Event, Proposal
+from warehouse.errors import ProposalError, QueryError
+
+
+def applied(office: Any, text: str, *, minutes_ago: float = 10) -> Proposal:
+    """A proposal that was applied some minutes ago, as far as the log says; there is no cluster here."""
+    made = office.propose("paula", text).proposal
+    done = [replace(one, after=one.after and yaml.safe_load(yaml.safe_dump(one.after))) for one in made.objects]
+    desk = office.desk("paula")
+    entry = steps.add(desk, made, Event.APPLYING).entries[-1]
+    moment = office.now - timedelta(minutes=minutes_ago)
+    last = replace(
+        entry, number=3, event=Event.APPLIED, result="done", time=moment, objects=tuple(done), run="", about={"groups": ["shop"]}
+    )
+    store.append(office.lake, made.id, "c1", "shop", last)
+    return store.one(office.lake, made.id)
+
+
+@pytest.fixture
+def watched(office: Any, closed: str) -> Any:
+    office.configure(proposals={"approval": "none"})
+    proposal = applied(office, closed)
+    office.flows("shop/batch", "shop/web", ago=5, times=4, verdict="DROPPED")
+    office.flows("shop/api", "shop/web", ago=5, times=2)
+    return office, proposal
+
+
+def test_drops_that_the_change_causes_are_found_although_no_snapshot_has_seen_it_yet(watched: Any) -> None:
+    office, proposal = watched
+    found = watching.watch(office.desk("paula"), proposal)
+    assert [(edge.source[2], edge.flows) for edge in found.drops] == [("batch", 4)]
+
+
+def test_drops_from_before_and_drops_for_other_reasons_are_not_the_changes(office: Any, closed: str, policy: Any) -> None:
+    office.in_force(policy({"app": "api"}, {"app": "batch"}))
+    office.configure(proposals={"approval": "none"})
+    office.flows("shop/batch", "shop/web", ago=20, times=7, verdict="DROPPED")  # before
+    office.flows("cart/cart", "shop/web", ago=5, times=3, verdict="DROPPED")  # which the policy before the change denied as well
+    proposal = applied(office, closed)
+    assert not watching.watch(office.desk("paula"), proposal).drops
+
+
+def test_drops_are_shown_to_who_owns_the_namespace(watched: Any) -> None:
+    office, proposal = watched
+    office.flows("cart/cart", "shop/web", ago=4, times=2, verdict="DROPPED")
+    whole = watching.watch(office.desk("ada"), proposal)
+    assert {edge.source[1] for edge in whole.drops} == {"shop", "cart"}
+    with pytest.raises(QueryError, match="namespace shop is not yours"):
+        watching.watch(office.desk("carla"), proposal)
+
+
+def test_what_was_not_applied_is_not_watched(office: Any, closed: str) -> None:
+    with pytest.raises(ProposalError, match="was not applied"):
+        watching.watch(office.desk("paula"), office.propose("paula", closed).proposal)
+
+
+def test_new_drops_are_recorded_once(watched: Any) -> None:
+    office, proposal = watched
+    for _ in range(2):
+        (looked,) = watching.look_at_all(office.desk(""))
+        assert looked.watched.flows == 4
+    events = [(row["event"], row["actor"], row["detail"]) for row in office.rows(proposal)]
+    assert events[-1] == ("watched", "hindcast", "4 flows on 1 edges were dropped because of it")
+    assert [event for event, _, _ in events].count("watched") == 1
+
+
+def test_a_proposal_is_watched_for_its_time_alone(office: Any, closed: str) -> None:
+    office.configure(proposals={"approval": "none", "watch": "5m"})
+    applied(office, closed, minutes_ago=90)
+    assert not list(watching.look_at_all(office.desk("")))
+
+
+def test_the_rule_rolls_back_as_the_user_who_applied_it(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    office, _ = watched
+    office.configure(proposals={"approval": "none", "roll_back_at": 5})
+    calls: list[Any] = []
+
+    def noted(desk: Any, one: Any, **more: Any) -> Any:
+        calls.append((desk.who.user, sorted(desk.who.groups), more["detail"]))
+        return one
+
+    monkeypatch.setattr(applying, "roll_back", noted)
+    assert [looked.is_rolled_back for looked in watching.look_at_all(office.desk(""))] == [False]
+    office.flows("shop/batch", "shop/web", ago=3, times=1, verdict="DROPPED")
+    assert [looked.is_rolled_back for looked in watching.look_at_all(office.desk(""))] == [True]
+    assert calls == [("paula", ["shop"], "rolled back by the rule roll_back_at: 5: 5 flows were dropped because of it")]
+
+
+def test_a_rule_that_cannot_roll_back_says_why_and_looks_on(watched: Any) -> None:
+    office, _ = watched
+    office.configure(proposals={"approval": "none", "roll_back_at": 1})
+    (looked,) = watching.look_at_all(office.desk(""))
+    assert not looked.is_rolled_back
+    assert "has no API server" in looked.failure
