@@ -263,7 +263,7 @@ def watch(
 
 
 def _say_watched(one: Proposal, found: Watched) -> None:
-    typer.echo(f"{one.id}: {found.flows:,} flows on {len(found.drops):,} edges dropped because of it until {found.until:%H:%M:%S} UTC")
+    typer.echo(f"{one.id}: {found.in_words} dropped because of it until {found.until:%H:%M:%S} UTC")
     for edge in found.drops:
         row = edge.row()
         typer.echo(f"  {_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}, {edge.flows:,} flows")

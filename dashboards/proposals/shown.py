@@ -14,6 +14,7 @@ from dashboards.visit import Visit
 from dashboards.whatif import edge_rows, editing
 from pipelines.proposals import handing_over, watching
 from pipelines.proposals.model import Entry, Proposal, Status
+from pipelines.proposals.risks import counted
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.questions.proposal_questions import ProposedEdges
 
@@ -113,7 +114,7 @@ def _simulation(visit: Visit, proposal: Proposal) -> None:
             counts = found["changes"][change]
             with st.container(gap="xsmall"):
                 st.metric(f":material/{icon}: {title}", theme.compact(counts["flows"]))
-                st.caption(f"{counts['edges']:,} edges")
+                st.caption(counted(counts["edges"], "edge"))
     st.caption(_confidence(found))
     answer = visit.answer(ProposedEdges(proposal=proposal.id, judgement=proposal.judgement.number))
     rows = answer.rows.to_pylist()
@@ -136,7 +137,7 @@ def _simulation(visit: Visit, proposal: Proposal) -> None:
             "Why": st.column_config.TextColumn(width=520),
         },
     )  # fmt: skip
-    summary.line(visit, [f"**{len(rows):,}** edges{summary.cut(answer, 'edges')}"])
+    summary.line(visit, [f"**{counted(len(rows), 'edge')}**{summary.cut(answer, 'edges')}"])
 
 
 def _confidence(found: Mapping[str, Any]) -> str:
@@ -160,7 +161,7 @@ def _drops(visit: Visit, proposal: Proposal) -> None:
         st.caption(note)
     if found.drops:
         st.warning(
-            f"{found.flows:,} flows on {len(found.drops):,} edges were dropped because of it until {clock.second(found.until)}.",
+            f"{found.in_words} dropped because of it until {clock.second(found.until)}.",
             icon=":material/warning:",
         )
         st.dataframe(

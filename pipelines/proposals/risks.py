@@ -41,13 +41,13 @@ def of_simulation(result: Result, owns: Owns) -> list[str]:
     found = []
     flows, edges = result.count(Change.NEWLY_DENIED)
     if edges:
-        found.append(f"it would have denied {_counted(flows, 'flow')} on {_counted(edges, 'edge')}")
+        found.append(f"it would have denied {counted(flows, 'flow')} on {counted(edges, 'edge')}")
     flows, edges = result.count(Change.UNCERTAIN)
     if edges:
-        found.append(f"for {_counted(flows, 'flow')} on {_counted(edges, 'edge')} it cannot be told what it would have done")
+        found.append(f"for {counted(flows, 'flow')} on {counted(edges, 'edge')} it cannot be told what it would have done")
     opened = [edge for edge in result.edges if edge.change is Change.NEWLY_ALLOWED and _crosses(edge, owns)]
     if opened:
-        found.append(f"it would have opened {_counted(len(opened), 'edge')} with namespaces of others, or from outside of the cluster")
+        found.append(f"it would have opened {counted(len(opened), 'edge')} with namespaces of others, or from outside of the cluster")
     if result.alone:
         found.append("no configuration history tells which other policies are in force, so it was judged alone")
     return found
@@ -98,5 +98,6 @@ def _is_foreign(end: Shown, owns: Owns, *, is_source: bool) -> bool:
     return is_source if is_outside else entity is None
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """Return a number of things, in words."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -16,6 +16,7 @@ from pipelines.policy.settings import Semantics
 from pipelines.proposals import applying, steps, store
 from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Entry, Event, Proposal, ProposedObject, Status
+from pipelines.proposals.risks import counted
 from pipelines.replay import whatif
 from pipelines.replay.changed_edges import ChangedEdge
 from pipelines.replay.in_force import Compiler, History, InForce, Period
@@ -46,6 +47,11 @@ class Watched:
     def flows(self) -> int:
         """Number of flows that the change dropped."""
         return sum(edge.flows for edge in self.drops)
+
+    @property
+    def in_words(self) -> str:
+        """How many flows the change dropped, for people."""
+        return f"{counted(self.flows, 'flow')} on {counted(len(self.drops), 'edge')}"
 
 
 class _Applied(History):
@@ -148,7 +154,7 @@ def look_at_all(desk: Desk) -> Iterator[Looked]:
         current = proposal
         if found.flows > last:
             about = {"flows": found.flows, "edges": len(found.drops), "until": found.until.isoformat()}
-            detail = f"{found.flows:,} flows on {len(found.drops):,} edges were dropped because of it"
+            detail = f"{found.in_words} dropped because of it"
             current = steps.add(desk, proposal, Event.WATCHED, about=about, detail=detail, actor="hindcast")
         limit = desk.settings.proposals.roll_back_at
         if limit is None or found.flows < limit:
@@ -163,7 +169,7 @@ def _rolled_back(desk: Desk, proposal: Proposal, found: Watched, limit: int) -> 
     groups = [str(group) for group in applied.about.get("groups", ())]
     who = Principal(user=applied.actor, groups=frozenset(groups))
     acting = replace(desk, who=who)
-    detail = f"rolled back by the rule roll_back_at: {limit}: {found.flows:,} flows were dropped because of it"
+    detail = f"rolled back by the rule roll_back_at: {limit}: {found.in_words} dropped because of it"
     try:
         return Looked(proposal=applying.roll_back(acting, proposal, detail=detail), watched=found, is_rolled_back=True)
     except HindcastError as error:

@@ -72,7 +72,7 @@ def test_new_drops_are_recorded_once(watched: Any) -> None:
         (looked,) = watching.look_at_all(office.desk(""))
         assert looked.watched.flows == 4
     events = [(row["event"], row["actor"], row["detail"]) for row in office.rows(proposal)]
-    assert events[-1] == ("watched", "hindcast", "4 flows on 1 edges were dropped because of it")
+    assert events[-1] == ("watched", "hindcast", "4 flows on 1 edge dropped because of it")
     assert [event for event, _, _ in events].count("watched") == 1
 
 
@@ -95,7 +95,7 @@ def test_the_rule_rolls_back_as_the_user_who_applied_it(watched: Any, monkeypatc
     assert [looked.is_rolled_back for looked in watching.look_at_all(office.desk(""))] == [False]
     office.flows("shop/batch", "shop/web", ago=3, times=1, verdict="DROPPED")
     assert [looked.is_rolled_back for looked in watching.look_at_all(office.desk(""))] == [True]
-    assert calls == [("paula", ["shop"], "rolled back by the rule roll_back_at: 5: 5 flows were dropped because of it")]
+    assert calls == [("paula", ["shop"], "rolled back by the rule roll_back_at: 5: 5 flows on 1 edge dropped because of it")]
 
 
 def test_a_rule_that_cannot_roll_back_says_why_and_looks_on(watched: Any) -> None:
