@@ -76,6 +76,7 @@ app = group(
         "hindcast status --output json",
     ),
     Entry("alerts", "hindcast.alerts:alerts", "Alert rules: check, run and replay them; list alerts."),
+    Entry("findings", "hindcast.findings:findings", "List what audits found; accept findings for a time, and reopen them."),
     Entry("access", "hindcast.access:access", "Show who may see what and why, test it, and read the access log."),
     Entry(
         "blueprint",

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipelines.audits.finding import Audited, Finding
 from warehouse.lake.tables import Lake
-from warehouse.records.findings import open_findings
+from warehouse.records import findings as stored
 from warehouse.schema import FINDINGS
 
 FLEET = "*"
@@ -23,6 +23,8 @@ FLEET = "*"
 AUDITS = "policy_audits"
 """Audits commit under this name, with their time as version: an audit of an earlier time than the last one is refused."""
 Severity = Literal["info", "low", "medium", "high", "critical"]
+_RANKS = {"info": 0, "low": 1, "medium": 2, "high": 3, "critical": 4}
+_UNDECIDED = {"by": None, "reason": None, "expires": None}
 
 
 def record(
@@ -57,9 +59,10 @@ def record(
 
 
 def changes(results: Sequence[Audited], before: Sequence[Mapping[str, Any]], *, now: datetime, source: str) -> list[dict[str, Any]]:
-    """Return the rows to append: findings that are new or have changed, and those that are gone. `before` are the open rows.
+    """Return the rows to append: findings that are new or have changed, and those that are gone. `before` are the open and accepted rows.
 
-    A finding that stays open keeps its `since`. What an audit could not evaluate stays as it was.
+    A finding that stays open keeps its `since`, and one that is accepted stays so until its acceptance has expired or it gets more severe.
+    What an audit could not evaluate stays as it was.
     """
     opened = {(row["cluster"], row["key"]): row for row in before}
     rows: list[dict[str, Any]] = []
@@ -69,15 +72,23 @@ def changes(results: Sequence[Audited], before: Sequence[Mapping[str, Any]], *, 
         found = {finding.key: finding for finding in result.findings}
         for key, finding in found.items():
             known = opened.get((result.cluster, key))
-            if known is None or (known["severity"], known["summary"]) != (finding.severity, finding.summary):
-                rows.append(_row(finding, now, known["since"] if known else now, source))
+            is_same = known is not None and (known["severity"], known["summary"]) == (finding.severity, finding.summary)
+            if known is None or not is_same or _has_expired(known):
+                rows.append(_row(finding, now, known, source))
         for (cluster, key), known in opened.items():
             if cluster == result.cluster and known["kind"] == result.kind and key not in found and key not in result.undecided:
-                rows.append({**known, "time": now, "date": now.date(), "state": "closed", "source": source})
+                rows.append({**known, **_UNDECIDED, "time": now, "date": now.date(), "state": stored.CLOSED, "source": source})
     return rows
 
 
-def _row(finding: Finding, now: datetime, since: datetime, source: str) -> dict[str, Any]:
+def _has_expired(known: Mapping[str, Any]) -> bool:
+    """Whether an acceptance has expired: such a finding is read as open, and still has the end of its acceptance."""
+    return known["state"] == stored.OPEN and known["expires"] is not None
+
+
+def _row(finding: Finding, now: datetime, known: Mapping[str, Any] | None, source: str) -> dict[str, Any]:
+    stays = known is not None and known["state"] == stored.ACCEPTED and _RANKS[finding.severity] <= _RANKS.get(known["severity"], 0)
+    decided = {name: known[name] for name in ("state", *_UNDECIDED)} if stays and known is not None else {"state": stored.OPEN}
     return {
         "cluster": finding.cluster,
         "date": now.date(),
@@ -90,8 +101,8 @@ def _row(finding: Finding, now: datetime, since: datetime, source: str) -> dict[
         "detail": json.dumps(dict(finding.detail), default=str, ensure_ascii=False, sort_keys=True),
         "source": source,
         "key": finding.key,
-        "state": "open",
-        "since": since,
+        "since": known["since"] if known is not None else now,
+        **decided,
     }
 
 
@@ -113,12 +124,14 @@ def keep(lake: Lake, results: Sequence[Audited], *, now: datetime, source: str, 
     """
     kinds = {result.kind.value for result in results}
     clusters = None if configured is not None else sorted({result.cluster for result in results})
-    before = open_findings(lake, clusters=clusters, kinds=kinds).to_pylist()
+    before = stored.findings(lake, at=now, clusters=clusters, kinds=kinds, states=stored.STANDING).to_pylist()
     rows = changes(results, before, now=now, source=source)
     if configured is not None:
         why = "; closed because the cluster is not in the configuration any more"
         gone = [row for row in before if row["cluster"] not in configured]
-        rows += [{**row, "time": now, "date": now.date(), "state": "closed", "summary": row["summary"] + why} for row in gone]
+        rows += [
+            {**row, **_UNDECIDED, "time": now, "date": now.date(), "state": stored.CLOSED, "summary": row["summary"] + why} for row in gone
+        ]
     if rows:
         files = lake.write_files(FINDINGS, pa.Table.from_pylist(rows, schema=FINDINGS.schema))
         lake.commit(FINDINGS, files, transactions={AUDITS: int(now.timestamp() * 1_000_000)}, metadata={})

@@ -108,7 +108,8 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
     **dict.fromkeys(("policies", "namespaces", "workloads", "services", "role_bindings", "cluster_settings"), _VERSIONS),
     "config_coverage": {_R.NOTHING: "cluster from to state kinds source objects versions_written detail recorded"},
     "findings": {
-        _R.NOTHING: "cluster date time kind severity namespace subject source state since",
+        _R.NOTHING: "cluster date time kind severity namespace subject source state since by expires",
+        _R.TEXT: "reason",
         _R.PATHS: "summary",
         _R.LABELS: "key",  # with a digest of a rule and of its labels
         _R.OBJECT: "detail",

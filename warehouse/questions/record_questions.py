@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from warehouse.access import access_log as log
 from warehouse.access import visible
@@ -74,10 +75,35 @@ class Findings(_Posture):
     """Findings that are open now, or were at a given time, in what the principal owned then; rows of `findings`."""
 
     name: str = "findings"
+    states: tuple[str, ...] = (findings.OPEN,)
+    """In which states: open, acknowledged, closed."""
 
     def answer(self, request: Request) -> Answer:
-        """Return the rows of open findings, by cluster and key."""
-        return self._seen(request, FINDINGS, findings.open_findings)
+        """Return the newest row of each finding in these states, by cluster and key."""
+        answer = self._seen(request, FINDINGS, findings.findings)
+        return replace(answer, rows=answer.rows.filter(pc.is_in(answer.rows["state"], pa.array(self.states, pa.string()))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingHistory(Question[Answer]):
+    """Every change of one finding, oldest first; rows of `findings`. Empty if the principal did not own it at the time of any."""
+
+    name: str = "finding_history"
+    cluster: str
+    key: str
+
+    @property
+    def subject(self) -> Subject:
+        """The cluster."""
+        return Subject(clusters=(self.cluster,), text=self.key)
+
+    def answer(self, request: Request) -> Answer:
+        """Return the rows that the principal owned at their time."""
+        scope = request.sight.scope
+        rows = findings.history(request.sight.lake, self.cluster, self.key)
+        shown = [_is_shown_at(row, scope) for row in rows.to_pylist()]
+        rows = rows.filter(pa.array(shown, pa.bool_()))
+        return Answer(rows=visible.without_labels(scope, FINDINGS, rows, _is_shown_at), window=ALL_TIME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +131,12 @@ class Evaluations(_Posture):
         rows = posture.evaluations(request.sight.lake, at=self.at, clusters=self.clusters or None)
         shown = [request.sight.scope.sees_cluster(cluster) for cluster in rows["cluster"].to_pylist()]
         return Answer(rows=rows.filter(pa.array(shown, pa.bool_())), window=self.subject.window)
+
+
+def _is_shown_at(row: Mapping[str, Any], to: Scope) -> bool:
+    if row["namespace"] is None:
+        return to.sees_whole(row["cluster"], row["time"])
+    return to.owns(row["cluster"], row["namespace"], row["time"])
 
 
 def _owned(table: Table, rows: pa.Table, scope: Scope, at: datetime) -> pa.Table:

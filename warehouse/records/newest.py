@@ -25,18 +25,19 @@ def newest(
     *,
     at: datetime | None = None,
     clusters: Iterable[str] | None = None,
-    state: str | None = None,
+    state: str | Sequence[str] | None = None,
 ) -> pa.Table:
-    """Return the newest row of each `key`, now or as of a time, with the table's columns; with `state`, only rows in that state.
+    """Return the newest row of each `key`, now or as of a time, with the table's columns.
 
-    If several rows have the same key and time, any one of them is returned. Raises LakeError.
+    `state` selects keys whose newest state is that one, or one of those. If several rows have the same key and time, any one of them is returned. Raises LakeError.
     """
     time, keys = table.time_column, ", ".join(key)
-    of_state = f" HAVING arg_max(state, {time}) = ?" if state is not None else ""
+    wanted = [] if state is None else [state] if isinstance(state, str) else list(state)
+    of_state = f" HAVING arg_max(state, {time}) IN ({', '.join('?' * len(wanted))})" if wanted else ""
     same = " AND ".join(f"stored.{name} IS NOT DISTINCT FROM found.{name}" for name in [*key, time])
     with history(lake, table, at=at, clusters=clusters) as ask:
         # First read only keys and times, which are a small part of a row; then the rows at those times.
-        found = ask(f"SELECT {keys}, max({time}) AS {time} FROM stored GROUP BY {keys}{of_state}", [] if state is None else [state])
+        found = ask(f"SELECT {keys}, max({time}) AS {time} FROM stored GROUP BY {keys}{of_state}", wanted)
         if not found.num_rows:
             return table.schema.empty_table()
         ask.connection.register("found", found)
