@@ -29,7 +29,8 @@ def newest(
 ) -> pa.Table:
     """Return the newest row of each `key`, now or as of a time, with the table's columns.
 
-    `state` selects keys whose newest state is that one, or one of those. If several rows have the same key and time, any one of them is returned. Raises LakeError.
+    `state` selects keys whose newest row has that state, or one of those. If several rows have the same key and time, any one of them is
+    returned. Raises LakeError.
     """
     time, keys = table.time_column, ", ".join(key)
     wanted = [] if state is None else [state] if isinstance(state, str) else list(state)
