@@ -126,11 +126,6 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     return combined if isinstance(combined, pa.Array) else combined.chunk(0) if combined.num_chunks else pa.array([], column.type)
 
 
-def lost(event: flow_pb2.LostEvent, node_name: str) -> bytes:
-    """Return the encoded response that tells of lost flows."""
-    return observer_pb2.GetFlowsResponse(lost_events=event, node_name=node_name, time=event.last).SerializeToString()
-
-
 def taken(encoded: pa.BinaryArray, places: npt.NDArray[np.int64]) -> Sequence[bytes]:
     """Return the messages at these positions, in this order."""
     picked: list[bytes] = encoded.take(pa.array(places)).to_pylist()

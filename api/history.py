@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -40,6 +40,22 @@ class Piece:
     end: int
     """The span, in microseconds since 1970; `end` is not part of it."""
     messages: Sequence[bytes]
+    nanoseconds: npt.NDArray[np.int64]
+    """The time of each, since 1970."""
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def part(self, part: slice) -> Piece:
+        """Return some of the flows."""
+        return replace(self, messages=self.messages[part], nanoseconds=self.nanoseconds[part])
+
+    def without_messages(self) -> Piece:
+        """Return the span alone."""
+        return self.part(slice(0))
+
+
+_NO_TIMES = np.zeros(0, np.int64)
 
 
 class History:
@@ -61,9 +77,9 @@ class History:
             return
         left = plan.number
         for piece in self._ascending(*span):
-            messages = piece.messages[:left] if plan.number else piece.messages
-            left -= len(messages)
-            yield Piece(begin=piece.begin, end=piece.end, messages=messages)
+            wanted = piece.part(slice(left)) if plan.number else piece
+            left -= len(wanted)
+            yield wanted
             if plan.number and not left:
                 return
 
@@ -87,10 +103,10 @@ class History:
             question = flow_spans.seconds_of(_window(day, until), self._plan.wanted.selection)
             seconds = self._reading.answer(question, lake=self._lake)
             for one, other in flow_spans.pieces(seconds, first_rows=max(first, 1), most_rows=MOST_ROWS):
-                messages = self._messages(max(one, day), min(other, until))
+                piece = self._piece(max(one, day), min(other, until))
                 first = MOST_ROWS
-                if messages:
-                    yield Piece(begin=max(one, day), end=min(other, until), messages=messages)
+                if piece.messages:
+                    yield piece
 
     def _days(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of a span by day, without days of which there are no files."""
@@ -105,19 +121,16 @@ class History:
         """Yield the newest flows of a span, `number` of them, oldest first."""
         number, held, found = self._plan.number, list[Piece](), 0
         for piece in self._descending(begin, end, number):
-            found += len(piece.messages)
-            held.append(piece if number <= MOST_HELD else Piece(begin=piece.begin, end=piece.end, messages=()))
+            found += len(piece)
+            held.append(piece if number <= MOST_HELD else piece.without_messages())
             if found >= number:
                 break
         surplus = max(0, found - number)
-        if number <= MOST_HELD:
-            for piece in reversed(held):
-                messages, surplus = piece.messages[surplus:], max(0, surplus - len(piece.messages))
-                yield Piece(begin=piece.begin, end=piece.end, messages=messages)
-        elif held:
-            for piece in self._ascending(held[-1].begin, end):
-                messages, surplus = piece.messages[surplus:], max(0, surplus - len(piece.messages))
-                yield Piece(begin=piece.begin, end=piece.end, messages=messages)
+        again = self._ascending(held[-1].begin, end) if held and number > MOST_HELD else reversed(held)
+        for piece in again:
+            rest, surplus = piece.part(slice(surplus, None)), max(0, surplus - len(piece))
+            if rest.messages:
+                yield rest
 
     def _descending(self, begin: int, end: int, number: int) -> Iterator[Piece]:
         """Yield pieces of a span from its end to its beginning, about as large as needed for so many flows."""
@@ -132,12 +145,12 @@ class History:
                 start = times[-1].as_py()
                 steps = iter(LOOK_BACK)
             if len(times):
-                yield Piece(begin=start, end=end, messages=self._messages(start, end))
+                yield self._piece(start, end)
                 count = min(count * 4, MOST_ROWS) if selected.matches is not None else count
             end = start
 
-    def _messages(self, begin: int, end: int) -> Sequence[bytes]:
-        """Return the encoded flows of a span that match, in the order of time."""
+    def _piece(self, begin: int, end: int) -> Piece:
+        """Return the encoded flows of a span that match."""
         plan = self._plan
         names = plan.mask.columns if plan.wanted.matches is None else masks.ALL
         question = flow_spans.flows_of(_window(begin, end), names, plan.wanted.selection)
@@ -147,9 +160,10 @@ class History:
         if chosen is not None:
             rows, nanoseconds = rows.filter(pa.array(chosen)), nanoseconds[chosen]
         if not rows.num_rows:
-            return ()
+            return Piece(begin=begin, end=end, messages=(), nanoseconds=_NO_TIMES)
         encoded = encoding.responses(rows, plan.mask)
-        return encoding.taken(encoded, encoding.order(encoded, nanoseconds))
+        places = encoding.order(encoded, nanoseconds)
+        return Piece(begin=begin, end=end, messages=encoding.taken(encoded, places), nanoseconds=nanoseconds[places])
 
     def _chosen(self, rows: pa.Table, nanoseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
         """Return which rows match; None if all do."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from google.protobuf import json_format
+
 from api import masks
 from api.selecting import Wanted, wanted
 from collectors.hubble_api.observer import observer_pb2
@@ -30,6 +32,8 @@ class Plan:
     until: int | None = None
     mask: masks.Mask = field(default_factory=masks.Mask)
     wanted: Wanted = field(default_factory=Wanted)
+    text: str = ""
+    """The request in short, as the access log records it."""
 
     @property
     def has_past(self) -> bool:
@@ -63,6 +67,7 @@ def plan(request: observer_pb2.GetFlowsRequest) -> Plan:
         until=until,
         mask=mask,
         wanted=selected,
+        text=_short(request),
     )
 
 
@@ -73,6 +78,14 @@ def _nanoseconds(request: observer_pb2.GetFlowsRequest, name: str) -> int | None
     if not 0 <= moment.nanos < 1_000_000_000 or not -62_135_596_800 <= moment.seconds < 253_402_300_800:
         raise RefusedRequestError(f"{name}: {moment.seconds} s and {moment.nanos} ns are not a time")
     return int(moment.seconds) * 1_000_000_000 + int(moment.nanos)
+
+
+def _short(request: observer_pb2.GetFlowsRequest) -> str:
+    shown = observer_pb2.GetFlowsRequest()
+    shown.CopyFrom(request)
+    for name in ("since", "until", "field_mask"):
+        shown.ClearField(name)  # type: ignore[arg-type]
+    return json_format.MessageToJson(shown, indent=None, preserving_proto_field_name=True)
 
 
 def _text(moment: Any) -> str:

@@ -37,6 +37,7 @@ class Server:
         self._tls = tls
         self._server: Any = None
         self._health = health.aio.HealthServicer()
+        self._watch: asyncio.Task[None] | None = None
         self.port = 0
 
     async def start(self) -> None:
@@ -53,6 +54,7 @@ class Server:
         except RuntimeError as error:
             raise ConfigError(f"serve.listen: {self._listen!r} cannot be listened on: is another process using it?") from error
         await self._server.start()
+        self._watch = asyncio.create_task(self._observer.cut_stalled())
         for service in ("", SERVICE, HEALTH):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
@@ -61,6 +63,8 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self._observer.stopping.set()
         await self._server.stop(GRACE_SECONDS)
+        if self._watch is not None:
+            self._watch.cancel()
         await asyncio.to_thread(self._observer.close)
 
 

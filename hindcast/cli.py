@@ -77,6 +77,7 @@ app = group(
     ),
     Entry("alerts", "hindcast.alerts:alerts", "Alert rules: check, run and replay them; list alerts."),
     Entry("findings", "hindcast.findings:findings", "List what audits found; accept findings for a time, and reopen them."),
+    Entry("token", "hindcast.token:token", "Make, list and revoke personal tokens, by which other tools sign in."),
     Entry("access", "hindcast.access:access", "Show who may see what and why, test it, and read the access log."),
     Entry(
         "blueprint",

@@ -42,7 +42,7 @@ def serve(
     if plaintext:
         identities: identity.Identities = identity.Fixed(principal(user, groups))
     else:
-        identities = identity.SignedIn(settings.serve)
+        identities = identity.SignedIn(settings.serve, door.lake)
     observing = observer.Observer(door, identities, settings.serve.limits)
     asyncio.run(_run(server.Server(observing, address, None if plaintext else settings.serve.tls), address))
 

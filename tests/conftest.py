@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 300.0
 _LATE = ("slow", "installs", "peers", "airflow", "browser")
 _SLOW = (
     "access/test_attacks.py", "access/test_doors.py", "access/test_order.py", "access/test_peers_without_namespace.py",
-    "access/test_scoping.py", "access/test_workers.py", "collectors/importing", "collectors/test_arrivals.py",
+    "access/test_scoping.py", "access/test_workers.py", "api", "collectors/importing", "collectors/test_arrivals.py",
     "collectors/test_collect.py", "collectors/test_known_flows.py", "collectors/test_json_lines.py", "collectors/test_last_losses.py",
     "collectors/test_lossless.py", "collectors/test_unreported_losses.py", "collectors/simulator/test_history.py",
     "collectors/simulator/test_node.py", "dags", "dashboards",

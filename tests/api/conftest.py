@@ -5,12 +5,14 @@ import contextlib
 import datetime as dt
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pyarrow as pa
 import pytest
 
 from api import identity
@@ -51,8 +53,6 @@ def store(lake: Lake, flows: list[flow_pb2.Flow], *, cluster: str = "c1") -> Non
 def book(lake: Lake, *rows: dict[str, Any]) -> None:
     """Add rows to the ledger."""
     table = schema.COVERAGE
-    import pyarrow as pa
-
     lake.commit(table, lake.write_files(table, pa.Table.from_pylist(list(rows), schema=table.schema)), transactions={}, metadata={})
 
 
@@ -147,13 +147,15 @@ def running(make: Callable[[], Server]) -> Iterator[Server]:
         loop.close()
 
 
+def plain_server(door: Door, who: Any = OPERATOR, **limits: Any) -> Server:
+    """A server without TLS that answers as one principal."""
+    return Server(Observer(door, identity.Fixed(who), config.ServeLimits(**limits)), "127.0.0.1:0", None)
+
+
 @contextlib.contextmanager
 def serving(door: Door, who: Any = OPERATOR, **limits: Any) -> Iterator[Client]:
-    """A client of a server without TLS that answers as one principal."""
-    with (
-        running(lambda: Server(Observer(door, identity.Fixed(who), config.ServeLimits(**limits)), "127.0.0.1:0", None)) as server,
-        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
-    ):
+    """A client of such a server."""
+    with running(lambda: plain_server(door, who, **limits)) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield Client(channel)
 
 
@@ -162,3 +164,11 @@ def client(stored: Stored) -> Iterator[Client]:
     """A client of a server that answers as the operator."""
     with serving(stored.door()) as made:
         yield made
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

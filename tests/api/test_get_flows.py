@@ -14,7 +14,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from collectors.hubble_api.flow import flow_pb2
-from warehouse import config
+from pipelines.maintenance import compaction
+from warehouse import config, schema
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
@@ -157,3 +158,64 @@ def test_calls_that_relay_leaves_unimplemented_are(client: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         list(call(b""))
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+
+
+def test_what_was_not_seen_is_told_between_the_flows(stored: Any, client: Any) -> None:
+    responses = client.responses(since=at(world.START), until=stored.flows[-1].time)
+    lost = [one for one in responses if one.HasField("lost_events")]
+    assert [(one.lost_events.num_events_lost, one.lost_events.source) for one in lost] == [(17, flow_pb2.HUBBLE_RING_BUFFER)]
+    away = [one.node_status.message for one in responses if one.HasField("node_status")]
+    assert len(away) == 1
+    assert "not observed from 2026-03-02T23:00" in away[0]
+    times = [one.time.ToNanoseconds() for one in responses]
+    assert times == sorted(times)
+
+
+def test_flows_that_are_stored_later_follow_once_each(tmp_path: Path) -> None:
+    lake = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    flows = world.simulated(90)
+    world.store(lake, flows[:30])
+    with world.serving(Door(lake, config.Ownership())) as client:
+        call = client.stream(number=10, follow=True)
+        got = [next(call).flow.uuid for _ in range(10)]
+        world.store(lake, flows[60:])
+        got += [next(call).flow.uuid for _ in range(30)]
+        world.store(lake, flows[30:60])  # late flows are followed too
+        got += [next(call).flow.uuid for _ in range(30)]
+        call.cancel()
+    assert got == [flow.uuid for flow in (*flows[20:30], *flows[60:], *flows[30:60])]
+
+
+def test_files_that_are_merged_meanwhile_are_not_followed_again(tmp_path: Path) -> None:
+    lake = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    flows = world.simulated(60)
+    for begin in range(0, 40, 10):
+        world.store(lake, flows[begin : begin + 10])
+    with world.serving(Door(lake, config.Ownership())) as client:
+        call = client.stream(number=5, follow=True)
+        got = [next(call).flow.uuid for _ in range(5)]
+        compaction.compact_closed_hours(lake, now=dt.datetime.now(dt.UTC))
+        assert len(lake.contents(schema.FLOWS)) < 4
+        world.store(lake, flows[40:])
+        got += [next(call).flow.uuid for _ in range(20)]
+        call.cancel()
+    assert got == [flow.uuid for flow in flows[35:]]
+
+
+def test_a_stopping_server_tells_followers_so(stored: Any) -> None:
+    with world.running(lambda: world.plain_server(stored.door())) as server:
+        channel = grpc.insecure_channel(f"127.0.0.1:{server.port}")
+        call = world.Client(channel).stream(follow=True)
+        call.initial_metadata()
+    with channel, refused(grpc.StatusCode.UNAVAILABLE, "stopping"):
+        list(call)
+
+
+def test_status_nodes_and_namespaces_are_those_that_the_caller_may_know(stored: Any, client: Any) -> None:
+    assert client.ask("ServerStatus").num_flows == world.FLOWS
+    assert {one.namespace for one in client.ask("GetNamespaces").namespaces} > {"cart", "kube-system"}
+    assert client.ask("GetNodes").nodes == []  # the ledger has nothing of the last hour
+    with world.serving(stored.door(), Principal(user="ada")) as hers:
+        assert hers.ask("ServerStatus").num_flows == 0
+    with world.serving(stored.door(), Principal(user="eve")) as nobodys, refused(grpc.StatusCode.PERMISSION_DENIED, "owns no namespace"):
+        nobodys.ask("ServerStatus")

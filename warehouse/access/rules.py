@@ -142,6 +142,10 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
         _R.NOTHING: "date time principal groups purpose question namespaces since until outcome rows seconds",
         _R.ASKED: "text detail",
     },
+    "tokens": {
+        _R.NOTHING: "kind id time name user groups expires revoked changed_by",
+        _R.ANYTHING: "salt hash",
+    },
     "saved_views": {
         _R.NOTHING: "kind id time page owner shared_with deleted",
         # Filters and queries may contain labels, and so may their names.

@@ -95,6 +95,14 @@ def newest_times(window: Window, count: int, selection: Selection = EVERY, *, li
     return SpanQuestion(window=window, selection=selection, columns=("time",), sql=sql, limits=limits)
 
 
+def namespaces_of(window: Window, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
+    """Return the namespaces that flows of a span have, by cluster: columns `cluster` and `namespace`, in order."""
+    sides = [f"SELECT cluster, {side}_namespace AS namespace FROM {MATCHING}" for side in ("source", "destination")]
+    sql = f"SELECT DISTINCT * FROM ({' UNION ALL '.join(sides)}) WHERE namespace IS NOT NULL ORDER BY ALL"
+    columns = ("cluster", "source_namespace", "destination_namespace")
+    return SpanQuestion(name="namespaces", window=window, columns=columns, sql=sql, limits=limits)
+
+
 def pieces(seconds: pa.Table, *, first_rows: int, most_rows: int) -> list[tuple[int, int]]:
     """Cut the result of `seconds_of` into spans [begin, end) in microseconds, in order, with at most `most_rows` or one second each.
 

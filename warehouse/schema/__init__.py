@@ -26,6 +26,7 @@ from warehouse.schema.posture import DRIFT, POLICY_CHANGES, POSTURE, PROPOSED_ED
 from warehouse.schema.reports import REPORTS
 from warehouse.schema.rollups import DNS_NAMES, EDGES_1H, LABEL_SETS, ROLLUPS, TIMELINE_1M
 from warehouse.schema.saved_views import SAVED_VIEWS
+from warehouse.schema.tokens import TOKENS
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -42,6 +43,7 @@ TABLES: dict[str, Table] = {
         PROPOSED_EDGES,
         ACCESS_LOG,
         SAVED_VIEWS,
+        TOKENS,
         DELIVERIES,
         REPORTS,
         ALERTS,
@@ -78,6 +80,7 @@ __all__ = [
     "TABLES",
     "TIMELINE_1M",
     "TIMESTAMP",
+    "TOKENS",
     "VERSION_TABLES",
     "WORKLOADS",
     "Column",

@@ -22,11 +22,11 @@ from warehouse.access import access_log
 from warehouse.errors import ConfigError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
-from warehouse.schema import ACCESS_LOG, FLOWS, REPORTS, SAVED_VIEWS, TABLES
+from warehouse.schema import ACCESS_LOG, FLOWS, REPORTS, SAVED_VIEWS, TABLES, TOKENS
 
 FORMATS = ("html", *data_files.FORMS)
 """All formats, in the order in which files are written."""
-CONTENT = tuple(table for table in TABLES.values() if table not in (ACCESS_LOG, REPORTS, SAVED_VIEWS))
+CONTENT = tuple(table for table in TABLES.values() if table not in (ACCESS_LOG, REPORTS, SAVED_VIEWS, TOKENS))
 """The tables whose versions a manifest names: not those that asking questions and making reports append to."""
 BUILDERS: Mapping[str, Callable[[Reader], Report]] = {
     "fleet": fleet.report,

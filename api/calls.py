@@ -1,0 +1,108 @@
+"""One GetFlows call: reads the lake up to a version, then what later versions add, within what one caller may use.
+
+Nothing is sent twice and nothing is left out where recorded flows end and followed flows begin: the lake's versions say which is which.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+from api import ledger
+from api.history import History, Piece
+from api.plans import Plan
+from warehouse import config
+from warehouse.access.principals import Principal
+from warehouse.engine import Window
+from warehouse.errors import QueryLimitError
+from warehouse.questions import flow_spans
+from warehouse.questions.door import Door, Reading
+from warehouse.questions.question import Subject
+from warehouse.schema import COVERAGE, FLOWS
+
+SMALL_BATCH = 1_000
+"""Messages of a batch: between two batches a call can be cancelled."""
+
+
+class Call:
+    """One call of one caller. Its methods block, and are used by one thread at a time."""
+
+    def __init__(self, door: Door, principal: Principal, plan: Plan, limits: config.ServeLimits) -> None:
+        self._door = door
+        self._principal = principal
+        self._plan = plan
+        self._limits = limits
+        self._opened = ExitStack()
+        self._versions = {FLOWS.name: 0, COVERAGE.name: 0}
+
+    def recorded(self) -> Iterator[Sequence[bytes]]:
+        """Yield what the lake holds now. Raises AccessDeniedError, QueryLimitError, LakeError."""
+        plan = self._plan
+        since, until = (None if bound is None else flow_spans.moment(bound // 1000) for bound in (plan.since, plan.until))
+        subject = Subject(window=Window(since=since, until=until), text=plan.text)
+        reading = self._opened.enter_context(self._door.reading(self._principal, "GetFlows", subject))
+        self._reading = reading
+        lake = self._door.lake.pinned(FLOWS)
+        self._versions = {table.name: lake.version(table) for table in (FLOWS, COVERAGE)}
+        if plan.has_past:
+            yield from self._with_events(reading, History(reading, lake, plan).pieces())
+
+    def appended(self) -> Iterator[Sequence[bytes]]:
+        """Yield what was added since the last call. Raises AccessDeniedError, QueryLimitError, LakeError."""
+        lake = self._door.lake
+        flows, self._versions[FLOWS.name] = lake.appended(FLOWS, self._versions[FLOWS.name])
+        booked, self._versions[COVERAGE.name] = lake.appended(COVERAGE, self._versions[COVERAGE.name])
+        if booked.contents(COVERAGE) and (events := ledger.events_added(self._reading, booked)):
+            yield [event.message for event in events]
+        if flows.contents(FLOWS):
+            for piece in self._timed(History(self._reading, flows, self._plan.of_additions()).pieces()):
+                yield from self._counted(piece.messages)
+
+    def close(self) -> None:
+        """End the call's entry in the access log."""
+        self._opened.close()
+
+    def _with_events(self, reading: Reading, pieces: Iterator[Piece]) -> Iterator[Sequence[bytes]]:
+        """Yield the flows, with what was not seen between them."""
+        pending: ledger.Pending | None = None
+        for piece in self._timed(pieces):
+            if reading.rows + len(piece) > self._limits.rows:
+                yield piece.messages[: max(0, self._limits.rows - reading.rows)]
+                raise QueryLimitError(f"cut after {self._limits.rows:,} flows, the most of one call: ask for less time")
+            if pending is None:
+                pending = ledger.Pending(self._events(reading, piece))
+            due = pending.until(piece.nanoseconds[-1])
+            yield from self._counted(ledger.merged(piece.messages, piece.nanoseconds, due), flows=len(piece))
+        left = pending.until(None) if pending else self._events(reading, None)
+        if left:
+            yield [event.message for event in left]
+
+    def _events(self, reading: Reading, first: Piece | None) -> list[ledger.Event]:
+        """Return what was not seen in the time that is asked for; without a start, since the first flow that is sent."""
+        start = self._plan.since if self._plan.since is not None else first and int(first.nanoseconds[0])
+        if start is None:
+            return []
+        now = datetime.now(UTC)
+        until = now if self._plan.until is None else min(now, flow_spans.moment(self._plan.until // 1000 + 1))
+        since = flow_spans.moment(start // 1000)
+        return ledger.events_between(reading, since, until) if since < until else []
+
+    def _counted(self, messages: Sequence[bytes], *, flows: int | None = None) -> Iterator[Sequence[bytes]]:
+        self._reading.rows += len(messages) if flows is None else flows
+        for begin in range(0, len(messages), SMALL_BATCH):
+            yield messages[begin : begin + SMALL_BATCH]
+
+    def _timed(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """Yield the pieces while the time of reading lasts; what a follower reads counts anew with each commit."""
+        spent = 0.0
+        while True:
+            began = time.monotonic()
+            piece = next(pieces, None)
+            spent += time.monotonic() - began
+            if piece is None:
+                return
+            yield piece
+            if spent > self._limits.seconds:
+                raise QueryLimitError(f"cut after {self._limits.seconds:g} s of reading, the most of one call: ask for less time")

@@ -1,0 +1,104 @@
+"""What was not seen, as Hubble's clients are told: LostEvents, and states of nodes. Read through the door, like flows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from collectors.hubble_api.flow import flow_pb2
+from collectors.hubble_api.observer import observer_pb2
+from collectors.hubble_api.relay import relay_pb2
+from warehouse.engine import Window
+from warehouse.lake.tables import Lake
+from warehouse.questions.door import Reading
+from warehouse.questions.record_questions import Ledger
+from warehouse.records import coverage
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AWAY = ("gap", "disconnected", "node_unavailable")
+_LOST = ("lost", coverage.UNDATED)
+MOST = 10_000
+"""The most events that one request gets; of more, only the newest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that was not seen: an encoded response, and when it began in nanoseconds since 1970."""
+
+    at: int
+    message: bytes
+
+
+def events_between(reading: Reading, since: datetime, until: datetime) -> list[Event]:
+    """Return what was not seen in a span: flows known lost, and times at which nodes were not observed. Raises LakeError."""
+    rows = reading.answer(Ledger(window=Window(since=since, until=until))).rows
+    found = [_lost(row) for row in rows.to_pylist() if row["state"] in _LOST and row["to"] > since and row["from"] < until]
+    found += [_away(gap.node_name, gap.since, gap.until, gap.cause) for gap in coverage.gaps(rows, since, until)]
+    return sorted(found, key=lambda event: event.at)[-MOST:]
+
+
+def events_added(reading: Reading, lake: Lake) -> list[Event]:
+    """Return what the rows tell that were added to the ledger, which the given handle holds. Raises LakeError."""
+    rows = reading.answer(Ledger(window=Window()), lake=lake).rows.to_pylist()
+    found = []
+    for row in rows:
+        if row["state"] in _LOST:
+            found.append(_lost(row))
+        elif row["state"] in _AWAY:
+            found.append(_away(row["node_name"] or row["cluster"], row["from"], row["to"], row["detail"] or ""))
+    return sorted(found, key=lambda event: event.at)[-MOST:]
+
+
+def merged(messages: Sequence[bytes], nanoseconds: npt.NDArray[np.int64], events: Sequence[Event]) -> Sequence[bytes]:
+    """Return flows and events in the order of time; an event comes before flows of its time."""
+    if not events:
+        return messages
+    found = list[bytes]()
+    begin = 0
+    for event, place in zip(events, np.searchsorted(nanoseconds, [event.at for event in events]).tolist(), strict=True):
+        found += [*messages[begin:place], event.message]
+        begin = place
+    return [*found, *messages[begin:]]
+
+
+class Pending:
+    """Events that are yet to be sent, in order."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events: Iterator[Event] = iter(events)
+        self._next = next(self._events, None)
+
+    def until(self, nanoseconds: int | None) -> list[Event]:
+        """Return the events up to a time that were not returned before; all that are left for None."""
+        found = []
+        while self._next is not None and (nanoseconds is None or self._next.at <= nanoseconds):
+            found.append(self._next)
+            self._next = next(self._events, None)
+        return found
+
+
+def _lost(row: Mapping[str, Any]) -> Event:
+    """Return the event of a row about lost flows, with the source that Hubble gave if it was one of Hubble's."""
+    known = flow_pb2.LostEventSource.keys()
+    source = flow_pb2.LostEventSource.Value(row["source"] if row["source"] in known else "UNKNOWN_LOST_EVENT_SOURCE")
+    event = flow_pb2.LostEvent(source=source, num_events_lost=row["flows_lost"] or 0)
+    event.first.FromDatetime(row["from"])
+    event.last.FromDatetime(row["to"])
+    response = observer_pb2.GetFlowsResponse(lost_events=event, node_name=row["node_name"] or row["cluster"])
+    return _event(response, row["from"])
+
+
+def _away(node: str, since: datetime, until: datetime, cause: str) -> Event:
+    text = f"not observed from {since.isoformat()} to {until.isoformat()}" + (f": {cause}" if cause else "")
+    status = relay_pb2.NodeStatusEvent(state_change=relay_pb2.NODE_UNAVAILABLE, node_names=[node], message=text)
+    return _event(observer_pb2.GetFlowsResponse(node_status=status, node_name=node), since)
+
+
+def _event(response: observer_pb2.GetFlowsResponse, at: datetime) -> Event:
+    response.time.FromDatetime(at)
+    return Event(at=(at - _EPOCH) // timedelta(microseconds=1) * 1000, message=response.SerializeToString())
