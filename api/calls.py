@@ -81,7 +81,9 @@ class Call:
 
     def _events(self, reading: Reading, first: Piece | None) -> list[ledger.Event]:
         """Return what was not seen in the time that is asked for; without a start, since the first flow that is sent."""
-        start = self._plan.since if self._plan.since is not None else first and int(first.nanoseconds[0])
+        start = self._plan.since
+        if start is None and first is not None:
+            start = int(first.nanoseconds[0])
         if start is None:
             return []
         now = datetime.now(UTC)

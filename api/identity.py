@@ -42,11 +42,11 @@ class Fixed:
     """The same principal for every call."""
 
     def __init__(self, principal: Principal) -> None:
-        self._principal = principal
+        self.only = principal
 
     async def principal(self, context: Any) -> Principal:
         """Return the principal."""
-        return self._principal
+        return self.only
 
 
 class SignedIn:
@@ -83,6 +83,22 @@ class SignedIn:
             raise NotSignedInError(str(error)) from error
         self._throttle.succeeded(source)
         return found
+
+    def of_password_or_token(self, header: str) -> tuple[Principal, str]:
+        """Return the principal that an `authorization` header names, and a bearer token if it was a password. Blocks.
+
+        Raises AccessDeniedError, HindcastError.
+        """
+        source = f"token {hash(header)}"  # the peer's address is not known here: an attempt slows those with the same credentials
+        time.sleep(self._throttle.delay(source))
+        try:
+            found = self.checked(header)
+        except AccessDeniedError as error:
+            self._throttle.failed(source)
+            log.warning("sign-in refused", reason=str(error))
+            raise
+        kind, _, value = header.partition(" ")
+        return found, basic(value.strip())[1] if kind.lower() == "basic" else ""
 
     def checked(self, header: str) -> Principal:
         """Return the principal that an `authorization` header names. Blocks. Raises AccessDeniedError, HindcastError."""

@@ -85,7 +85,7 @@ class Pending:
 def _lost(row: Mapping[str, Any]) -> Event:
     """Return the event of a row about lost flows, with the source that Hubble gave if it was one of Hubble's."""
     known = flow_pb2.LostEventSource.keys()
-    source = flow_pb2.LostEventSource.Value(row["source"] if row["source"] in known else "UNKNOWN_LOST_EVENT_SOURCE")
+    source = row["source"] if row["source"] in known else "UNKNOWN_LOST_EVENT_SOURCE"
     event = flow_pb2.LostEvent(source=source, num_events_lost=row["flows_lost"] or 0)
     event.first.FromDatetime(row["from"])
     event.last.FromDatetime(row["to"])

@@ -93,7 +93,7 @@ class Observer:
                 await context.abort(status_of(error), str(error))
                 raise
 
-        return grpc.unary_unary_rpc_method_handler(handle, request.FromString)  # type: ignore[arg-type]
+        return grpc.unary_unary_rpc_method_handler(handle, request.FromString)
 
     async def _get_flows(self, request: observer_pb2.GetFlowsRequest, context: Context) -> None:
         try:

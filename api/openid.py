@@ -52,7 +52,6 @@ class OpenId:
                 iss={"essential": True, "value": self._issuer},
                 aud={"essential": True, "value": settings.audience},
                 exp={"essential": True},
-                **{settings.user_claim: {"essential": True}},
             )
             registry.validate(token.claims)
         except (JoseError, ValueError, TypeError, KeyError) as error:

@@ -84,7 +84,7 @@ def _short(request: observer_pb2.GetFlowsRequest) -> str:
     shown = observer_pb2.GetFlowsRequest()
     shown.CopyFrom(request)
     for name in ("since", "until", "field_mask"):
-        shown.ClearField(name)  # type: ignore[arg-type]
+        shown.ClearField(name)
     return json_format.MessageToJson(shown, indent=None, preserving_proto_field_name=True)
 
 

@@ -22,6 +22,7 @@ def serve(
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     listen: Annotated[str | None, typer.Option("--listen", help="host:port, instead of serve.listen in the configuration.")] = None,
+    flight: Annotated[str | None, typer.Option("--flight-listen", help="host:port of Flight SQL, instead of serve.flight_listen.")] = None,
     plaintext: Annotated[bool, typer.Option("--plaintext", help="Without TLS and sign-in, on loopback only.")] = False,
     user: Annotated[str | None, typer.Option("--as", help="With --plaintext: answer as this user, not as the operator.")] = None,
     groups: GroupOption = None,
@@ -40,11 +41,21 @@ def serve(
         raise ConfigError("--as works with --plaintext only: with TLS, callers say who they are")
     door = open_door(config_path, lake_url, "serve")
     if plaintext:
-        identities: identity.Identities = identity.Fixed(principal(user, groups))
+        identities: identity.Fixed | identity.SignedIn = identity.Fixed(principal(user, groups))
     else:
         identities = identity.SignedIn(settings.serve, door.lake)
     observing = observer.Observer(door, identities, settings.serve.limits)
-    asyncio.run(_run(server.Server(observing, address, None if plaintext else settings.serve.tls), address))
+    tls = None if plaintext else settings.serve.tls
+    flight_address = settings.serve.flight_listen if flight is None else flight
+    if flight_address:
+        from api.flight import FlightSql
+
+        check_address(flight_address, plaintext=plaintext, has_tls=tls is not None, key="serve.flight_listen")
+        with FlightSql(door, identities, settings.serve.limits, flight_address, tls) as sql:
+            typer.echo(f"Flight SQL on {flight_address.rpartition(':')[0]}:{sql.port}")
+            asyncio.run(_run(server.Server(observing, address, tls), address))
+    else:
+        asyncio.run(_run(server.Server(observing, address, tls), address))
 
 
 def check_address(address: str, *, plaintext: bool, has_tls: bool, key: str = "serve.listen") -> None:

@@ -1,0 +1,275 @@
+"""Arrow Flight SQL over the door: SQL for notebooks and BI clients, each within what its user may see.
+
+A statement runs where every user's SQL runs (warehouse.sql): in a process that holds the user's own rows. A statement's text travels in
+its ticket, and a prepared statement is its text and values too, so the server remembers nothing between calls.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.flight as fl
+
+from api import flight_messages as messages
+from api import flight_metadata as metadata
+from api import parameters
+from api.identity import Fixed, SignedIn
+from warehouse import config
+from warehouse.access.principals import Principal
+from warehouse.engine import Limits
+from warehouse.errors import AccessDeniedError, ConfigError, HindcastError, QueryError, QueryLimitError
+from warehouse.questions.door import Door
+from warehouse.questions.sql_question import SqlStream
+
+LONGEST_STATEMENT = 200_000
+_POLL_SECONDS = 0.2
+"""How often a running statement looks whether its client is still there."""
+_IDENTITY = "identity"
+_CREATE, _CLOSE = "CreatePreparedStatement", "ClosePreparedStatement"
+
+
+class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
+    """The server; it listens as soon as it is made. Raises ConfigError if the address or certificate cannot be used."""
+
+    def __init__(
+        self, door: Door, identities: Fixed | SignedIn, limits: config.ServeLimits, listen: str, tls: config.ServeTls | None
+    ) -> None:
+        self._door = door
+        self._limits = limits
+        more: dict[str, Any] = {}
+        if tls is not None:
+            try:
+                more = {"tls_certificates": [(tls.cert.read_bytes(), tls.key.read_bytes())]}
+                if tls.client_ca is not None:
+                    more |= {"verify_client": True, "root_certificates": tls.client_ca.read_bytes()}
+            except OSError as error:
+                raise ConfigError(f"serve.tls: {error.filename}: cannot be read: {error.strerror}") from error
+        try:
+            super().__init__(
+                f"grpc{'+tls' if tls else ''}://{listen}",
+                auth_handler=_NoHandshake(),
+                middleware={_IDENTITY: _Identify(identities)},
+                **more,
+            )
+        except (pa.ArrowException, OSError) as error:
+            raise ConfigError(f"serve.flight_listen: {listen!r} cannot be listened on: {error}") from error
+
+    # Statements -----------------------------------------------------------------------------------------------
+
+    def get_flight_info(self, context: Any, descriptor: Any) -> fl.FlightInfo:
+        """Return where the rows of a command are to be had: here, with a ticket."""
+        name, command = _unpacked(descriptor.command)
+        schema = None
+        if name in metadata.COMMANDS:
+            schema = self._metadata(context, name, command).schema
+            ticket = descriptor.command
+        else:
+            text = self._text(name, command)
+            ticket = messages.packed(messages.made("TicketStatementQuery", statement_handle=text.encode()))
+        return fl.FlightInfo(schema, descriptor, [fl.FlightEndpoint(ticket, [])], -1, -1)
+
+    def get_schema(self, context: Any, descriptor: Any) -> fl.SchemaResult:
+        """Return the columns of a command's rows."""
+        name, command = _unpacked(descriptor.command)
+        if name in metadata.COMMANDS:
+            return fl.SchemaResult(self._metadata(context, name, command).schema)
+        return fl.SchemaResult(self._schema(context, self._text(name, command)))
+
+    def do_get(self, context: Any, ticket: Any) -> fl.FlightDataStream:
+        """Return the rows of a ticket, while the statement runs."""
+        name, command = _unpacked(ticket.ticket)
+        if name in metadata.COMMANDS:
+            return fl.RecordBatchStream(self._metadata(context, name, command))
+        if name != "TicketStatementQuery":
+            raise pa.ArrowInvalid(f"{name} is not a ticket")
+        rows = self._rows(context, command.statement_handle.decode("utf-8", "replace"))
+        schema = next(rows)
+        assert isinstance(schema, pa.Schema)  # noqa: S101 - what comes first
+        return fl.GeneratorStream(schema, rows)
+
+    def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
+        """Take the values of a prepared statement; the client goes on with the handle that it gets back."""
+        name, command = _unpacked(descriptor.command)
+        if name != "CommandPreparedStatementQuery":
+            raise NotImplementedError("nothing can be written here")
+        given = reader.read_all()
+        if given.num_rows != 1:
+            raise pa.ArrowInvalid(f"a statement takes one row of values, but {given.num_rows} were given")
+        row = given.slice(0, 1)
+        try:
+            text = parameters.filled(_prepared(command)["text"], [column[0].as_py() for column in row.columns])
+        except ValueError as error:
+            raise pa.ArrowInvalid(str(error)) from error
+        handle = json.dumps({"text": _prepared(command)["text"], "filled": text}).encode()
+        writer.write(messages.made("DoPutPreparedStatementResult", prepared_statement_handle=handle).SerializeToString())
+
+    def list_actions(self, _context: Any) -> list[tuple[str, str]]:
+        """Return what can be done."""
+        return [(_CREATE, "Prepare a statement"), (_CLOSE, "Forget a prepared statement")]
+
+    def do_action(self, context: Any, action: Any) -> Iterator[bytes]:
+        """Prepare or forget a statement."""
+        if action.type == _CLOSE:
+            return iter(())
+        if action.type != _CREATE:
+            raise NotImplementedError(f"{action.type} is not supported: there are no transactions, and closing a stream cancels it")
+        _, request = _unpacked(action.body.to_pybytes())
+        count = _count(request.query)
+        schema = self._schema(context, parameters.filled(request.query, [None] * count))
+        expected = pa.schema([pa.field(f"parameter_{place + 1}", pa.string()) for place in range(count)])
+        result = messages.made(
+            "ActionCreatePreparedStatementResult",
+            prepared_statement_handle=json.dumps({"text": request.query}).encode(),
+            dataset_schema=schema.serialize().to_pybytes(),
+            parameter_schema=expected.serialize().to_pybytes(),
+        )
+        return iter([messages.packed(result)])
+
+    def _text(self, name: str, command: Any) -> str:
+        if name == "CommandStatementQuery":
+            text = str(command.query)
+        elif name == "CommandPreparedStatementQuery":
+            prepared = _prepared(command)
+            text = prepared.get("filled", prepared["text"])
+        else:
+            raise NotImplementedError(f"{name} is not supported")
+        if len(text) > LONGEST_STATEMENT:
+            raise pa.ArrowInvalid(f"the statement has {len(text):,} characters; at most {LONGEST_STATEMENT:,} are allowed")
+        return text
+
+    def _schema(self, context: Any, text: str) -> pa.Schema:
+        """Return the columns of a statement, without its rows where that can be asked."""
+        for asked in (f"SELECT * FROM ({text.strip().rstrip(';')}\n) LIMIT 0", text):
+            rows = self._rows(context, asked)
+            try:
+                return next(rows)
+            except pa.ArrowInvalid:
+                if asked is text:
+                    raise
+            finally:
+                rows.close()  # type: ignore[attr-defined]
+        raise AssertionError
+
+    def _rows(self, context: Any, text: str) -> Iterator[Any]:
+        """Yield the schema of a statement's rows, and the rows in batches."""
+        principal, cancelled = _principal(context), threading.Event()
+        limits = Limits(seconds=self._limits.seconds, rows=self._limits.rows)
+        question = SqlStream(text=text.strip().rstrip(";"), limits=limits, cancelled=cancelled)
+        over = threading.Event()
+        threading.Thread(target=_watch, args=(context, cancelled, over), daemon=True).start()
+        try:
+            with self._door.reading(principal, "sql", question.subject) as reading, reading.answer(question) as running:
+                yield running.rows.schema
+                for batch in running.rows:
+                    reading.rows += batch.num_rows
+                    if reading.rows > limits.rows:
+                        raise QueryLimitError(f"cut after {limits.rows:,} rows, the most of one statement: ask for fewer")
+                    yield batch
+        except HindcastError as error:
+            raise _translated(error) from error
+        finally:
+            over.set()
+
+    def _metadata(self, context: Any, name: str, command: Any) -> pa.Table:
+        try:
+            return metadata.answer(name, command, self._door.scope(_principal(context)))
+        except HindcastError as error:
+            raise _translated(error) from error
+
+
+def _watch(context: Any, cancelled: threading.Event, over: threading.Event) -> None:
+    """Cancel a statement when its client has gone."""
+    while not over.wait(_POLL_SECONDS):
+        if context.is_cancelled():
+            cancelled.set()
+            return
+
+
+def _unpacked(encoded: bytes) -> tuple[str, Any]:
+    try:
+        return messages.unpacked(encoded)
+    except ValueError as error:
+        raise pa.ArrowInvalid(str(error)) from error
+
+
+def _prepared(command: Any) -> dict[str, str]:
+    """Return what a handle holds: `text`, and `filled` once the values are given."""
+    try:
+        found = json.loads(command.prepared_statement_handle)
+        return {name: str(found[name]) for name in ("text", "filled") if name in found or name == "text"}
+    except (ValueError, KeyError, TypeError) as error:
+        raise pa.ArrowInvalid("the prepared statement's handle is not one of this server") from error
+
+
+def _count(text: str) -> int:
+    count = parameters.count(text)
+    if count > 1_000:
+        raise pa.ArrowInvalid(f"the statement takes {count:,} values; at most 1,000 are allowed")
+    return count
+
+
+def _translated(error: HindcastError) -> Any:
+    """Return the error of Flight that tells a client of one of ours."""
+    if isinstance(error, AccessDeniedError):
+        return fl.FlightUnauthorizedError(str(error))
+    if isinstance(error, QueryLimitError):
+        return fl.FlightTimedOutError(str(error))
+    return pa.ArrowInvalid(str(error)) if isinstance(error, QueryError) else fl.FlightUnavailableError(str(error))
+
+
+# Who asks ------------------------------------------------------------------------------------------------------
+
+
+class _NoHandshake(fl.ServerAuthHandler):  # type: ignore[misc]
+    """Accepts the call by which clients exchange a password for a token; the middleware does the work."""
+
+    def authenticate(self, outgoing: Any, incoming: Any) -> None:
+        """Do nothing."""
+
+    def is_valid(self, token: Any) -> bytes:
+        """Accept: the middleware has checked the credentials."""
+        return b""
+
+
+class _Identified(fl.ServerMiddleware):  # type: ignore[misc]
+    """The principal of a call, and the bearer token that the client is to send from now on."""
+
+    def __init__(self, principal: Principal, bearer: str) -> None:
+        self.principal = principal
+        self._bearer = bearer
+
+    def sending_headers(self) -> Mapping[str, str]:
+        """Return the token of a password, so that the client sends it with later calls."""
+        return {"authorization": f"Bearer {self._bearer}"} if self._bearer else {}
+
+
+class _Identify(fl.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Finds the principal of each call before anything else is done for it."""
+
+    def __init__(self, identities: Fixed | SignedIn) -> None:
+        self._identities = identities
+
+    def start_call(self, _info: Any, headers: Mapping[str, list[str]]) -> _Identified:
+        """Return the principal. Raises FlightUnauthenticatedError."""
+        header = next((values[0] for name, values in headers.items() if name.lower() == "authorization" and values), "")
+        if isinstance(self._identities, Fixed):
+            return _Identified(self._identities.only, base64.b64encode(b"anyone").decode() if header.lower().startswith("basic") else "")
+        if not header:
+            raise fl.FlightUnauthenticatedError("no credentials: use a personal token (`hindcast token create`) as password or bearer")
+        try:
+            principal, bearer = self._identities.of_password_or_token(header)
+        except AccessDeniedError as error:
+            raise fl.FlightUnauthenticatedError(str(error)) from error
+        except HindcastError as error:
+            raise fl.FlightUnavailableError(str(error)) from error
+        return _Identified(principal, bearer)
+
+
+def _principal(context: Any) -> Principal:
+    found: Principal = context.get_middleware(_IDENTITY).principal
+    return found
