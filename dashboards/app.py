@@ -11,13 +11,28 @@ import streamlit as st
 from dashboards.access import identity
 from dashboards.frame import assets, navigation, summary, theme, time_control, url_state
 from dashboards.sql_page import running
-from dashboards.views import access, compare, coverage, docs, flows, map, overview, policies, posture, proposals, recommend, sql, what_if
+from dashboards.views import (
+    access,
+    compare,
+    coverage,
+    docs,
+    flows,
+    map,
+    overview,
+    policies,
+    posture,
+    proposals,
+    recommend,
+    reports,
+    sql,
+    what_if,
+)
 from dashboards.visit import Visit, recorded
 from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
-from warehouse.schema import DRIFT, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE
+from warehouse.schema import DRIFT, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE, REPORTS
 
 Draw = Callable[[Visit], None]
 
@@ -87,6 +102,7 @@ def _pages(tables: frozenset[str]) -> dict[str, list[tuple[str, str, str, Callab
         ],
         "Evidence": [
             page("coverage", "Coverage", "sensors", coverage.page),
+            *([page("reports", "Reports", "summarize", reports.page)] if REPORTS.name in tables else []),
             page("sql", "SQL", "terminal", sql.page),
             page("access", "Access", "key", access.page),
             page("docs", "Docs", "menu_book", docs.page),

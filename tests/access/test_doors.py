@@ -48,6 +48,7 @@ from warehouse.questions.record_questions import (
     SizeOfLake,
     UnseenObjects,
 )
+from warehouse.questions.report_questions import ReportFiles, ReportsMade
 from warehouse.questions.sql_question import OwnSql
 from warehouse.records import versions
 from warehouse.schema import DRIFT, POLICY_CHANGES, POSTURE, TABLES
@@ -298,6 +299,16 @@ def denied_edges(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def reports_made(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, ReportsMade())
+    assert answer.rows.num_rows == 0  # none was made in this world; test_reports.py makes some
+    return answer
+
+
+def report_files(door: Door, who: Principal, seen: Seen) -> None:
+    assert door.answer(who, ReportFiles(id="none")) is None
+
+
 def first_and_last(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = door.answer(who, first_and_last_seen(FlowFilter(since=START, until=START + 6 * DAY), limits=ALL))
     assert answer.rows.num_rows == 0  # nothing is rolled up in this world
@@ -423,6 +434,8 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "proposal_questions.ProposedEdges": proposed_edges,
     "edges_in_time.denials": denied_edges,
     "record_questions.Ledger": ledger,
+    "report_questions.ReportsMade": reports_made,
+    "report_questions.ReportFiles": report_files,
     "record_questions.Drift": drift,
     "record_questions.Controls": controls,
     "record_questions.Findings": open_findings,

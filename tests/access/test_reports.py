@@ -13,7 +13,10 @@ import pytest
 from pipelines.evidence.reports import making
 from pipelines.evidence.reports.asked import ReportOf
 from warehouse import config
+from warehouse.access.principals import Principal
 from warehouse.errors import AccessDeniedError
+from warehouse.questions.door import Door
+from warehouse.questions.report_questions import ReportFiles, ReportsMade
 from warehouse.records import versions
 from warehouse.schema import DRIFT, POSTURE
 
@@ -81,3 +84,32 @@ def test_a_report_holds_no_more_than_its_subject_may_see(name: str, who: str, wo
 def test_there_is_no_report_for_who_may_see_nothing(name: str, world: Any) -> None:
     with pytest.raises(AccessDeniedError):
         make(world, name, "eve")
+
+
+def test_who_may_see_that_a_report_was_made_and_read_its_files(world: Any) -> None:
+    made = {who: make(world, "owner", who) for who in ("payments", "red")} | {"operator": make(world, "fleet", "operator")}
+    for one in made.values():
+        making.record(world.lake, one)
+    ids = {who: one.manifest["id"] for who, one in made.items()}
+    allowed = {
+        "ada": {"payments", "red", "operator"},
+        "payments": {"payments"},
+        "intern": set(),  # is in the group, but denied a part
+        "red": {"red"},
+        "blue": set(),
+    }
+    door = world.door()
+    for who, expected in allowed.items():
+        person = world.people[who]
+        listed = {row["id"] for row in door.answer(person, ReportsMade()).rows.to_pylist()}
+        assert listed == {ids[one] for one in expected}, who
+        for one, number in ids.items():
+            assert (door.answer(person, ReportFiles(id=number)) is not None) == (one in expected), (who, one)
+    audrey = Principal(user="audrey")
+    assert {row["id"] for row in door.answer(audrey, ReportsMade()).rows.to_pylist()} == set(ids.values())
+    assert door.answer(audrey, ReportFiles(id=ids["operator"])) is None
+    fewer = [grant for grant in world.ownership().grants if grant.subject != "group:payments"]
+    changed = Door(
+        world.lake, config.Ownership(grants=(*fewer, config.Grant(subject="group:payments", role="namespace-owner", namespaces=("shop",))))
+    )
+    assert changed.answer(world.people["payments"], ReportsMade()).rows.num_rows == 0  # not what she may see of it now

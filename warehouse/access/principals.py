@@ -6,8 +6,9 @@ warehouse.access.scoping.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -124,6 +125,16 @@ class Scope:
         """Whether anything in a cluster may be seen, at any time."""
         shut = any(d.namespace is None and d.since is None and d.until is None and d.covers(cluster, None) for d in self.denials)
         return not shut and any(fnmatchcase(cluster, _literal(grant.cluster)) for grant in self.grants)
+
+    def fingerprint(self, since: datetime, until: datetime) -> str:
+        """Return a hash of what may be seen of [since, until): the same if the same, however it is granted."""
+        decided = set()
+        for grant in (*self.grants, *self.denials):
+            if (grant.until is None or grant.until > since) and (grant.since is None or grant.since < until):
+                begin = grant.since if grant.since and grant.since > since else None
+                end = grant.until if grant.until and grant.until < until else None
+                decided.add(str(replace(grant, subject="", reason="", since=begin, until=end)))
+        return hashlib.sha256("\n".join(sorted(decided)).encode()).hexdigest()
 
     def about(self, cluster: str, namespace: str | None, at: datetime | None = None) -> tuple[Grant, ...]:
         """Return the denials and grants that apply to a namespace, in order of precedence."""

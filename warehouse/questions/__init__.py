@@ -19,6 +19,7 @@ These modules build questions:
 - `record_questions`: `Ledger`, `Drift`, `Controls`, `Evaluations`, `Configuration`, `ConfigurationCoverage`,
   `UnseenObjects`, `AccessLog`, `SizeOfLake`
 - `replay_questions`: `DistinctEdges` and `connections`, over which policies are replayed
+- `report_questions`: `ReportsMade`, `ReportFiles`
 - `sql_question`: `OwnSql`, SQL written by a user
 
 A new question over flows is a function that returns a `FlowQuestion` (`flow_table`: SQL over the relation MATCHING) or a

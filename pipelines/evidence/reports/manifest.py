@@ -8,16 +8,14 @@ import json
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
-from pipelines.evidence.reports.asked import ReportOf, written
+from pipelines.evidence.reports.asked import written
 from pipelines.evidence.reports.model import Report
 from pipelines.evidence.reports.page import TEMPLATES
 from pipelines.evidence.reports.reading import Reader
-from warehouse.access.principals import Grant, Scope
 
 FORMAT = 1
 """Version of the manifest's form."""
@@ -46,7 +44,7 @@ def manifest_of(
         "made_by": made_by,
         "formats": list(formats),
         "software": software(),
-        "scope": scope_hash(reader.scope, reader.request),
+        "scope": reader.scope.fingerprint(reader.request.since, reader.request.until),
         "tables": dict(tables),
         "coverage": coverage_of(reader),
         "queries": [noted.described() for noted in reader.noted],
@@ -83,24 +81,6 @@ def software() -> dict[str, str]:
         "python": platform.python_version(),
         "page": hashlib.sha256(content).hexdigest()[:12],
     }
-
-
-def scope_hash(scope: Scope, request: ReportOf) -> str:
-    """Return the SHA-256 of what a subject may see of the report's window; grants outside the window do not count."""
-    listed = {
-        canonical(asdict(_within(grant, request)) | {"reason": None, "subject": None})
-        for grant in (*scope.grants, *scope.denials)
-        if (grant.until is None or grant.until > request.since) and (grant.since is None or grant.since < request.until)
-    }
-    return hashlib.sha256("\n".join(sorted(listed)).encode()).hexdigest()
-
-
-def _within(grant: Grant, request: ReportOf) -> Grant:
-    return replace(
-        grant,
-        since=grant.since if grant.since and grant.since > request.since else None,
-        until=grant.until if grant.until and grant.until < request.until else None,
-    )
 
 
 def canonical(values: Any) -> str:

@@ -28,7 +28,8 @@ def send(settings: config.Config, lake: Lake, made: Made, names: Sequence[str], 
     Raises ConfigError for an unknown target, LakeError.
     """
     targets = delivering.targets(settings, names)
-    outcomes = delivering.deliver(settings, message_of(made), targets, lake=lake, source=source, once=True)
+    before = delivering.recorded(lake, since=datetime.fromisoformat(made.manifest["made"]))
+    outcomes = delivering.deliver(settings, message_of(made), targets, lake=lake, source=source, once=before)
     return [outcome.failure for outcome in outcomes if outcome.failure]
 
 

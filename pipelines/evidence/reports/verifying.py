@@ -131,7 +131,7 @@ def _parsed_file(path: Path) -> dict[str, Any] | None:
 def _content_differences(described: Mapping[str, Any], report: Report, reader: Reader) -> list[str]:
     """Return how the report, made again, differs from what the manifest says of the first one."""
     found = []
-    if manifest.scope_hash(reader.scope, reader.request) != described["scope"]:
+    if reader.scope.fingerprint(reader.request.since, reader.request.until) != described["scope"]:
         found.append(f"what {reader.request.made_for} may see of the window is not what it was when the report was made")
     if manifest.coverage_of(reader) != described["coverage"]:
         found.append("coverage: the ledger of the window is not what it was")
