@@ -5,14 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.replay.agreement import Disagreement
+from pipelines.replay.grouping import grouped
 from pipelines.replay.simulation import Change
 from pipelines.replay.whatif import Result
 from warehouse.access import access_log
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.errors import AccessDeniedError, ConfigError, QueryError
+from warehouse.questions import replay_questions
 from warehouse.schema import ACCESS_LOG, CLUSTER_SETTINGS, POLICY_VERSIONS
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -365,3 +370,36 @@ def test_a_second_run_gives_the_same(recorded: Any, ends: Any) -> None:
         recorded.flow(ends.pod("shop", name), ends.pod("shop", "web"), times=4)
     first, second = (recorded.simulate(ONLY_API) for _ in range(2))
     assert [edge.row() for edge in first.edges] == [edge.row() for edge in second.edges]
+
+
+def test_edges_read_a_cluster_at_a_time_give_the_same(recorded: Any, ends: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded.observed(0, 24)
+    recorded.observed(0, 24, cluster="c2")
+    for cluster in ("c1", "c2"):
+        recorded.policy("web", 0, cluster=cluster)
+        for name in ("api", "batch"):
+            recorded.flow(ends.pod("shop", name, cluster=cluster), ends.pod("shop", "web", cluster=cluster), cluster=cluster, times=3)
+    recorded.roll_up()
+    together = recorded.simulate(ONLY_API)
+    monkeypatch.setattr(replay_questions, "_PORTION", 1)
+    apart = recorded.simulate(ONLY_API)
+    assert {edge.cluster for edge in together.edges} == {"c1", "c2"}
+    assert sorted(map(str, apart.edges)) == sorted(map(str, together.edges))
+
+
+def test_ends_whose_keys_collide_are_told_apart(recorded: Any, ends: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded.flow(ends.pod("shop", "api"), ends.pod("shop", "web"))
+    recorded.flow(ends.pod("shop", "batch"), ends.pod("shop", "web"))
+    key = replay_questions._key
+    monkeypatch.setattr(replay_questions, "_key", lambda side, salt: key(side, salt) if salt else "0::UBIGINT")
+    assert changes(recorded.simulate(ONLY_API)) == {("unchanged", "api"): 1, ("newly_denied", "batch"): 1}
+
+
+@given(st.lists(st.lists(st.integers(-(2**40), 2**40), min_size=5, max_size=5), max_size=30), st.integers(1, 2**20))
+def test_rows_are_grouped_in_order_however_large_the_numbers_are(rows: list[list[int]], scale: int) -> None:
+    found = [tuple(value // scale for value in row) for row in rows]
+    columns = np.array(found, np.int64).reshape(-1, 5).T
+    first, group = grouped(list(columns))
+    assert [found[place] for place in first] == sorted(set(found))
+    assert [found[first[number]] for number in group] == found
+    assert all(found.index(found[place]) == place for place in first)
