@@ -64,7 +64,7 @@ def _end(flow: dict[str, Any], side: str) -> str:
 
 def _identity(identity: int | None, labels: list[str] | None) -> str:
     if identity is None:
-        return "(ID:0)" if labels is None else ""
+        return "(unknown)" if labels is None else ""
     reserved = [label.removeprefix(_RESERVED) for label in labels or () if label.startswith(_RESERVED)]
     if identity < 256 and reserved:
         return f"({','.join(reserved)})"

@@ -65,5 +65,6 @@ DROP_TEXTS = {
 
 
 def drop_text(reason: str | None) -> str:
-    """Return the words for a drop reason; empty if there is none."""
-    return DROP_TEXTS.get(reason or "") or (reason or "").replace("_", " ").capitalize()
+    """Return the words for a drop reason; None is that of a flow without one, which `hubble` calls a success."""
+    name = reason or "DROP_REASON_UNKNOWN"
+    return DROP_TEXTS.get(name) or name.replace("_", " ").capitalize()

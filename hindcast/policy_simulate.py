@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from typer.core import TyperCommand
 
 from hindcast.console import ConfigOption, LakeOption, messages
@@ -112,8 +113,12 @@ def simulate(
         semantics=semantics,
     )
     history = History(open_door(config_path, lake_url, "policy simulate"), principal(user, groups))
-    with messages.status("replaying"):
-        result = whatif.simulate(history, asked)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("replaying", total=None)
+        result = whatif.simulate(
+            history, asked, progress=lambda what, done, steps: bar.update(task, description=what, completed=done, total=steps)
+        )
     _say_first(result)
     rows = _rows(result.disagreements if disagreements else [edge.row() for edge in result.edges], disagreements=disagreements)
     how = Format(output.value)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
-from warehouse.errors import QueryError, QueryLimitError
+from warehouse.errors import CancelledError, QueryError, QueryLimitError
 from warehouse.lake import time_travel
 from warehouse.lake.time_travel import AsOf
 from warehouse.schema import FLOWS, Table
@@ -295,17 +296,50 @@ def relation(name: str, query: str) -> str:
     return f'"{name}" AS NOT MATERIALIZED ({query})'
 
 
+_CANCELLED: ContextVar[threading.Event | None] = ContextVar("cancelled", default=None)
+_POLL_SECONDS = 0.05
+
+
+@contextmanager
+def cancelled_by(event: threading.Event | None) -> Iterator[None]:
+    """Context in which whatever `within` runs is interrupted once the event is set."""
+    token = _CANCELLED.set(event)
+    try:
+        yield
+    finally:
+        _CANCELLED.reset(token)
+
+
 @contextmanager
 def within(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Iterator[None]:
-    """Interrupt the connection after `limits.seconds`, and translate DuckDB's errors. Raises QueryError, QueryLimitError."""
-    timer = threading.Timer(limits.seconds, connection.interrupt)
-    timer.start()
+    """Interrupt the connection after `limits.seconds`, and translate DuckDB's errors.
+
+    Raises QueryError, QueryLimitError, and within `cancelled_by` CancelledError.
+    """
+    cancelled, over = _CANCELLED.get(), threading.Event()
+    if cancelled is None:
+        watch: threading.Thread = threading.Timer(limits.seconds, connection.interrupt)
+    else:
+        watch = threading.Thread(target=_interrupt, args=(connection, limits.seconds, cancelled, over), daemon=True)
+    watch.start()
     try:
         yield
     except (duckdb.Error, RuntimeError, ValueError) as error:
+        if cancelled is not None and cancelled.is_set():
+            raise CancelledError("the query was cancelled") from error
         raise explain(error, limits) from error
     finally:
-        timer.cancel()
+        over.set()
+        if isinstance(watch, threading.Timer):
+            watch.cancel()
+
+
+def _interrupt(connection: duckdb.DuckDBPyConnection, seconds: float, cancelled: threading.Event, over: threading.Event) -> None:
+    """Interrupt a connection when its time is up or the event is set; again and again, since it may be between two statements."""
+    deadline = time.monotonic() + seconds
+    while not over.wait(_POLL_SECONDS):
+        if cancelled.is_set() or time.monotonic() >= deadline:
+            connection.interrupt()
 
 
 def explain(error: BaseException, limits: Limits) -> QueryError:

@@ -19,7 +19,8 @@ HindcastError                   shown to the user without a traceback; exit code
 ├── ProposalError               a proposal cannot be made, approved or applied as it stands
 ├── AccessDeniedError           the principal may not see or do this
 └── QueryError                  the query is wrong
-    └── QueryLimitError         it ran into its time or memory limit
+    ├── QueryLimitError         it ran into its time or memory limit
+    └── CancelledError          whoever asked it cancelled it
 
 Errors of libraries are wrapped in the one module that imports the library, with the original as cause.
 A message says what happened, where (file and line, address, table), and what to try.
@@ -110,3 +111,7 @@ class QueryError(HindcastError):
 
 class QueryLimitError(QueryError):
     """The query ran into its time or memory limit."""
+
+
+class CancelledError(QueryError):
+    """The query was cancelled by the caller."""

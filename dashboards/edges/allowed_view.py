@@ -15,18 +15,17 @@ from dashboards.visit import Visit, not_future
 from pipelines.replay.in_force import History
 from pipelines.replay.reachable import Reachable, reachable
 from warehouse.engine import Window
-from warehouse.errors import ConfigError, QueryError
+from warehouse.errors import CancelledError, ConfigError, QueryError
 from warehouse.questions.flow_filter import FlowFilter, plain
-from warehouse.sql.workers import CancelledError
 
 JOB = "allowed"
 
 
-def question(visit: Visit, wanted: FlowFilter) -> Callable[[], Reachable]:
-    """What works out who may reach whom, for the clusters and the window of a filter."""
-    history, clusters = History(visit.door, visit.who), plain(wanted).clusters
+def question(visit: Visit, wanted: FlowFilter) -> Callable[[threading.Event | None], Reachable]:
+    """What works out who may reach whom, for the clusters and the window of a filter, until its argument is set."""
+    door, who, clusters = visit.door, visit.who, plain(wanted).clusters
     window = Window(since=wanted.since, until=max(wanted.since, not_future(wanted.until)))
-    return lambda: reachable(history, window, clusters)
+    return lambda cancelled: reachable(History(door, who, cancelled), window, clusters)
 
 
 def judged(visit: Visit, wanted: FlowFilter) -> Reachable | None:
@@ -34,7 +33,7 @@ def judged(visit: Visit, wanted: FlowFilter) -> Reachable | None:
     ask = question(visit, wanted)
 
     def work(cancelled: threading.Event) -> Reachable:
-        found = ask()
+        found = ask(cancelled)
         if cancelled.is_set():
             raise CancelledError("cancelled")
         return found

@@ -301,7 +301,7 @@ def _picture(
     found, with_ports = (edges.edges_of(answer, since=wanted.since, until=wanted.until, by_port=by_port) for by_port in (False, True))
     marked = allowed.Overlay(found=found, with_ports=with_ports)
     if view != allowed.OBSERVED:
-        marked = allowed.overlay(found, with_ports, allowed_view.question(visit, wanted)(), wanted)
+        marked = allowed.overlay(found, with_ports, allowed_view.question(visit, wanted)(None), wanted)
         found, with_ports = marked.found, marked.with_ports
     looked_for = next((end for edge in found for end in (edge.source, edge.destination) if map_svg.title(end) == find), None)
     shown = _shown(found, with_ports, switches, looked_for)

@@ -21,10 +21,9 @@ from pipelines.replay.in_force import History
 from pipelines.replay.observed_traffic import TrafficOf
 from pipelines.replay.recommending import Recommended, recommended
 from warehouse.engine import Window
-from warehouse.errors import ConfigError, QueryError
+from warehouse.errors import CancelledError, ConfigError, QueryError
 from warehouse.questions import edges_in_time
 from warehouse.questions.flow_filter import FlowFilter
-from warehouse.sql.workers import CancelledError
 
 JOB = "recommend"
 _KINDS = {PolicyKind.CILIUM.value: "CiliumNetworkPolicy", PolicyKind.KUBERNETES.value: "NetworkPolicy"}
@@ -107,10 +106,10 @@ def _found(visit: Visit, namespace: str) -> Recommended | None:
     subject = Subject(namespace, url_state.get("workload"), kind, url_state.get("oneoffs") == "1")
     until = max(visit.time.since, not_future(visit.time.until))
     wanted = TrafficOf(namespace=namespace, window=Window(since=visit.time.since, until=until), clusters=tuple(url_state.get_all("in")))
-    history = History(visit.door, visit.who)
+    door, who = visit.door, visit.who
 
     def work(cancelled: threading.Event) -> Recommended:
-        found = recommended(history, wanted, subject)
+        found = recommended(History(door, who, cancelled), wanted, subject)
         if cancelled.is_set():
             raise CancelledError("cancelled")
         return found

@@ -12,11 +12,10 @@ from dashboards.sql_page import running, sql_editor
 from dashboards.sql_page.sql_editor import EDITOR
 from dashboards.visit import Visit
 from warehouse.engine import Limits, Window
-from warehouse.errors import AccessDeniedError, QueryError
+from warehouse.errors import AccessDeniedError, CancelledError, QueryError
 from warehouse.questions.answers import Answer
 from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import TABLES
-from warehouse.sql.workers import CancelledError
 
 ROWS = 10_000
 SECONDS = 60.0

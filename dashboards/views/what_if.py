@@ -18,8 +18,7 @@ from pipelines.replay.in_force import History
 from pipelines.replay.simulation import Identity, identity
 from pipelines.replay.whatif import Result, WhatIf
 from warehouse.engine import Window
-from warehouse.errors import ConfigError, QueryError
-from warehouse.sql.workers import CancelledError
+from warehouse.errors import CancelledError, ConfigError, QueryError
 
 JOB = "what-if"
 
@@ -92,7 +91,7 @@ def _result(visit: Visit) -> None:
     door, who = visit.door, visit.who
 
     def work(cancelled: threading.Event) -> Result:
-        result = whatif.simulate(History(door, who), asked)
+        result = whatif.simulate(History(door, who, cancelled), asked)
         if cancelled.is_set():
             raise CancelledError("cancelled")
         return result

@@ -13,7 +13,8 @@ from pipelines.policy.model import Direction
 from pipelines.policy.side_vectors import Mask
 from pipelines.policy.verdict import Decision, decide
 from pipelines.replay import traffic as recorded
-from pipelines.replay.traffic import EGRESS, INGRESS, Ints, Traffic
+from pipelines.replay.grouping import Ints
+from pipelines.replay.traffic import EGRESS, INGRESS, Traffic
 
 
 class Disagreement(StrEnum):

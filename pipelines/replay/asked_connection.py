@@ -66,7 +66,7 @@ def _recorded(history: History, asked: AskedConnection) -> Mapping[str, Any] | N
         namespaces=namespaces[:1],
         ports=() if asked.port is None else (asked.port,),
     )
-    rows = history.door.answer(history.principal, replay_questions.connections(wanted)).rows.to_pylist()
+    rows = history.answer(replay_questions.connections(wanted)).rows.to_pylist()
     found = [row for row in rows if row["uuids"] and _fits(row, asked)]
     clusters = sorted({row["cluster"] for row in found})
     if len(clusters) > 1:

@@ -129,7 +129,7 @@ class _Cluster:
         question = Configuration(
             window=self._wanted.window, tables=(WORKLOADS, NAMESPACES), clusters=(self._cluster,), kinds=("PodLabels", "Namespace")
         )
-        rows = self._history.door.answer(self._history.principal, question).rows.to_pylist()
+        rows = self._history.answer(question).rows.to_pylist()
         namespaces = {
             row["name"]: json.loads(row["manifest"])["metadata"].get("labels") or {} for row in rows if row["kind"] == "Namespace"
         }
@@ -153,7 +153,7 @@ class _Cluster:
     def _unseen(self, at: datetime, kinds: Collection[str]) -> list[str]:
         """The kinds that were not fully read lately."""
         question = ConfigurationCoverage(at=at, clusters=(self._cluster,))
-        known = {one.kind: one for one in self._history.door.answer(self._history.principal, question)}
+        known = {one.kind: one for one in self._history.answer(question)}
         lately = {kind for kind, one in known.items() if one.before is not None and at - one.before <= STALE_AFTER}
         return [kind for kind in kinds if kind not in lately]
 
@@ -194,8 +194,8 @@ def _unused(history: History, wanted: AuditOf, in_force: InForce, uses: Mapping[
 def _defeated(history: History, wanted: AuditOf, clusters: Sequence[str]) -> list[Audited]:
     """The policies that defeat a blueprint, as the last evaluation of drift recorded them."""
     at = wanted.window.until
-    evaluated = set(history.door.answer(history.principal, Evaluations(at=at, clusters=wanted.clusters)).rows["cluster"].to_pylist())
-    rows = history.door.answer(history.principal, Drift(at=at, clusters=wanted.clusters)).rows.to_pylist()
+    evaluated = set(history.answer(Evaluations(at=at, clusters=wanted.clusters)).rows["cluster"].to_pylist())
+    rows = history.answer(Drift(at=at, clusters=wanted.clusters)).rows.to_pylist()
     found: dict[str, list[Finding]] = {cluster: [] for cluster in clusters}
     for row in rows:
         if row["drift"] == _DEFEATED and row["cluster"] in found:

@@ -44,7 +44,7 @@ def _look_up(history: History, asked: Asked, cluster: str, hour: datetime, edges
     if wanted.since >= wanted.until:
         return
     try:
-        rows = history.door.answer(history.principal, replay_questions.connections(wanted, limits=_LIMITS)).rows
+        rows = history.answer(replay_questions.connections(wanted, limits=_LIMITS)).rows
     except QueryLimitError:
         return
     kinds, _ = recorded_of(rows)

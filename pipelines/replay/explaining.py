@@ -125,7 +125,7 @@ def flow_of(history: History, uuid: str, window: Window, clusters: Sequence[str]
         raise ConfigError("a flow is looked for in a window with a start and an end")
     question = flow_questions.one_flow(cluster="", uuid=uuid, at=since, until=until)
     question = replace(question, wanted=replace(question.wanted, clusters=tuple(clusters)))
-    rows: list[Mapping[str, Any]] = history.door.answer(history.principal, question).rows.to_pylist()
+    rows: list[Mapping[str, Any]] = history.answer(question).rows.to_pylist()
     return rows[0] if rows else None
 
 
@@ -189,7 +189,7 @@ def explain(
     if period is None:
         raise ConfigError(f"{cluster}: nothing is known about {at:%Y-%m-%d %H:%M} UTC")
     notes = list(in_force.notes)
-    unseen = history.door.answer(history.principal, UnseenObjects(at=at, cluster=cluster, tables=(POLICY_VERSIONS,)))
+    unseen = history.answer(UnseenObjects(at=at, cluster=cluster, tables=(POLICY_VERSIONS,)))
     if unseen:
         notes.append(f"{unseen} policies in force in {cluster} are not yours to see; they may decide, too")
     if recorded is not None and in_force.at(cluster, recorded.time) is not period:

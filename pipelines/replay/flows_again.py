@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from pipelines.policy.layer7 import DnsQuery, HttpRequest
 from pipelines.policy.side_vectors import Mask
-from pipelines.replay import traffic as recorded
 from pipelines.replay.ends import End, is_within, valid_address
+from pipelines.replay.grouping import Ints
 from pipelines.replay.in_force import History, InForce, Period
 from pipelines.replay.simulation import Candidates, Outcomes, Simulator
+from pipelines.replay.steps import Steps
 from pipelines.replay.traffic import Asked, Traffic, as_microseconds, microseconds, of_answer, recorded_of, sides_of
 from warehouse.errors import QueryLimitError
 from warehouse.questions import replay_questions
@@ -46,8 +47,8 @@ class Again:
 class FlowsAgain:
     """Replaces outcomes that are uncertain only because edges are folded by those of the flows themselves."""
 
-    def __init__(self, history: History, asked: Asked, in_force: InForce, candidates: Candidates) -> None:
-        self._history, self._asked, self._in_force, self._candidates = history, asked, in_force, candidates
+    def __init__(self, history: History, asked: Asked, in_force: InForce, candidates: Candidates, steps: Steps) -> None:
+        self._history, self._asked, self._in_force, self._candidates, self._steps = history, asked, in_force, candidates, steps
 
     def run(self, outcomes: Sequence[Outcomes]) -> Again:
         """Return all outcomes. Raises QueryError, LakeError."""
@@ -55,16 +56,20 @@ class FlowsAgain:
         if not folded:
             return Again(outcomes=list(outcomes))
         asked = self._narrowed(folded.values())
-        answer = self._history.door.answer(self._history.principal, DistinctEdges(wanted=asked.filter()))
-        by_hour = [Simulator(one, self._candidates).run() for one in of_answer(self._history, asked, self._in_force, answer)]
-        chosen_of = {cluster: _Chosen(one, one.is_folded) for cluster, one in folded.items()}
-        by_hour = [one.only(chosen_of[one.traffic.cluster].among(one)) for one in by_hour if one.traffic.cluster in chosen_of]
+        by_hour, kept = (list(outcomes), []) if self._asked.is_by_hour else self._divided(outcomes, folded, asked)
         needed = {(one.traffic.cluster, int(hour)) for one in by_hour for hour in np.unique(_hours(one)[one.is_folded])}
         chosen = set(sorted(needed, key=lambda one: -one[1])[:MOST_HOURS])
         from_flows, read = self._from_flows(by_hour, chosen, asked)
-        kept = [one.only(~found.among(one)) if (found := chosen_of.get(one.traffic.cluster)) else one for one in outcomes]
         rest = [one.only(~(one.is_folded & _in_hours(one, read))) for one in by_hour]
         return Again(outcomes=[*kept, *rest, *from_flows], hours_read=len(read), hours_left=len(needed - read))
+
+    def _divided(self, outcomes: Sequence[Outcomes], folded: Mapping[str, Outcomes], asked: Asked) -> tuple[list[Outcomes], list[Outcomes]]:
+        """Read the edges of the folded connections again, by the hour; return their outcomes, and all the others as they were."""
+        answer = self._history.answer(DistinctEdges(wanted=asked.filter()))
+        by_hour = [Simulator(one, self._candidates).run() for one in of_answer(self._history, asked, self._in_force, answer)]
+        chosen = {cluster: _Chosen(one, one.is_folded) for cluster, one in folded.items()}
+        kept = [one.only(~found.among(one)) if (found := chosen.get(one.traffic.cluster)) else one for one in outcomes]
+        return [one.only(chosen[one.traffic.cluster].among(one)) for one in by_hour if one.traffic.cluster in chosen], kept
 
     def _narrowed(self, folded: Iterable[Outcomes]) -> Asked:
         """The traffic in which the folded connections are."""
@@ -88,7 +93,10 @@ class FlowsAgain:
             cluster, periods = one.traffic.cluster, one.traffic.periods
             hours = sorted(hour for name, hour in chosen if name == cluster)
             wanted = _Folded(one, set(hours))
-            for since, until in _ranges(hours):
+            ranges = _ranges(hours)
+            self._steps.more(len(ranges))
+            for since, until in ranges:
+                self._steps.next(f"reading flows of {cluster} from {since:%Y-%m-%d %H:%M} UTC")
                 rows = self._rows(cluster, periods, since, until, asked)
                 if rows is None or not rows.num_rows:
                     continue
@@ -101,11 +109,10 @@ class FlowsAgain:
     def _rows(self, cluster: str, periods: Sequence[Period], since: datetime, until: datetime, asked: Asked) -> pa.Table | None:
         whole = asked.filter()
         wanted = replace(whole, since=max(since, whole.since), until=min(until, whole.until), clusters=(cluster,))
-        begins = {max(period.since, since) for period in periods if period.since < until and period.until > since}
-        hours = {since + number * _HOUR for number in range((until - since) // _HOUR)}
-        question = replay_questions.connections(wanted, begins=tuple((cluster, moment) for moment in sorted(begins | hours)))
+        cuts = tuple((cluster, period.since) for period in periods if wanted.since < period.since < wanted.until)
+        question = replay_questions.connections(wanted, cuts=cuts, examples=False)
         try:
-            answer = self._history.door.answer(self._history.principal, question)
+            answer = self._history.answer(question)
         except QueryLimitError:
             return None
         return None if answer.cut else answer.rows
@@ -148,7 +155,7 @@ def _traffic(cluster: str, periods: tuple[Period, ...], rows: pa.Table, wanted: 
     connections: dict[tuple[Any, ...], int] = {}
     requests: list[HttpRequest | DnsQuery | None] = []
     entries: list[tuple[int, int]] = []
-    for place, row in enumerate(rows.drop(["uuids", "first_seen", "last_seen", "since"]).to_pylist()):
+    for place, row in enumerate(rows.drop_columns(["first_seen", "last_seen", "since"]).to_pylist()):
         if kinds[place] < 0:
             continue
         source, destination = (_end(cluster, side, row, sees_labels=sees_labels) for side in ("source", "destination"))
@@ -247,12 +254,12 @@ class _Chosen:
         chosen = known & np.isin(self._packed(source, destination, protocol, traffic.number), self._keys)
         return np.asarray(chosen[outcomes.connection])
 
-    def _packed(self, source: recorded.Ints, destination: recorded.Ints, protocol: recorded.Ints, number: recorded.Ints) -> recorded.Ints:
+    def _packed(self, source: Ints, destination: Ints, protocol: Ints, number: Ints) -> Ints:
         ends = source * len(self._ends) + destination
         return np.asarray((ends * len(self._protocols) + protocol) * _PORTS + number + 1)
 
 
-def _hours(outcomes: Outcomes) -> recorded.Ints:
+def _hours(outcomes: Outcomes) -> Ints:
     """The hour of each entry."""
     return np.asarray(outcomes.traffic.since[outcomes.connection])
 

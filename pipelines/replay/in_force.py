@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.policy.policy_set import READERS, Compiled, PolicySet, assemble, compile_policy, latest
 from pipelines.policy.reading import Document, Surroundings
@@ -15,8 +16,9 @@ from pipelines.policy.settings import AgentSettings, Semantics, from_cilium_conf
 from pipelines.policy.surroundings import CONTEXT_KINDS, gather
 from warehouse.access.principals import Principal
 from warehouse.engine import Window
-from warehouse.errors import ConfigError
+from warehouse.errors import CancelledError, ConfigError
 from warehouse.questions.door import Door
+from warehouse.questions.question import Question
 from warehouse.questions.record_questions import Configuration, ConfigurationCoverage
 from warehouse.records.configuration_coverage import KindCoverage
 from warehouse.schema import CLUSTER_SETTINGS, POLICY_VERSIONS, SERVICES, WORKLOADS
@@ -26,6 +28,7 @@ NEEDED = ("NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolic
 _GROUPS, _SERVICE, _PODS, _AGENTS, _CONFIG = "CiliumCIDRGroup", "Service", "PodLabels", "CiliumAgents", "ConfigMap"
 _KINDS = (*READERS, _GROUPS, _SERVICE, _PODS, _AGENTS, _CONFIG)
 _TABLES = (POLICY_VERSIONS, SERVICES, WORKLOADS, CLUSTER_SETTINGS)
+T = TypeVar("T")
 PortNumbers = Mapping[tuple[str, str], int]
 """Number of each named port by protocol and name."""
 
@@ -139,6 +142,14 @@ class History:
 
     door: Door
     principal: Principal
+    cancelled: threading.Event | None = field(default=None, compare=False)
+    """Once it is set, the question that runs is interrupted, and no other is asked."""
+
+    def answer(self, question: Question[T]) -> T:
+        """Return the door's answer to a question of the principal. Raises CancelledError, and whatever `Door.answer` raises."""
+        if self.cancelled is not None and self.cancelled.is_set():
+            raise CancelledError("cancelled")
+        return self.door.answer(self.principal, question, cancelled=self.cancelled)
 
     @property
     def sees_labels(self) -> bool:
@@ -156,10 +167,8 @@ class History:
         since, until = window.since, window.until
         if since is None or until is None or until <= since:
             raise ConfigError("policies are replayed over a window with a start and an end")
-        rows = self.door.answer(
-            self.principal, Configuration(window=window, tables=_TABLES, clusters=tuple(clusters), kinds=_KINDS)
-        ).rows.to_pylist()
-        known = _Known(*(self.door.answer(self.principal, ConfigurationCoverage(at=at, clusters=tuple(clusters))) for at in (since, until)))
+        rows = self.answer(Configuration(window=window, tables=_TABLES, clusters=tuple(clusters), kinds=_KINDS)).rows.to_pylist()
+        known = _Known(*(self.answer(ConfigurationCoverage(at=at, clusters=tuple(clusters))) for at in (since, until)))
         compiler = compiler or Compiler()
         versions: dict[str, list[_Version]] = {cluster: [] for cluster in (*clusters, *known.clusters)}
         for row in rows:

@@ -71,7 +71,7 @@ def read(history: History, wanted: TrafficOf) -> Recorded:
         raise ConfigError("traffic is read from a window with a start and an end")
     _check_ownership(history, wanted, min(until, datetime.now(UTC)) - _INSTANT)
     flow_filter = FlowFilter(since=since, until=until, clusters=wanted.clusters, namespaces=(wanted.namespace,))
-    answer = history.door.answer(history.principal, replay_questions.DistinctEdges(wanted=flow_filter))
+    answer = history.answer(replay_questions.DistinctEdges(wanted=flow_filter))
     rows = answer.plain().to_pylist()
     cluster = _cluster(rows, wanted, since, until)
     labels = {row["id"]: tuple(row["labels"]) for row in answer.label_sets.to_pylist()}
@@ -163,7 +163,7 @@ class _Reader:
                 self._sums[self._key(row, None)].add(row)
         for row in (row for of_hour in detailed.values() for row in of_hour):
             self._sums[self._key(row, _icmp_type(row))].add(row)
-        names = self._history.door.answer(self._history.principal, edge_questions.names(self._wanted)).rows.to_pylist()
+        names = self._history.answer(edge_questions.names(self._wanted)).rows.to_pylist()
         learned = LearnedNames.read(names)
         of_address: dict[str, set[str]] = defaultdict(set)
         for row in names:
@@ -201,7 +201,7 @@ class _Reader:
         """Connections in place of folded rows, for each hour that still has all of the flows."""
         if not folded:
             return {}
-        answer = self._history.door.answer(self._history.principal, replay_questions.connections(self._wanted))
+        answer = self._history.answer(replay_questions.connections(self._wanted))
         found: dict[datetime, list[Mapping[str, Any]]] = defaultdict(list)
         for row in answer.rows.to_pylist():
             if row["cluster"] == self._wanted.clusters[0] and _is_folded(row):
@@ -269,7 +269,7 @@ class Objects:
 
     def __init__(self, history: History, cluster: str, window: Window) -> None:
         question = Configuration(window=window, tables=(WORKLOADS, SERVICES), clusters=(cluster,), kinds=("PodLabels", "Service"))
-        rows = history.door.answer(history.principal, question).rows.to_pylist()
+        rows = history.answer(question).rows.to_pylist()
         self._cluster = cluster
         self._manifests = [(row["kind"], json.loads(row["manifest"])) for row in rows]
 

@@ -145,7 +145,7 @@ def reachable(history: History, window: Window, clusters: Sequence[str] = ()) ->
 def _workloads(history: History, window: Window, period: Period, at: datetime) -> list[Workload]:
     """The workloads of the cluster that existed at a time, as far as configuration history says."""
     question = Configuration(window=window, tables=(WORKLOADS, NAMESPACES), clusters=(period.cluster,), kinds=("PodLabels", "Namespace"))
-    rows = history.door.answer(history.principal, question).rows.to_pylist()
+    rows = history.answer(question).rows.to_pylist()
     now = [row for row in rows if row["valid_from"] <= at and (row["valid_to"] is None or row["valid_to"] > at)]
     namespaces = {row["name"]: json.loads(row["manifest"])["metadata"].get("labels") or {} for row in now if row["kind"] == "Namespace"}
     return read_workloads([json.loads(row["manifest"]) for row in now if row["kind"] == "PodLabels"], namespaces, period.settings)

@@ -20,8 +20,9 @@ from pipelines.policy.reading import Document
 from pipelines.policy.side_vectors import Mask
 from pipelines.policy.verdict import Decision
 from pipelines.replay import traffic as recorded
+from pipelines.replay.grouping import Ints
 from pipelines.replay.in_force import Compiler, Period
-from pipelines.replay.traffic import EGRESS, INGRESS, Ints, Traffic
+from pipelines.replay.traffic import EGRESS, INGRESS, Traffic
 
 Codes = NDArray[np.uint8]
 Identity = tuple[str, str, str]

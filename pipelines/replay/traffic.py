@@ -34,7 +34,7 @@ _JUDGED = {"FORWARDED": ALLOWED, "REDIRECTED": ALLOWED, "AUDIT": DENIED}
 _POLICY_REASONS = frozenset({"POLICY_DENIED", "POLICY_DENY"})
 """Reasons of drops that policies decide. Others, such as a full connection table, say nothing about policies."""
 _DIRECTIONS = {"EGRESS": EGRESS, "INGRESS": INGRESS}
-_HOUR = timedelta(hours=1)
+_HOUR, _BY_HOUR = timedelta(hours=1), timedelta(days=3)
 _MOST_NAMES = Limits(rows=1_000_000, seconds=120)
 _END_PARTS = ("cluster_name", "namespace", "workload_name", "entity", "dns_name", "cidr", "labels_id")
 
@@ -48,6 +48,12 @@ class Asked:
     clusters: tuple[str, ...]
     namespaces: tuple[str, ...] = ()
     """Of either end. All of them when empty."""
+
+    @property
+    def is_by_hour(self) -> bool:
+        """Whether the window is so short that its edges are read by the hour, which tells at once which hours to read again."""
+        since, until = self.window.since, self.window.until
+        return since is not None and until is not None and until - since <= _BY_HOUR
 
     def filter(self, **more: Any) -> FlowFilter:
         """Return the filter that selects it."""
@@ -122,8 +128,12 @@ class Traffic:
 
 
 def read(history: History, asked: Asked, in_force: InForce) -> tuple[list[Traffic], EdgesAnswer]:
-    """Return the traffic of each cluster, and the answer that it was read from. Raises QueryError, LakeError."""
-    answer = history.door.answer(history.principal, DistinctEdges(wanted=asked.filter(), begins=begins_of(in_force, asked.clusters)))
+    """Return the traffic of each cluster, and the answer that it was read from. Raises QueryError, LakeError.
+
+    The hours of a short window stay apart; those of a long one are added up from one change of policies to the next.
+    """
+    begins = () if asked.is_by_hour else begins_of(in_force, asked.clusters)
+    answer = history.answer(DistinctEdges(wanted=asked.filter(), begins=begins))
     return of_answer(history, asked, in_force, answer), answer
 
 
@@ -161,7 +171,7 @@ def _learned(history: History, asked: Asked, ends: pa.Table) -> LearnedNames:
     if ends["dns_name"].null_count == ends.num_rows:
         return NOTHING_LEARNED
     wanted = replace(asked.filter(), namespaces=())
-    names = history.door.answer(history.principal, edge_questions.names(wanted, limits=_MOST_NAMES))
+    names = history.answer(edge_questions.names(wanted, limits=_MOST_NAMES))
     return LearnedNames.read(names.rows.select(["cluster", "ip", "name"]).to_pylist())
 
 

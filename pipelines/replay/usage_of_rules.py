@@ -50,7 +50,7 @@ def uses_of_rules(history: History, window: Window, in_force: InForce) -> dict[s
     if window.since is None or window.until is None:
         raise ConfigError("uses of rules are looked for in a window with a start and an end")
     asked = Asked(window=window, clusters=tuple(in_force.periods))
-    answer = history.door.answer(history.principal, DistinctEdges(wanted=asked.filter()))
+    answer = history.answer(DistinctEdges(wanted=asked.filter()))
     reader = traffic.reader(history, asked, answer)
     found = {}
     for cluster, periods in in_force.periods.items():

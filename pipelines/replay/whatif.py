@@ -17,6 +17,7 @@ from pipelines.replay.changed_edges import ChangedEdge
 from pipelines.replay.flows_again import FlowsAgain
 from pipelines.replay.in_force import Compiler, History, InForce
 from pipelines.replay.simulation import Candidates, Change, Identity, Outcomes, Simulator, identity
+from pipelines.replay.steps import Progress, Steps, tell_nobody
 from pipelines.replay.traffic import Asked
 from warehouse.engine import Window
 from warehouse.errors import ConfigError, QueryError
@@ -74,16 +75,19 @@ class Result:
         return sum(edge.flows for edge in found), len(found)
 
 
-def simulate(history: History, asked: WhatIf) -> Result:
+def simulate(history: History, asked: WhatIf, *, progress: Progress = tell_nobody) -> Result:
     """Return what a change of policies would have done to recorded traffic.
 
     Raises:
+        CancelledError: the history's `cancelled` was set.
         AccessDeniedError: the principal owns nothing.
         QueryError: a candidate is in a namespace that is not the principal's; the access log has a note of it.
         ConfigError: there is nothing to try, every candidate would be refused, or a policy to remove was never in force.
         LakeError: the lake cannot be read.
     """
     clusters = _clusters(history, asked)
+    steps = Steps(progress, len(clusters) + 3)
+    steps.next("reading which policies were in force")
     compiler = Compiler()
     in_force = history.periods(asked.window, clusters=clusters, semantics=asked.semantics, compiler=compiler)
     base = _base(history, asked, clusters, compiler)
@@ -98,14 +102,17 @@ def simulate(history: History, asked: WhatIf) -> Result:
     _check_removed(asked, in_force, base)
     refusals = _refusals(asked, in_force)
     traffic_asked = Asked(window=asked.window, clusters=clusters, namespaces=asked.namespaces)
+    steps.next("reading recorded edges")
     recorded, answer = traffic.read(history, traffic_asked, in_force)
     outcomes: list[Outcomes] = []
     agreements = []
     for one in recorded:
+        steps.next(f"judging the edges of {one.cluster}")
         simulator = Simulator(one, candidates)
         outcomes.append(simulator.run())
         agreements.append(agreement.of_cluster(one, simulator.judge))
-    again = FlowsAgain(history, traffic_asked, in_force, candidates).run(outcomes)
+    again = FlowsAgain(history, traffic_asked, in_force, candidates, steps).run(outcomes)
+    steps.next("putting the edges together")
     edges = changed_edges.edges_of(again.outcomes)
     found = agreement.together(agreements)
     shares = answer.shares
@@ -116,6 +123,7 @@ def simulate(history: History, asked: WhatIf) -> Result:
             edge.owners = owners.of(edge)
     if asked.with_examples:
         examples.add(history, traffic_asked, edges)
+    steps.end()
     return Result(
         edges=edges,
         agreement=found,

@@ -15,10 +15,10 @@ import pytest
 
 from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
-from warehouse.errors import QueryError, QueryLimitError
+from warehouse.errors import CancelledError, QueryError, QueryLimitError
 from warehouse.questions.door import Door
 from warehouse.questions.sql_question import OwnSql
-from warehouse.sql.workers import WORKERS, CancelledError
+from warehouse.sql.workers import WORKERS
 
 CANARY = "hunter2-canary"
 TENANT = "payments"

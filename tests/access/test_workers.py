@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warehouse.engine import Limits
-from warehouse.errors import QueryError, QueryLimitError
+from warehouse.errors import CancelledError, QueryError, QueryLimitError
 from warehouse.sql import memory, workers
 from warehouse.sql.parent import Parent
-from warehouse.sql.worker import CancelledError, Source
+from warehouse.sql.worker import Source
 from warehouse.sql.workers import Workers
 
 MIB = 1024**2

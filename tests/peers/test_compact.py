@@ -42,3 +42,22 @@ def test_the_compact_form_is_that_of_hubble(kind: str, running: ModuleType, tmp_
     rows = decode([flow.SerializeToString() for flow in flows], cluster="c", recorded=START, live=False).rows
     ours = [compact.line(row) for row in rows.select(compact.COLUMNS).to_pylist()]
     assert ours == printed.stdout.splitlines()
+
+
+def test_every_drop_reason_has_the_words_of_hubble(running: ModuleType, tmp_path: Path) -> None:
+    reasons = {name: number for name, number in flow_pb2.DropReason.items() if number <= 255}
+    flows = []
+    for number in reasons.values():
+        flow = flow_pb2.Flow(verdict=flow_pb2.DROPPED, drop_reason=number, drop_reason_desc=number, node_name="c/n1", uuid=str(number))
+        flow.time.FromDatetime(START)
+        flow.event_type.type, flow.event_type.sub_type = 1, number
+        flow.IP.source, flow.IP.destination, flow.IP.ipVersion = "10.0.0.1", "10.0.0.2", flow_pb2.IPv4
+        flows.append(flow)
+    (tmp_path / "flows.jsonl").write_text("".join(exported(flow) for flow in flows))
+    printed = running.run_hubble(
+        ["observe", "--input-file", str(tmp_path / "flows.jsonl"), "-o", "compact", "--time-format", "StampMilli", "--color", "never"]
+    )
+    assert printed.returncode == 0, printed.stderr
+    rows = decode([flow.SerializeToString() for flow in flows], cluster="c", recorded=START, live=False).rows
+    ours = [compact.line(row) for row in rows.select(compact.COLUMNS).to_pylist()]
+    assert dict(zip(reasons, ours, strict=True)) == dict(zip(reasons, printed.stdout.splitlines(), strict=True))

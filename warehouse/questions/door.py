@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
-from warehouse import config
+from warehouse import config, engine
 from warehouse.access import access_log as log
 from warehouse.access import grants, scoping
 from warehouse.access.principals import Grant, Principal, Scope, scope_of
@@ -60,8 +60,8 @@ class Door:
     def answer(self, principal: Principal, question: Question[T], *, cancelled: threading.Event | None = None) -> T:
         """Answer one question within what the principal may see, on the shared warm engine.
 
-        Setting `cancelled` stops SQL written by a user. Raises AccessDeniedError if the principal may see nothing, QueryError if
-        the question is invalid, QueryLimitError if it exceeded a limit, and LakeError.
+        Setting `cancelled` stops it. Raises AccessDeniedError if the principal may see nothing, QueryError if the question is
+        invalid, QueryLimitError if it exceeded a limit, CancelledError if it was stopped, and LakeError.
         """
         began, subject = time.monotonic(), question.subject
         with self._noted(principal, question.name, subject) as (scope, note):
@@ -75,7 +75,8 @@ class Door:
                 window=subject.window,
                 clusters=subject.clusters,
             )
-            found = question.answer(Request(sight=sight, rollups=self._rollups, cancelled=cancelled))
+            with engine.cancelled_by(cancelled):
+                found = question.answer(Request(sight=sight, rollups=self._rollups, cancelled=cancelled))
             if isinstance(found, Answer):
                 note.rows = found.rows.num_rows
                 found = replace(found, seconds=time.monotonic() - began)

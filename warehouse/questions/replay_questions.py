@@ -201,14 +201,14 @@ def _placed(begins: Begins) -> list[object]:
 _REQUEST = ("l7_type", "l7_http_method", "l7_http_url", "l7_http_headers", "l7_dns_query")
 
 
-def connections(wanted: FlowFilter, *, begins: Begins = (), limits: Limits = MANY) -> FlowQuestion:
+def connections(wanted: FlowFilter, *, cuts: Begins = (), examples: bool = True, limits: Limits = MANY) -> FlowQuestion:
     """Return the distinct connections of a window's flows: what `DistinctEdges` returns, undivided by neither address nor request.
 
     Columns are those of `DistinctEdges` without `repeats`, label ids, ranges and kinds of workloads. For both ends there are also
     `_labels`, `_ip` (of an end outside the cluster only) and `_names`, the DNS names that the agent had learned for it. Further
     columns: `icmp_type` (null for 0), `event_type`, the request as `l7_type`, `l7_http_method`, `l7_http_url`, `l7_http_headers`
-    and `l7_dns_query`, and `uuids`, of the first three flows. With `begins`, which here need not be whole hours, `since` is the
-    start of the span. Flows are many: choose short windows.
+    and `l7_dns_query`, and with `examples` `uuids`, of the first three flows. `since` is the start of the hour, or the last
+    of `cuts` before the flows: times at which something changed within an hour. Flows are many: choose short windows.
     """
     ends = ", ".join(
         f"""CASE WHEN {scoping.is_local(FLOWS, side)} THEN NULL ELSE {side}_cluster_name END AS {side}_cluster_name,
@@ -220,20 +220,26 @@ def connections(wanted: FlowFilter, *, begins: Begins = (), limits: Limits = MAN
     columns = f"""{ends}, server_port AS destination_port, l4_protocol, icmp_type, event_type, {", ".join(_REQUEST)},
             verdict, drop_reason_desc, traffic_direction,
             coalesce(sum(flow_count), 0)::BIGINT AS flows, coalesce(sum(flow_count) FILTER (is_reply), 0)::BIGINT AS replies,
-            min("time") AS first_seen, max("time") AS last_seen, list(uuid ORDER BY "time", uuid)[1:{_KEPT_UUIDS}] AS uuids"""
-    if begins:
-        sql = f"""SELECT cluster, spans.begins AS since, {columns}
-            FROM {CONNECTIONS} AS flows ASOF LEFT JOIN
-                (SELECT unnest(?::VARCHAR[]) AS at_cluster, unnest(?::TIMESTAMPTZ[]) AS begins) AS spans
-                ON flows.cluster = spans.at_cluster AND flows."time" >= spans.begins
+            min("time") AS first_seen, max("time") AS last_seen"""
+    if examples:
+        columns += f""", list(uuid ORDER BY "time", uuid)[1:{_KEPT_UUIDS}] AS uuids"""
+    hour = 'time_bucket(INTERVAL 1 hour, "time")'
+    if cuts:
+        # Not an ASOF join, which would sort all columns of all flows.
+        since = f'coalesce(list_last(list_filter(cuts.moments, lambda moment: moment <= "time")), {hour})'
+        sql = f"""SELECT cluster, {since} AS since, {columns}
+            FROM {CONNECTIONS} AS flows LEFT JOIN (
+                SELECT at_cluster, time_bucket(INTERVAL 1 hour, moment) AS at_hour, list(moment ORDER BY moment) AS moments
+                FROM (SELECT unnest(?::VARCHAR[]) AS at_cluster, unnest(?::TIMESTAMPTZ[]) AS moment) GROUP BY ALL
+            ) AS cuts ON flows.cluster = at_cluster AND {hour} = at_hour
             GROUP BY ALL"""
     else:
-        sql = f"""SELECT cluster, time_bucket(INTERVAL 1 hour, "time") AS since, {columns} FROM {CONNECTIONS} GROUP BY ALL"""
+        sql = f"SELECT cluster, {hour} AS since, {columns} FROM {CONNECTIONS} GROUP BY ALL"
     return FlowQuestion(
         name="replayed_connections",
         wanted=wanted,
         sql=sql,
-        values=tuple(_placed(begins)),
+        values=tuple(_placed(cuts)),
         limits=limits,
         connections=True,
         resolves_workloads=True,

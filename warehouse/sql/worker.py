@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from warehouse.engine import Limits
-from warehouse.errors import QueryError, QueryLimitError
+from warehouse.errors import CancelledError, QueryError, QueryLimitError
 from warehouse.sql import memory
 from warehouse.sql.process import receive, send
 
@@ -39,10 +39,6 @@ class Source:
     stamp: Hashable
     view: str = ""
     """The query over the loaded rows that becomes the view with the table's name; empty to query all loaded rows."""
-
-
-class CancelledError(QueryLimitError):
-    """The query was cancelled by the caller."""
 
 
 class EndedError(QueryError):

@@ -19,9 +19,9 @@ from warehouse.engine import Limits, Window
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.sql import memory
 from warehouse.sql.parent import START_SECONDS, Parent
-from warehouse.sql.worker import GRACE_SECONDS, LOAD_SECONDS, CancelledError, EndedError, Source, Worker
+from warehouse.sql.worker import GRACE_SECONDS, LOAD_SECONDS, EndedError, Source, Worker
 
-__all__ = ["WORKERS", "CancelledError", "Source", "Workers"]
+__all__ = ["WORKERS", "Source", "Workers"]
 
 MOST_WORKERS = 64
 IDLE_SECONDS = 300.0

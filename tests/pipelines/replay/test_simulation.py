@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.policy.documents import read_documents
 from pipelines.replay.agreement import Disagreement
 from pipelines.replay.grouping import grouped
+from pipelines.replay.in_force import History
 from pipelines.replay.simulation import Change
-from pipelines.replay.whatif import Result
+from pipelines.replay.whatif import Result, WhatIf, simulate
 from warehouse.access import access_log
 from warehouse.access.principals import OPERATOR, Principal
-from warehouse.errors import AccessDeniedError, ConfigError, QueryError
+from warehouse.engine import Window
+from warehouse.errors import AccessDeniedError, CancelledError, ConfigError, QueryError
 from warehouse.questions import replay_questions
 from warehouse.schema import ACCESS_LOG, CLUSTER_SETTINGS, POLICY_VERSIONS
 
@@ -403,3 +407,39 @@ def test_rows_are_grouped_in_order_however_large_the_numbers_are(rows: list[list
     assert [found[place] for place in first] == sorted(set(found))
     assert [found[first[number]] for number in group] == found
     assert all(found.index(found[place]) == place for place in first)
+
+
+def test_a_simulation_that_is_cancelled_asks_nothing_more(recorded: Any, ends: Any) -> None:
+    recorded.flow(ends.pod("shop", "api"), ends.pod("shop", "web"))
+    cancelled, told = threading.Event(), []
+
+    def tell(what: str, done: int, steps: int) -> None:
+        told.append((what, done, steps))
+        if what == "reading recorded edges":
+            cancelled.set()
+
+    window = Window(since=START, until=START + 24 * HOUR)
+    asked = WhatIf(window=window, removed=(), documents=tuple(read_documents(ONLY_API, "candidate.yaml")))
+    with pytest.raises(CancelledError):
+        simulate(History(recorded.door, OPERATOR, cancelled), asked, progress=tell)
+    assert [what for what, _, _ in told] == ["reading which policies were in force", "reading recorded edges"]
+
+
+def test_a_simulation_tells_how_far_it_is(recorded: Any, ends: Any) -> None:
+    for address in ("203.0.113.5", "203.0.113.200"):
+        recorded.flow(ends.world(address), ends.pod("shop", "web"))
+    recorded.roll_up()
+    told: list[tuple[str, int, int]] = []
+    window = Window(since=START, until=START + 24 * HOUR)
+    asked = WhatIf(window=window, documents=tuple(read_documents(HALF, "candidate.yaml")))
+    simulate(History(recorded.door, OPERATOR), asked, progress=lambda *step: told.append(step))
+    assert [what for what, _, _ in told] == [
+        "reading which policies were in force",
+        "reading recorded edges",
+        "judging the edges of c1",
+        "reading flows of c1 from 2026-03-02 01:00 UTC",
+        "putting the edges together",
+        "done",
+    ]
+    assert [done for _, done, _ in told] == [0, 1, 2, 3, 4, 5]
+    assert told[-1][2] == 5
