@@ -54,9 +54,11 @@ def audit(
     opens once, stays, and closes when it is no longer found.
     """
     from hindcast import policy_findings
+    from hindcast.policy_places import places_of
     from pipelines.replay.auditing import AuditOf
     from pipelines.replay.auditing import audit as audit_of
     from pipelines.replay.in_force import History
+    from warehouse.config import load_config
 
     if Kind.RECOMMENDED_POLICY in (kinds or ()):
         raise ConfigError(f"--kind {Kind.RECOMMENDED_POLICY} is no audit: see hindcast policy recommend, and the DAG policy_daily")
@@ -64,11 +66,11 @@ def audit(
     history = History(open_door(config_path, lake_url, "policy audit"), principal(user, groups))
     wanted = AuditOf(window=asked, clusters=tuple(clusters or ()), **({"kinds": frozenset(kinds)} if kinds else {}))
     report = audit_of(history, wanted)
-    text = {
-        AuditFormat.TABLE: policy_findings.as_table,
-        AuditFormat.JSON: policy_findings.as_json,
-        AuditFormat.SARIF: policy_findings.as_sarif,
-    }[output](report)
+    if output is AuditFormat.SARIF:
+        known = [] if lake_url and not config_path else load_config(config_path).clusters
+        text = policy_findings.as_sarif(report, places_of(history, asked, known))
+    else:
+        text = policy_findings.as_table(report) if output is AuditFormat.TABLE else policy_findings.as_json(report)
     write_text(text, file)
     _say(report)
     if record and user is None:

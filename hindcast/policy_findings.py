@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hindcast.policy_places import Places
     from pipelines.audits.finding import Finding
     from pipelines.replay.auditing import Report
 
@@ -41,24 +42,29 @@ def as_table(report: Report) -> str:
     )
 
 
-def as_sarif(report: Report) -> str:
-    """SARIF 2.1.0: one result for each finding, at the policy or workload that it is about."""
+def as_sarif(report: Report, places: Places) -> str:
+    """SARIF 2.1.0: one result for each finding, at the policy or workload that it is about, and at its file and line where known."""
     rules = [
         {"id": f"policy-{kind}", "shortDescription": {"text": kind.replace("_", " ")}}
         for kind in sorted({result.kind.value for result in report.results})
     ]
     tool = {"driver": {"name": "hindcast policy audit", "rules": rules}}
-    results = [_result(finding) for finding in report.findings]
+    results = [_result(finding, places) for finding in report.findings]
     log = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [{"tool": tool, "results": results}]}
     return json.dumps(log, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
-def _result(finding: Finding) -> dict[str, Any]:
+def _result(finding: Finding, places: Places) -> dict[str, Any]:
     name = "/".join(part for part in (finding.cluster, finding.namespace, finding.subject) if part)
+    location: dict[str, Any] = {"logicalLocations": [{"fullyQualifiedName": f"{name}#{finding.path}" if finding.path else name}]}
+    kind, _, subject = finding.subject.partition("/")
+    physical = places.location((finding.cluster, kind, finding.namespace or "", subject), finding.path)
+    if physical is not None:
+        location["physicalLocation"] = physical
     return {
         "ruleId": f"policy-{finding.kind.value}",
         "level": _LEVELS[finding.severity],
         "message": {"text": f"{finding.cluster}: {finding.summary}"},
-        "locations": [{"logicalLocations": [{"fullyQualifiedName": f"{name}#{finding.path}" if finding.path else name}]}],
+        "locations": [location],
         "partialFingerprints": {"finding": f"{finding.cluster}/{finding.key}"},
     }

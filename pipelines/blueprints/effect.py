@@ -88,7 +88,8 @@ def summary(one: Defeated) -> str:
     port = "every port" if first.rule.ports is None else f"{connection.protocol} {connection.port or connection.icmp_type or 'any'}"
     if first.opens:
         side = "from" if direction == "ingress" else "to"
-        return f"{one.key} opens {direction} of {at} {side} {first.peer} on {port}, which blueprint {one.blueprint} closes"
+        closes = "closes" if first.against else "leaves closed, since the agent denies what no rule allows"
+        return f"{one.key} opens {direction} of {at} {side} {first.peer} on {port}, which blueprint {one.blueprint} {closes}"
     return f"{one.key} closes {direction} of {at} for {first.peer} on {port}, which blueprint {one.blueprint} opens"
 
 
@@ -96,10 +97,16 @@ def _by_policy(found: Defeats, own_blueprints: Mapping[PolicyName, str]) -> list
     grouped: dict[tuple[Key, str], list[Defeat]] = {}
     for one in found.found:
         origin = one.rule.origin
-        blueprints = {own_blueprints.get((rule.kind, rule.namespace, rule.name), "") for rule in one.against}
         key = Key(origin.kind, origin.namespace or None, origin.name)
-        grouped.setdefault((key, min(blueprints, default="")), []).append(one)
+        grouped.setdefault((key, _blueprint(one, own_blueprints)), []).append(one)
     return [Defeated(key=key, blueprint=blueprint, defeats=tuple(ones)) for (key, blueprint), ones in grouped.items()]
+
+
+def _blueprint(one: Defeat, own_blueprints: Mapping[PolicyName, str]) -> str:
+    """The blueprint whose rules are defeated. Where the agent denies without any rule, it is one with policies nearest to the workload."""
+    against = {own_blueprints[name] for rule in one.against if (name := (rule.kind, rule.namespace, rule.name)) in own_blueprints}
+    near = {blueprint for (_, namespace, _), blueprint in own_blueprints.items() if namespace in ("", one.workload.namespace)}
+    return min(against or near or own_blueprints.values())
 
 
 def _takes_part(key: Key, policy: StoredObject, own: Mapping[Key, Any]) -> bool:

@@ -64,15 +64,16 @@ def merge(text: str, source: str, found: Recommendation, settings: AgentSettings
     changes: list[str] = []
     appended: list[str] = []
     for policy in found.policies:
-        index = _target(chunks, policy, source)
-        if index is None and _does_all_of(compiled, policy):
+        target = _target(chunks, policy, source)
+        if target is None and _does_all_of(compiled, policy):
             continue
-        if index is None:
+        if target is None:
             appended.append(writing.policy_as_yaml(policy, found.notes[policy.name]))
             changes.append(f"added {policy.manifest['kind']} {policy.manifest['metadata']['namespace']}/{policy.name}")
         else:
+            index, spec = target
             chunk = chunks[index]
-            added = _Addition(chunk.node, policy, compiled, found.subject.kind).run(_indent(chunk.text)[1])
+            added = _Addition(chunk.node, spec, policy, compiled, found.subject.kind).run(_indent(chunk.text)[1])
             if added:
                 chunks[index] = dataclasses.replace(chunk, text=_dump(chunk))
                 changes += added
@@ -143,18 +144,26 @@ def _indent(text: str) -> tuple[int, int]:
     return 2, 0
 
 
-def _target(chunks: Sequence[_Chunk], policy: WrittenPolicy, source: str) -> int | None:
-    """The document that selects the same pods; None when the file has none."""
-    wanted = _selected(policy.manifest)
-    found = [index for index, chunk in enumerate(chunks) if _selected(chunk.node) == wanted]
-    named = [index for index in found if chunks[index].node["metadata"].get("name") == policy.name]
+def _target(chunks: Sequence[_Chunk], policy: WrittenPolicy, source: str) -> tuple[int, CommentedMap] | None:
+    """The document and the spec in it that selects the same pods; None when the file has none."""
+    wanted = _selected(policy.manifest, policy.manifest["spec"])
+    found = [(index, spec) for index, chunk in enumerate(chunks) for spec in _specs(chunk.node) if _selected(chunk.node, spec) == wanted]
+    named = [(index, spec) for index, spec in found if chunks[index].node["metadata"].get("name") == policy.name]
     same_name = (policy.manifest["kind"], wanted[1], policy.name)
-    for chunk in chunks:
-        if _identity(chunk.node) == same_name and _selected(chunk.node) != wanted:
+    for index, chunk in enumerate(chunks):
+        if _identity(chunk.node) == same_name and all(index != other for other, _ in named):
             raise ConfigError(
                 f"{source}: {same_name[0]} {same_name[1]}/{policy.name} selects other pods than the recommended policy; rename it"
             )
     return next(iter([*named, *found]), None)
+
+
+def _specs(node: Any) -> list[Any]:
+    """The spec of a policy, and those in its list `specs`."""
+    if not isinstance(node, Mapping):
+        return []
+    several = node.get("specs")
+    return [one for one in (node.get("spec"), *(several if isinstance(several, list) else ())) if isinstance(one, Mapping)]
 
 
 def _identity(node: Any) -> tuple[str, str, str]:
@@ -164,12 +173,11 @@ def _identity(node: Any) -> tuple[str, str, str]:
     return str(node.get("kind")), str(metadata.get("namespace") or "default"), str(metadata.get("name"))
 
 
-def _selected(node: Any) -> tuple[str, str, str]:
-    """Kind, namespace and pod selector of a policy, comparable."""
+def _selected(node: Any, spec: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Kind and namespace of a policy, and the pod selector of a spec of it, comparable."""
     kind, namespace, _ = _identity(node)
-    spec = node.get("spec") if isinstance(node, Mapping) else None
     key = _SELECTORS.get(kind, "")
-    if not isinstance(spec, Mapping) or not isinstance(spec.get(key), Mapping):
+    if not isinstance(spec.get(key), Mapping):
         return kind, namespace, ""
     selector = dict(spec[key])
     labels = selector.get("matchLabels")
@@ -185,9 +193,9 @@ def _canonical(value: Any) -> str:
 class _Addition:
     """Adds what one policy of the file lacks."""
 
-    def __init__(self, node: CommentedMap, policy: WrittenPolicy, compiled: PolicySet, kind: PolicyKind) -> None:
-        self._node, self._policy, self._compiled = node, policy, compiled
-        self._spec: CommentedMap = node["spec"]
+    def __init__(self, node: CommentedMap, spec: CommentedMap, policy: WrittenPolicy, compiled: PolicySet, kind: PolicyKind) -> None:
+        self._node, self._spec, self._policy, self._compiled = node, spec, policy, compiled
+        self._is_in_list = node.get("spec") is not spec
         self._is_cilium = kind is PolicyKind.CILIUM
 
     def run(self, offset: int) -> list[str]:
@@ -198,7 +206,7 @@ class _Addition:
             mine = [rule for rule in self._policy.rules if rule.direction is direction]
             missing = [one for rule in mine for one in self._missing(rule)]
             for rule in missing:
-                self._add(rule, 2 + offset)
+                self._add(rule, 2 + offset + (offset if self._is_in_list else 0))
                 changes.append(f"{_title(self._node)}: added a rule for {direction.value}: {rule.draft.peer.text}")
             changes += self._close(direction, absent, bool(missing))
         return changes

@@ -18,7 +18,19 @@ from warehouse import config
 from warehouse.errors import HindcastError
 from warehouse.lake.tables import Lake
 from warehouse.records.findings import open_findings
-from warehouse.schema import CONFIG_COVERAGE, COVERAGE, DRIFT, FINDINGS, FLOWS, NAMESPACES, POLICY_VERSIONS, POSTURE, WORKLOADS, Table
+from warehouse.schema import (
+    CLUSTER_SETTINGS,
+    CONFIG_COVERAGE,
+    COVERAGE,
+    DRIFT,
+    FINDINGS,
+    FLOWS,
+    NAMESPACES,
+    POLICY_VERSIONS,
+    POSTURE,
+    WORKLOADS,
+    Table,
+)
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -255,6 +267,32 @@ def test_sarif_has_one_result_a_finding_with_a_stable_fingerprint(fleet: Fleet) 
     assert result["partialFingerprints"]["finding"].startswith("c1/allow_all/shop/")
     assert fleet.lake.read(FINDINGS).num_rows == 0
     assert "high" in fleet.run("--output", "table", "--no-record").stdout
+
+
+def test_sarif_names_the_file_and_line_of_a_policy_from_manifests(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fleet.path.parent / "gitops"
+    folder.mkdir()
+    head = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: %s, namespace: shop}\n"
+    spec = "spec:\n  endpointSelector: {matchLabels: {app: web}}\n  ingress:\n  - fromEntities: [all]\n"
+    (folder / "web.yaml").write_text((head % "narrow") + "spec: {endpointSelector: {}}\n---\n" + (head % "open") + spec)
+    settings = json.loads(fleet.path.read_text())
+    settings["clusters"][0]["kubernetes"] = {"manifests": "gitops"}
+    fleet.path.write_text(json.dumps(settings))
+    fleet.observed()
+    fleet.policy("open", {"fromEntities": ["all"]})
+    fleet.policy("elsewhere", {"fromEntities": ["all"]})
+    fleet.pods("shop", "web")
+    objects = [["CiliumNetworkPolicy", "shop", "open"]]
+    fleet.version(CLUSTER_SETTINGS, "ManifestFile", "web.yaml", namespace=None, spec={"objects": objects})
+    monkeypatch.chdir(fleet.path.parent)
+
+    def places() -> list[Any]:
+        found = json.loads(fleet.run("--output", "sarif", "--no-record", "--kind", "allow_all").stdout)["runs"][0]["results"]
+        return [result["locations"][0].get("physicalLocation") for result in found]
+
+    assert places() == [None, {"artifactLocation": {"uri": "gitops/web.yaml"}, "region": {"startLine": 12}}]
+    (folder / "web.yaml").unlink()
+    assert places() == [None, {"artifactLocation": {"uri": "gitops/web.yaml"}}]
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,17 @@ def test_a_deny_rule_that_closes_what_the_blueprint_opens_defeats_it() -> None:
     assert effect_of(other, wanted=wanted_of("default-deny-egress", "allow-dns"))[0].status == "pass"
 
 
+def test_what_the_agent_denies_without_any_rule_is_told_of_the_blueprint_too() -> None:
+    config_map = {"kind": "ConfigMap", "metadata": {"name": "cilium-config"}, "data": {"enable-policy": "always"}}
+    always = StoredObject(key=Key("ConfigMap", "kube-system", "cilium-config"), manifest=config_map, valid_from=THEN)
+    opens = stored({"endpointSelector": SELECT_WEB, "egress": [{"toEntities": ["all"]}]})
+    result, (drift,) = effect_of(opens, settings=always)
+    assert result.status == "fail"
+    assert drift.blueprint == "base"
+    assert "opens egress of shop/web" in drift.summary
+    assert drift.summary.endswith("which blueprint base leaves closed, since the agent denies what no rule allows")
+
+
 def test_without_a_blueprint_nothing_is_evaluated() -> None:
     result, drifts = effect_of(OPENS["entity-all"], wanted=Wanted(cluster="c1"))
     assert (result.status, result.detail, drifts) == ("not_evaluated", "no blueprint has policies for this cluster", [])

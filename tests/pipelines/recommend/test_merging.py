@@ -103,6 +103,42 @@ def test_only_the_missing_ports_of_a_peer_are_added() -> None:
     assert rules[2]["toPorts"] == [{"ports": [{"port": "9090", "protocol": "TCP"}]}]
 
 
+SPECS = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: shop, namespace: shop}
+specs:
+  # the cart
+  - endpointSelector: {matchLabels: {app: cart}}
+    egress:
+      - {}
+  # the front
+  - endpointSelector: {matchLabels: {app: web}}
+    ingress:
+      - fromEndpoints:   # the cart calls back
+          - matchLabels: {app: cart}
+        toPorts:
+          - ports: [{port: "8080", protocol: TCP}]
+"""
+
+
+def test_a_rule_is_added_to_the_one_of_several_specs_that_selects_the_same_pods() -> None:
+    recommendation = web(edge(DB, WEB, 9090), edge(CART, WEB))
+    merged = merge(SPECS, "shop.yaml", recommendation)
+    assert merged.changes == ("CiliumNetworkPolicy shop/shop: added a rule for ingress: data/db",)
+    assert merged.text.startswith(SPECS)
+    ((cart, front),) = [one["specs"] for one in manifests(merged.text)]
+    assert cart == yaml.safe_load(SPECS)["specs"][0]
+    assert [rule["toPorts"][0]["ports"][0]["port"] for rule in front["ingress"]] == ["8080", "9090"]
+    assert merge(merged.text, "shop.yaml", recommendation).changes == ()
+
+
+def test_a_policy_of_the_recommended_name_whose_specs_select_other_pods_is_refused() -> None:
+    named = SPECS.replace("name: shop", f"name: {web(edge(DB, WEB, 9090)).policies[0].name}").replace("app: web", "app: other")
+    with pytest.raises(ConfigError, match="selects other pods than the recommended policy"):
+        merge(named, "shop.yaml", web(edge(DB, WEB, 9090)))
+
+
 def test_a_policy_that_the_file_does_not_have_is_appended_and_the_rest_stays() -> None:
     merged = merge(FILE, "web.yaml", recommended([edge(DB, CART)], workload="cart"))
     assert merged.text.startswith(FILE)
