@@ -16,6 +16,7 @@ from dashboards.views import (
     compare,
     coverage,
     docs,
+    findings,
     flows,
     map,
     overview,
@@ -32,7 +33,7 @@ from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
-from warehouse.schema import DRIFT, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE, REPORTS
+from warehouse.schema import DRIFT, FINDINGS, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE, REPORTS
 
 Draw = Callable[[Visit], None]
 
@@ -99,6 +100,7 @@ def _pages(tables: frozenset[str]) -> dict[str, list[tuple[str, str, str, Callab
             *([page("recommend", "Recommend", "auto_awesome", recommend.page)] if FLOWS.name in tables else []),
             *([page("proposals", "Proposals", "rate_review", proposals.page)] if {FLOWS.name, POLICY_CHANGES.name} & tables else []),
             *([page("posture", "Posture", "rule", posture.page)] if {DRIFT.name, POSTURE.name} & tables else []),
+            *([page("findings", "Findings", "flag", findings.page)] if FINDINGS.name in tables else []),
         ],
         "Evidence": [
             page("coverage", "Coverage", "sensors", coverage.page),
