@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -15,7 +15,7 @@ import streamlit as st
 from dashboards.access import identity, made_files
 from dashboards.frame import clock, head, summary, url_state
 from dashboards.visit import Visit
-from warehouse.config import Schedule
+from warehouse.config import OWNERS, Schedule
 from warehouse.questions.report_questions import ReportFiles, ReportsMade
 
 STATES = {"identical": "✓ Identical", "differs": "✕ Differs", None: "Not verified"}
@@ -23,8 +23,6 @@ STATES = {"identical": "✓ Identical", "differs": "✕ Differs", None: "Not ver
 COLOURS = ["green", "#A63A12", "gray"]
 HEIGHT = 900
 """Height of the frame in which a report is opened, in pixels."""
-_EVERY_WEEK = Schedule.model_validate({"name": "weekly", "report": "fleet", "cron": "0 6 * * 1", "window": "7d"})
-"""What the DAG report_weekly makes where the configuration has no schedule of that name."""
 
 
 def page(visit: Visit) -> None:
@@ -121,9 +119,8 @@ def _download(visit: Visit, label: str, data: bytes, name: str, kind: str) -> No
 
 def _schedule(visit: Visit) -> None:
     """Say which reports are made when: all for administrators, for anyone else those that are made for her."""
-    configured = visit.settings.reports.schedules
-    schedules = [*configured, *([] if any(one.name == "weekly" for one in configured) else [_EVERY_WEEK])]
-    mine = {*visit.who.subjects, "owners"}
+    schedules: Sequence[Schedule] = visit.settings.reports.every_schedule
+    mine = {*visit.who.subjects, OWNERS}
     if not visit.door.scope(visit.who).administers:
         schedules = [one for one in schedules if mine & set(one.subjects)]
     if not schedules:

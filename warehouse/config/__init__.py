@@ -21,7 +21,7 @@ from warehouse.config.delivery import Delivery, Folder, Hook, Smtp
 from warehouse.config.documents import parse_document
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
 from warehouse.config.proposals import Git, Proposals
-from warehouse.config.reports import OWNERS, READY_REPORTS, ZONE_OTHER, ZONE_OUTSIDE, Reports, Schedule, Segmentation
+from warehouse.config.reports import OWNERS, READY_REPORTS, WEEKLY, ZONE_OTHER, ZONE_OUTSIDE, Reports, Schedule, Segmentation
 from warehouse.config.retention import CONFIGURATION_TABLES, Hold, Retention, RetentionOverride
 from warehouse.config.serving import Serve, ServeCertificates, ServeLimits, ServeOidc, ServeTls
 from warehouse.config.values import (
@@ -48,6 +48,7 @@ __all__ = [
     "READY_REPORTS",
     "SECRET_HEADERS",
     "SECRET_PARAMETERS",
+    "WEEKLY",
     "ZONE_OTHER",
     "ZONE_OUTSIDE",
     "AlertRules",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -130,6 +131,10 @@ class Schedule(Section):
         return self
 
 
+WEEKLY = Schedule(name="weekly", report="fleet", cron="0 6 * * 1", window=timedelta(days=7))
+"""What is made every week if the configuration has no schedule of that name."""
+
+
 class Reports(Section):
     """What the reports need to know, and when they are made."""
 
@@ -137,6 +142,11 @@ class Reports(Section):
     files: tuple[Path, ...] = ()
     """Reports of your own, one YAML file each; names may contain * and ?. The file's name without .yaml is the report's."""
     schedules: tuple[Schedule, ...] = ()
+
+    @property
+    def every_schedule(self) -> tuple[Schedule, ...]:
+        """The schedules, with the weekly one."""
+        return self.schedules if any(one.name == WEEKLY.name for one in self.schedules) else (WEEKLY, *self.schedules)
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:

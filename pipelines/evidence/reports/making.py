@@ -56,6 +56,13 @@ class Made:
         return sink.getvalue()
 
 
+def opened(described: Mapping[str, Any], archive: bytes) -> Made:
+    """Return a report that was made before, from its archive: its files, without the sections."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as stored:
+        files = {name: stored.read(name) for name in stored.namelist()}
+    return Made(report=Report(title=described["title"], sections=()), manifest=described, files=files)
+
+
 def build(settings: config.Config, lake: Lake, request: ReportOf) -> tuple[Report, Reader]:
     """Return the report, and the reader that noted its questions. Raises ConfigError for an unknown name, AccessDeniedError, LakeError."""
     builder = BUILDERS.get(request.name, own.report if request.source else None)

@@ -34,6 +34,14 @@ def recorded_hash(lake: Lake, id_: str) -> str | None:
     return found[0] if found else None
 
 
+def made_by(lake: Lake, by: str, made_for: str | None, *, since: datetime) -> list[dict[str, Any]]:
+    """Return the rows about reports that `by` made for a subject since a time, oldest first. Raises LakeError."""
+    subject = pc.field("made_for").is_null() if made_for is None else pc.field("made_for") == made_for
+    matching = (pc.field("event") == "made") & (pc.field("made_by") == by) & subject
+    rows: list[dict[str, Any]] = lake.read(REPORTS, since=since, matching=matching).sort_by("time").to_pylist()
+    return rows
+
+
 def _row(described: Mapping[str, Any], time: datetime, event: str, by: str) -> dict[str, Any]:
     request = asked_again(described["asked"])
     return {

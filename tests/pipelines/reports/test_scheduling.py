@@ -1,0 +1,53 @@
+"""A schedule makes a report once for each time and subject, sends it once to who may see it, and verifies the one before."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from pipelines.evidence.reports import scheduling
+from warehouse.errors import ConfigError, HindcastError
+from warehouse.schema import DELIVERIES, REPORTS
+
+MONDAY = dt.datetime(2026, 3, 4, 0, 30, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+
+
+def scheduled(fleet: Any, **more: Any) -> Any:
+    schedule = {"name": "daily", "report": "fleet", "cron": "0 6 * * *", "window": "1d", "formats": ["html"]} | more
+    fleet.configured(
+        reports={"schedules": [schedule]},
+        deliveries=[
+            {"name": "platform", "role": "platform-admin", "folder": {"url": "platform"}},
+            {"name": "payments", "subjects": ["group:payments"], "folder": {"url": "payments"}},
+        ],
+    )
+    return scheduling.schedule_of(fleet.settings, "daily")
+
+
+def test_a_target_that_is_not_configured_is_refused_when_the_configuration_is_read(fleet: Any) -> None:
+    with pytest.raises(ConfigError, match=r"reports\.schedules: daily: deliver_to: there is no delivery named 'nowhere'"):
+        scheduled(fleet, deliver_to=["nowhere"])
+
+
+def test_a_report_of_everything_does_not_go_to_an_owner(fleet: Any) -> None:
+    schedule = scheduled(fleet, deliver_to=["payments"])
+    with pytest.raises(HindcastError, match=r"not delivered: payments \(folder\): denied"):
+        scheduling.run(fleet.settings, schedule, scheduling.PLATFORM, at=MONDAY)
+    assert not (fleet.folder / "payments").exists()
+
+
+def test_it_is_made_and_sent_once_and_verified_when_the_next_is_made(fleet: Any) -> None:
+    schedule = scheduled(fleet, subjects=["owners"], report="owner", deliver_to=["platform"])
+    assert scheduling.subjects_of(fleet.settings, schedule) == ["group:payments", "nobody"]
+    first = [scheduling.run(fleet.settings, schedule, "group:payments", at=MONDAY) for _ in range(2)]
+    assert first[0] == first[1]
+    assert scheduling.verify_before(fleet.settings, schedule, "group:payments", at=MONDAY) is None
+    scheduling.run(fleet.settings, schedule, "group:payments", at=MONDAY + DAY)
+    assert scheduling.verify_before(fleet.settings, schedule, "group:payments", at=MONDAY + DAY) == "identical"
+    events = [(row["event"], row["made_by"]) for row in fleet.lake.read(REPORTS).sort_by("time").to_pylist()]
+    assert events == [("made", "schedule daily"), ("made", "schedule daily"), ("identical", "schedule daily")]
+    assert fleet.lake.read(DELIVERIES).num_rows == 2
+    assert len(list((fleet.folder / "platform").rglob("owner-group-payments-2026-03-0*.html"))) == 2
