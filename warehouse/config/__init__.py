@@ -21,7 +21,17 @@ from warehouse.config.delivery import Delivery, Folder, Hook, Smtp
 from warehouse.config.documents import parse_document
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
 from warehouse.config.proposals import Git, Proposals
-from warehouse.config.reports import OWNERS, READY_REPORTS, WEEKLY, ZONE_OTHER, ZONE_OUTSIDE, Reports, Schedule, Segmentation
+from warehouse.config.reports import (
+    OWNERS,
+    READY_REPORTS,
+    REPORT_FORMATS,
+    WEEKLY,
+    ZONE_OTHER,
+    ZONE_OUTSIDE,
+    Reports,
+    Schedule,
+    Segmentation,
+)
 from warehouse.config.retention import CONFIGURATION_TABLES, Hold, Retention, RetentionOverride
 from warehouse.config.serving import Serve, ServeCertificates, ServeLimits, ServeOidc, ServeTls
 from warehouse.config.values import (
@@ -46,6 +56,7 @@ __all__ = [
     "OWNERS",
     "QUICK_FILTERS",
     "READY_REPORTS",
+    "REPORT_FORMATS",
     "SECRET_HEADERS",
     "SECRET_PARAMETERS",
     "WEEKLY",

@@ -17,7 +17,7 @@ ZONE_OTHER, ZONE_OUTSIDE = "other", "outside"
 """The zones of namespaces in no zone, and of what has no namespace and no zone."""
 READY_REPORTS = ("fleet", "owner", "segmentation", "access", "changes")
 """The reports that are ready."""
-FORMATS = ("html", "csv", "json", "parquet", "oscal")
+REPORT_FORMATS = ("html", "csv", "json", "parquet", "oscal")
 OWNERS = "owners"
 """Stands for each subject with a grant of the role namespace-owner."""
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(TCP|UDP|SCTP))?")

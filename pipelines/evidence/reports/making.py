@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.evidence.reports import access_review, changes, data_files, fleet, manifest, own, owner, page, records, segmentation
+from pipelines.evidence.reports import access_review, changes, data_files, fleet, manifest, oscal, own, owner, page, records, segmentation
 from pipelines.evidence.reports.asked import ReportOf
 from pipelines.evidence.reports.model import Report
 from pipelines.evidence.reports.reading import Reader
@@ -24,7 +24,7 @@ from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
 from warehouse.schema import ACCESS_LOG, FLOWS, REPORTS, SAVED_VIEWS, TABLES, TOKENS
 
-FORMATS = ("html", *data_files.FORMS)
+FORMATS = config.REPORT_FORMATS
 """All formats, in the order in which files are written."""
 CONTENT = tuple(table for table in TABLES.values() if table not in (ACCESS_LOG, REPORTS, SAVED_VIEWS, TOKENS))
 """The tables whose versions a manifest names: not those that asking questions and making reports append to."""
@@ -100,6 +100,9 @@ def make(
     described = manifest.manifest_of(
         report, reader, made=made or datetime.now(UTC), made_by=by, tables=tables, formats=formats, files=files
     )
+    if "oscal" in formats:
+        files = {**files, f"{stem}.oscal.json": oscal.document(report, described)}
+        described["files"] = manifest.hashes(files)
     return finished(report, described, files, stem)
 
 

@@ -57,8 +57,13 @@ def manifest_of(
             }
             for section in report.sections
         ],
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
+        "files": hashes(files),
     }
+
+
+def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each file, in hexadecimal."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
 
 
 def coverage_of(reader: Reader) -> list[dict[str, Any]]:

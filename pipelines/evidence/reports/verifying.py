@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.evidence.reports import data_files, making, manifest, page, records, removed
+from pipelines.evidence.reports import data_files, making, manifest, oscal, page, records, removed
 from pipelines.evidence.reports.asked import ReportOf, asked_again
 from pipelines.evidence.reports.model import Report
 from pipelines.evidence.reports.reading import Reader
@@ -17,7 +17,7 @@ from warehouse import config
 from warehouse.errors import AccessDeniedError, ConfigError
 from warehouse.lake.tables import Lake
 
-SUFFIX = ".manifest.json"
+SUFFIX, OSCAL = ".manifest.json", ".oscal.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +150,11 @@ def _content_differences(described: Mapping[str, Any], report: Report, reader: R
 
 def _other_files(described: Mapping[str, Any], report: Report, stem: str, folder: Path) -> list[str]:
     """Return the files that the same software would write otherwise, though the content is the same: the page's words, say."""
-    listed = next((name for name in described["files"] if name.endswith(".json") and name.count(".") == 1), None)
-    made_stem = listed.removesuffix(".json") if listed else next((name.split(".")[0] for name in described["files"]), stem)
+    made_stem = _stem(described, report) or stem
     files = data_files.data_files(report, described["formats"], made_stem)
+    if "oscal" in described["formats"]:
+        before = dict(described) | {"files": {name: hash_ for name, hash_ in described["files"].items() if not name.endswith(OSCAL)}}
+        files[f"{made_stem}{OSCAL}"] = oscal.document(report, before)
     found = [
         f"{name} is not what the lake's content gives"
         for name, content in files.items()
@@ -164,6 +166,16 @@ def _other_files(described: Mapping[str, Any], report: Report, stem: str, folder
         if (folder / f"{stem}.html").is_file() and again != (folder / f"{stem}.html").read_bytes():
             found.append(f"{stem}.html is not what the lake's content gives")
     return found
+
+
+def _stem(described: Mapping[str, Any], report: Report) -> str | None:
+    """Return the stem that the names of a report's files were made with; None without files."""
+    endings = [OSCAL, *(f".{section.id}.{form}" for section in report.sections for form in data_files.FORMS), ".json"]
+    for name in described["files"]:
+        for ending in endings:
+            if name.endswith(ending):
+                return str(name.removesuffix(ending))
+    return None
 
 
 def _software(described: Mapping[str, Any]) -> str:
