@@ -83,7 +83,7 @@ def _finished(encoded: pa.BinaryArray, rests: pa.BinaryArray, mask: Mask) -> pa.
 
 
 def flows(rows: pa.Table) -> list[flow_pb2.Flow]:
-    """Return the flow of each row, which has every column of masks.ALL; a column that is not needed may be null."""
+    """Return the flow of each row; fields whose columns were not read are missing."""
     flat = _flat(rows, hidden=frozenset())
     encoded = columns.encode(flat).to_pylist()
     return [

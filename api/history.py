@@ -136,7 +136,7 @@ class History:
         """Yield pieces of a span from its end to its beginning, about as large as needed for so many flows."""
         steps = iter(LOOK_BACK)
         selected = self._plan.wanted
-        count = min(number if selected.matches is None else max(4 * number, FIRST_ROWS), MOST_ROWS)
+        count = min(max(4 * number, FIRST_ROWS) if selected.decides_all else number, MOST_ROWS)
         while end > begin:
             start = max(begin, end - next(steps, DAY))
             question = flow_spans.newest_times(_window(start, end), count, selected.selection)
@@ -146,13 +146,13 @@ class History:
                 steps = iter(LOOK_BACK)
             if len(times):
                 yield self._piece(start, end)
-                count = min(count * 4, MOST_ROWS) if selected.matches is not None else count
+                count = min(count * 4, MOST_ROWS) if selected.matches is not None else count  # some of these may not match
             end = start
 
     def _piece(self, begin: int, end: int) -> Piece:
         """Return the encoded flows of a span that match."""
         plan = self._plan
-        names = plan.mask.columns if plan.wanted.matches is None else masks.ALL
+        names = masks.ALL if plan.wanted.decides_all else tuple({*plan.mask.columns, *plan.wanted.selection.columns})
         question = flow_spans.flows_of(_window(begin, end), names, plan.wanted.selection)
         rows = self._reading.answer(question, lake=self._lake)
         nanoseconds = encoding.nanoseconds_of(rows)
@@ -167,9 +167,12 @@ class History:
 
     def _chosen(self, rows: pa.Table, nanoseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
         """Return which rows match; None if all do."""
-        plan, chosen = self._plan, None
-        if plan.wanted.matches is not None:
-            chosen = np.fromiter((plan.wanted.matches(flow) for flow in encoding.flows(rows)), np.bool_, rows.num_rows)
+        plan, chosen, matches = self._plan, None, self._plan.wanted.matches
+        if matches is not None and plan.wanted.decides_all:
+            chosen = np.fromiter(map(matches, encoding.flows(rows)), np.bool_, rows.num_rows)
+        elif matches is not None and rows["rest"].null_count < rows.num_rows:
+            chosen = rows["rest"].is_null().to_numpy()
+            chosen[~chosen] = list(map(matches, encoding.flows(rows.filter(rows["rest"].is_valid()))))
         for bound, is_since in ((plan.since, True), (plan.until, False)):
             if bound is None or (not bound % 1000 and is_since):
                 continue

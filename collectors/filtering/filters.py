@@ -68,7 +68,7 @@ def _ends(side: str) -> dict[str, Build]:
         f"{side}_label": _any(matching.selector, lambda flow: end(flow).labels),
         f"{side}_service": _any(matching.namespaced_prefix, service),
         f"{side}_workload": _any(matching.workload, lambda flow: end(flow).workloads),
-        f"{side}_cluster_name": _among(lambda flow: end(flow).cluster_name),
+        f"{side}_cluster_name": _any(matching.given, lambda flow: end(flow).cluster_name),
         f"{side}_identity": _among(lambda flow: end(flow).identity),
         f"{side}_port": _any(matching.port, partial(matching.port_of, side=side)),
     }
@@ -115,6 +115,10 @@ def _event_type(value: flow_pb2.EventTypeFilter) -> Match:
     return lambda flow: flow.event_type.type == value.type and (not value.match_sub_type or flow.event_type.sub_type == value.sub_type)
 
 
+def _interface(value: flow_pb2.NetworkInterface) -> Match:
+    return lambda flow: flow.HasField("interface") and value.index in (0, flow.interface.index) and value.name in ("", flow.interface.name)
+
+
 def _dns_query(value: str) -> Match:
     pattern = re.compile(value)
     return lambda flow: flow.l7.HasField("dns") and pattern.search(flow.l7.dns.query) is not None
@@ -131,7 +135,8 @@ FIELDS: dict[str, Build] = {
     "uuid": _among(lambda flow: flow.uuid),
     "verdict": _among(lambda flow: flow.verdict),
     "traffic_direction": _among(lambda flow: flow.traffic_direction),
-    "drop_reason_desc": _among(lambda flow: flow.drop_reason_desc),
+    "drop_reason_desc": _among(lambda flow: flow.drop_reason_desc or None),  # a flow without a reason is never meant
+    "interface": _any(_interface, _itself),
     "event_type": _any(_event_type, _itself),
     "protocol": _any(matching.protocol, _itself),
     "reply": _among(lambda flow: flow.is_reply.value),  # Cilium's filter treats unknown as not a reply
@@ -145,16 +150,25 @@ FIELDS: dict[str, Build] = {
     "node_name": _any(matching.node_name, lambda flow: flow.node_name),
     "node_labels": _any(matching.selector, lambda flow: flow.node_labels),
     "ip_version": _among(lambda flow: flow.IP.ipVersion),
-    "trace_id": _among(lambda flow: flow.trace_context.parent.trace_id or None),
+    "trace_id": _among(lambda flow: flow.trace_context.parent.trace_id),
     "ip_trace_id": _among(lambda flow: flow.ip_trace_id.trace_id),
     "encrypted": _among(lambda flow: flow.IP.encrypted),
 }
+
+
+_L7 = 129
+"""The type of events of layer 7."""
+_OF_L7 = ("http_status_code", "http_method", "http_path", "http_url", "http_header")
 
 
 def _compile_one(wanted: flow_pb2.FlowFilter) -> Match:
     tests: list[Match] = []
 
     for field, values in wanted.ListFields():
+        if field.name == "experimental":
+            raise RefusedFilterError(
+                "filter field experimental: CEL expressions are not evaluated here; use the other fields of the filter"
+            )
         build = FIELDS.get(field.name)
         if build is None:
             raise RefusedFilterError(f"filter field {field.name} is not supported by this node")
@@ -162,6 +176,9 @@ def _compile_one(wanted: flow_pb2.FlowFilter) -> Match:
             tests.append(build(values))
         except (ValueError, re.error) as error:
             raise RefusedFilterError(f"filter field {field.name}: {error}") from error
+    types = [one.type for one in wanted.event_type]
+    if types and _L7 not in types and (named := [field.name for field, _ in wanted.ListFields() if field.name in _OF_L7]):
+        raise RefusedFilterError(f"filter field {named[0]} matches events of type {_L7} only, which event_type leaves out")
     return lambda flow: all(test(flow) for test in tests)
 
 

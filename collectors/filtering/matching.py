@@ -13,7 +13,13 @@ from collectors.hubble_api.flow import flow_pb2
 
 LARGEST_PORT = 65_535
 TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "NS")
-LABEL_TERM = re.compile(r"(?P<no>!)?(?P<key>[\w.:/-]+?)(?:\s*(?P<op>==|!=|=)\s*(?P<value>[\w.-]*))?")
+LABEL_TERM = re.compile(
+    r"\s*(?P<no>!)?\s*(?P<key>[\w.:/-]+?)"
+    r"(?:\s*(?P<op>==|!=|=)\s*(?P<value>[\w.-]*)|\s+(?P<set>in|notin)\s*\((?P<values>[^()]*)\))?\s*(?:,|$)"
+)
+_LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_HOST = re.compile(r"[-.0-9a-zA-Z_*]+")
+_NODE = re.compile(r"[-.0-9a-zA-Z_*/]+")
 
 
 def address(value: str) -> Callable[[str], bool]:
@@ -28,11 +34,11 @@ def address(value: str) -> Callable[[str], bool]:
 
 def namespaced_prefix(value: str) -> Callable[[tuple[str, str]], bool]:
     """`namespace/prefix`; `/prefix` matches any namespace, and no slash means the namespace "default"."""
-    namespace, slash, prefix = value.rpartition("/")
-    if "/" in namespace or not value:
-        raise ValueError(f"{value!r} is not namespace/prefix")
+    if not value:
+        raise ValueError("an empty value")
+    namespace, slash, prefix = value.partition("/")
     if not slash:
-        namespace = "default"
+        namespace, prefix = "default", value
 
     def test(found: tuple[str, str]) -> bool:
         return bool(found[0] or found[1]) and namespace in ("", found[0]) and found[1].startswith(prefix)
@@ -42,6 +48,8 @@ def namespaced_prefix(value: str) -> Callable[[tuple[str, str]], bool]:
 
 def fqdn(value: str) -> Callable[[Iterable[str]], bool]:
     """A host name in which `*` matches any sequence of characters."""
+    if not _HOST.fullmatch(value):
+        raise ValueError(f"{value!r} is not a host name or a pattern of one")
     pattern = _starred(value.lower().rstrip("."), "[-.0-9a-z_]*")
     return lambda names: any(pattern.fullmatch(name.lower().rstrip(".")) for name in names)
 
@@ -49,7 +57,7 @@ def fqdn(value: str) -> Callable[[Iterable[str]], bool]:
 def node_name(value: str) -> Callable[[str], bool]:
     """`cluster/node` with `*`; without a slash, that node in any cluster; `cluster/` is the whole cluster."""
     cluster, slash, node = value.rpartition("/")
-    if not value or "/" in cluster:
+    if not _NODE.fullmatch(value) or "/" in cluster:
         raise ValueError(f"{value!r} is not cluster/node")
     pattern = _starred(f"{cluster if slash and cluster else '*'}/{node or '*'}", "[-.0-9A-Za-z_]*")
     return lambda name: bool(name) and pattern.fullmatch(name if "/" in name else f"default/{name}") is not None
@@ -60,13 +68,28 @@ def _starred(value: str, run: str) -> re.Pattern[str]:
 
 
 def selector(value: str) -> Callable[[Iterable[str]], bool]:
-    """Comma-separated `key`, `!key`, `key=value`, `key!=value`; a key without a source (`k8s:`) matches any source."""
-    terms: list[tuple[str, str | None, bool]] = []
-    for part in value.split(","):
-        read = LABEL_TERM.fullmatch(part.strip())
-        if read is None or (read["no"] and read["op"]):
-            raise ValueError(f"label selector {part.strip()!r} is not supported by this node")
-        terms.append((read["key"], read["value"], not read["no"] and read["op"] != "!="))
+    """Comma-separated `key`, `!key`, `key=value`, `key!=value`, `key in (a, b)`, `key notin (a, b)`; empty matches everything.
+
+    A key without a source (`k8s:`) matches any source.
+    """
+    terms: list[tuple[str, frozenset[str] | None, bool]] = []
+    place = 0
+    while place < len(value.rstrip()):
+        read = LABEL_TERM.match(value, place)
+        if read is None or (read["no"] and (read["op"] or read["set"])):
+            raise ValueError(f"label selector {value[place:].strip()!r} is not supported by this node")
+        key = read["key"]
+        if not _LABEL_KEY.fullmatch(key.replace(":", ".") if ":" in key else f"any.{key}"):
+            raise ValueError(f"label selector {value!r}: {key!r} is not the key of a label")
+        wanted = None
+        if read["op"]:
+            wanted = frozenset({read["value"]})
+        elif read["set"]:
+            wanted = frozenset(part.strip() for part in read["values"].split(","))
+        terms.append((key, wanted, not read["no"] and read["op"] != "!=" and read["set"] != "notin"))
+        place = read.end()
+    if value.rstrip().endswith(","):
+        raise ValueError(f"label selector {value!r} ends with a comma")
 
     def test(labels: Iterable[str]) -> bool:
         by_key: dict[str, str] = {}
@@ -74,9 +97,16 @@ def selector(value: str) -> Callable[[Iterable[str]], bool]:
             key, _, content = label.partition("=")
             by_key[key] = content
             by_key.setdefault(key.partition(":")[2] or key, content)
-        return all((key in by_key and wanted in (None, by_key[key])) == positive for key, wanted, positive in terms)
+        return all((key in by_key and (wanted is None or by_key[key] in wanted)) == positive for key, wanted, positive in terms)
 
     return test
+
+
+def given(value: str) -> Callable[[str], bool]:
+    """A value that is not empty."""
+    if not value:
+        raise ValueError("an empty value")
+    return lambda found: found == value
 
 
 def workload(value: flow_pb2.Workload) -> Callable[[Iterable[flow_pb2.Workload]], bool]:

@@ -73,6 +73,12 @@ def policy_text_comparison() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def filter_generator() -> ModuleType:
+    """What makes filters of flows."""
+    return load("filter_generator")
+
+
+@pytest.fixture(scope="session")
 def kubernetes() -> ModuleType:
     """The module that starts etcd and API servers; skips when they are not built."""
     running = load("running")

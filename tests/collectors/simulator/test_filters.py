@@ -49,14 +49,15 @@ def passes(white: list[dict[str, Any]], black: list[dict[str, Any]] | None = Non
     ("wanted", "named"),
     [
         ({"experimental": {"cel_expression": ["true"]}}, "experimental"),
-        ({"interface": [{"name": "eth0"}]}, "interface"),
         ({"source_ip": ["10.1.2.300"]}, "source_ip"),
-        ({"source_label": ["app in (cart, pay)"]}, "source_label"),
+        ({"source_label": ["app in cart"]}, "source_label"),
+        ({"source_label": ["k8s:"]}, "source_label"),
+        ({"event_type": [{"type": 4}], "http_method": ["GET"]}, "http_method"),
         ({"destination_port": ["http"]}, "destination_port"),
         ({"dns_query": ["("]}, "dns_query"),
         ({"http_status_code": ["9+"]}, "http_status_code"),
         ({"protocol": ["quic"]}, "protocol"),
-        ({"source_pod": ["a/b/c"]}, "source_pod"),
+        ({"source_pod": [""]}, "source_pod"),
         ({"node_name": [""]}, "node_name"),
     ],
 )
