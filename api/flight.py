@@ -6,10 +6,10 @@ its ticket, and a prepared statement is its text and values too, so the server r
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from api import parameters
 from api.identity import Fixed, SignedIn
 from warehouse import config
 from warehouse.access.principals import Principal
-from warehouse.engine import Limits
+from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, ConfigError, HindcastError, QueryError, QueryLimitError
 from warehouse.questions.door import Door
 from warehouse.questions.sql_question import SqlStream
@@ -30,6 +30,7 @@ LONGEST_STATEMENT = 200_000
 _POLL_SECONDS = 0.2
 """How often a running statement looks whether its client is still there."""
 _IDENTITY = "identity"
+_SINCE, _UNTIL = "hindcast-since", "hindcast-until"
 _CREATE, _CLOSE = "CreatePreparedStatement", "ClosePreparedStatement"
 
 
@@ -157,13 +158,13 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
 
     def _rows(self, context: Any, text: str) -> Iterator[Any]:
         """Yield the schema of a statement's rows, and the rows in batches."""
-        principal, cancelled = _principal(context), threading.Event()
+        identified, cancelled = context.get_middleware(_IDENTITY), threading.Event()
         limits = Limits(seconds=self._limits.seconds, rows=self._limits.rows)
-        question = SqlStream(text=text.strip().rstrip(";"), limits=limits, cancelled=cancelled)
+        question = SqlStream(text=text.strip().rstrip(";"), window=identified.window, limits=limits, cancelled=cancelled)
         over = threading.Event()
         threading.Thread(target=_watch, args=(context, cancelled, over), daemon=True).start()
         try:
-            with self._door.reading(principal, "sql", question.subject) as reading, reading.answer(question) as running:
+            with self._door.reading(identified.principal, "sql", question.subject) as reading, reading.answer(question) as running:
                 yield running.rows.schema
                 for batch in running.rows:
                     reading.rows += batch.num_rows
@@ -239,8 +240,10 @@ class _NoHandshake(fl.ServerAuthHandler):  # type: ignore[misc]
 class _Identified(fl.ServerMiddleware):  # type: ignore[misc]
     """The principal of a call, and the bearer token that the client is to send from now on."""
 
-    def __init__(self, principal: Principal, bearer: str) -> None:
+    def __init__(self, principal: Principal, bearer: str, window: Window) -> None:
         self.principal = principal
+        self.window = window
+        """The span of time that statements are about, as the client's headers say."""
         self._bearer = bearer
 
     def sending_headers(self) -> Mapping[str, str]:
@@ -256,9 +259,10 @@ class _Identify(fl.ServerMiddlewareFactory):  # type: ignore[misc]
 
     def start_call(self, _info: Any, headers: Mapping[str, list[str]]) -> _Identified:
         """Return the principal. Raises FlightUnauthenticatedError."""
-        header = next((values[0] for name, values in headers.items() if name.lower() == "authorization" and values), "")
+        given = {name.lower(): values[0] for name, values in headers.items() if values}
+        header, window = given.get("authorization", ""), _window(given)
         if isinstance(self._identities, Fixed):
-            return _Identified(self._identities.only, base64.b64encode(b"anyone").decode() if header.lower().startswith("basic") else "")
+            return _Identified(self._identities.only, "anyone" if header.lower().startswith("basic") else "", window)
         if not header:
             raise fl.FlightUnauthenticatedError("no credentials: use a personal token (`hindcast token create`) as password or bearer")
         try:
@@ -267,7 +271,26 @@ class _Identify(fl.ServerMiddlewareFactory):  # type: ignore[misc]
             raise fl.FlightUnauthenticatedError(str(error)) from error
         except HindcastError as error:
             raise fl.FlightUnavailableError(str(error)) from error
-        return _Identified(principal, bearer)
+        return _Identified(principal, bearer, window)
+
+
+def _window(headers: Mapping[str, str]) -> Window:
+    """Return the span between the headers `hindcast-since` and `hindcast-until`, each an age or a time. Raises ArrowInvalid."""
+    bounds = []
+    for name in (_SINCE, _UNTIL):
+        text = headers.get(name)
+        try:
+            bounds.append(None if text is None else _moment(text))
+        except ValueError as error:
+            raise pa.ArrowInvalid(f"{name}: {error}") from error
+    return Window(since=bounds[0], until=bounds[1])
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.now(UTC) - config.parse_duration(text)
+    except ValueError:
+        return config.parse_moment(text)
 
 
 def _principal(context: Any) -> Principal:

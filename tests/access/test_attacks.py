@@ -11,8 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import flight
 
+from api import flight_messages, identity
+from api.flight import FlightSql
+from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import CancelledError, QueryError, QueryLimitError
@@ -478,6 +483,26 @@ def test_who_sees_everything_reads_the_lake_and_nothing_else_and_changes_nothing
     assert CANARY not in told
     assert "root:" not in told
     assert target.secret.read_text().endswith(f"{CANARY}\n")
+
+
+def test_hostile_sql_over_flight_learns_nothing_about_others(target: Target, tenant: Principal) -> None:
+    """The same statements through Flight SQL, without those that only try to exhaust the process."""
+    server = FlightSql(target.door, identity.Fixed(tenant), config.ServeLimits(seconds=QUICK.seconds), "127.0.0.1:0", None)
+    headers = [(f"hindcast-{name}".encode(), getattr(target.window, name).isoformat().encode()) for name in ("since", "until")]
+    told = []
+    with server, flight.connect(f"grpc://127.0.0.1:{server.port}") as client:
+        for statement in [statement for statement in HOSTILE if statement not in BOMBS] + ["SELECT * FROM flows"]:
+            ticket = flight_messages.packed(flight_messages.made("TicketStatementQuery", statement_handle=statement.encode()))
+            try:
+                rows = client.do_get(flight.Ticket(ticket), flight.FlightCallOptions(headers=headers)).read_all()
+                told.append(str(rows.to_pylist()))
+            except (pa.ArrowException, flight.FlightError) as error:
+                told.append(str(error).replace(statement, ""))
+            foreign = set(Target.tokens(told[-1])) - target.allowed - set(Target.tokens(statement))
+            cut = {re.sub(r"^x[0-9a-f]{2}\d*", "", token) for token in foreign}
+            assert not {token for token in cut if not any(allowed.startswith(token) for allowed in target.allowed)}, statement
+            assert CANARY not in told[-1]
+    assert len(set(Target.tokens(told[-1])) & target.allowed) > target.count
 
 
 def test_how_long_a_query_takes_tells_nothing_of_what_is_hidden(target: Target, tenant: Principal) -> None:

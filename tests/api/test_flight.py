@@ -37,7 +37,6 @@ def sibling(name: str) -> Any:
 
 
 world = sibling("conftest")
-SINCE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 class Serving:
@@ -54,12 +53,12 @@ class Serving:
         who = Principal(user=user, groups=frozenset(groups))
         return tokens.create(self.stored.lake, who, name="adbc", lifetime=dt.timedelta(days=1), changed_by="test")[1]
 
-    def connect(self, user: str | None = None, *groups: str, password: str | None = None) -> Any:
+    def connect(self, user: str | None = None, *groups: str, password: str | None = None, more: Any = None) -> Any:
         """A connection of the operator, or of a user with a new token as the password."""
         server = self.signed if user else self.open
-        options = {}
+        options = dict(more or {})
         if user:
-            options = {"username": user, "password": password or self.token(user, *groups)}
+            options |= {"username": user, "password": password or self.token(user, *groups)}
         return adbc.connect(f"grpc://127.0.0.1:{server.port}", db_kwargs=options)
 
 
@@ -172,17 +171,18 @@ def test_tables_and_the_meaning_of_their_columns_are_listed(serving: Serving) ->
         assert "tokens" not in names
 
 
-def test_a_user_reads_only_their_own_rows(serving: Serving, stored: Any) -> None:
-    mine = [flow.uuid for flow in stored.flows if "cart" in (flow.source.namespace, flow.destination.namespace)]
-    access_log.flush()
+def test_a_user_reads_their_own_rows_of_the_time_that_the_headers_say(serving: Serving, stored: Any) -> None:
+    mine = sorted(flow.uuid for flow in stored.flows if "cart" in (flow.source.namespace, flow.destination.namespace))
+    since = {"adbc.flight.sql.rpc.call_header.hindcast-since": "2026-01-01"}
     with serving.connect("ada") as connection:
-        assert rows(connection, "SELECT count(*) FROM flows") == [(0,)]  # the last 24 hours, as for every user
-        door = stored.door()
-        assert door.scope(Principal(user="ada")).grants
+        assert rows(connection, "SELECT count(*) FROM flows") == [(0,)]  # the last 24 hours
+    with serving.connect("ada", more=since) as connection:
+        assert sorted(uuid for (uuid,) in rows(connection, "SELECT uuid FROM flows")) == mine
     access_log.flush()
     asked = [row for row in stored.lake.read(ACCESS_LOG).to_pylist() if row["principal"] == "ada" and row["question"] == "sql"]
-    assert asked[-1]["text"] == "SELECT count(*) FROM flows"
-    assert mine
+    assert asked[-1]["text"] == "SELECT uuid FROM flows"
+    with pytest.raises(adbc_driver_manager.Error, match="hindcast-since"):
+        serving.connect("ada", more={"adbc.flight.sql.rpc.call_header.hindcast-since": "yesterday"}).cursor().execute("SELECT 1")
 
 
 def test_a_statement_whose_client_leaves_is_cancelled(serving: Serving) -> None:
