@@ -9,9 +9,10 @@ from typing import Any
 import streamlit as st
 
 from dashboards.frame import clock, head, navigation, summary, url_state
-from dashboards.history import causes, manifests, policy_findings
+from dashboards.history import causes, inventory, manifests, policy_findings
 from dashboards.visit import Visit, not_future
 from dashboards.whatif import editing, starting
+from pipelines.replay import inventory as fleet
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions.answers import Answer
@@ -21,6 +22,7 @@ from warehouse.schema import POLICY_VERSIONS
 Version = Mapping[str, Any]
 Key = tuple[str, str, str | None, str]
 INSTANT = timedelta(microseconds=1)
+_FLEET = "fleet"
 
 
 def page(visit: Visit) -> None:
@@ -38,6 +40,10 @@ def page(visit: Visit) -> None:
     in_force = {key: listed[-1] for key, listed in objects.items() if listed[-1]["valid_to"] is None or listed[-1]["valid_to"] > at}
     changed = {key for key, listed in objects.items() if _changes(listed, visit.time.since, at)}
     shown = _controls(objects, in_force, changed)
+    if url_state.get("show") == _FLEET:
+        _not_known(visit, at)
+        inventory.draw(fleet.of(in_force[key] for key in shown))
+        return
     _line(visit, answer, in_force, changed, at)
     _not_known(visit, at)
     if not shown:
@@ -70,6 +76,7 @@ def _controls(objects: Mapping[Key, Any], in_force: Mapping[Key, Any], changed: 
         "force": f"In force **{len(in_force)}**",
         "changed": f"Changed in the window **{len(changed)}**",
         "gone": f"Gone **{len(objects) - len(in_force)}**",
+        _FLEET: "Across clusters",
     }
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
         chosen = url_state.choose(st.pills, "Show", sorts, "show", "force")
@@ -78,7 +85,7 @@ def _controls(objects: Mapping[Key, Any], in_force: Mapping[Key, Any], changed: 
             "Find", key="find policy", placeholder="Find by name or namespace", label_visibility="collapsed", width=260,
             on_change=lambda: url_state.put("find", st.session_state["find policy"]),
         )  # fmt: skip
-    wanted = {"force": set(in_force), "changed": changed, "gone": set(objects) - set(in_force)}[chosen]
+    wanted = {"force": set(in_force), _FLEET: set(in_force), "changed": changed, "gone": set(objects) - set(in_force)}[chosen]
     text = url_state.get("find").lower()
     return sorted((key for key in wanted if text in f"{key[2] or ''}/{key[3]}".lower()), key=lambda key: (key[2] or "", key[3], key[0]))
 

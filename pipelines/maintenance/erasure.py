@@ -24,7 +24,7 @@ from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
 from warehouse.schema import ERASURES, TABLES, TIMESTAMP, Table
 
-TABLE_NAMES = ("flows", "edges_1h", "timeline_1m", "label_sets", "dns_names")
+TABLE_NAMES = ("flows", "edges_1h", "timeline_1m", "label_sets", "dns_names", "proposed_edges")
 """The tables that are erased from. Findings, the ledger and configuration history describe the platform, and stay."""
 BEGUN, DONE = ERASURES
 """Kinds of the findings: one before the first row is removed, so that no crash can hide it, and one when all are removed."""
