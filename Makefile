@@ -10,7 +10,7 @@ PROTOS := $(wildcard collectors/hubble_api/*/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-fast bench proto editor peers peers-all docs
+.PHONY: help setup demo check test test-fast bench proto editor peers peers-all docs image
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,3 +63,6 @@ docs: setup ## Write docs/tables.md and docs/blueprint.schema.json from the code
 	mv docs/tables.md.new docs/tables.md
 	$(BIN)/hindcast blueprint schema > docs/blueprint.schema.json.new
 	mv docs/blueprint.schema.json.new docs/blueprint.schema.json
+
+image: setup ## Build the images with buildah: hindcast and hindcast-airflow (Containerfile)
+	deploy/image/build.sh

@@ -185,22 +185,26 @@ class ClusterAccess:
                         return
                     going_on = {"continue": about["continue"]}
 
-    def watch(self, path: str, resource_version: str, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    def watch(
+        self, path: str, resource_version: str, *, query: Mapping[str, str] | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Event]:
         """Yield events after a resource version until the server ends the watch (after some minutes; resume from the last event).
 
+        `query` must be that of the list, since rights to watch may cover only what it selects.
         At least a bookmark arrives every minute.
 
         Raises ClusterExpiredError if the resource version is too old (list again); else as `request`. A broken connection is
         a ClusterUnreachableError.
         """
-        query = {
+        asked = {
+            **(query or {}),
             "watch": "true",
             "resourceVersion": resource_version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         }
         place = self._place("watch", path)
-        with self._open("GET", path, query, None, "application/json", True, read_seconds=SILENCE_SECONDS) as response:
+        with self._open("GET", path, asked, None, "application/json", True, read_seconds=SILENCE_SECONDS) as response:
             try:
                 for line in _lines(response):
                     if stop():

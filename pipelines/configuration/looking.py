@@ -70,5 +70,6 @@ def describe(cluster: config.Cluster) -> str:
     finally:
         access.close()
     if forbidden:
-        raise ClusterForbiddenError(f"Kubernetes {version}: not allowed to read {', '.join(forbidden)}; see deploy/kubernetes-reader.yaml")
+        rights = "deploy/helm/hindcast/files/reader.yaml"
+        raise ClusterForbiddenError(f"Kubernetes {version}: not allowed to read {', '.join(forbidden)}; {rights} has the rights needed")
     return f"Kubernetes {version}" + (f", without {', '.join(absent)}" if absent else "")

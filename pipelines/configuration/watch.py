@@ -147,9 +147,10 @@ class ClusterWatch:
         self, access: ClusterAccess, kind: str, place: str, version: str, inbox: queue.SimpleQueue[_Heard], stop: Callable[[], bool]
     ) -> None:
         """Put the events on the watch of a kind into the inbox, and resume the watch where the server ended it."""
+        query = BY_NAME[kind].query if kind in BY_NAME else PODS.query
         try:
             while not stop():
-                for event in access.watch(place, version, stop=stop):
+                for event in access.watch(place, version, query=query, stop=stop):
                     version = event.resource_version
                     inbox.put(_Heard(kind=kind, at=self._now(), event=event if event.type != "BOOKMARK" else None))
         except Exception as error:

@@ -92,7 +92,7 @@ def test_the_rights_of_the_manifest_that_ships_are_enough_and_no_secret_can_be_r
     clusters: dict[str, Any], looks: Looks, shop: str
 ) -> None:
     one = clusters["one"]
-    documents = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes-reader.yaml").read_text()))
+    documents = list(yaml.safe_load_all((ROOT / "deploy" / "helm" / "hindcast" / "files" / "reader.yaml").read_text()))
     for document in documents:
         if "subjects" in document:
             document["subjects"] = [{"kind": "User", "name": "reader", "apiGroup": "rbac.authorization.k8s.io"}]

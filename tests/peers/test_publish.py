@@ -255,7 +255,7 @@ def grant(stage: Stage, user: str, rules: list[dict[str, Any]]) -> None:
 
 def test_the_rights_of_the_manifest_that_ships_are_enough(stage: Stage) -> None:
     namespace = stage.namespace()
-    documents = yaml.safe_load_all((Path(__file__).parents[2] / "deploy" / "kubernetes-publisher.yaml").read_text())
+    documents = yaml.safe_load_all((Path(__file__).parents[2] / "deploy" / "helm" / "hindcast" / "files" / "publisher.yaml").read_text())
     (role,) = [document for document in documents if document["kind"] == "ClusterRole"]
     grant(stage, "publisher", role["rules"])
     wide, block = [{"template": "dns-visibility"}], {"accounts": ["publisher"]}
