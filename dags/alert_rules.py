@@ -21,8 +21,8 @@ them to Alertmanager and to deliveries (`hindcast alerts run` does the same manu
 **Safe to run again**, at any time: a run of a time that was evaluated changes and sends nothing; what a run could not send is sent by the
 next one. A window that was not observed says nothing: the rule is recorded as `not_covered`, and its alerts stay as they are.
 
-**When it fails** (three tries) or has not ended 15 minutes after it was queued, a finding `pipeline_failed` or `pipeline_late` is written and
-the targets in `alerts` are told. `HINDCAST_CONFIG` names the configuration.
+**When it fails** (three tries) or has not ended 15 minutes after it was queued, a finding `pipeline_failed` or `pipeline_late` is written
+and the targets in `alerts` are told. `HINDCAST_CONFIG` names the configuration.
 
 **Owner:** platform.
 """

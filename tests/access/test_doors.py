@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer.main
@@ -43,6 +44,7 @@ from warehouse.questions.record_questions import (
     Controls,
     Drift,
     Evaluations,
+    FindingHistory,
     Findings,
     Ledger,
     SizeOfLake,
@@ -83,6 +85,7 @@ class Seen:
             or (row["namespace"] is None and world.oracle.whole(who, row["cluster"], row["time"]))
         ]
         self.everything = world.flows
+        self.every_finding = world.findings
         now = dt.datetime.now(dt.UTC)
         changes = world.lake.read(POLICY_CHANGES).to_pylist()
         drifts, controls = world.lake.read(DRIFT).to_pylist(), world.lake.read(POSTURE).to_pylist()
@@ -322,6 +325,16 @@ def drift(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def finding_history(door: Door, who: Principal, seen: Seen) -> Answer:
+    mine = {(row["cluster"], row["key"]) for row in seen.findings}
+    answers = []
+    for row in seen.every_finding[::10]:
+        answer = door.answer(who, FindingHistory(cluster=row["cluster"], key=row["key"]))
+        assert answer.rows.num_rows == ((row["cluster"], row["key"]) in mine)
+        answers.append(answer)
+    return replace(answers[0], rows=pa.concat_tables([answer.rows for answer in answers]))
+
+
 def open_findings(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = door.answer(who, Findings())
     assert set(answer.rows["summary"].to_pylist()) == seen.open_findings
@@ -440,6 +453,7 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "record_questions.Drift": drift,
     "record_questions.Controls": controls,
     "record_questions.Findings": open_findings,
+    "record_questions.FindingHistory": finding_history,
     "record_questions.Evaluations": evaluations,
     "record_questions.Configuration": configuration,
     "record_questions.ConfigurationCoverage": configuration_coverage,
@@ -527,6 +541,10 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.access.access_log.visible",
         "hindcast.query_options.known_at",  # names a moment
         "warehouse.records.saved_views.change",
+        # Of a finding that the door has shown: who may decide about it.
+        "warehouse.records.findings.accept",
+        "pipelines.evidence.rules.expressions.evaluated",  # asks the door
+        "warehouse.records.findings.reopen",
         "warehouse.records.saved_views.listed",
         "warehouse.records.saved_views.owner_of",
         "warehouse.records.saved_views.save",
@@ -649,6 +667,7 @@ COMMANDS = {
     "access log": ["access", "log"],
     "blueprint drift": ["blueprint", "drift"],
     "blueprint matrix": ["blueprint", "matrix"],
+    "findings list": ["findings", "list"],
     "policy proposals list": ["policy", "proposals", "list"],
     "policy simulate": ["policy", "simulate", "-", *SINCE_UNTIL],
     "policy audit": ["policy", "audit", "--no-record", *SINCE_UNTIL],
@@ -686,9 +705,11 @@ CONFIGURATION = {
 """Commands that show versions of objects, those in force between two days."""
 ACT = (
     "policy propose",
+    *(f"findings {name}" for name in ("accept", "reopen", "history")),
     *(f"policy proposals {name}" for name in ("show", "judge", "approve", "reject", "apply", "roll-back", "hand-over", "watch")),
 )
-"""Commands that act on a proposal as somebody; tests/pipelines/proposals asks them as owners, strangers and auditors."""
+"""Commands that act on a proposal or a finding as somebody; tests/pipelines/proposals and tests/pipelines/evidence ask them as owners,
+strangers and auditors."""
 ANSWER_NOBODY = {
     "airflow": "runs a program on the lake's own files",
     "check": "looks at the configuration",
@@ -705,6 +726,10 @@ ANSWER_NOBODY = {
     "maintain checkpoint": "for who operates the lake",
     "maintain statistics": "for who operates the lake",
     "config snapshot": "writes only",
+    "alerts check": "looks at files",
+    "alerts run": "for who operates the lake",
+    "alerts list": "for who operates the lake",
+    "alerts test": "for who operates the lake; each rule sees what its subject may see",
     "config compact": "for who operates the lake",
     "blueprint validate": "looks at files",
     "policy test": "looks at files",
