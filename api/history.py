@@ -20,8 +20,8 @@ from warehouse.schema import FLOWS
 
 FIRST_ROWS = 2_000
 """Rows of the first piece, which is answered at once."""
-MOST_ROWS = 200_000
-"""Rows of a piece: each is in memory as columns and as messages, some hundred megabytes together."""
+MOST_ROWS = 65_536
+"""Rows of a piece, which are in memory as columns and as messages: 200 MB or so."""
 MOST_HELD = 20_000
 """Messages that are held while the newest flows are searched for from the end; for more, the search keeps only their number."""
 SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 EXTRA_OF_MODULE: Mapping[str, frozenset[str]] = {
     "collectors": frozenset({"certifi", "google", "grpc", "prometheus_client", "ptars", "pycurl"}),
-    "api": frozenset({"cryptography", "grpc_health", "grpc_reflection", "joserfc"}),
+    "api": frozenset({"cryptography", "grpc_health", "grpc_reflection", "joserfc", "uvloop"}),
     "pipelines": frozenset({"kubernetes", "urllib3"}),
     "dashboards": frozenset({"altair", "starlette", "streamlit"}),
     "airflow": frozenset({"airflow"}),

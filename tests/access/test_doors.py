@@ -29,7 +29,7 @@ from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.lake.time_travel import AsOf
-from warehouse.questions import conditions, count_questions, edge_questions, flow_questions, replay_questions
+from warehouse.questions import conditions, count_questions, edge_questions, flow_questions, flow_spans, replay_questions
 from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
 from warehouse.questions.edge_questions import EdgeScope
@@ -53,7 +53,7 @@ from warehouse.questions.record_questions import (
 from warehouse.questions.report_questions import ReportFiles, ReportsMade
 from warehouse.questions.sql_question import OwnSql
 from warehouse.records import versions
-from warehouse.schema import DRIFT, POLICY_CHANGES, POSTURE, TABLES
+from warehouse.schema import DRIFT, FLOWS, POLICY_CHANGES, POSTURE, TABLES
 
 ALL = Limits(rows=1_000_000)
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
@@ -144,6 +144,34 @@ def flows_in_order(door: Door, who: Principal, seen: Seen) -> Answer:
         assert keyed(answer.rows.to_pylist()) == keyed(seen.flows)
         assert answer.rows.num_rows == len(seen.flows)
     return answer
+
+
+def span_of_flows(door: Door, who: Principal, seen: Seen) -> None:
+    rows = door.answer(who, flow_spans.flows_of(WHOLE, FLOWS.schema.names)).to_pylist()
+    assert keyed(rows) == keyed(seen.flows)
+    assert len(rows) == len(seen.flows)
+    pod = next((row["destination_pod_name"] for row in seen.everything if row["destination_pod_name"]), "none")
+    chosen = flow_spans.Selection(
+        scans=(flow_spans.Scan(where="destination_pod_name = ?", values=(pod,)),), columns=frozenset({"destination_pod_name"})
+    )
+    found = door.answer(who, flow_spans.flows_of(WHOLE, ("uuid",), chosen))["uuid"].to_pylist()
+    assert sorted(found) == sorted(row["uuid"] for row in seen.flows if row["destination_pod_name"] == pod)
+
+
+def span_of_seconds(door: Door, who: Principal, seen: Seen) -> None:
+    rows = door.answer(who, flow_spans.seconds_of(WHOLE)).to_pylist()
+    assert sum(row["flows"] for row in rows) == len(seen.flows)
+
+
+def span_of_times(door: Door, who: Principal, seen: Seen) -> None:
+    rows = door.answer(who, flow_spans.newest_times(WHOLE, 100_000)).to_pylist()
+    assert [row["at"] for row in rows] == sorted((round(row["time"].timestamp() * 1e6) for row in seen.flows), reverse=True)
+
+
+def span_of_namespaces(door: Door, who: Principal, seen: Seen) -> None:
+    rows = door.answer(who, flow_spans.namespaces_of(WHOLE)).to_pylist()
+    ends = {(row["cluster"], row[f"{side}_namespace"]) for row in seen.flows for side in ("source", "destination")}
+    assert {(row["cluster"], row["namespace"]) for row in rows} == {end for end in ends if end[1] is not None}
 
 
 def timeline(door: Door, who: Principal, seen: Seen) -> Answer:
@@ -432,6 +460,11 @@ DOORS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "flow_questions.newest": flows,
     "flow_questions.ordered": flows_in_order,
     "flow_questions.one_flow": one_flow,
+    "flow_spans.SpanQuestion": span_of_flows,
+    "flow_spans.flows_of": span_of_flows,
+    "flow_spans.seconds_of": span_of_seconds,
+    "flow_spans.newest_times": span_of_times,
+    "flow_spans.namespaces_of": span_of_namespaces,
     "flow_questions.completions": completions,
     "count_questions.timeline": timeline,
     "count_questions.pulse": pulse,
@@ -480,6 +513,8 @@ NOT_QUESTIONS = {
     "recorded": "names of our own tables that hold rows, and nothing of the rows",
     "as_of": "gives a moment, and shows nothing",
     "refusals": "notes what is refused, and shows nothing",
+    "reading": "asks the questions of DOORS one after the other, each within a scope worked out anew",
+    "lake": "the tables themselves, for versions and spans of time; commands and servers hold it anyway",
 }
 """What the door has besides."""
 
@@ -548,6 +583,10 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.records.saved_views.listed",
         "warehouse.records.saved_views.owner_of",
         "warehouse.records.saved_views.save",
+        "warehouse.records.tokens.create",  # makes one for a user whom sign-in or the operator named
+        "api.statuses.namespaces",
+        "api.statuses.nodes",
+        "api.statuses.server_status",
         "dashboards.access.identity.name",
         "dashboards.access.made_files.note",
         # Of a proposal that the door has shown: who may decide on it, and what it drops, which is asked of the door.
@@ -557,7 +596,7 @@ def test_nothing_else_answers_a_principal() -> None:
         "pipelines.proposals.watching.watch",
     }
     found = set()
-    for package in ("warehouse", "pipelines", "dashboards", "hindcast"):
+    for package in ("warehouse", "pipelines", "dashboards", "hindcast", "api"):
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if module.name in ("dashboards.app", "hindcast.__main__", "warehouse.schema.tables_doc"):
                 continue  # run as programs
