@@ -87,6 +87,13 @@ def server(peers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="session")
+def cilium_chart(server: Any) -> Path:
+    """Cilium's own chart."""
+    folder: Path = sys.modules["hindcast_peers_clusters"].cilium_folder()
+    return folder / "install" / "kubernetes" / "cilium"
+
+
+@pytest.fixture(scope="session")
 def cluster_helm(peers: ModuleType, server: Any, tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Helm that installs into the cluster."""
     return Helm(peers.program("helm"), tmp_path_factory.mktemp("helm-home"), server)
