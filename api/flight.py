@@ -6,14 +6,16 @@ its ticket, and a prepared statement is its text and values too, so the server r
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as fl
+import structlog
 
 from api import flight_messages as messages
 from api import flight_metadata as metadata
@@ -26,12 +28,38 @@ from warehouse.errors import AccessDeniedError, ConfigError, HindcastError, Quer
 from warehouse.questions.door import Door
 from warehouse.questions.sql_question import SqlStream
 
+P = ParamSpec("P")
+T = TypeVar("T")
 LONGEST_STATEMENT = 200_000
 _POLL_SECONDS = 0.2
 """How often a running statement looks whether its client is still there."""
 _IDENTITY = "identity"
 _SINCE, _UNTIL = "hindcast-since", "hindcast-until"
 _CREATE, _CLOSE = "CreatePreparedStatement", "ClosePreparedStatement"
+
+
+class RefusedError(fl.FlightServerError):  # type: ignore[misc]
+    """A request that is wrong, in words for the client.
+
+    Flight sends the traceback of any exception that is not its own, so other kinds must not reach it.
+    """
+
+
+def _guarded(method: Callable[P, T]) -> Callable[P, T]:
+    """Return a method whose unexpected failures are logged, and reach the client without their details."""
+
+    @functools.wraps(method)
+    def guarded(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(*arguments, **named)
+        except (fl.FlightError, NotImplementedError):
+            raise
+        except Exception as error:
+            structlog.get_logger().exception("a call of Flight SQL failed", method=method.__name__)
+            failure = fl.FlightInternalError(f"the server failed ({type(error).__name__}); its log has the reason")
+        raise failure
+
+    return guarded
 
 
 class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
@@ -62,6 +90,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
 
     # Statements -----------------------------------------------------------------------------------------------
 
+    @_guarded
     def get_flight_info(self, context: Any, descriptor: Any) -> fl.FlightInfo:
         """Return where the rows of a command are to be had: here, with a ticket."""
         name, command = _unpacked(descriptor.command)
@@ -74,6 +103,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
             ticket = messages.packed(messages.made("TicketStatementQuery", statement_handle=text.encode()))
         return fl.FlightInfo(schema, descriptor, [fl.FlightEndpoint(ticket, [])], -1, -1)
 
+    @_guarded
     def get_schema(self, context: Any, descriptor: Any) -> fl.SchemaResult:
         """Return the columns of a command's rows."""
         name, command = _unpacked(descriptor.command)
@@ -81,18 +111,20 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
             return fl.SchemaResult(self._metadata(context, name, command).schema)
         return fl.SchemaResult(self._schema(context, self._text(name, command)))
 
+    @_guarded
     def do_get(self, context: Any, ticket: Any) -> fl.FlightDataStream:
         """Return the rows of a ticket, while the statement runs."""
         name, command = _unpacked(ticket.ticket)
         if name in metadata.COMMANDS:
             return fl.RecordBatchStream(self._metadata(context, name, command))
         if name != "TicketStatementQuery":
-            raise pa.ArrowInvalid(f"{name} is not a ticket")
+            raise RefusedError(f"{name} is not a ticket")
         rows = self._rows(context, command.statement_handle.decode("utf-8", "replace"))
         schema = next(rows)
         assert isinstance(schema, pa.Schema)  # noqa: S101 - what comes first
         return fl.GeneratorStream(schema, rows)
 
+    @_guarded
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Take the values of a prepared statement; the client goes on with the handle that it gets back."""
         name, command = _unpacked(descriptor.command)
@@ -100,12 +132,12 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
             raise NotImplementedError("nothing can be written here")
         given = reader.read_all()
         if given.num_rows != 1:
-            raise pa.ArrowInvalid(f"a statement takes one row of values, but {given.num_rows} were given")
+            raise RefusedError(f"a statement takes one row of values, but {given.num_rows} were given")
         row = given.slice(0, 1)
         try:
             text = parameters.filled(_prepared(command)["text"], [column[0].as_py() for column in row.columns])
         except ValueError as error:
-            raise pa.ArrowInvalid(str(error)) from error
+            raise RefusedError(str(error)) from error
         handle = json.dumps({"text": _prepared(command)["text"], "filled": text}).encode()
         writer.write(messages.made("DoPutPreparedStatementResult", prepared_statement_handle=handle).SerializeToString())
 
@@ -113,6 +145,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
         """Return what can be done."""
         return [(_CREATE, "Prepare a statement"), (_CLOSE, "Forget a prepared statement")]
 
+    @_guarded
     def do_action(self, context: Any, action: Any) -> Iterator[bytes]:
         """Prepare or forget a statement."""
         if action.type == _CLOSE:
@@ -140,7 +173,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
         else:
             raise NotImplementedError(f"{name} is not supported")
         if len(text) > LONGEST_STATEMENT:
-            raise pa.ArrowInvalid(f"the statement has {len(text):,} characters; at most {LONGEST_STATEMENT:,} are allowed")
+            raise RefusedError(f"the statement has {len(text):,} characters; at most {LONGEST_STATEMENT:,} are allowed")
         return text
 
     def _schema(self, context: Any, text: str) -> pa.Schema:
@@ -149,7 +182,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
             rows = self._rows(context, asked)
             try:
                 return next(rows)
-            except pa.ArrowInvalid:
+            except RefusedError:
                 if asked is text:
                     raise
             finally:
@@ -195,7 +228,7 @@ def _unpacked(encoded: bytes) -> tuple[str, Any]:
     try:
         return messages.unpacked(encoded)
     except ValueError as error:
-        raise pa.ArrowInvalid(str(error)) from error
+        raise RefusedError(str(error)) from error
 
 
 def _prepared(command: Any) -> dict[str, str]:
@@ -204,13 +237,13 @@ def _prepared(command: Any) -> dict[str, str]:
         found = json.loads(command.prepared_statement_handle)
         return {name: str(found[name]) for name in ("text", "filled") if name in found or name == "text"}
     except (ValueError, KeyError, TypeError) as error:
-        raise pa.ArrowInvalid("the prepared statement's handle is not one of this server") from error
+        raise RefusedError("the prepared statement's handle is not one of this server") from error
 
 
 def _count(text: str) -> int:
     count = parameters.count(text)
     if count > 1_000:
-        raise pa.ArrowInvalid(f"the statement takes {count:,} values; at most 1,000 are allowed")
+        raise RefusedError(f"the statement takes {count:,} values; at most 1,000 are allowed")
     return count
 
 
@@ -220,7 +253,7 @@ def _translated(error: HindcastError) -> Any:
         return fl.FlightUnauthorizedError(str(error))
     if isinstance(error, QueryLimitError):
         return fl.FlightTimedOutError(str(error))
-    return pa.ArrowInvalid(str(error)) if isinstance(error, QueryError) else fl.FlightUnavailableError(str(error))
+    return RefusedError(str(error)) if isinstance(error, QueryError) else fl.FlightUnavailableError(str(error))
 
 
 # Who asks ------------------------------------------------------------------------------------------------------
@@ -275,14 +308,14 @@ class _Identify(fl.ServerMiddlewareFactory):  # type: ignore[misc]
 
 
 def _window(headers: Mapping[str, str]) -> Window:
-    """Return the span between the headers `hindcast-since` and `hindcast-until`, each an age or a time. Raises ArrowInvalid."""
+    """Return the span between the headers `hindcast-since` and `hindcast-until`, each an age or a time. Raises RefusedError."""
     bounds = []
     for name in (_SINCE, _UNTIL):
         text = headers.get(name)
         try:
             bounds.append(None if text is None else _moment(text))
         except ValueError as error:
-            raise pa.ArrowInvalid(f"{name}: {error}") from error
+            raise RefusedError(f"{name}: {error}") from error
     return Window(since=bounds[0], until=bounds[1])
 
 

@@ -9,6 +9,7 @@ EXTRA_OF_MODULE: Mapping[str, frozenset[str]] = {
     "api": frozenset({"cryptography", "grpc_health", "grpc_reflection", "joserfc", "uvloop"}),
     "pipelines": frozenset({"kubernetes", "urllib3"}),
     "dashboards": frozenset({"altair", "starlette", "streamlit"}),
+    "client": frozenset({"adbc_driver_flightsql", "adbc_driver_manager"}),
     "airflow": frozenset({"airflow"}),
 }
 """The top-level modules that each extra provides."""

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import importlib.util
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pyarrow.flight as fl
 import pytest
 from adbc_driver_flightsql import DatabaseOptions
 
-from api import identity, parameters
+from api import flight, identity, parameters
 from api.flight import FlightSql
 from warehouse import config
 from warehouse.access import access_log
@@ -106,6 +107,27 @@ def test_garbage_is_refused_and_harms_no_one(serving: Serving) -> None:
             client.get_flight_info(fl.FlightDescriptor.for_command(garbage))
     with serving.connect() as connection:
         assert rows(connection, "SELECT 42") == [(42,)]
+
+
+@pytest.mark.parametrize("sql", ["SELECT nope", "SELECT error('no')", "DROP TABLE flows"])
+def test_an_error_does_not_show_the_inside_of_the_server(serving: Serving, sql: str) -> None:
+    for user in (None, "ada"):
+        with serving.connect(user) as connection, pytest.raises(adbc_driver_manager.Error) as refused:
+            rows(connection, sql)
+        assert not re.search(r"Traceback|\.py|File ", str(refused.value))
+
+
+def test_a_failure_of_the_server_is_logged_and_not_shown(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_arguments: Any) -> None:
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr(flight, "SqlStream", fails)
+    with (
+        serving.connect() as connection,
+        pytest.raises(adbc_driver_manager.Error, match=r"ZeroDivisionError.*its log has the reason") as refused,
+    ):
+        rows(connection, "SELECT 1")
+    assert "a secret" not in str(refused.value)
 
 
 def test_the_operator_reads_every_flow(serving: Serving, stored: Any) -> None:
