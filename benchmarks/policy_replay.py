@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from pipelines.policy.reading import Document
 from pipelines.replay.in_force import History
-from pipelines.replay.simulation import Change
+from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import WhatIf, simulate
 from warehouse import config
 from warehouse.access.principals import OPERATOR

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ class Places:
     def _documents(self, file: Path) -> dict[tuple[str, str, str], Document]:
         from hindcast.policy_files import text_of
         from pipelines.policy.documents import read_documents
-        from pipelines.replay.simulation import identity
+        from pipelines.replay.candidates import identity
 
         if file not in self._read:
             try:
@@ -59,7 +59,7 @@ class Places:
         return self._read[file]
 
 
-def places_of(history: History, window: Window, clusters: list[config.Cluster]) -> Places:
+def places_of(history: History, window: Window, clusters: Sequence[config.Cluster]) -> Places:
     """Return the places of all objects in force at the end of a window that the principal may see. Raises as `Door.answer`."""
     from warehouse.questions.record_questions import Configuration
     from warehouse.schema import CLUSTER_SETTINGS

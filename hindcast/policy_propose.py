@@ -102,7 +102,7 @@ def say(made: Made, desk: Desk) -> None:
 
 def say_judged(judged: Judged) -> None:
     """Print checks, the simulation's sums, and risks."""
-    from pipelines.replay.simulation import Change
+    from pipelines.replay.outcomes import Change
 
     marks = {True: ("ok", "green"), False: ("refused", "red"), None: ("not checked", "yellow")}
     for check in judged.checks:

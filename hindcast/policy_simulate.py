@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipelines.policy.reading import Document
-    from pipelines.replay.simulation import Identity
+    from pipelines.replay.candidates import Identity
     from pipelines.replay.whatif import Result
 
-_SHOWN = ("change", "cluster", "source", "destination", "port", "flows", "first_seen", "last_seen", "owners", "reason")
+_SHOWN = ("change", "cluster", "source", "destination", "port", "flows_of_change", "flows", "first_seen", "last_seen", "owners", "reason")
 """Columns of the table format, which leaves out unchanged edges; the other formats have every column and edge."""
 _SHOWN_DISAGREEMENTS = 5
 
@@ -93,9 +93,9 @@ def simulate(
 
     Exit code 1 if anything is newly denied.
     """
-    from pipelines.replay import whatif
+    from pipelines.replay import changed_edges, whatif
     from pipelines.replay.in_force import History
-    from pipelines.replay.simulation import Change
+    from pipelines.replay.outcomes import Change
     from warehouse.engine import Window
 
     now = datetime.now(UTC)
@@ -120,7 +120,7 @@ def simulate(
             history, asked, progress=lambda what, done, steps: bar.update(task, description=what, completed=done, total=steps)
         )
     _say_first(result)
-    rows = _rows(result.disagreements if disagreements else [edge.row() for edge in result.edges], disagreements=disagreements)
+    rows = _rows(result.disagreements if disagreements else changed_edges.rows_of(result.edges), disagreements=disagreements)
     how = Format(output.value)
     write_rows(_for_people(rows) if how is Format.TABLE and file is None and not disagreements else rows, how, file)
     _say_last(result, listed=disagreements)
@@ -185,7 +185,7 @@ def _say_first(result: Result) -> None:
 
 def _say_last(result: Result, *, listed: bool) -> None:
     """Print the sums, the confidence and the coverage."""
-    from pipelines.replay.simulation import Change
+    from pipelines.replay.outcomes import Change
 
     counts = {change: result.count(change) for change in Change}
     texts = (f"{change.value.replace('_', ' ')} {flows:,} flows on {edges:,} edges" for change, (flows, edges) in counts.items())
@@ -224,7 +224,7 @@ def _rows(rows: list[dict[str, Any]], *, disagreements: bool) -> pa.Table:
         columns = [*start, ("traffic_direction", text), ("disagreement", text), ("flows", number), ("rules", STRINGS), ("reason", text)]
     else:
         columns = [
-            *start, ("before", text), ("after", text), ("change", text), ("flows", number),
+            *start, ("before", text), ("after", text), ("change", text), ("flows", number), ("flows_of_change", number),
             ("first_seen", TIMESTAMP), ("last_seen", TIMESTAMP), ("rules", STRINGS), ("reason", text),
             ("uuids", STRINGS), ("owners", STRINGS), ("coverage", pa.float64()),
         ]  # fmt: skip
@@ -239,7 +239,7 @@ def _for_people(rows: pa.Table) -> pa.Table:
         row |= {"source": _end(row, "source"), "destination": _end(row, "destination"), "port": _port(row)}
         row |= {name: f"{row[name]:%Y-%m-%dT%H:%M:%SZ}" for name in ("first_seen", "last_seen")}
         row["owners"] = ", ".join(row["owners"])
-    kinds = {name: pa.int64() if name == "flows" else pa.string() for name in _SHOWN}
+    kinds = {name: pa.int64() if name.startswith("flows") else pa.string() for name in _SHOWN}
     return pa.Table.from_pylist([{name: row[name] for name in _SHOWN} for row in changed], schema=pa.schema(list(kinds.items())))
 
 

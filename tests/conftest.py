@@ -191,6 +191,12 @@ def _peer(name: str) -> ModuleType:
     return sys.modules[full_name]
 
 
+@pytest.fixture(scope="session")
+def comparison() -> ModuleType:
+    """What makes random policies and probes of them, beside the real peers that are asked about them."""
+    return _peer("policy_comparison")
+
+
 @dataclass(frozen=True)
 class Buckets:
     """A running S3 server."""

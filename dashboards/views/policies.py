@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.frame import clock, head, navigation, summary, url_state
+from dashboards.frame import clickable, clock, head, navigation, summary, url_state
 from dashboards.history import causes, inventory, manifests, policy_findings
 from dashboards.visit import Visit, not_future
 from dashboards.whatif import editing, starting
@@ -131,16 +131,12 @@ def _result(
         for key in shown
     ]
     with grid.cell(column_span=1 if picked else "all"):
-        st.dataframe(
+        clickable.table(
             rows,
             key=name,
-            hide_index=True,
-            row_height=28,
-            height=min(560, 37 + 28 * len(rows)),
-            on_select="rerun",
-            selection_mode="single-cell",
+            most_height=560,
             alt="Policies",
-            column_config={
+            columns={
                 "Version since": clock.column("Version since", "DD MMM YYYY HH:mm:ss", width=170),
                 "State": st.column_config.MultiselectColumn(options=["✓ in force", "− gone"], color=["green", "gray"], width=100),  # noqa: RUF001
                 "Findings": st.column_config.NumberColumn(width=80, help="Of audits, such as rules that nothing used; open at this time"),
@@ -153,9 +149,9 @@ def _result(
 
 
 def _picked(name: str, shown: Sequence[Key]) -> Key | None:
-    cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
-    if cells and int(cells[0][0]) < len(shown):
-        key = shown[int(cells[0][0])]
+    place = clickable.clicked(name, len(shown))
+    if place is not None:
+        key = shown[place]
         url_state.put("object", "|".join(part or "" for part in key))
         return key
     asked = url_state.get("object")

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.frame import clock, head, navigation, summary, theme, time_control, url_state
+from dashboards.frame import clickable, clock, head, navigation, summary, theme, time_control, url_state
 from dashboards.history import attention, evaluations, manifests
 from dashboards.visit import Visit, not_future
 from warehouse.errors import AccessDeniedError
@@ -67,13 +67,13 @@ def _drift(visit: Visit, rows: Sequence[Mapping[str, Any]], standing: evaluation
     order = sorted(rows, key=lambda row: (_SEVERITIES.index(row["severity"]) if row["severity"] in _SEVERITIES else 9, row["since"]))
     grid = st.grid(3, gap="small", min_column_width=390)
     name = f"drift table {st.session_state.get('drift round', 0)}"
-    cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
+    place = clickable.clicked(name, len(order))
     picked = next((row for row in order if attention.drift_id(row) == url_state.get("item")), None)
-    if cells and int(cells[0][0]) < len(order):
-        picked = order[int(cells[0][0])]
+    if place is not None:
+        picked = order[place]
         url_state.put("item", attention.drift_id(picked))
     with grid.cell(column_span=2 if picked else "all"):
-        st.dataframe(
+        clickable.table(
             [
                 {
                     "Severity": [row["severity"]],
@@ -88,13 +88,8 @@ def _drift(visit: Visit, rows: Sequence[Mapping[str, Any]], standing: evaluation
                 for row in order
             ],
             key=name,
-            hide_index=True,
-            row_height=28,
-            height=min(420, 37 + 28 * len(order)),
-            on_select="rerun",
-            selection_mode="single-cell",
             alt="Open drift, the most severe first",
-            column_config={
+            columns={
                 "Severity": st.column_config.MultiselectColumn(
                     options=list(_SEVERITIES), color=["#A63A12", "red", "yellow", "gray"], width=90
                 ),

@@ -14,8 +14,8 @@ from dashboards.visit import Visit, not_future
 from dashboards.whatif import draft, editing, results, starting
 from pipelines.policy.reading import Document
 from pipelines.replay import whatif
+from pipelines.replay.candidates import Identity, identity
 from pipelines.replay.in_force import History
-from pipelines.replay.simulation import Identity, identity
 from pipelines.replay.whatif import Result, WhatIf
 from warehouse.engine import Window
 from warehouse.errors import CancelledError, ConfigError, QueryError

@@ -5,22 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.policy.documents import read_documents
+from pipelines.policy.documents import UnreadableError, read_documents
 from pipelines.policy.policy_set import READERS, compile_policies
 from pipelines.policy.reading import Document
-from warehouse.errors import ConfigError
 
 SOURCE = "policy"
 """What readers call the text."""
 LONGEST_LINK = 4_000
 """Characters of a policy in the address; a longer one stays in the session, since browsers and proxies cut long addresses."""
 LONGEST_TEXT = 400_000
-_PLACE = re.compile(rf"^{SOURCE}:(\d+): (.*)$", re.DOTALL)
 _KEPT = "session:"
 
 
@@ -52,9 +49,8 @@ def read(text: str, owns: Callable[[str], bool] = lambda _: True) -> Draft:
     """Read a text; `owns` says whether a namespace is the asker's, and with an empty name whether she sees a whole cluster."""
     try:
         found = read_documents(text, SOURCE)
-    except ConfigError as error:
-        place = _PLACE.match(str(error))
-        return Draft(problems=(Problem(line=int(place[1]) if place else 1, text=place[2] if place else str(error)),))
+    except UnreadableError as error:
+        return Draft(problems=(Problem(line=error.line, text=error.text),))
     policies = tuple(document for document in found if document.kind in READERS)
     problems = [_no_policy(document) for document in found if document.kind not in READERS]
     problems += [

@@ -10,7 +10,7 @@ from typing import Any
 from dashboards.edges import edges
 from dashboards.edges.edges import OUTSIDE
 from pipelines.replay.changed_edges import ChangedEdge, Shown
-from pipelines.replay.simulation import Change
+from pipelines.replay.outcomes import Change
 from warehouse.questions.conditions import Condition
 
 CHANGES = {

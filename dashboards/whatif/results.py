@@ -8,11 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.frame import clock, navigation, ownership, summary, theme, url_state
+from dashboards.frame import clickable, clock, navigation, ownership, summary, theme, url_state
 from dashboards.visit import Visit
 from dashboards.whatif import by_day, edge_rows
 from dashboards.whatif.edge_rows import CHANGES, EdgeRow
-from pipelines.replay.simulation import Change
+from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import Result
 from warehouse.records.coverage import Gaps
 
@@ -126,20 +126,15 @@ def _line(visit: Visit, result: Result, shown: Sequence[EdgeRow], changed: Seque
 
 def _table(shown: Sequence[EdgeRow]) -> EdgeRow | None:
     name = f"what-if edges {url_state.get('policy')[-12:]} {st.session_state.get('what-if round', 0)}"
-    cells = st.session_state.get(name, {}).get("selection", {}).get("cells", [])
-    if cells and int(cells[0][0]) < len(shown):
-        url_state.put("edge", shown[int(cells[0][0])].key)
+    place = clickable.clicked(name, len(shown))
+    if place is not None:
+        url_state.put("edge", shown[place].key)
     several = len({row.clusters for row in shown}) > 1
-    st.dataframe(
+    clickable.table(
         [_written(row, with_clusters=several) for row in shown],
         key=name,
-        hide_index=True,
-        row_height=28,
-        height=min(420, 37 + 28 * len(shown)),
-        on_select="rerun",
-        selection_mode="single-cell",
         alt="Edges and what the proposed policy would have done to them",
-        column_config={
+        columns={
             "Result": st.column_config.MultiselectColumn(
                 options=list(CHANGES.values()), color=["#A63A12", "green", "yellow", "gray"], width=126
             ),

@@ -12,6 +12,14 @@ from pipelines.policy.reading import Document
 from warehouse.errors import ConfigError
 
 
+class UnreadableError(ConfigError):
+    """A text cannot be read as manifests."""
+
+    def __init__(self, source: str, line: int, text: str) -> None:
+        super().__init__(f"{source}:{line}: {text}")
+        self.line, self.text = line, text
+
+
 def read_documents(text: str, source: str) -> list[Document]:
     """The manifests of a file: documents of YAML, or JSON; lists of Kubernetes are taken apart.
 
@@ -20,14 +28,14 @@ def read_documents(text: str, source: str) -> list[Document]:
         source: its name, for messages.
 
     Raises:
-        ConfigError: the text is neither YAML nor JSON, a key is written twice, or a document is not a mapping.
+        UnreadableError: the text is neither YAML nor JSON, a key is written twice, or a document is not a mapping.
     """
     found: list[Document] = []
     for value, lines in read_values(text, source):
         if value is None:
             continue
         if not isinstance(value, dict):
-            raise ConfigError(f"{source}:{lines.get('', 1)}: a manifest must be a mapping with apiVersion and kind")
+            raise UnreadableError(source, lines.get("", 1), "a manifest must be a mapping with apiVersion and kind")
         found.extend(_unpacked(Document(value, source, lines)))
     return found
 
@@ -36,7 +44,7 @@ def read_values(text: str, source: str) -> Iterator[tuple[Any, dict[str, int]]]:
     """Each document's value, and the line of each path in it (empty for JSON).
 
     Raises:
-        ConfigError: the text is neither YAML nor JSON, or a key is written twice.
+        UnreadableError: the text is neither YAML nor JSON, or a key is written twice.
     """
     if text.lstrip("\ufeff \t\r\n").startswith("{"):
         try:
@@ -46,7 +54,7 @@ def read_values(text: str, source: str) -> Iterator[tuple[Any, dict[str, int]]]:
             pass  # a stream of JSON objects, or a mapping in YAML's flow style, begins the same way
     for document in kubernetes_yaml.read_documents(text):
         if document.problem is not None:
-            raise ConfigError(f"{source}:{document.problem.line}: {document.problem.text}")
+            raise UnreadableError(source, document.problem.line, document.problem.text)
         yield document.value, dict(_lines_of(document))
 
 

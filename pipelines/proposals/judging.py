@@ -21,7 +21,7 @@ from pipelines.proposals.model import Check, Needs, ProposedObject
 from pipelines.proposals.reading import Asked
 from pipelines.replay import whatif
 from pipelines.replay.in_force import Compiler, History, Period
-from pipelines.replay.simulation import Change
+from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import Result, WhatIf
 from warehouse.engine import Window
 from warehouse.errors import ClusterError, ClusterUnreachableError, ConfigError, ProposalError, QueryError

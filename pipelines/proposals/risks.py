@@ -10,7 +10,7 @@ from pipelines.policy.model import Action, Direction, Rule
 from pipelines.policy.policy_set import PolicySet
 from pipelines.proposals.guard_rails import other_namespaces
 from pipelines.replay.changed_edges import ChangedEdge, Shown
-from pipelines.replay.simulation import Change
+from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import Result
 from warehouse.access.principals import Grant, Scope
 

@@ -17,7 +17,7 @@ from pipelines.objects.canonical import Manifest
 from pipelines.objects.names import Key
 from pipelines.proposals.model import Entry, Event, Proposal, ProposedObject, by_id
 from pipelines.replay.changed_edges import ChangedEdge
-from pipelines.replay.simulation import Change
+from pipelines.replay.outcomes import Change
 from warehouse.errors import CommitConflictError, ProposalError
 from warehouse.lake.tables import Lake
 from warehouse.questions.proposal_questions import ProposalEvents

@@ -18,9 +18,10 @@ from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Entry, Event, Proposal, ProposedObject, Status
 from pipelines.proposals.risks import counted
 from pipelines.replay import whatif
+from pipelines.replay.candidates import Identity, identity
 from pipelines.replay.changed_edges import ChangedEdge
 from pipelines.replay.in_force import Compiler, History, InForce, Period
-from pipelines.replay.simulation import Change, Identity, identity
+from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import WhatIf
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from pipelines.policy.verdict import Decision, Verdict
 from pipelines.replay.agreement import CLASSES, Disagreeing, Disagreement, explained
 from pipelines.replay.ends import End
 from pipelines.replay.grouping import Ints, grouped
-from pipelines.replay.simulation import CHANGES, WHYS, Change, Outcomes, Why
+from pipelines.replay.outcomes import CHANGES, WHYS, Change, Outcomes, Why
 from pipelines.replay.traffic import INGRESS, Traffic
 
 MOST_EXPLAINED = 2_000
@@ -93,6 +94,29 @@ def edges_of(outcomes: Sequence[Outcomes]) -> list[ChangedEdge]:
     found = together.values()
     order = (Change.NEWLY_DENIED, Change.NEWLY_ALLOWED, Change.UNCERTAIN, Change.UNCHANGED)
     return sorted(found, key=lambda edge: (order.index(edge.change), -edge.flows, edge.cluster, str(edge.source), str(edge.destination)))
+
+
+def rows_of(edges: Sequence[ChangedEdge]) -> list[dict[str, Any]]:
+    """Return one row for each edge of a list in the order of `edges_of`, whatever parts of its flows a change does different things to.
+
+    The row has the gravest change, with `flows` of the whole edge and `flows_of_change` of that change alone.
+    """
+    together: dict[tuple[Any, ...], list[ChangedEdge]] = {}
+    for edge in edges:
+        key = (edge.cluster, edge.source, edge.destination, edge.destination_port, edge.l4_protocol)
+        together.setdefault(key, []).append(edge)
+    rows = []
+    for parts in together.values():
+        row = parts[0].row()
+        row["flows"], row["flows_of_change"] = sum(part.flows for part in parts), parts[0].flows
+        row["first_seen"], row["last_seen"] = min(part.first_seen for part in parts), max(part.last_seen for part in parts)
+        rest = Counter({part.change: 0 for part in parts[1:]})
+        for part in parts[1:]:
+            rest[part.change] += part.flows
+        others = ", ".join(f"{flows:,} {change.value.replace('_', ' ')}" for change, flows in rest.items())
+        row["reason"] += f"; of its other flows: {others}" if others else ""
+        rows.append(row)
+    return rows
 
 
 def _edges(outcomes: Outcomes) -> list[ChangedEdge]:

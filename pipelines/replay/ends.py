@@ -137,6 +137,16 @@ def _unknown(end: End) -> str:
     return NOT_YOURS if end.is_hidden else ""
 
 
+def known_labels(labels: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return labels as an end has them; None if none were recorded."""
+    return tuple(sorted(labels)) if labels else None
+
+
+def known_names(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return DNS names as an end has them; None if none were recorded."""
+    return tuple(sorted(name.rstrip(".") for name in names)) if names else None
+
+
 def address_of(text: str | None) -> Address | None:
     """Parse an address as it was recorded, without its zone; None if there is none, or if what was recorded is not an address."""
     try:

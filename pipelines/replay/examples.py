@@ -12,7 +12,7 @@ from pipelines.replay import traffic as recorded
 from pipelines.replay.changed_edges import ChangedEdge, Shown
 from pipelines.replay.ends import is_within
 from pipelines.replay.in_force import History
-from pipelines.replay.simulation import Change
+from pipelines.replay.outcomes import Change
 from pipelines.replay.traffic import Asked, recorded_of
 from warehouse.engine import Limits
 from warehouse.errors import QueryLimitError

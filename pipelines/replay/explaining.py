@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipelines.policy.layer7 import DnsQuery, HttpRequest
 from pipelines.policy.model import Connection, Direction
@@ -18,8 +17,9 @@ from pipelines.policy.walk import Attribution, Walk, compare, walk
 from pipelines.recommend import observed
 from pipelines.recommend.allowing import Change, Policies, allow
 from pipelines.recommend.observed import ObservedEdge
-from pipelines.replay.ends import End, side_of, valid_address
+from pipelines.replay.ends import End, known_labels, known_names, side_of, valid_address
 from pipelines.replay.in_force import History, Period
+from pipelines.replay.requests import request_of
 from warehouse.engine import Window
 from warehouse.errors import ConfigError
 from warehouse.questions import edge_rule, flow_questions
@@ -151,7 +151,7 @@ def explain_row(history: History, row: Mapping[str, Any], *, at: datetime | None
         named={one: _named(row, one, turned=turned) for one in Direction},
         uuid=row["uuid"] or "",
     )
-    return explain(history, row["cluster"], edge, recorded, _request(row), at=at)
+    return explain(history, row["cluster"], edge, recorded, request_of(row), at=at)
 
 
 def edge_between(
@@ -259,9 +259,9 @@ def _end(row: Mapping[str, Any], side: str, history: History) -> End:
         namespace=namespace,
         workload=row[f"{side}_workload_name"] or (edge_rule.workload_of_pod(pod) if pod else None),
         entity=edge_rule.IDENTITIES.get(row[f"{side}_identity"] or 0) if is_outside else None,
-        labels=tuple(sorted(labels)) if labels else None,
+        labels=known_labels(labels),
         address=valid_address(address) if is_outside else None,
-        names=tuple(sorted(name.rstrip(".") for name in row[f"{side}_names"])) if row[f"{side}_names"] else None,
+        names=known_names(row[f"{side}_names"]),
         is_hidden=not labels and not owned,
     )
 
@@ -276,13 +276,3 @@ def _named(row: Mapping[str, Any], direction: Direction, *, turned: bool) -> tup
         return None
     listed: Collection[Mapping[str, Any]] = [one for column in columns for one in column or ()]
     return tuple((one["kind"] or "CiliumNetworkPolicy", one["namespace"] or "", one["name"] or "") for one in listed)
-
-
-def _request(row: Mapping[str, Any]) -> HttpRequest | DnsQuery | None:
-    """The request that a flow carries."""
-    if row["l7_http_method"] and row["l7_http_url"]:
-        url = urlsplit(row["l7_http_url"])
-        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        headers = {one["key"]: one["value"] for one in row["l7_http_headers"] or ()}
-        return HttpRequest(row["l7_http_method"], path, url.hostname or "", headers or None)
-    return DnsQuery(row["l7_dns_query"].rstrip(".")) if row["l7_dns_query"] else None

@@ -6,17 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.policy.layer7 import DnsQuery, HttpRequest
 from pipelines.policy.side_vectors import Mask
-from pipelines.replay.ends import End, is_within, valid_address
+from pipelines.replay.candidates import Candidates
+from pipelines.replay.ends import End, is_within, known_labels, known_names, valid_address
 from pipelines.replay.grouping import Ints
 from pipelines.replay.in_force import History, InForce, Period
-from pipelines.replay.simulation import Candidates, Outcomes, Simulator
+from pipelines.replay.outcomes import Outcomes
+from pipelines.replay.requests import request_of
+from pipelines.replay.simulation import Simulator
 from pipelines.replay.steps import Steps
 from pipelines.replay.traffic import Asked, Traffic, as_microseconds, microseconds, of_answer, recorded_of, sides_of
 from warehouse.errors import QueryLimitError
@@ -164,7 +166,7 @@ def _traffic(cluster: str, periods: tuple[Period, ...], rows: pa.Table, wanted: 
         number = -1 if port is None else port
         if not wanted.has(int(hour[place]), source, destination, protocol, number):
             continue
-        request = _request(row)
+        request = request_of(row, all_headers=False)
         key = (
             ends.setdefault(source, len(ends)),
             ends.setdefault(destination, len(ends)),
@@ -209,7 +211,7 @@ def _traffic(cluster: str, periods: tuple[Period, ...], rows: pa.Table, wanted: 
 
 
 def _end(cluster: str, side: str, row: Mapping[str, Any], *, sees_labels: bool) -> End:
-    labels, names = row[f"{side}_labels"], row[f"{side}_names"]
+    labels = row[f"{side}_labels"]
     return End(
         cluster=cluster,
         cluster_name=row[f"{side}_cluster_name"],
@@ -218,20 +220,10 @@ def _end(cluster: str, side: str, row: Mapping[str, Any], *, sees_labels: bool) 
         entity=row[f"{side}_entity"],
         dns_name=row[f"{side}_dns_name"],
         address=valid_address(row[f"{side}_ip"]),
-        labels=tuple(sorted(labels)) if labels else None,
-        names=tuple(sorted(name.rstrip(".") for name in names)) if names else None,
+        labels=known_labels(labels),
+        names=known_names(row[f"{side}_names"]),
         is_hidden=not labels and not sees_labels,
     )
-
-
-def _request(row: Mapping[str, Any]) -> HttpRequest | DnsQuery | None:
-    """The request that a flow carries."""
-    if row["l7_http_method"] and row["l7_http_url"]:
-        url = urlsplit(row["l7_http_url"])
-        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        headers = {one["key"]: one["value"] for one in row["l7_http_headers"] or ()}
-        return HttpRequest(row["l7_http_method"], path, url.hostname or "", headers or None, all_headers=False)
-    return DnsQuery(row["l7_dns_query"].rstrip(".")) if row["l7_dns_query"] else None
 
 
 class _Chosen:

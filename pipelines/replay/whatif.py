@@ -13,10 +13,12 @@ from pipelines.policy.refusals import Refusal
 from pipelines.policy.settings import Semantics
 from pipelines.replay import agreement, changed_edges, examples, traffic
 from pipelines.replay.agreement import Agreement
+from pipelines.replay.candidates import Candidates, Identity, identity
 from pipelines.replay.changed_edges import ChangedEdge
 from pipelines.replay.flows_again import FlowsAgain
 from pipelines.replay.in_force import Compiler, History, InForce
-from pipelines.replay.simulation import Candidates, Change, Identity, Outcomes, Simulator, identity
+from pipelines.replay.outcomes import Change, Outcomes
+from pipelines.replay.simulation import Simulator
 from pipelines.replay.steps import Progress, Steps, tell_nobody
 from pipelines.replay.traffic import Asked
 from warehouse.engine import Window

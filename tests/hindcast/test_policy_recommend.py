@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import subprocess
-import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from collectors.decoding.decode import decode
-from collectors.simulator.fleet import build_fleet
-from collectors.simulator.traffic import Traffic
 from pipelines.policy.documents import read_documents
 from pipelines.policy.policy_set import compile_policies
-from warehouse import config
-from warehouse.lake.tables import Lake
-from warehouse.schema import FLOWS
-
-HINDCAST = [sys.executable, "-c", "from hindcast.cli import main; main()", "policy", "recommend"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, record_minutes: Any) -> Path:
     """A configuration and a lake with the traffic of the last minutes."""
     folder = tmp_path_factory.mktemp("recommend")
     grants = [{"subject": "paula", "role": "namespace-owner", "namespaces": ["payments"]}]
     (folder / "hindcast.yaml").write_text(json.dumps({"ownership": {"grants": grants}}))
-    lake = Lake.open(config.Lake(url=str(folder / "lake")))
-    fleet = build_fleet(1, clusters=("eu-central",))
-    begin = datetime.now(UTC) - timedelta(minutes=20)
-    flows = [flow.SerializeToString() for flow in itertools.islice(Traffic(fleet, 1, begin, 5.0).flows(), 3000)]
-    rows = decode(flows, cluster="eu-central", recorded=begin, live=False).rows
-    lake.commit(FLOWS, lake.write_files(FLOWS, rows), transactions={}, metadata={})
+    record_minutes(folder, "eu-central", 3000)
     return folder
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*HINDCAST, *arguments], cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+@pytest.fixture(scope="module")
+def run(run_policy: Any) -> Any:
+    """Runs the command in a folder."""
+    return lambda folder, *arguments: run_policy(folder, "recommend", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +41,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["payments", "--merge", "x.yaml", "--output", "json"], "--merge writes YAML"),
     ],
 )
-def test_a_wrong_request_is_refused_with_what_to_do(arguments: list[str], words: str, folder: Path) -> None:
+def test_a_wrong_request_is_refused_with_what_to_do(run: Any, arguments: list[str], words: str, folder: Path) -> None:
     done = run(folder, *arguments)
     assert done.returncode == 2
     assert words in done.stderr
@@ -63,7 +49,7 @@ def test_a_wrong_request_is_refused_with_what_to_do(arguments: list[str], words:
     assert done.stdout == ""
 
 
-def test_the_policies_are_printed_with_their_evidence_and_their_simulation(folder: Path) -> None:
+def test_the_policies_are_printed_with_their_evidence_and_their_simulation(run: Any, folder: Path) -> None:
     done = run(folder, "payments")
     assert done.returncode == 0
     assert "0 newly denied" in done.stdout
@@ -74,7 +60,7 @@ def test_the_policies_are_printed_with_their_evidence_and_their_simulation(folde
     assert run(folder, "payments", "--until", "1m").stdout.count("kind: CiliumNetworkPolicy") == len(names)
 
 
-def test_json_has_every_rule_with_its_flows(folder: Path) -> None:
+def test_json_has_every_rule_with_its_flows(run: Any, folder: Path) -> None:
     done = run(folder, "--workload", "payments/payments-api", "--kind", "kubernetes", "--output", "json")
     data = json.loads(done.stdout)
     assert data["cluster"] == "eu-central"
@@ -83,7 +69,7 @@ def test_json_has_every_rule_with_its_flows(folder: Path) -> None:
     assert data["simulation"]["newly_denied"] == []
 
 
-def test_a_merge_writes_the_file_and_a_second_one_leaves_it(folder: Path) -> None:
+def test_a_merge_writes_the_file_and_a_second_one_leaves_it(run: Any, folder: Path) -> None:
     file = folder / "shop.yaml"
     file.write_text("# ours\nkind: ConfigMap\napiVersion: v1\nmetadata: {name: x}\n")
     first = run(folder, "payments", "--until", "1m", "--merge", "shop.yaml")
@@ -96,7 +82,7 @@ def test_a_merge_writes_the_file_and_a_second_one_leaves_it(folder: Path) -> Non
     assert "nothing was added" in second.stderr
 
 
-def test_an_owner_gets_no_labels_of_peers_that_are_not_hers(folder: Path) -> None:
+def test_an_owner_gets_no_labels_of_peers_that_are_not_hers(run: Any, folder: Path) -> None:
     mine, all_of_it = run(folder, "payments", "--as", "paula"), run(folder, "payments")
     assert mine.returncode == 0
     assert "app.kubernetes.io/name: coredns" in all_of_it.stdout
@@ -105,7 +91,7 @@ def test_an_owner_gets_no_labels_of_peers_that_are_not_hers(folder: Path) -> Non
     assert run(folder, "payments", "--as", "eve").returncode == 1
 
 
-def test_a_namespace_that_is_only_a_peer_of_hers_gets_no_recommendation(folder: Path) -> None:
+def test_a_namespace_that_is_only_a_peer_of_hers_gets_no_recommendation(run: Any, folder: Path) -> None:
     done = run(folder, "kube-system", "--as", "paula")
     assert done.returncode == 1
     assert "policies of namespace kube-system cannot be recommended: it is not yours" in done.stderr

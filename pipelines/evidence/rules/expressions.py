@@ -22,8 +22,9 @@ from pipelines.evidence.rules.calls import (
 )
 from pipelines.replay import agreement, traffic
 from pipelines.replay.agreement import Disagreement
+from pipelines.replay.candidates import Candidates
 from pipelines.replay.in_force import History
-from pipelines.replay.simulation import Candidates, Simulator
+from pipelines.replay.simulation import Simulator
 from warehouse.access.principals import Principal
 from warehouse.engine import Limits, Window
 from warehouse.questions import count_questions, edge_questions

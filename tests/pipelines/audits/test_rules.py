@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib.util
 import random
-import sys
-from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from audited_fleet import TCP_80, WEB, ccnp, cnp, compiled, np_
 from hypothesis import given, settings
@@ -22,20 +19,6 @@ from pipelines.policy.policy_set import PolicySet
 from pipelines.policy.reading import Document
 from pipelines.policy.verdict import decide
 
-PEERS = Path(__file__).resolve().parents[2] / "peers"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"audited_{name}", PEERS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-comparison = load("policy_comparison")
 KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy"]
 
 
@@ -119,7 +102,9 @@ def test_egress_to_the_world_is_found_unless_it_is_by_name() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(min_value=0, max_value=2**31), st.sampled_from(["1.18", "1.19", "1.20"]))
-def test_without_a_redundant_rule_and_with_a_shadowed_one_emptied_every_verdict_is_the_same(seed: int, release: str) -> None:
+def test_without_a_redundant_rule_and_with_a_shadowed_one_emptied_every_verdict_is_the_same(
+    comparison: Any, seed: int, release: str
+) -> None:
     scenario = comparison.scenario(seed, release, KINDS)
     again = copy.deepcopy(scenario.manifests)
     for index, manifest in enumerate(again):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
+import dataclasses
 import random
-import sys
 from collections.abc import Callable
 from ipaddress import ip_network
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,21 +18,9 @@ from pipelines.policy.labels import LabelSet
 from pipelines.policy.model import Connection, Direction, Side
 from pipelines.policy.verdict import Decision, Verdict, decide, judge
 
-PEERS = Path(__file__).resolve().parents[2] / "peers"
 ORDER = {Verdict.DENIED: 0, Verdict.UNCERTAIN: 1, Verdict.ALLOWED: 2}
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"policy_properties_{name}", PEERS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-comparison = load("policy_comparison")
 KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"]
 ANY_KIND = [*KINDS, "ClusterNetworkPolicy"]
 SIDES = ("source", "destination")
@@ -79,7 +64,7 @@ SEEDS = st.integers(min_value=0, max_value=2**31)
 
 
 def verdicts(scenario: Any, manifests: list[dict[str, Any]]) -> list[Decision]:
-    policies = comparison.dataclasses.replace(scenario, manifests=manifests).compile()
+    policies = dataclasses.replace(scenario, manifests=manifests).compile()
     return [decide(policies, probe.direction, probe.connection()) for probe in scenario.probes]
 
 
@@ -96,7 +81,7 @@ def is_cilium(rule: dict[str, Any]) -> bool:
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.sampled_from(["ingress", "egress"]))
-def test_one_more_allow_rule_never_denies_more(seed: int, key: str) -> None:
+def test_one_more_allow_rule_never_denies_more(comparison: Any, seed: int, key: str) -> None:
     scenario = comparison.scenario(seed, "1.20", KINDS)
     more = copy.deepcopy(scenario.manifests)
     rules = specs_with(more, key)
@@ -105,7 +90,7 @@ def test_one_more_allow_rule_never_denies_more(seed: int, key: str) -> None:
     donor = specs_with(comparison.scenario(seed + 1, "1.20", KINDS).manifests, key)
     target = random.Random(seed).choice(rules)
     target.extend(rule for found in donor for rule in found if is_cilium(rule) == is_cilium(target[0]))
-    refused = [len(comparison.dataclasses.replace(scenario, manifests=one).compile().refusals) for one in (scenario.manifests, more)]
+    refused = [len(dataclasses.replace(scenario, manifests=one).compile().refusals) for one in (scenario.manifests, more)]
     if refused[0] != refused[1]:
         return  # the rule that was added is refused, and its policy with it
     for old, new_one in zip(verdicts(scenario, scenario.manifests), verdicts(scenario, more), strict=True):
@@ -114,7 +99,7 @@ def test_one_more_allow_rule_never_denies_more(seed: int, key: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.sampled_from(["ingressDeny", "egressDeny"]))
-def test_one_more_deny_rule_never_allows_more(seed: int, key: str) -> None:
+def test_one_more_deny_rule_never_allows_more(comparison: Any, seed: int, key: str) -> None:
     scenario = comparison.scenario(seed, "1.20", ANY_KIND)
     maker = comparison.policy_generator.Generator(seed, release=(1, 20), dual_stack=False, node_selectors=False)
     rule = maker.cilium_rule("from" if key == "ingressDeny" else "to", allows=False, nodes=False)
@@ -128,7 +113,7 @@ def test_one_more_deny_rule_never_allows_more(seed: int, key: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS)
-def test_the_order_of_policies_and_of_their_rules_never_matters(seed: int) -> None:
+def test_the_order_of_policies_and_of_their_rules_never_matters(comparison: Any, seed: int) -> None:
     scenario = comparison.scenario(seed, "1.20", KINDS)
     other = copy.deepcopy(scenario.manifests)
     random.Random(seed).shuffle(other)
@@ -143,7 +128,7 @@ def test_the_order_of_policies_and_of_their_rules_never_matters(seed: int) -> No
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS)
-def test_a_policy_that_selects_nothing_changes_nothing(seed: int) -> None:
+def test_a_policy_that_selects_nothing_changes_nothing(comparison: Any, seed: int) -> None:
     scenario = comparison.scenario(seed, "1.20", ANY_KIND)
     maker = comparison.policy_generator.Generator(seed + 7, release=(1, 20), dual_stack=False, node_selectors=False)
     nobody = {"matchLabels": {"no-such-label": "x"}}
@@ -159,7 +144,7 @@ def test_a_policy_that_selects_nothing_changes_nothing(seed: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
-def test_what_is_not_known_is_uncertain_and_never_another_verdict(seed: int) -> None:
+def test_what_is_not_known_is_uncertain_and_never_another_verdict(comparison: Any, seed: int) -> None:
     """Without labels, addresses, names and named ports of the peer, or some of them, a verdict is the full one or uncertain."""
     scenario = comparison.scenario(seed, "1.20", ANY_KIND)
     policies = scenario.compile()
@@ -168,22 +153,22 @@ def test_what_is_not_known_is_uncertain_and_never_another_verdict(seed: int) -> 
         whole = decide(policies, probe.direction, probe.connection())
         connection = probe.connection()
         for hide in HIDDEN:
-            ends = {key: comparison.dataclasses.replace(end := getattr(connection, key), **hide(end, chooser)) for key in SIDES}
-            part = decide(policies, probe.direction, comparison.dataclasses.replace(connection, **ends))
+            ends = {key: dataclasses.replace(end := getattr(connection, key), **hide(end, chooser)) for key in SIDES}
+            part = decide(policies, probe.direction, dataclasses.replace(connection, **ends))
             assert part.verdict in (whole.verdict, Verdict.UNCERTAIN), (ends, whole.reason, part.reason)
             assert (part.verdict is Verdict.UNCERTAIN) == bool(part.missing)
 
 
 @settings(max_examples=80, deadline=None)
 @given(SEEDS, st.sampled_from(["1.18", "1.19", "1.20"]), st.booleans())
-def test_many_at_once_gives_what_one_at_a_time_gives(seed: int, release: str, hide: bool) -> None:
+def test_many_at_once_gives_what_one_at_a_time_gives(comparison: Any, seed: int, release: str, hide: bool) -> None:
     scenario = comparison.scenario(seed, release, ANY_KIND)
     policies = scenario.compile()
     sides = [end.side() for end in scenario.ends]
     if hide:
         chooser = random.Random(seed)
         ways = [lambda _side, _chooser: {}, lambda _side, _chooser: {"subject": None}, *HIDDEN]
-        sides = [comparison.dataclasses.replace(side, **chooser.choice(ways)(side, chooser)) for side in sides]
+        sides = [dataclasses.replace(side, **chooser.choice(ways)(side, chooser)) for side in sides]
     index = {end.name: place for place, end in enumerate(scenario.ends)}
     protocols = tuple(comparison.policy_world.PROTOCOLS)
     rows = []

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from hypothesis import given, settings
@@ -81,23 +77,12 @@ def test_hubbles_policies_are_compared_with_the_engines() -> None:
     assert compare(decision, []).agrees is None
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"policy_walk_{name}", Path(__file__).resolve().parents[2] / "peers" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-comparison = load("policy_comparison")
 KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy"]
 
 
 @settings(max_examples=60)
 @given(st.integers(min_value=0, max_value=2**31))
-def test_the_walk_shows_every_rule_once_and_the_deciding_ones_as_deciding(seed: int) -> None:
+def test_the_walk_shows_every_rule_once_and_the_deciding_ones_as_deciding(comparison: Any, seed: int) -> None:
     scenario = comparison.scenario(seed, "1.20", KINDS)
     policies = scenario.compile()
     for probe in scenario.probes[:20]:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from pipelines.policy.documents import read_documents
 from pipelines.replay.agreement import Disagreement
+from pipelines.replay.changed_edges import rows_of
 from pipelines.replay.grouping import grouped
 from pipelines.replay.in_force import History
-from pipelines.replay.simulation import Change
+from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import Result, WhatIf, simulate
 from warehouse.access import access_log
 from warehouse.access.principals import OPERATOR, Principal
@@ -281,6 +282,15 @@ def test_requests_are_judged_where_flows_carry_them(recorded: Any, ends: Any) ->
     result = recorded.simulate(GETS)
     assert changes(result) == {("unchanged", "api"): 3, ("newly_denied", "api"): 3}
     assert "allows the port, but not POST /items?x=1" in result.edges[0].reason
+
+
+def test_an_edge_of_which_a_change_denies_some_flows_only_is_one_row(recorded: Any, ends: Any) -> None:
+    api, web = ends.pod("shop", "api"), ends.pod("shop", "web")
+    for method, times in (("GET", 2), ("POST", 3)):
+        recorded.flow(api, web, times=times, l7_http_method=method, **REQUEST)
+    (row,) = rows_of(recorded.simulate(GETS).edges)
+    assert (row["change"], row["flows"], row["flows_of_change"]) == ("newly_denied", 5, 3)
+    assert row["reason"].endswith("; of its other flows: 2 unchanged")
 
 
 def test_a_port_with_rules_for_requests_is_uncertain_where_no_request_was_recorded(recorded: Any, ends: Any) -> None:
