@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.blueprints.model import BlueprintFile
     from pipelines.blueprints.planning import Plan
     from pipelines.blueprints.publishing import Publication
+    from pipelines.objects.names import Key
     from warehouse.lake.tables import Lake
     from warehouse.questions.door import Door
 
@@ -43,20 +44,23 @@ def plan(
     output: OutputOption = Format.TABLE,
     file: FileOption = None,
 ) -> None:
-    """Show what publishing would do, by a dry run on each API server, with the flows of the last 7 days in each namespace affected.
+    """Show what publishing would do, by a dry run on each API server, and what it would have denied and allowed in the last 7 days.
 
-    It does not predict which of these flows would be denied. Exit code 1 if an API server would refuse something.
+    Each change of a policy is judged alone; what all of them do together is said below. Exit code 1 if an API server would refuse
+    something.
     """
     from pipelines.blueprints import fleet
 
     settings = config.load_config(config_path)
     files, clusters, now = load_files(blueprints, settings), _published(settings, cluster), datetime.now(UTC)
-    _check(files, settings, open_door(config_path, lake_url, "blueprint"))
+    door = open_door(config_path, lake_url, "blueprint")
+    _check(files, settings, door)
     with _progress() as progress:
         plans = list(fleet.plan_fleet(files, clusters, now=now, retired=retire or (), progress=progress))
     lake = _lake_if_there(config_path, lake_url)
-    rows = [row for one in plans for row in _plan_rows(one, lake, now, everything)]
-    schema = pa.schema([*((name, pa.string()) for name in _PLAN_TEXTS), ("paths", pa.list_(pa.string())), ("flows_7d", pa.int64())])
+    rows = [row for one in plans for row in _plan_rows(one, lake, door, now, everything)]
+    numbers = [(name, pa.int64()) for name in ("flows_7d", *_EFFECTS)]
+    schema = pa.schema([*((name, pa.string()) for name in _PLAN_TEXTS), ("paths", pa.list_(pa.string())), *numbers])
     write_rows(pa.Table.from_pylist(rows, schema=schema), output, file)
     for one in plans:
         _print_plan(one)
@@ -67,11 +71,16 @@ def plan(
 _PLAN_TEXTS = ("cluster", "action", "kind", "namespace", "name", "blueprint", "note", "problem")
 
 
-def _plan_rows(plan: Plan, lake: Lake | None, now: datetime, everything: bool) -> Iterator[dict[str, Any]]:
+_EFFECTS = ("newly_denied_7d", "newly_allowed_7d", "uncertain_7d")
+
+
+def _plan_rows(plan: Plan, lake: Lake | None, door: Door, now: datetime, everything: bool) -> Iterator[dict[str, Any]]:
     from pipelines.blueprints.volume import flows_by_namespace
 
     counts: dict[str, int] = {}
+    effects: dict[Key, dict[str, int]] = {}
     if lake is not None:
+        effects = _effects(plan, door, now)
         try:
             counts = flows_by_namespace(lake, plan.cluster, plan.touched_namespaces, until=now)
         except (LakeError, QueryError) as error:
@@ -100,7 +109,32 @@ def _plan_rows(plan: Plan, lake: Lake | None, now: datetime, everything: bool) -
                 "problem": change.problem,
                 "paths": [difference.path for difference in change.differences],
                 "flows_7d": counts.get(change.key.namespace or ""),
+                **effects.get(change.key, {}),
             }
+
+
+def _effects(plan: Plan, door: Door, now: datetime) -> dict[Key, dict[str, int]]:
+    """Return what each change of a policy would have done to recorded flows, and say what all of them would have done together."""
+    from pipelines.blueprints.foreseeing import Effect, foresee
+    from pipelines.blueprints.volume import LOOK_BACK
+    from pipelines.replay.in_force import History
+    from warehouse.access.principals import OPERATOR
+    from warehouse.engine import Window
+
+    def counted(effect: Effect) -> dict[str, int]:
+        return dict(zip(_EFFECTS, (effect.newly_denied, effect.newly_allowed, effect.uncertain), strict=True))
+
+    try:
+        found = foresee(History(door, OPERATOR), plan, Window(since=now - LOOK_BACK, until=now))
+    except (LakeError, QueryError) as error:
+        messages.print(f"{plan.cluster}: recorded traffic cannot be replayed: {error}", markup=False, style="yellow")
+        return {}
+    if found.unknown:
+        messages.print(f"{plan.cluster}: what would be denied or allowed is not known: {found.unknown}", markup=False, style="yellow")
+    if found.together is not None:
+        texts = (f"{flows:,} {name.removesuffix('_7d').replace('_', ' ')}" for name, flows in counted(found.together).items())
+        messages.print(f"{plan.cluster}: all changes of policies together, of the flows of 7 days: {', '.join(texts)}", markup=False)
+    return {key: counted(effect) for key, effect in found.each.items()}
 
 
 def _print_plan(plan: Plan) -> None:
