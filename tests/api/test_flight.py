@@ -118,7 +118,7 @@ def test_an_error_does_not_show_the_inside_of_the_server(serving: Serving, sql: 
 
 
 def test_a_failure_of_the_server_is_logged_and_not_shown(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_arguments: Any) -> None:
+    def fails(**_named: Any) -> None:
         raise ZeroDivisionError("a secret")
 
     monkeypatch.setattr(flight, "SqlStream", fails)
