@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import altair as alt
+from altair.utils import schemapi
 
 from dashboards.frame import clock
 from dashboards.frame.theme import Palette
 from warehouse.records.coverage import Gap, Gaps
 
+schemapi.disable_debug_mode()  # validating each chart takes longer than making it; tests validate them
 HEIGHT = 148
 STRIP = 5
 

@@ -14,7 +14,7 @@ from dashboards.frame import clickable, clock, head, navigation, summary, theme,
 from dashboards.history import attention, evaluations, manifests
 from dashboards.visit import Visit, not_future
 from warehouse.errors import AccessDeniedError
-from warehouse.questions.record_questions import ConfigurationCoverage, Controls, Drift
+from warehouse.questions.record_questions import Controls, Drift, DriftCounts
 from warehouse.records import posture
 
 STATES = {"pass": "✓ Pass", "fail": "▲ Fail", "unknown": "? Unknown", "not_evaluated": "◇ Not evaluated"}
@@ -226,17 +226,11 @@ def _by_day(visit: Visit, at: datetime, clusters: Sequence[str]) -> None:
         return
     st.subheader("Drift by day", anchor=False)
     days = [min(at, (at - timedelta(days=back)).replace(hour=23, minute=59, second=59, microsecond=0)) for back in range(DAYS - 1, -1, -1)]
-    counts: dict[tuple[str, datetime], int | None] = {}
-    for day in days:
-        known = visit.answer(ConfigurationCoverage(at=day))
-        seen = {kind.cluster for kind in known if kind.is_known}
-        answer = visit.answer(Drift(at=day))
-        found = answer.rows["cluster"].to_pylist()
-        counts |= {(cluster, day): found.count(cluster) if cluster in seen or cluster in found else None for cluster in clusters}
+    counts = visit.answer(DriftCounts(moments=tuple(days)))
     shades = theme.palette()
     cells = []
     for cluster in clusters:
-        row = "".join(_day(counts[cluster, day], shades) for day in days)
+        row = "".join(_day(counts[day].get(cluster), shades) for day in days)
         cells.append(f'<tr><th scope="row">{html.escape(cluster)}</th>{row}</tr>')
     heads = "".join(f'<th scope="col">{day:%-d %b}</th>' for day in days)
     st.html(

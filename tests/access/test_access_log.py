@@ -140,6 +140,6 @@ def test_entries_of_answers_are_never_dropped_and_others_are_bounded(lake: Lake,
     waiting._timer and waiting._timer.cancel()
 
 
-def test_the_log_is_asked_for_what_was_just_asked(lake: Lake, door: Door) -> None:
+def test_the_access_log_includes_questions_answered_just_before(lake: Lake, door: Door) -> None:
     door.answer(OPERATOR, OwnSql(text="SELECT 1 AS one"))
     assert [row["text"] for row in door.answer(OPERATOR, AccessLog(window=Window())).rows.to_pylist()] == ["SELECT 1 AS one"]

@@ -505,7 +505,7 @@ def test_hostile_sql_over_flight_learns_nothing_about_others(target: Target, ten
     assert len(set(Target.tokens(told[-1])) & target.allowed) > target.count
 
 
-def test_how_long_a_query_takes_tells_nothing_of_what_is_hidden(target: Target, tenant: Principal) -> None:
+def test_the_time_a_query_takes_does_not_depend_on_hidden_rows(target: Target, tenant: Principal) -> None:
     """A question that waits where it finds a value waits for what is shown, and neither for what is hidden nor for what is nowhere."""
     world = target.world
     rows = {flow["uuid"]: (flow, shown) for flow in world.flows if (shown := world.oracle.shown(TENANT, flow))}

@@ -67,7 +67,7 @@ def test_a_worker_that_nobody_asks_gives_up_its_rows_by_itself(pool: Workers, mo
     assert count(pool, "ada") == 3
 
 
-def test_a_worker_that_is_asked_is_not_idle(pool: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_runs_a_query_is_not_idle(pool: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "IDLE_SECONDS", 0.1)
     assert count(pool, "ada", "SELECT count(*) + coalesce(sleep_ms(2000)::INTEGER, 0) AS n FROM numbers") == 3
 

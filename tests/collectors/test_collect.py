@@ -639,7 +639,7 @@ def test_a_token_goes_to_the_gateway_over_tls_and_a_wrong_one_is_reported(
     assert "wrong" not in problem
 
 
-def test_only_flows_that_are_asked_for_are_stored(stand: Any, flows_of: Any, node: SimulatedNode) -> None:
+def test_only_flows_that_match_the_configured_filters_are_stored(stand: Any, flows_of: Any, node: SimulatedNode) -> None:
     make = flows_of("c1/n1")
     observe(node, make(3))
     for flow in make(4):

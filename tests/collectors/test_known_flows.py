@@ -77,14 +77,14 @@ def test_a_replay_is_known_without_asking_the_lake() -> None:
     assert store.asked == 0
 
 
-def test_after_a_restart_the_lake_tells_what_is_held() -> None:
+def test_after_a_restart_known_flows_are_read_from_the_lake() -> None:
     store = Store()
     accept(KnownFlows(store.read, until_us={}, floor_us=None), store, flow(1, second=-5), flow(2, second=-4))
     again = KnownFlows(store.read, until_us={"n1": NOW_US - 4_000_000}, floor_us=NOW_US)
     assert accept(again, store, flow(2, second=-4), flow(3, second=-3), flow(4, second=1)) == [False, True, True]
 
 
-def test_a_lake_that_cannot_be_asked_leaves_everything_as_it_was() -> None:
+def test_an_unreachable_lake_leaves_the_known_flows_as_they_were() -> None:
     store = Store()
 
     def away(*_arguments: Any) -> pa.Table:

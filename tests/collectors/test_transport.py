@@ -130,7 +130,7 @@ def test_a_server_has_to_wait_while_nothing_is_read() -> None:
         running.close()  # type: ignore[attr-defined]
 
 
-def test_the_proxy_of_the_environment_is_asked_for_a_tunnel_unless_the_host_is_exempt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_go_through_the_proxy_of_the_environment_unless_the_host_is_exempt(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     class Proxy(BaseHTTPRequestHandler):

@@ -186,7 +186,7 @@ def test_a_run_takes_out_what_has_had_its_time(ran: dict[str, Any], folder: Path
     assert list((folder / "lake" / "flows" / "_delta_log").glob("*.checkpoint.parquet"))
 
 
-def test_a_task_that_fails_leaves_a_finding_and_tells_the_webhook(ran: dict[str, Any], folder: Path) -> None:
+def test_a_task_that_fails_leaves_a_finding_and_notifies_the_webhook(ran: dict[str, Any], folder: Path) -> None:
     assert ran["broken"]["state"] == "failed"
     assert ran["broken"]["tasks"]["publish"] == ["upstream_failed"], "the hour is not called cared for"
     found = Lake.open(config.Lake(url=str(folder / "broken"))).read(FINDINGS).to_pylist()
@@ -199,7 +199,7 @@ def test_a_task_that_fails_leaves_a_finding_and_tells_the_webhook(ran: dict[str,
     assert [message["text"] for message in told] == [f"Hindcast: {failed['summary']}"]
 
 
-def test_a_run_that_is_late_leaves_a_finding_and_tells_the_webhook(ran: dict[str, Any], folder: Path) -> None:
+def test_a_run_that_is_late_leaves_a_finding_and_notifies_the_webhook(ran: dict[str, Any], folder: Path) -> None:
     assert ran["late"] == [True, None]
     found = Lake.open(config.Lake(url=str(folder / "broken"))).read(FINDINGS).to_pylist()
     (late,) = [row for row in found if row["kind"] == "pipeline_late"]

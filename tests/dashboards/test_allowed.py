@@ -43,7 +43,7 @@ def reachable(*connections: Judged) -> Reachable:
     return found
 
 
-def test_what_nothing_is_known_of_gives_no_edge_and_is_said() -> None:
+def test_unknown_ends_give_no_edge_and_are_listed() -> None:
     unknown = reachable(judged(WEB, DB, SQL, Reached.UNCERTAIN, Verdict.UNCERTAIN))
     drawn = allowed.overlay([seen(WEB, API)], [], unknown, WANTED)
     assert drawn.found == [seen(WEB, API)]

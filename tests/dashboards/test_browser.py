@@ -63,7 +63,9 @@ def test_every_page_draws_without_an_error_and_asks_nothing_of_another_host(user
     assert not [url for url in asked if not url.startswith(ours)], "a request left the host"
 
 
-def test_an_owner_filters_by_clicks_and_the_address_tells_a_colleague(address: str, visitor: Callable[..., Page]) -> None:
+def test_an_owner_filters_by_clicks_and_a_colleague_who_opens_the_address_sees_the_same_filters(
+    address: str, visitor: Callable[..., Page]
+) -> None:
     page = visitor()
     open_page(page, f"{address}/flows?user=paula&last=6h")
     page.get_by_role("button", name="Dropped").click()

@@ -154,7 +154,7 @@ def test_a_drop_of_the_address_names_the_change_before_it_and_the_policies_in_fo
     assert "cart/cart-ingress (ingress)" in [link.proto.label for link in app.get("page_link")]
 
 
-def test_an_owner_of_the_other_side_learns_that_the_policies_are_not_hers(story: Story, look: Look, said: Said) -> None:
+def test_an_owner_of_the_other_side_sees_that_the_policies_belong_to_someone_else(story: Story, look: Look, said: Said) -> None:
     narrow: dict[str, Any] = {"verdict": "DROPPED", "f": ["dst.ns!=storefront"], **incident(story)}
     rows = look("flows", user="sam", cols="Time,uuid,traffic_direction", **narrow).dataframe[-1].value
     inbound = rows[rows["traffic_direction"] == "INGRESS"]

@@ -51,7 +51,7 @@ def test_fields_have_names_that_people_use() -> None:
     ("pod", "workload"),
     [("api-6d4cf56db6-xk2vq", "api"), ("db-0", "db"), ("agent-xk2vq", "agent"), ("backup-28412345-xk2vq", "backup"), ("shell", "shell")],
 )
-def test_an_end_has_the_name_of_its_workload_also_where_only_its_pod_is_told(pod: str, workload: str) -> None:
+def test_an_end_has_the_name_of_its_workload_even_if_only_its_pod_is_known(pod: str, workload: str) -> None:
     """An agent names the workloads of its own node's pods only: a workload would have two names in one table."""
     row = flow(source_pod_name=pod, source_labels=None, source_names=None)
     assert flow_rows.end(row, "source") == f"shop/{workload}"

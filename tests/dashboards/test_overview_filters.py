@@ -97,7 +97,7 @@ def test_under_match_any_a_link_to_an_edge_names_the_edge_alone(lake: Lake, look
     assert "src.ns" in denied
 
 
-def test_an_owner_is_told_what_a_filter_by_anothers_namespace_shows(lake: Lake, look: Look, said: Callable[[AppTest], str]) -> None:
+def test_a_filter_by_anothers_namespace_explains_to_an_owner_what_it_shows(lake: Lake, look: Look, said: Callable[[AppTest], str]) -> None:
     assert "fraud is not yours" in said(look(f=["ns=fraud"], user="paula", last="6h"))
 
 

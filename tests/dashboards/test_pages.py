@@ -39,7 +39,7 @@ def test_an_empty_lake_says_how_to_fill_it(page: str, look: Look, said: Said) ->
 
 
 @pytest.mark.parametrize("page", ["overview", "flows", "map", "compare", "coverage", "sql"])
-def test_who_was_given_no_namespace_learns_that_nothing_is_hers(page: str, filled: Path, look: Look, said: Said) -> None:
+def test_a_user_without_namespaces_sees_a_page_that_says_so(page: str, filled: Path, look: Look, said: Said) -> None:
     app = look(page, user="zoe")
     assert "Nothing here is yours" in said(app)
     assert not app.dataframe
@@ -151,7 +151,7 @@ def test_a_filter_that_is_switched_off_lets_through(filled: Path, look: Look) ->
     assert len(look("flows", user="ada", f="-ns=cart").dataframe[-1].value) == 400
 
 
-def test_the_summary_tells_limit_source_and_losses(filled: Path, look: Look, said: Said) -> None:
+def test_the_summary_shows_limit_source_and_losses(filled: Path, look: Look, said: Said) -> None:
     text = said(look("flows", user="ada"))
     assert "**400** of **900** flows · newest first" in text
     assert "limit 400" in text
@@ -193,7 +193,7 @@ def test_sql_that_writes_is_refused_in_words(filled: Path, look: Look, said: Sai
     assert "only queries are allowed" in said(look("sql", user="paula", run="1", q="DROP TABLE flows"))
 
 
-def test_access_tells_why(filled: Path, look: Look) -> None:
+def test_the_access_page_explains_each_grant(filled: Path, look: Look) -> None:
     frame = look("access", user="paula").dataframe[0].value
     assert "payments" in frame.to_string()
     assert "granted to you in the configuration, line 1" in set(frame["Why"]), "the whole file is one line"

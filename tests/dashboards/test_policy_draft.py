@@ -27,7 +27,7 @@ def test_a_text_without_a_policy_is_not_valid_and_has_no_fault(text: str) -> Non
     assert not found.problems
 
 
-def test_a_kind_that_is_no_policy_is_left_out_and_said_so() -> None:
+def test_an_object_that_is_no_policy_is_left_out_with_a_message() -> None:
     found = draft.read("apiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\n" + GOOD)
     assert found.is_valid
     assert "'Service' is no kind of network policy" in found.problems[0].text

@@ -53,7 +53,7 @@ def test_an_owner_sees_her_namespaces_policies_and_no_one_elses(story: Story, lo
     assert set(hers["Namespace"]) == {"payments"}
 
 
-def test_a_policys_history_tells_what_changed_and_by_whom(story: Story, look: Look, said: Said) -> None:
+def test_a_policys_history_shows_what_changed_and_by_whom(story: Story, look: Look, said: Said) -> None:
     key = "c1|CiliumNetworkPolicy|cart|cart-ingress"
     app = look("policies", user="ada", last="1d", object=key)
     text = said(app)

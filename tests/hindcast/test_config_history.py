@@ -71,7 +71,7 @@ def test_before_the_first_look_nothing_is_claimed(fleet: Fleet) -> None:
     assert fleet.rows("diff", "1h", "0s") == []
 
 
-def test_a_snapshot_tells_what_is_new_and_a_second_one_that_nothing_is(fleet: Fleet) -> None:
+def test_a_snapshot_prints_what_is_new_and_a_second_one_prints_that_nothing_is(fleet: Fleet) -> None:
     fleet.write("a.yaml", NAMESPACE % "shop", NETPOL % ("web", "shop", 80))
     first, second = fleet.rows("snapshot"), fleet.rows("snapshot")
     assert [(row["cluster"], row["state"], row["versions_began"]) for row in first] == [("c1", "observed", 2), ("c2", "observed", 0)]
@@ -100,7 +100,7 @@ def test_mistakes_in_manifests_are_reported_and_are_a_failure_while_the_other_cl
         ("diff", "x", "0s"),
     ],
 )
-def test_what_is_asked_for_wrongly_is_a_usage_error(fleet: Fleet, arguments: tuple[str, ...]) -> None:
+def test_wrong_arguments_are_a_usage_error(fleet: Fleet, arguments: tuple[str, ...]) -> None:
     assert str(fleet.run(*arguments, code=2).exception)
 
 

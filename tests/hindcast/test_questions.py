@@ -227,7 +227,7 @@ def test_the_help_of_sql_names_every_table(folder: Path) -> None:
 # status -----------------------------------------------------------------------------------------------------
 
 
-def test_status_tells_each_node_and_the_lake(folder: Path) -> None:
+def test_status_shows_each_node_and_the_size_of_the_lake(folder: Path) -> None:
     (row,) = [json.loads(line) for line in run(folder, "status", "-o", "json").stdout.splitlines()]
     expected: dict[str, Any] = {"cluster": "eu-central", "node": "eu-central/worker-001", "lost_1h": 42, "lost_24h": 42}
     assert {name: row[name] for name in expected} == expected

@@ -385,7 +385,7 @@ def test_canary_clusters_come_first(stage: Stage) -> None:
     assert [cluster.name for cluster in canary_order(files, clusters)] == ["z-canary", "lab", "a", "b"]
 
 
-def test_what_is_rendered_is_what_the_server_is_asked(stage: Stage) -> None:
+def test_rendering_covers_the_namespaces_that_the_server_has(stage: Stage) -> None:
     namespace, files = stage.namespace(), stage.files(DENY)
     wanted = render(files, cluster=stage.cluster.name, labels={}, namespaces=objects.read_namespaces(stage.access()), now=NOW)
     assert namespace in {key.namespace for key in wanted.objects}

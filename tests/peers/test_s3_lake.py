@@ -116,7 +116,7 @@ def test_hours_are_compacted_and_rolled_up_and_their_old_files_leave_with_vacuum
     assert lake.vacuum(FLOWS, older_than=HOUR, dry_run=True) == {}, "nothing has been out of the table for an hour"
 
 
-def test_a_question_over_forty_files_that_is_asked_again_makes_few_requests(store: Store) -> None:
+def test_repeating_a_question_over_forty_files_makes_few_requests(store: Store) -> None:
     lake = Lake.open(store.settings())
     for number in range(40):
         append(lake, NOON + dt.timedelta(minutes=number), 5, name=str(number))

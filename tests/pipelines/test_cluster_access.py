@@ -104,14 +104,14 @@ def names(access: ClusterAccess) -> list[str]:
     return found
 
 
-def test_a_server_that_slows_one_down_is_asked_again_after_the_time_it_says(serving: Any) -> None:
+def test_a_throttled_request_is_retried_after_the_time_that_the_server_names(serving: Any) -> None:
     with serving(said({"message": "slow down"}, 429, Retry_After="1"), page("a")) as (access, server):
         assert names(access) == ["a"]
         assert len(server.asked) == 2
         assert 1.0 <= server.pauses[0] < 5
 
 
-def test_a_server_that_slows_one_down_without_a_time_is_asked_less_and_less(serving: Any) -> None:
+def test_throttled_requests_are_retried_at_growing_intervals_if_the_server_names_no_time(serving: Any) -> None:
     throttled = said({"message": "slow down"}, 429)
     with serving(throttled, throttled, throttled, page("a")) as (access, server):
         assert names(access) == ["a"]
@@ -199,7 +199,7 @@ def test_an_answer_that_breaks_off_or_is_no_object_is_an_error_that_names_the_cl
             names(access)
 
 
-def test_no_error_tells_the_token(serving: Any) -> None:
+def test_no_error_contains_the_token(serving: Any) -> None:
     with serving(said({"message": "no"}, 401)) as (access, _), pytest.raises(ClusterError) as told:
         names(access)
     assert "s3cr3t" not in str(told.value)

@@ -81,7 +81,7 @@ def test_every_flow_that_names_it_in_either_side_goes_also_those_of_another_owne
     assert erasure.erase(lake, request(), (), now=NOW) == []
 
 
-def test_a_finding_tells_who_asked_what_for_and_how_much_went(lake: Lake) -> None:
+def test_an_erasure_leaves_a_finding_with_who_requested_it_why_and_how_many_rows(lake: Lake) -> None:
     store(lake, {"source_namespace": "pay"}, {"source_namespace": "shop"})
     erasure.erase(lake, request(asked_by="ada"), (), now=NOW)
     begun, done = findings(lake)[1], findings(lake)[0]
@@ -93,7 +93,7 @@ def test_a_finding_tells_who_asked_what_for_and_how_much_went(lake: Lake) -> Non
     assert "from the beginning until 2026-03-05T12:00:00Z was erased on request: 1 rows" in done["summary"]
 
 
-def test_who_runs_it_asked_when_nobody_is_named(lake: Lake) -> None:
+def test_an_erasure_is_recorded_under_the_user_who_runs_it_if_nobody_is_named(lake: Lake) -> None:
     store(lake, {"source_namespace": "pay"})
     erasure.erase(lake, request(), (), now=NOW)
     assert json.loads(findings(lake)[0]["detail"])["asked_by"] == getpass.getuser()

@@ -347,7 +347,7 @@ def test_a_policy_drop_that_arrives_as_two_events_counts_once(lake: Lake) -> Non
         roll_up_closed_hours(lake, SETTINGS, now=LATER)
 
 
-def test_real_flows_become_edges_from_who_asked_to_who_answered(lake: Lake) -> None:
+def test_real_flows_become_edges_from_client_to_server(lake: Lake) -> None:
     captured = Path(__file__).parents[1] / "data" / "hubble" / "real_2021_gke.jsonl"
     from google.protobuf import json_format
 

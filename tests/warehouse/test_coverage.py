@@ -31,7 +31,7 @@ def test_a_ledger_without_rows_covers_nothing() -> None:
     assert cluster_shares([]) == {}
 
 
-def test_time_that_no_row_speaks_of_is_not_covered() -> None:
+def test_time_without_a_row_is_not_covered() -> None:
     (node,) = node_coverage(table(row(0, 30)), at(0), at(120))
     assert node.covered == 0.25
 

@@ -83,7 +83,7 @@ def edges(door: Door, who: Principal, wanted: FlowFilter, level: Level) -> list[
     return sorted((tuple(row.values()) for row in rows), key=repr)
 
 
-def test_a_drop_has_the_same_direction_whatever_else_is_asked(tmp_path: Path) -> None:
+def test_a_drop_has_the_same_direction_with_every_other_filter(tmp_path: Path) -> None:
     dropped = ends("shop", "web", source_port=8080, destination_port=40_000, verdict="DROPPED", is_reply=None)
     door = Door(lake_of(tmp_path, [flow(1, **dropped)]), config.Ownership())
     wanted = FlowFilter(since=START, until=START + HOUR)

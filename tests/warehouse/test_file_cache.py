@@ -22,7 +22,7 @@ def test_no_files_have_no_rows() -> None:
     assert FileCache().rows([], Disk().read) == []
 
 
-def test_a_file_is_read_once_and_rows_come_in_the_order_asked_for() -> None:
+def test_a_file_is_read_once_and_rows_come_in_the_order_of_the_request() -> None:
     disk, kept = Disk(), FileCache()
     kept.rows(["a", "b"], disk.read)
     again = kept.rows(["c", "b", "a"], disk.read)
@@ -30,7 +30,7 @@ def test_a_file_is_read_once_and_rows_come_in_the_order_asked_for() -> None:
     assert disk.read_of == ["a", "b", "c"]
 
 
-def test_what_was_not_asked_for_longest_makes_room() -> None:
+def test_the_least_recently_used_rows_are_dropped_first() -> None:
     disk = Disk()
     size = disk.read(["a"])["a"].get_total_buffer_size()
     kept = FileCache(most_bytes=2 * size)

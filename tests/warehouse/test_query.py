@@ -153,7 +153,7 @@ def test_each_sees_the_flows_of_the_rule_through_every_question(who: str, door: 
 
 
 @pytest.mark.parametrize("who", [*PEOPLE, "auditor"])
-def test_sql_is_asked_of_the_window_to_the_instant(who: str, door: Door, everything: list[dict[str, Any]]) -> None:
+def test_sql_reads_exactly_the_window(who: str, door: Door, everything: list[dict[str, Any]]) -> None:
     person = PEOPLE.get(who, AUDREY)
     times = sorted(row["time"] for row in everything if who == "auditor" or any(sides_owned(who, row)))
     for since, until in ((times[3], times[-4]), (times[len(times) // 2], None), (times[5], times[5]), (None, times[-1])):

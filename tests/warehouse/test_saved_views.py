@@ -61,7 +61,7 @@ def test_what_is_shared_with_a_namespace_is_shown_to_its_owners_in_those_cluster
     assert names(lake, PAULA) == [], "her cart is another one, of another cluster"
 
 
-def test_nobody_shares_with_owners_of_what_is_not_hers(lake: Lake) -> None:
+def test_a_view_can_be_shared_only_with_owners_of_ones_own_namespaces(lake: Lake) -> None:
     with pytest.raises(AccessDeniedError, match=r"cannot share with .*payments"):
         save(lake, CARLOS, "look here", shared_with=["*/payments"])
     made = save(lake, CARLOS, "mine")

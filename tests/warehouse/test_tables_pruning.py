@@ -76,7 +76,7 @@ def test_times_without_a_zone_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", [FLOWS, COVERAGE], ids=lambda table: table.name)
-def test_only_the_files_of_the_cluster_day_and_time_asked_for_are_listed(tmp_path: Path, table: Table) -> None:
+def test_only_files_of_the_given_cluster_day_and_time_are_listed(tmp_path: Path, table: Table) -> None:
     hour = timedelta(hours=1)
     batches = [[("east", NOON), ("west", NOON)], [("east", NOON + hour)], [("east", NOON + 24 * hour)]]
     lake = lake_of(tmp_path, *batches, table=table)

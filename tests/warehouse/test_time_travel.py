@@ -209,7 +209,7 @@ def test_a_version_of_what_was_configured_has_no_end_before_the_lake_learned_of_
     assert known_at(9) == [{"valid_to": NOON + 5 * MINUTE, "ended_how": "deleted"}]
 
 
-def test_questions_that_rollups_answer_are_asked_of_flows_or_refused(door: Door, lake: Lake) -> None:
+def test_questions_as_of_a_time_read_flows_instead_of_rollups_or_are_refused(door: Door, lake: Lake) -> None:
     store(lake, "late", recorded=NOON + 90 * MINUTE)
     store(lake, "prompt", recorded=NOON)
     day = FlowFilter(since=NOON - 60 * MINUTE, until=NOON + 60 * MINUTE, as_of=door.as_of(NOON))

@@ -13,9 +13,10 @@ from warehouse import engine
 from warehouse.access import visible
 from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
-from warehouse.questions import edge_rule, flow_filter, recorded_workloads
+from warehouse.questions import edge_rule, flow_filter, part_sums, recorded_workloads
 from warehouse.questions.answers import Answer, coverage_of
 from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.part_sums import Flows
 from warehouse.questions.question import Question, Request, Subject
 from warehouse.questions.time_buckets import HOUR
 from warehouse.schema import FLOWS, Table
@@ -110,12 +111,27 @@ def _learn_workloads(connection: Any, sight: Sight) -> None:
     until = min(window.until, datetime.now(UTC) + HOUR)
     since = max(window.since, until - _LEARNED_FROM).replace(minute=0, second=0, microsecond=0)
     until = (until + HOUR - timedelta.resolution).replace(minute=0, second=0, microsecond=0)
+    if window.as_of is None:
+        pods = _remembered_pods(connection, sight, since, until)
+        recorded_workloads.learn(connection, pods, _PODS, sight.lake)
+        return
     hours = replace(window, since=since, until=until)
     files = engine.files_of(sight.lake, FLOWS, hours, sight.clusters or None)
     rows = engine.query_of(connection, sight.lake, FLOWS, files, "flows_of_hours", as_of=window.as_of)
     first, end = (f"{engine.literal(moment.isoformat())}::TIMESTAMPTZ" for moment in (since, until))
     within = f"""(SELECT * FROM ({rows}) WHERE "time" >= {first} AND "time" < {end})"""
     recorded_workloads.learn(connection, edge_rule.pods_seen(within), _PODS, sight.lake, as_of=window.as_of)
+
+
+def _remembered_pods(connection: Any, sight: Sight, since: datetime, until: datetime) -> str:
+    """Return the query for the pods in the flows of these hours, which are looked up once for each part of an hour."""
+    last_change = sight.lake.last_change(FLOWS)
+    files = sight.lake.contents(FLOWS, clusters=sight.clusters or None, since=since, until=until)
+    spans = {cluster: [(since, until)] for cluster in sorted({file.partition["cluster"] for file in files})}
+    flows = Flows(lake=sight.lake, spans=spans, files=files, last_change=last_change).within(spans)
+    rest, is_known = part_sums.recall(connection, flows, part_sums.PODS, "known_pods")
+    flows.within(rest).add_view(connection, "flows_of_hours")
+    return part_sums.PODS.of("flows_of_hours") + (" UNION ALL BY NAME SELECT * EXCLUDE (part) FROM known_pods" if is_known else "")
 
 
 def _oldest(connection: Any, relations: Sequence[str], given: Sequence[Any], wanted: FlowFilter, limits: Limits) -> datetime:

@@ -19,7 +19,7 @@ from warehouse.errors import QueryError
 from warehouse.questions.answers import Answer, LakeSummary, coverage_of
 from warehouse.questions.question import ALL_TIME, Question, Request, Subject
 from warehouse.records import findings, posture, versions
-from warehouse.records.configuration_coverage import KindCoverage, coverage_at
+from warehouse.records.configuration_coverage import KindCoverage, coverage_at, coverage_at_each
 from warehouse.schema import ACCESS_LOG, DRIFT, FINDINGS, FLOWS, POSTURE, TABLES, VERSION_TABLES, Table
 
 
@@ -68,6 +68,34 @@ class Drift(_Posture):
     def answer(self, request: Request) -> Answer:
         """Return the rows of open drift, by cluster and object."""
         return self._seen(request, DRIFT, posture.open_drift)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftCounts(Question[dict[datetime, dict[str, int | None]]]):
+    """How much drift from blueprints was open at each of several times, in what the principal owned then."""
+
+    name: str = "drift_counts"
+    moments: tuple[datetime, ...]
+
+    @property
+    def subject(self) -> Subject:
+        """The times."""
+        return Subject(window=Window(since=min(self.moments), until=max(self.moments)))
+
+    def answer(self, request: Request) -> dict[datetime, dict[str, int | None]]:
+        """Return the number for each time and cluster: None where no drift is recorded and the configuration was not known then."""
+        lake, scope = request.sight.lake, request.sight.scope
+        coverage = coverage_at_each(lake, self.moments)
+        found: dict[datetime, dict[str, int | None]] = {}
+        for at in self.moments:
+            clusters = {kind.cluster: kind.is_known for kind in sorted(coverage[at], key=lambda kind: kind.is_known)}
+            counts: dict[str, int | None] = {
+                name: 0 if is_known else None for name, is_known in clusters.items() if scope.sees_cluster(name)
+            }
+            for cluster in _owned(DRIFT, posture.open_drift(lake, at=at), scope, at)["cluster"].to_pylist():
+                counts[cluster] = (counts.get(cluster) or 0) + 1
+            found[at] = counts
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

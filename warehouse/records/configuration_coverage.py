@@ -49,7 +49,23 @@ def coverage_at(
 
     A snapshot covers the moment at which it began, a watch all the time until its end. Raises LakeError.
     """
-    rows = lake.read(CONFIG_COVERAGE, None, None if clusters is None else list(clusters)).to_pylist()
+    return _coverage_at(_read(lake, clusters), at, recorded)
+
+
+def coverage_at_each(
+    lake: Lake, moments: Collection[datetime], *, clusters: Collection[str] | None = None
+) -> dict[datetime, list[KindCoverage]]:
+    """Return what `coverage_at` returns for each of several times, from one reading. Raises LakeError."""
+    rows = _read(lake, clusters)
+    return {at: _coverage_at(rows, at, None) for at in moments}
+
+
+def _read(lake: Lake, clusters: Collection[str] | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = lake.read(CONFIG_COVERAGE, None, None if clusters is None else list(clusters)).to_pylist()
+    return rows
+
+
+def _coverage_at(rows: list[dict[str, Any]], at: datetime, recorded: datetime | None) -> list[KindCoverage]:
     found: dict[tuple[str, str], KindCoverage] = {}
     for row in sorted(rows, key=lambda row: (row["from"], row["to"], row["recorded"] or row["to"])):
         if recorded is not None and (row["recorded"] or row["to"]) > recorded:

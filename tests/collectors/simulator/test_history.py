@@ -90,7 +90,7 @@ def test_the_story_is_in_the_flows(lake: Lake) -> None:
     assert min(row["time"] for row in hosts) >= STORY.new_host
 
 
-def test_the_ledger_tells_the_ten_minutes_that_are_missing(lake: Lake) -> None:
+def test_the_ledger_shows_the_ten_minutes_that_are_missing(lake: Lake) -> None:
     rows = lake.read(COVERAGE)
     (gap,) = [row for row in rows.to_pylist() if row["state"] == "gap"]
     assert gap["to"] - gap["from"] == dt.timedelta(minutes=10)

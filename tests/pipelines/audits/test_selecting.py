@@ -85,7 +85,7 @@ def test_workloads_are_read_with_the_labels_that_policies_see() -> None:
     assert web.side().named_ports == {("TCP", "http"): 80}
 
 
-def test_exposure_tells_allowed_from_observed_and_both_and_names_what_is_not_known() -> None:
+def test_exposure_distinguishes_allowed_observed_and_both_and_lists_what_is_unknown() -> None:
     policies, _ = compiled(cnp("web", {"endpointSelector": WEB, "ingress": [{"fromEndpoints": [{}], "toPorts": TCP_80}]}))
     web, db, agent = (workload("shop", "web").side(), workload("shop", "db").side(), workload("ops", "agent").side())
     unknown = Side("shop/unknown", subject=pod_labels("shop"), seen_as=None)

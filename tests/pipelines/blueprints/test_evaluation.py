@@ -135,7 +135,7 @@ def test_one_evaluation_of_a_time_is_stored_once(fleet: Fleet) -> None:
     assert fleet.lake.read(POSTURE).num_rows == 16
 
 
-def test_the_matrix_is_of_the_time_asked_for(fleet: Fleet) -> None:
+def test_the_matrix_shows_the_given_time(fleet: Fleet) -> None:
     fleet.look(NOW)
     fleet.keep(NOW)
     fleet.put("deny", fleet.policy())
@@ -212,7 +212,7 @@ def test_a_message_names_the_worst_and_counts_the_rest_and_a_webhook_that_is_awa
     assert posted[0]["severity"] == "high"
 
 
-def test_a_row_tells_before_and_after(fleet: Fleet) -> None:
+def test_a_row_of_drift_has_the_object_before_and_after(fleet: Fleet) -> None:
     fleet.put("deny", fleet.policy(policyTypes=["Ingress", "Egress"]))
     fleet.look(NOW)
     fleet.keep(NOW)

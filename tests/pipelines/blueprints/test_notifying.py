@@ -175,7 +175,7 @@ def test_a_webhook_that_is_configured_later_hears_of_what_opens_then(fleet: Flee
     assert [message["text"].splitlines()[0] for message in webhook.told] == ["Hindcast: 1 new drifts in c1"]
 
 
-def test_a_lake_that_was_judged_before_telling_was_remembered_tells_only_of_what_is_new(fleet: Fleet, webhook: Webhook) -> None:
+def test_a_lake_evaluated_before_announcements_were_recorded_announces_only_new_drift(fleet: Fleet, webhook: Webhook) -> None:
     """The log of such a lake has the evaluations' own numbers and nothing of what was told."""
     manifests.take(fleet.lake, fleet.clusters[0], now=lambda: NOW)
     (found,) = evaluation.evaluate_fleet(fleet.lake, fleet.files, fleet.clusters, at=NOW)

@@ -202,7 +202,7 @@ def test_clusters_do_not_touch_each_other(history: Any, policy: Policy, noon: da
     assert [row["cluster"] for row in history.at(noon + HOUR)] == ["c1"]
 
 
-def test_a_namespace_is_asked_for_with_what_is_in_it_and_without_what_is_of_the_whole_cluster(
+def test_versions_of_a_namespace_include_its_objects_and_not_those_of_the_whole_cluster(
     history: Any, policy: Policy, noon: datetime
 ) -> None:
     def namespace(name: str) -> dict[str, Any]:

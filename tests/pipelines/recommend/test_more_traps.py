@@ -63,7 +63,7 @@ def test_two_hashes_of_one_workload_are_one_policy() -> None:
     assert only(found)["endpointSelector"] == {"matchLabels": {"app": "web"}}
 
 
-def test_a_workload_is_told_from_another_with_the_same_name_label() -> None:
+def test_two_workloads_with_the_same_name_label_are_kept_apart() -> None:
     stable = pod("shop", "web", labels={"app": "web", "track": "stable"})
     canary = pod("shop", "web-canary", labels={"app": "web", "track": "canary"})
     found = recommended([edge(DB, stable), edge(DB, canary, 9090)], workload="web")
@@ -71,7 +71,7 @@ def test_a_workload_is_told_from_another_with_the_same_name_label() -> None:
     assert "9090" not in str(only(found))
 
 
-def test_a_workload_that_no_label_tells_apart_brings_the_others_traffic_along() -> None:
+def test_a_workload_that_no_label_distinguishes_gets_rules_for_the_other_ones_traffic_too() -> None:
     both = [pod("shop", name, labels={"app": "web"}) for name in ("web", "web-old")]
     found = recommended([edge(DB, both[0], 8080), edge(DB, both[1], 9090)], workload="web")
     assert {port["port"] for port in only(found)["ingress"][0]["toPorts"][0]["ports"]} == {"8080", "9090"}
@@ -225,7 +225,7 @@ def test_labels_that_another_edge_shows_complete_an_edge_without_them() -> None:
     assert [policy.name for policy in found.policies] == ["cart-recommended", "web-recommended"]
 
 
-def test_a_workload_whose_labels_nobody_knows_gets_no_policy_and_is_said() -> None:
+def test_a_workload_with_unknown_labels_gets_no_policy_and_is_listed() -> None:
     found = recommended([edge(DB, pod("shop", "web", hidden=True))])
     assert not found.policies
     assert any("shop/web: no policy, its labels are not known" in note for note in found.not_seen)

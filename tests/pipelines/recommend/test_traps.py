@@ -31,13 +31,13 @@ def test_a_window_of_forty_days_has_room_for_weekly_and_monthly_jobs() -> None:
     assert not [note for note in recommended([edge(DB, WEB)]).not_seen if "jobs" in note]
 
 
-def test_every_rule_tells_on_how_many_days_its_traffic_was_seen() -> None:
+def test_every_rule_states_on_how_many_days_its_traffic_was_seen() -> None:
     found = recommended([edge(DB, WEB, days=frozenset(list(edge(DB, WEB).days)[:12]))])
     assert len(found.policies[0].rules[0].draft.evidence.days) == 12
     assert "on 12 days" in str(found.policies[0].rules[0].draft.evidence)
 
 
-def test_what_was_not_covered_is_said() -> None:
+def test_a_recommendation_states_which_time_was_not_covered() -> None:
     seen = dataclasses.replace(MONTH, covered=0.9, gaps=("node-1 from 10:00 to 12:00",), flows_lost=7)
     notes = recommended([edge(DB, WEB)], seen=seen).not_seen
     assert "10.0% of the window was not observed" in notes
@@ -146,7 +146,7 @@ def test_names_are_learned_through_the_rule_for_the_resolver() -> None:
     assert [entry.get("rules") for entry in entries] == [{"dns": [{"matchPattern": "*"}]}, None]
 
 
-def test_names_without_any_query_are_said_to_need_a_rule_for_dns() -> None:
+def test_names_without_any_query_come_with_a_note_that_no_dns_query_was_seen() -> None:
     found = recommended([edge(WEB, outside("203.0.113.9", "api.example.com"), 443)])
     assert any("no DNS query was seen" in note for note in found.notes["web-recommended"])
 

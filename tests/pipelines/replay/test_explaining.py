@@ -169,7 +169,7 @@ def test_hubbles_attribution_is_compared(town: Town) -> None:
     ("dropped", "app", "words"),
     [(True, "cart", "policy says allow and the datapath dropped"), (False, "bff", "policy says deny and it was forwarded")],
 )
-def test_a_disagreement_is_said(town: Town, dropped: bool, app: str, words: str) -> None:
+def test_an_explanation_reports_where_hubble_disagrees(town: Town, dropped: bool, app: str, words: str) -> None:
     town.policy("shop", "web", "web", ingress=[allow(app)])
     found = town.explained(town.flow("shop/cart", "shop/web", dropped=dropped))
     assert found.agreement == words
@@ -206,7 +206,7 @@ def test_an_owner_sees_her_own_policies_and_how_many_she_does_not(town: Town) ->
     assert {step.rule.name for one in town.explained(name).walks for step in one.steps} >= {"web", "secret-policy"}
 
 
-def test_a_connection_is_found_by_its_ends_and_judged_at_the_time_asked_about(town: Town) -> None:
+def test_a_connection_is_found_by_its_ends_and_judged_at_the_given_time(town: Town) -> None:
     town.policy("shop", "web", "web", ingress=[allow("bff")])
     name = town.flow("shop/cart", "shop/web", dropped=True, at=1)
     found = town.asked("shop/cart", "shop/web")
@@ -216,7 +216,7 @@ def test_a_connection_is_found_by_its_ends_and_judged_at_the_time_asked_about(to
     assert found.verdict is Verdict.DENIED
 
 
-def test_a_change_between_the_flow_and_the_time_asked_about_is_said(town: Town) -> None:
+def test_a_policy_change_between_the_flow_and_the_given_time_is_reported(town: Town) -> None:
     town.policy("shop", "web", "web", 1.5, None, ingress=[allow("bff")])
     town.flow("shop/cart", "shop/web", at=1)
     found = town.asked("shop/cart", "shop/web")

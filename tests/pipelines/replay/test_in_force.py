@@ -83,7 +83,7 @@ def test_a_policy_that_does_not_change_is_compiled_once(recorded: Recorded) -> N
     assert before.policies.rules[0] is next(rule for rule in after.policies.rules if rule.origin.name == "web")
 
 
-def test_the_semantics_of_kubernetes_can_be_asked_for(recorded: Recorded) -> None:
+def test_the_semantics_of_kubernetes_can_be_chosen(recorded: Recorded) -> None:
     recorded.observed(0, 24)
     assert not recorded.in_force(semantics=Semantics.KUBERNETES).periods["c1"][0].settings.cilium
 

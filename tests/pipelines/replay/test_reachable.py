@@ -91,7 +91,7 @@ def test_an_owner_sees_pairs_of_her_namespaces_and_nothing_is_called_not_allowed
     assert any("a cluster-wide policy may allow what yours deny" in note for note in result.notes)
 
 
-def test_too_many_connections_are_not_judged_and_the_number_of_workloads_left_out_is_said(
+def test_too_many_connections_are_not_judged_and_the_number_of_omitted_workloads_is_given(
     recorded: Any, ends: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded.observed(0, 24)

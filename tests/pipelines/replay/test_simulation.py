@@ -341,7 +341,7 @@ def test_a_rule_that_asks_for_the_namespace_alone_is_decided(recorded: Any, ends
     assert changes(recorded.simulate(by_namespace, who=PAULA)) == {("unchanged", "store"): 1, ("newly_denied", "bot"): 1}
 
 
-def test_an_owner_is_not_told_who_else_owns_what(recorded: Any, ends: Any) -> None:
+def test_an_owner_does_not_learn_who_owns_other_namespaces(recorded: Any, ends: Any) -> None:
     recorded.flow(ends.pod("vault", "store"), ends.pod("shop", "web"))
     closed = ingress("[{}]")
     assert recorded.simulate(closed, who=PAULA).edges[0].owners == ("paula",)
