@@ -23,9 +23,12 @@ from pipelines.replay.changed_edges import ChangedEdge
 from pipelines.replay.in_force import Compiler, History, InForce, Period
 from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import WhatIf
+from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Window
 from warehouse.errors import ConfigError, HindcastError, ProposalError
+from warehouse.lake.tables import Lake
+from warehouse.questions.door import Door
 from warehouse.schema import POLICY_CHANGES
 
 _HOUR = timedelta(hours=1)
@@ -162,6 +165,24 @@ def look_at_all(desk: Desk) -> Iterator[Looked]:
             yield Looked(proposal=current, watched=found)
             continue
         yield _rolled_back(desk, current, found, limit)
+
+
+def watch_fleet(settings: config.Config) -> dict[str, int]:
+    """Look at every proposal that is being watched, as `look_at_all` does; return how many there are, drop flows, and were rolled back.
+
+    Raises ProposalError after all were looked at if one could not be rolled back, LakeError.
+    """
+    lake = Lake.open(settings.lake)
+    door = Door(lake, settings.ownership, settings.rollups, purpose="watching proposals")
+    found = list(look_at_all(Desk(settings=settings, lake=lake, door=door, who=OPERATOR)))
+    failures = [f"proposal {one.proposal.id} cannot be rolled back: {one.failure}" for one in found if one.failure]
+    if failures:
+        raise ProposalError("; ".join(failures))
+    return {
+        "watched": len(found),
+        "dropping": sum(bool(one.watched.drops) for one in found),
+        "rolled_back": sum(one.is_rolled_back for one in found),
+    }
 
 
 def _rolled_back(desk: Desk, proposal: Proposal, found: Watched, limit: int) -> Looked:
