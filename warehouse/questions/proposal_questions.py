@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +13,14 @@ import pyarrow.compute as pc
 
 from warehouse import engine
 from warehouse.access import visible
+from warehouse.access.labels import HIDDEN
 from warehouse.access.principals import Scope
 from warehouse.questions.answers import Answer
 from warehouse.questions.question import ALL_TIME, Question, Request, Subject
 from warehouse.schema import POLICY_CHANGES, PROPOSED_EDGES
+
+_QUOTING = ("schema", "admission")
+"""Checks whose texts quote what they refuse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,21 @@ class ProposalEvents(Question[Answer]):
             return to.sees_whole(row["cluster"], now) if namespace is None else to.owns(row["cluster"], namespace, now)
 
         seen = rows.filter(pa.array([is_shown(row, scope) for row in rows.select(["cluster", "namespace"]).to_pylist()], pa.bool_()))
-        return Answer(rows=visible.without_labels(scope, POLICY_CHANGES, seen, is_shown), window=ALL_TIME, source=POLICY_CHANGES.name)
+        seen = visible.without_labels(scope, POLICY_CHANGES, seen, is_shown)
+        if not scope.reads_every_label:
+            seen = _without_quotes(seen, lambda row: is_shown(row, scope.without_audits))
+        return Answer(rows=seen, window=ALL_TIME, source=POLICY_CHANGES.name)
+
+
+def _without_quotes(rows: pa.Table, is_own: Callable[[Mapping[str, Any]], bool]) -> pa.Table:
+    """Return events without the texts of checks, which may quote labels, except for rows that an auditor owns."""
+    listed = rows.to_pylist()
+    for row in listed:
+        record = json.loads(row["record"]) if row["record"] and not is_own(row) else None
+        if isinstance(record, dict) and isinstance(about := record.get("about"), dict):
+            about["checks"] = [one | {"text": HIDDEN} if one.get("check") in _QUOTING else one for one in about.get("checks", ())]
+            row["record"] = json.dumps(record, sort_keys=True)
+    return pa.Table.from_pylist(listed, schema=rows.schema)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,12 @@ def test_an_auditor_may_look_and_neither_propose_nor_approve(office: Any, closed
     assert after == {"endpointSelector": "(labels are hidden)", "ingress": [{"fromEndpoints": [{"matchLabels": "(labels are hidden)"}]}]}
 
 
+def test_an_auditor_reads_no_label_in_what_a_check_quotes(office: Any, closed: str) -> None:
+    office.propose("paula", closed.replace("app: api", "app: 'secret label!'"))
+    assert "secret label" in str(events(office, "paula"))
+    assert "secret label" not in str(events(office, "otto"))
+
+
 def test_a_policy_of_the_whole_cluster_is_for_platform_admins(office: Any) -> None:
     with pytest.raises(AccessDeniedError, match="only a platform-admin of c1"):
         office.propose("paula", CLUSTERWIDE)
