@@ -44,6 +44,7 @@ def check(
     """
     settings, parts = config.load_config(config_path), set(only or Part)
     rows = []
+    for row in (*_lake(settings), *_clusters(settings), *_alerts(settings), *_deliveries(settings)):
     for row in (*(_lake(settings) if Part.LAKE in parts else ()), *_clusters(settings, parts)):
         rows.append(row)
         if output is Format.TABLE:  # printed at once, since connections that fail take time
@@ -81,6 +82,22 @@ def _clusters(settings: config.Config, parts: set[Part]) -> Iterator[_Row]:
             continue
         for address in cluster.hubble.addresses:
             yield _tried(what, address, partial(_hubble, cluster.hubble, address), partial(_hubble_advice, cluster.hubble, address))
+
+
+def _alerts(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
+    from pipelines.evidence.rules import model
+
+    if settings.alerts.rules:
+        where = ", ".join(str(section.files) for section in settings.alerts.rules)
+        yield _tried("alert rules", where, lambda: f"{len(model.load(settings))} rules")
+
+
+def _deliveries(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
+    """Secrets are read and mail servers signed in to; nothing is sent, so webhooks and folders are not tried."""
+    from pipelines.evidence.delivery import looking
+
+    for target in settings.deliveries:
+        yield _tried(f"delivery {target.name}", looking.where(target), lambda target=target: looking.describe(target))  # type: ignore[misc]
 
 
 def _hubble(hubble: config.Hubble, address: str) -> str:

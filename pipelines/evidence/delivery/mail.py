@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import smtplib
 import ssl
+from collections.abc import Iterator
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
@@ -17,6 +19,14 @@ def send(target: config.Delivery, message: Message) -> str | None:
 
     Raises ConfigError, DeliveryError; DeliveryRefusedError if the server refuses the message, the sender or all recipients.
     """
+    with _session(target) as (server, smtp):
+        refused = server.send_message(_email(smtp, message), from_addr=smtp.sender, to_addrs=list(smtp.to))
+    return ", ".join(f"{address} was refused with {code}" for address, (code, _) in sorted(refused.items())) or None
+
+
+@contextlib.contextmanager
+def _session(target: config.Delivery) -> Iterator[tuple[smtplib.SMTP, config.Smtp]]:
+    """Provide a connection to a target's server on which the user is signed in. Raises ConfigError, DeliveryError."""
     smtp = target.smtp
     if smtp is None:
         raise ValueError(f"{target.name} sends no e-mail")
@@ -29,7 +39,7 @@ def send(target: config.Delivery, message: Message) -> str | None:
         with _connected(smtp, context, target.timeout.total_seconds()) as server:
             if smtp.username is not None and password is not None:
                 server.login(smtp.username, password)
-            refused = server.send_message(_email(smtp, message), from_addr=smtp.sender, to_addrs=list(smtp.to))
+            yield server, smtp
     except smtplib.SMTPException as error:
         raise _failure(smtp.server, error) from None
     except ssl.SSLCertVerificationError as error:
@@ -37,7 +47,12 @@ def send(target: config.Delivery, message: Message) -> str | None:
     except OSError as error:
         reason = "it does not answer in time" if isinstance(error, TimeoutError) else (error.strerror or type(error).__name__)
         raise DeliveryError(f"{smtp.server} cannot be reached: {reason}") from None
-    return ", ".join(f"{address} was refused with {code}" for address, (code, _) in sorted(refused.items())) or None
+
+
+def sign_in(target: config.Delivery) -> None:
+    """Connect to a target's server and sign in, and send nothing. Raises ConfigError, DeliveryError."""
+    with _session(target):
+        return
 
 
 def _connected(smtp: config.Smtp, context: ssl.SSLContext, seconds: float) -> smtplib.SMTP:

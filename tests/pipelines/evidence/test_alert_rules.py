@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from collectors.simulator import configuration, history
+from collectors.simulator.fleet import build_fleet
+from collectors.simulator.story import Story
 from hindcast.cli import app
 from pipelines.evidence.rules import model, replaying, running
 from pipelines.evidence.rules.running import Run
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
-from warehouse.schema import ALERTS, DELIVERIES, DRIFT
+from warehouse.schema import ALERTS, DELIVERIES, DRIFT, FLOWS
 
 T = dt.datetime(2026, 11, 2, 12, tzinfo=dt.UTC)
 MINUTE, DAY, WEEK = dt.timedelta(minutes=1), dt.timedelta(days=1), dt.timedelta(weeks=1)
@@ -286,3 +290,19 @@ def test_commands_run_list_and_replay_rules(tmp_path: Path, lake: Lake) -> None:
     done = CliRunner().invoke(app, ["alerts", "test", "Nope", *common])
     assert "no rule is named 'Nope': there are g/Drops" in str(done.exception)
     assert CliRunner().invoke(app, ["alerts", "list", *common]).exit_code == 0
+
+
+def test_verdicts_that_differ_from_the_policies_in_force_fire_and_those_that_agree_do_not(tmp_path: Path) -> None:
+    now = dt.datetime.now(dt.UTC).replace(second=0, microsecond=0)
+    made, fleet, story = incident.lake_in(tmp_path), build_fleet(1, clusters=("c1",)), Story.before(now)
+    history.backfill(made, fleet, story, since=now - 100 * MINUTE, until=now, flows_per_second=0.5, seed=1)
+    configuration.backfill(made, fleet, story, since=now - DAY, until=now)
+    settings = settings_of(tmp_path, [{"alert": "A", "expr": "verdicts_disagree(share=0.0001, least=1)", "window": "1h"}])
+    (rule,) = model.load(settings)
+    at = now - 30 * MINUTE
+    assert replaying.replay(settings, Door(made, settings.ownership), rule, since=at, until=at, step=MINUTE).changed == []
+    dropped = [row for row in made.read(FLOWS, since=at - 60 * MINUTE, until=at).to_pylist() if row["drop_reason_desc"] == "POLICY_DENIED"]
+    allowed = {"verdict": "FORWARDED", "drop_reason": None, "drop_reason_desc": None, "egress_denied_by": None, "ingress_denied_by": None}
+    incident.append(made, FLOWS, [row | allowed | {"uuid": str(uuid.uuid4())} for row in dropped])
+    (fired,) = replaying.replay(settings, Door(made, settings.ownership), rule, since=at, until=at, step=MINUTE).changed
+    assert (fired.state, fired.labels["cluster"]) == ("firing", "c1")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from hindcast.cli import app
 from pipelines.evidence.delivery import delivering
 from pipelines.evidence.delivery.message import Audience, File, Message
 from warehouse import config
@@ -277,3 +279,20 @@ def test_names_of_deliveries_are_unique_and_known(tmp_path: Path, lake: Lake) ->
         config.parse_config(json.dumps({"alerts": {"deliver_to": ["b"]}}), source=tmp_path / "hindcast.yaml")
     with pytest.raises(ConfigError, match="no delivery named 'b': the configuration has a"):
         delivering.targets(config.Config.model_validate({"deliveries": [target]}), ["b"])
+
+
+def test_check_signs_in_to_mail_servers_reads_secrets_and_sends_nothing(tmp_path: Path, mailbox: Any, receiver: Any) -> None:
+    (tmp_path / "url").write_text(receiver.url)
+    (tmp_path / "password").write_text("wrong-0ne")
+    targets = [{"name": "post", **mail(mailbox)}, {"name": "hook", **hook()}, {"name": "gone", **hook(url_file="missing")}]
+    (tmp_path / "hindcast.yaml").write_text(json.dumps({"deliveries": targets}))
+    done = CliRunner().invoke(app, ["check", "--config", str(tmp_path / "hindcast.yaml")])
+    assert done.exit_code == 1
+    assert f"delivery post {mailbox.server}: {mailbox.server} refuses the user name or password (535)" in done.output
+    assert "delivery hook webhook: a webhook of 127.0.0.1, for platform-admin; not tried" in done.output
+    assert "missing: the secret cannot be read" in done.output
+    assert SECRET not in done.output
+    (tmp_path / "password").write_text("p4ss-w0rd")
+    done = CliRunner().invoke(app, ["check", "--config", str(tmp_path / "hindcast.yaml")])
+    assert f"delivery post {mailbox.server}: signed in; to a@example.org, b@example.org" in done.output
+    assert (mailbox.got, receiver.got) == ([], [])
