@@ -28,6 +28,8 @@ class Part(StrEnum):
     LAKE = "lake"
     HUBBLE = "hubble"
     KUBERNETES = "kubernetes"
+    ALERTS = "alerts"
+    DELIVERIES = "deliveries"
 
 
 def check(
@@ -44,8 +46,9 @@ def check(
     """
     settings, parts = config.load_config(config_path), set(only or Part)
     rows = []
-    for row in (*_lake(settings), *_clusters(settings), *_alerts(settings), *_deliveries(settings)):
-    for row in (*(_lake(settings) if Part.LAKE in parts else ()), *_clusters(settings, parts)):
+    others = {Part.ALERTS: _alerts, Part.DELIVERIES: _deliveries}
+    further = (row for part, find in others.items() if part in parts for row in find(settings))
+    for row in (*(_lake(settings) if Part.LAKE in parts else ()), *_clusters(settings, parts), *further):
         rows.append(row)
         if output is Format.TABLE:  # printed at once, since connections that fail take time
             what, where, state, found, advice = row
@@ -84,7 +87,7 @@ def _clusters(settings: config.Config, parts: set[Part]) -> Iterator[_Row]:
             yield _tried(what, address, partial(_hubble, cluster.hubble, address), partial(_hubble_advice, cluster.hubble, address))
 
 
-def _alerts(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
+def _alerts(settings: config.Config) -> Iterator[_Row]:
     from pipelines.evidence.rules import model
 
     if settings.alerts.rules:
@@ -92,12 +95,12 @@ def _alerts(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
         yield _tried("alert rules", where, lambda: f"{len(model.load(settings))} rules")
 
 
-def _deliveries(settings: config.Config) -> Iterator[tuple[str, str, str, str]]:
+def _deliveries(settings: config.Config) -> Iterator[_Row]:
     """Secrets are read and mail servers signed in to; nothing is sent, so webhooks and folders are not tried."""
     from pipelines.evidence.delivery import looking
 
     for target in settings.deliveries:
-        yield _tried(f"delivery {target.name}", looking.where(target), lambda target=target: looking.describe(target))  # type: ignore[misc]
+        yield _tried(f"delivery {target.name}", looking.where(target), partial(looking.describe, target))
 
 
 def _hubble(hubble: config.Hubble, address: str) -> str:
