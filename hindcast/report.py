@@ -107,6 +107,7 @@ def _maker(name: str) -> Callable[..., None]:
         config_path: ConfigOption = None,
         lake_url: LakeOption = None,
     ) -> None:
+        from pipelines.evidence.delivery import delivering
         from pipelines.evidence.reports import making, subjects
         from pipelines.evidence.reports.asked import ReportOf
 
@@ -119,6 +120,7 @@ def _maker(name: str) -> Callable[..., None]:
         settings, lake = _opened(config_path, lake_url)
         if name == "owner" and made_for is None:
             raise ConfigError("report owner: say for whom with --for USER or --for group:NAME")
+        delivering.targets(settings, deliver_to or ())
         more, source = making.settings_of(settings, name)
         subject = subjects.subject_of(settings, lake, made_for, groups or ())
         request = ReportOf(name=name, since=begin, until=end, known=known, subject=subject, settings=more, source=source)

@@ -75,7 +75,7 @@ def _talked(id_: str, title: str, rows: list[dict[str, Any]], side: str, *, cut:
 
 def denied(reader: Reader) -> Section:
     """Return the section about denied edges, by drop reason."""
-    answer = reader.ask(denials(reader.flows(), limits=edges.MOST_EDGES))
+    answer = reader.ask(denials(reader.flows(verdicts=("DROPPED", "ERROR")), limits=edges.MOST_EDGES))
     rows = [
         {
             "cluster": row["cluster"],
