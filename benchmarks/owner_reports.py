@@ -64,9 +64,8 @@ def measure(place: Path, owners: int) -> None:
         f"{len(owned)} owner reports of {WINDOW.days} days, and the {WINDOW.days} before, on {flows:,} flows: {took:.1f} s; each "
         f"{statistics.median(seconds):.1f} s in the middle, {max(seconds):.1f} s at most; load {os.getloadavg()[0]:.1f}"
     )
-    print(
-        f"{took / len(owned) * OWNERS / LIMIT_SECONDS:.2f} of the limit of {LIMIT_SECONDS:g} s for {LIMIT_FLOWS // 1_000_000} M flows, for {OWNERS} owners"
-    )
+    ratio = took / len(owned) * OWNERS / LIMIT_SECONDS
+    print(f"{ratio:.2f} of the limit of {LIMIT_SECONDS:g} s for {OWNERS} owners on {LIMIT_FLOWS // 1_000_000} M flows")
 
 
 def _report(work: tuple[str, str]) -> float:

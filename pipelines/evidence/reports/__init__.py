@@ -1,6 +1,7 @@
 """Reports: one self-contained HTML page with data files beside it, made from the lake as it was known at one moment.
 
-    made = making.make(settings, lake, request, formats=("html", "csv"), file=Path("report.html"), by="paula")
+    made = making.make(settings, lake, request, formats=("html", "csv"), stem="report", by="paula")
+    making.write(made, Path())
     verdict = verifying.verify(settings, lake, Path("report.html"))
 
 - `asked`: what is asked for: the report, the window, the subject it is for, and the moment of knowledge
