@@ -47,7 +47,7 @@ def _tails() -> Any:
 
 def responses(rows: pa.Table, mask: Mask) -> pa.BinaryArray:
     """Return an encoded response for each row, in the order of the rows, which have the mask's columns at least."""
-    flat = _flat(rows, hidden=mask.hidden)
+    flat = _flat(rows, hidden=mask.hidden.union(rows.column_names) - (frozenset(mask.columns) - mask.hidden))
     encoded = _finished(columns.encode(flat).cast(pa.binary()), flat["rest"], mask)
     type_ = _tails().schema()
     fields = [columns.texts_of(flat, "node_name"), columns.times_of(flat, type_.field("time").type)]
@@ -75,10 +75,10 @@ def _finished(encoded: pa.BinaryArray, rests: pa.BinaryArray, mask: Mask) -> pa.
         return encoded
     made = []
     for message, rest in zip(encoded.to_pylist(), rests.to_pylist(), strict=True):
-        whole = message if rest is None else wire.splice(message, rest)
-        if mask.paths and (rest is not None or not mask.is_exact):
-            whole = mask.apply(flow_pb2.Flow.FromString(whole)).SerializeToString()
-        made.append(whole)
+        if rest is None and mask.is_exact:
+            made.append(message)
+        else:
+            made.append(mask.apply(_whole(message, rest)).SerializeToString())
     return pa.array(made, pa.binary())
 
 
@@ -86,10 +86,23 @@ def flows(rows: pa.Table) -> list[flow_pb2.Flow]:
     """Return the flow of each row; fields whose columns were not read are missing."""
     flat = _flat(rows, hidden=frozenset())
     encoded = columns.encode(flat).to_pylist()
-    return [
-        flow_pb2.Flow.FromString(message if rest is None else wire.splice(message, rest))
-        for message, rest in zip(encoded, flat["rest"].to_pylist(), strict=True)
-    ]
+    return [_whole(message, rest) for message, rest in zip(encoded, flat["rest"].to_pylist(), strict=True)]
+
+
+def _whole(message: bytes, rest: bytes | None) -> flow_pb2.Flow:
+    """Return a flow, whose fields in `rest` replace those of its columns."""
+    flow = flow_pb2.Flow.FromString(message)
+    if rest is not None:
+        for name in _names_in(rest):
+            flow.ClearField(name)  # type: ignore[arg-type]
+        flow.MergeFromString(rest)
+    return flow
+
+
+def _names_in(rest: bytes) -> list[str]:
+    """Return the names of the top-level fields in `rest` that our protos know."""
+    known = flow_pb2.Flow.DESCRIPTOR.fields_by_number
+    return [known[number].name for number in wire.fields_of(rest) if number in known]
 
 
 def order(encoded: pa.BinaryArray, nanoseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

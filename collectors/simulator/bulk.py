@@ -105,8 +105,9 @@ def _templates(cluster: str, index: int, seed: int) -> pa.Table:
         traffic = Traffic(fleet, seed + company, start, 1e9)
         messages = []
         for flow in itertools.islice(traffic.flows(), TEMPLATE_FLOWS):
-            flow.l7.http.ClearField("headers")
-            if not flow.l7.ByteSize():
+            if flow.l7.HasField("http"):
+                flow.l7.http.ClearField("headers")
+            elif not flow.l7.ByteSize():
                 flow.ClearField("l7")
             for side in ("source", "destination"):
                 address = getattr(flow.IP, side)

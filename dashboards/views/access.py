@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards.access import identity
+from dashboards.access import identity, own_tokens
 from dashboards.frame import clock, export, head, ownership, summary
 from dashboards.visit import Visit
 from warehouse.access.principals import Grant
@@ -53,6 +53,7 @@ def page(visit: Visit) -> None:
         st.subheader("The other side", anchor=False)
         st.write(_DETAIL[visit.door.peer_detail])
         st.caption(f"peer_detail: {visit.door.peer_detail}, set by the platform. What has no namespace is nobody's, and shown.")
+    own_tokens.draw(visit)
     _looks(visit)
 
 
