@@ -10,7 +10,8 @@ import datetime as dt
 import json
 import random
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.schema import COVERAGE, DRIFT, FINDINGS, FLOWS, POLICY_CHANGES, POSTURE, PROPOSED_EDGES, TABLES, Table
+
+sys.path.insert(0, str(Path(__file__).parent))  # for modules of these tests
+
+from seen_by_people import LEVELS, Seen
 
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)
@@ -143,7 +148,6 @@ OF_SIDE = {
     "source": ["egress_allowed_by", "egress_denied_by", "source_xlated"],
     "destination": ["ingress_allowed_by", "ingress_denied_by"],
 }
-LEVELS = ("full", "workload", "namespace", "hidden")
 
 
 class Oracle:
@@ -391,3 +395,36 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     stored: list[dict[str, Any]] = lake.read(FLOWS).to_pylist()
     yield World(lake, stored, lake.read(FINDINGS).to_pylist(), folder)
     access_log.flush()
+
+
+@pytest.fixture(scope="session")
+def door(world: Any) -> Door:
+    found: Door = world.door()
+    return found
+
+
+@pytest.fixture(scope="session")
+def seen(world: Any) -> Callable[..., Seen]:
+    known: dict[tuple[str, str], Seen] = {}
+
+    def of(who: str, level: str = "workload") -> Seen:
+        if (who, level) not in known:
+            known[who, level] = Seen(world, who, level)
+        return known[who, level]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def person(world: Any) -> Callable[[str], Principal]:
+    def of(who: str) -> Principal:
+        found: Principal = world.people[who]
+        return found
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def door_of(world: Any) -> Callable[[str], Door]:
+    doors = {level: world.door(level) for level in LEVELS}
+    return doors.__getitem__

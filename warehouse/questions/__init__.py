@@ -24,6 +24,7 @@ These modules build questions:
 
 A new question over flows is a function that returns a `FlowQuestion` (`flow_table`: SQL over the relation MATCHING) or a
 `RollupQuestion` (`rollup_table`: SQL over `visible_<rollup>`); one over other records is a class with `subject` and `answer`.
-tests/access/test_doors.py fails until the question is tested for every kind of principal. Limits are part of the question:
+tests/access/test_doors.py fails until the question is tested for every kind of principal, in doors_about_flows.py or
+doors_about_records.py beside it. Limits are part of the question:
 `newest(wanted, limits=Limits(rows=50))`. Drawing and printing do not belong here.
 """
