@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from hindcast.cli import app
-from pipelines.evidence.rules import calls, model
+from pipelines.evidence.rules import calls, links, model
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.questions import conditions
 
 SQL = "SELECT cluster, source_namespace AS namespace, count(*) AS value FROM flows GROUP BY ALL"
 
@@ -119,3 +122,15 @@ def test_the_examples_are_right() -> None:
     rules, mistakes = model.read(Path(__file__).parents[3] / "docs" / "examples" / "alerts.yaml")
     assert not mistakes
     assert {type(rule.call) for rule in rules if rule.call} == set(calls.CALLS.values())
+
+
+def test_links_lead_to_pages_with_filters_that_can_be_read() -> None:
+    rules, _ = model.read(Path(__file__).parents[3] / "docs" / "examples" / "alerts.yaml")
+    at = dt.datetime(2026, 11, 2, 12, tzinfo=dt.UTC)
+    for rule in rules:
+        link = urlsplit(links.view("https://h.example/x/", rule, dict.fromkeys(rule.label_columns, "web"), at, at))
+        assert (Path(__file__).parents[3] / "dashboards" / "views" / f"{link.path.removeprefix('/x/')}.py").exists()
+        state = parse_qs(link.query)
+        assert state["from"][0] < state["until"][0] == "2026-11-02T12:00:00Z"
+        assert all(conditions.parse(text).values == ("web",) for text in state.get("f", []))
+    assert links.view(None, rules[0], {}, at, at) == ""
