@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.blueprints.render import MANAGED_BY
-from pipelines.cluster_access import ClusterAccess
 from pipelines.objects.canonical import Manifest
 from pipelines.objects.compare import Verdict, compare
 from pipelines.objects.names import Key, key_of
 from warehouse.errors import ClusterError, ClusterForbiddenError, ClusterMissingError
+
+if TYPE_CHECKING:  # the client of Kubernetes is not needed to import this
+    from pipelines.cluster_access import ClusterAccess
 
 FIELD_MANAGER = "hindcast"
 APPLY = "application/apply-patch+yaml"

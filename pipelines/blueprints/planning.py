@@ -11,16 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.blueprints import helm, objects
 from pipelines.blueprints.model import BlueprintFile, Helm
 from pipelines.blueprints.render import BLUEPRINT_LABEL, Wanted, WantedObject, render
-from pipelines.cluster_access import ClusterAccess
 from pipelines.objects.canonical import Manifest
 from pipelines.objects.compare import Difference, Verdict, compare
 from pipelines.objects.names import Key
 from warehouse import config
 from warehouse.errors import ClusterConflictError, ClusterError, ConfigError, HindcastError
+
+if TYPE_CHECKING:  # the client of Kubernetes is not needed to import this
+    from pipelines.cluster_access import ClusterAccess
 
 THREADS = 8
 

@@ -51,11 +51,13 @@ class Desk:
 
         Raises ConfigError if the credentials cannot be used, or the user's name cannot be impersonated.
         """
-        from pipelines.cluster_access import ClusterAccess, Impersonated
-
         access = self.cluster(cluster).proposing
         if access is None:
             return None
+        try:
+            from pipelines.cluster_access import ClusterAccess, Impersonated
+        except ModuleNotFoundError as error:  # the dashboard is installed without it
+            raise ConfigError(f"asking cluster {cluster} needs the extra pipelines: pip install 'hindcast-flows[pipelines]'") from error
         names = self.settings.proposals
         as_groups = sorted(self.who.groups) if groups is None else groups
         impersonated = Impersonated(

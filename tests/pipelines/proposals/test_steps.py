@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import textwrap
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +52,27 @@ def test_an_auditor_may_look_and_neither_propose_nor_approve(office: Any, closed
     assert {one.id for one in seen} >= {made.id}
     (after,) = [json.loads(row["after"])["spec"] for row in events(office, "otto") if row["proposal"] == made.id]
     assert after == {"endpointSelector": "(labels are hidden)", "ingress": [{"fromEndpoints": [{"matchLabels": "(labels are hidden)"}]}]}
+
+
+def test_the_page_is_there_without_the_client_of_kubernetes_and_says_what_asking_a_cluster_needs(tmp_path: Path) -> None:
+    code = """
+        import sys
+        sys.modules["kubernetes"] = None
+        import dashboards.views.proposals
+        from pipelines.proposals.desk import Desk
+        from warehouse import config
+        from warehouse.access.principals import Principal
+        from warehouse.errors import ConfigError
+
+        cluster = {"name": "c1", "kubernetes": {"context": "x"}}
+        settings = config.Config.model_validate({"clusters": [cluster]})
+        try:
+            Desk(settings=settings, lake=None, door=None, who=Principal(user="paula")).api("c1")
+        except ConfigError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "needs the extra pipelines" in done.stdout
 
 
 def test_an_auditor_reads_no_label_in_what_a_check_quotes(office: Any, closed: str) -> None:
