@@ -78,7 +78,7 @@ class Place:
 
     def may_impersonate(self, users: list[str], groups: list[str]) -> None:
         """Apply the manifest that is delivered, for these users and groups and for the token of the tests."""
-        _, role, binding = yaml.safe_load_all((ROOT / "deploy" / "kubernetes-proposer.yaml").read_text())
+        _, role, binding = yaml.safe_load_all((ROOT / "deploy" / "helm" / "hindcast" / "files" / "proposer.yaml").read_text())
         role["rules"][0]["resourceNames"], role["rules"][1]["resourceNames"] = users, groups
         binding["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "publisher"}]
         self.server.apply(role, binding)
