@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import certifi
 
@@ -85,8 +86,8 @@ def _handshake(context: ssl.SSLContext, connection: socket.socket, name: str) ->
             certificate = secure.getpeercert() or {}
     except OSError as error:
         return error
-    alternatives = certificate.get("subjectAltName", ())
-    return [str(value) for kind, value in alternatives if kind in ("DNS", "IP Address")]  # type: ignore[misc]
+    alternatives: Any = certificate.get("subjectAltName", ())
+    return [value for kind, value in alternatives if kind in ("DNS", "IP Address")]
 
 
 def _matches(pattern: str, name: str) -> bool:
