@@ -17,15 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def parts(lock: str) -> dict[str, str]:
-    """Return the parts of the lock by the distribution's name."""
-    found = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)[1:]
-    return {re.split(r"[=\[ ]", part, maxsplit=1)[0].lower(): part for part in found}
+    """Return the parts of the lock by the distribution's name; the versions for different Pythons are one part."""
+    found: dict[str, str] = {}
+    for part in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)[1:]:
+        name = re.split(r"[=\[ ]", part, maxsplit=1)[0].lower()
+        found[name] = found.get(name, "") + part
+    return found
 
 
 def through(part: str) -> set[str]:
     """Return the distributions that a part came in through."""
-    comment = part.partition("# via")[2]
-    return {name.lower() for name in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.sub(r"\(.*?\)", "", comment))}
+    comments = re.sub(r"\(.*?\)", "", " ".join(re.findall(r"^ +# *(?:via)?(.*)$", part, flags=re.MULTILINE)))
+    return {name.lower() for name in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", comments)}
 
 
 def direct(project: dict[str, object], extras: list[str]) -> set[str]:
