@@ -88,6 +88,7 @@ resources: {{- toYaml $values.resources | nindent 2 }}
 env:
   - {name: HINDCAST_CONFIG, value: /etc/hindcast/hindcast.yaml}
   - {name: HOME, value: /tmp}
+  - {name: USER, value: hindcast}  # Airflow does not run as a user without a name
 {{- with .root.Values.lake }}
 {{- if and .url .credentials.secretName }}
 {{- $secret := .credentials.secretName }}
