@@ -94,7 +94,7 @@ def _whole(message: bytes, rest: bytes | None) -> flow_pb2.Flow:
     flow = flow_pb2.Flow.FromString(message)
     if rest is not None:
         for name in _names_in(rest):
-            flow.ClearField(name)  # type: ignore[arg-type]
+            flow.ClearField(name)
         flow.MergeFromString(rest)
     return flow
 

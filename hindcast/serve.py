@@ -32,8 +32,6 @@ def serve(
     Callers are identified by client certificate, personal token (`hindcast token create`) or OpenID token, and see what they may
     see; with --plaintext everyone on this machine is the operator, or the user of --as. SIGTERM and Ctrl-C end it.
     """
-    import uvloop
-
     from api import identity, observer, server
 
     settings = config.Config() if lake_url and not config_path else config.load_config(config_path)
@@ -55,9 +53,9 @@ def serve(
         check_address(flight_address, plaintext=plaintext, has_tls=tls is not None, key="serve.flight_listen")
         with FlightSql(door, identities, settings.serve.limits, flight_address, tls) as sql:
             typer.echo(f"Flight SQL on {flight_address.rpartition(':')[0]}:{sql.port}")
-            uvloop.run(_run(server.Server(observing, address, tls), address))
+            server.run(_run(server.Server(observing, address, tls), address))
     else:
-        uvloop.run(_run(server.Server(observing, address, tls), address))
+        server.run(_run(server.Server(observing, address, tls), address))
 
 
 def check_address(address: str, *, plaintext: bool, has_tls: bool, key: str = "serve.listen") -> None:
