@@ -43,7 +43,7 @@ test-fast: setup ## Run the quick tests only: the inner loop
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not peers and not airflow and not browser"
 
 bench: setup ## Run the benchmarks; each prints a ratio against a named peer
-	for name in decode ingest rollup size freshness import_files kill memory config_snapshot drift ownership crash crash_removal policy_judge policy_replay proposal alert_rules demo_airflow; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in decode ingest rollup size freshness import_files kill memory config_snapshot drift ownership crash crash_removal policy_judge policy_replay proposal alert_rules serve demo_airflow; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 proto: setup ## Generate the wire contract's Python modules from its .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(PROTOS)

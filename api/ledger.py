@@ -38,7 +38,10 @@ def events_between(reading: Reading, since: datetime, until: datetime) -> list[E
     """Return what was not seen in a span: flows known lost, and times at which nodes were not observed. Raises LakeError."""
     rows = reading.answer(Ledger(window=Window(since=since, until=until))).rows
     found = [_lost(row) for row in rows.to_pylist() if row["state"] in _LOST and row["to"] > since and row["from"] < until]
-    found += [_away(gap.node_name, gap.since, gap.until, gap.cause) for gap in coverage.gaps(rows, since, until)]
+    alike: dict[tuple[datetime, datetime, str], list[str]] = {}
+    for gap in coverage.gaps(rows, since, until):
+        alike.setdefault((gap.since, gap.until, gap.cause), []).append(gap.node_name)
+    found += [_away(nodes, *span) for span, nodes in alike.items()]
     return sorted(found, key=lambda event: event.at)[-MOST:]
 
 
@@ -50,7 +53,7 @@ def events_added(reading: Reading, lake: Lake) -> list[Event]:
         if row["state"] in _LOST:
             found.append(_lost(row))
         elif row["state"] in _AWAY:
-            found.append(_away(row["node_name"] or row["cluster"], row["from"], row["to"], row["detail"] or ""))
+            found.append(_away([row["node_name"] or row["cluster"]], row["from"], row["to"], row["detail"] or ""))
     return sorted(found, key=lambda event: event.at)[-MOST:]
 
 
@@ -93,10 +96,10 @@ def _lost(row: Mapping[str, Any]) -> Event:
     return _event(response, row["from"])
 
 
-def _away(node: str, since: datetime, until: datetime, cause: str) -> Event:
+def _away(nodes: Sequence[str], since: datetime, until: datetime, cause: str) -> Event:
     text = f"not observed from {since.isoformat()} to {until.isoformat()}" + (f": {cause}" if cause else "")
-    status = relay_pb2.NodeStatusEvent(state_change=relay_pb2.NODE_UNAVAILABLE, node_names=[node], message=text)
-    return _event(observer_pb2.GetFlowsResponse(node_status=status, node_name=node), since)
+    status = relay_pb2.NodeStatusEvent(state_change=relay_pb2.NODE_UNAVAILABLE, node_names=nodes, message=text)
+    return _event(observer_pb2.GetFlowsResponse(node_status=status, node_name=nodes[0]), since)
 
 
 def _event(response: observer_pb2.GetFlowsResponse, at: datetime) -> Event:
