@@ -35,6 +35,7 @@ _POLICY_REASONS = frozenset({"POLICY_DENIED", "POLICY_DENY"})
 """Reasons of drops that policies decide. Others, such as a full connection table, say nothing about policies."""
 _DIRECTIONS = {"EGRESS": EGRESS, "INGRESS": INGRESS}
 _HOUR, _BY_HOUR = timedelta(hours=1), timedelta(days=3)
+_HOUR_US = _HOUR // timedelta(microseconds=1)
 _MOST_NAMES = Limits(rows=1_000_000, seconds=120)
 _END_PARTS = ("cluster_name", "namespace", "workload_name", "entity", "dns_name", "cidr", "labels_id")
 
@@ -195,11 +196,12 @@ class Reader:
         judged = kind >= 0
         columns = [source, destination, protocol, numbers(rows["destination_port"], -1), begin, end, microseconds(rows["since"])]
         columns = [column[judged] for column in columns]
-        example, place = grouped(columns)
+        # Spans begin at whole hours; as such they take few bits of a packed key.
+        example, place = grouped([*columns[:-1], columns[-1] // _HOUR_US])
         count = len(example)
         groups = [column[example] for column in columns]
-        counts = np.zeros((count, 3, 3), np.int64)
-        np.add.at(counts.reshape(-1), (place * 3 + direction[judged]) * 3 + kind[judged], flows[judged])
+        cell = (place * 3 + direction[judged]) * 3 + kind[judged]
+        counts = np.bincount(cell, weights=flows[judged], minlength=count * 9).astype(np.int64).reshape(count, 3, 3)
         first_seen, last_seen = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
         np.minimum.at(first_seen, place, first[judged])
         np.maximum.at(last_seen, place, last[judged])
