@@ -30,19 +30,20 @@ PATIENCE_SECONDS = 300.0
 _LATE = ("slow", "installs", "peers", "airflow", "browser")
 _SLOW = (
     "access/test_attacks.py", "access/test_commands.py", "access/test_doors.py", "access/test_noted_questions.py", "access/test_order.py",
-    "access/test_peers_without_namespace.py", "access/test_scoping.py", "access/test_workers.py", "api", "collectors/importing",
-    "collectors/simulator/test_history.py", "collectors/simulator/test_node.py", "collectors/simulator/test_verdicts.py",
-    "collectors/test_arrivals.py", "collectors/test_collect.py", "collectors/test_import.py", "collectors/test_json_lines.py",
-    "collectors/test_known_flows.py", "collectors/test_last_losses.py", "collectors/test_lossless.py",
+    "access/test_peers_without_namespace.py", "access/test_reports.py", "access/test_scoping.py", "access/test_workers.py", "api",
+    "collectors/importing", "collectors/simulator/test_history.py", "collectors/simulator/test_node.py",
+    "collectors/simulator/test_verdicts.py", "collectors/test_arrivals.py", "collectors/test_collect.py", "collectors/test_import.py",
+    "collectors/test_json_lines.py", "collectors/test_known_flows.py", "collectors/test_last_losses.py", "collectors/test_lossless.py",
     "collectors/test_unreported_losses.py", "dags", "dashboards", "hindcast", "pipelines/audits/test_rules.py",
-    "pipelines/configuration/test_expiry.py", "pipelines/configuration/test_recording.py", "pipelines/evidence/test_alert_rules.py",
-    "pipelines/evidence/test_delivery.py", "pipelines/evidence/test_finding_life.py", "pipelines/proposals",
-    "pipelines/recommend/test_merging.py", "pipelines/recommend/test_properties.py", "pipelines/replay/test_explaining.py",
-    "pipelines/replay/test_observed_traffic.py", "pipelines/reports", "pipelines/test_compaction.py", "pipelines/test_daily_audit.py",
-    "pipelines/test_erasure.py", "pipelines/test_merging.py", "pipelines/test_retention.py", "pipelines/test_rollup.py",
-    "pipelines/test_upkeep.py", "test_packaging.py", "warehouse/test_edge_rule.py", "warehouse/test_flow_filter.py",
-    "warehouse/test_log.py", "warehouse/test_newest.py", "warehouse/test_part_sums.py", "warehouse/test_query.py",
-    "warehouse/test_rollup_sums.py", "warehouse/test_tables_pruning.py", "warehouse/test_time_travel.py",
+    "pipelines/blueprints/test_evaluation.py", "pipelines/blueprints/test_notifying.py", "pipelines/configuration/test_expiry.py",
+    "pipelines/configuration/test_recording.py", "pipelines/evidence/test_alert_rules.py", "pipelines/evidence/test_delivery.py",
+    "pipelines/evidence/test_finding_life.py", "pipelines/proposals", "pipelines/recommend/test_merging.py",
+    "pipelines/recommend/test_properties.py", "pipelines/replay/test_explaining.py", "pipelines/replay/test_observed_traffic.py",
+    "pipelines/reports", "pipelines/test_compaction.py", "pipelines/test_daily_audit.py", "pipelines/test_erasure.py",
+    "pipelines/test_merging.py", "pipelines/test_retention.py", "pipelines/test_rollup.py", "pipelines/test_upkeep.py", "test_packaging.py",
+    "warehouse/test_edge_rule.py", "warehouse/test_flow_filter.py", "warehouse/test_log.py", "warehouse/test_newest.py",
+    "warehouse/test_part_sums.py", "warehouse/test_query.py", "warehouse/test_rollup_sums.py", "warehouse/test_tables_pruning.py",
+    "warehouse/test_time_travel.py",
 )  # fmt: skip
 """Files and folders whose tests take long, alone or together: they are marked slow, and `make test-fast` leaves them out."""
 hypothesis.settings.register_profile("hindcast", deadline=None)  # machines are shared: how long an example takes says nothing
