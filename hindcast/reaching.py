@@ -7,8 +7,6 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import certifi
-
 from warehouse import config
 
 CONNECT_SECONDS = 5.0
@@ -73,10 +71,17 @@ def _context(tls: config.Tls | None) -> ssl.SSLContext:
     if tls is None:
         context.verify_mode = ssl.CERT_NONE
     else:
-        context.load_verify_locations(cafile=tls.ca or Path(certifi.where()))
+        context.load_verify_locations(cafile=tls.ca or _public_authorities())
         if tls.cert is not None:
             context.load_cert_chain(tls.cert, tls.key)
     return context
+
+
+def _public_authorities() -> Path:
+    """Return the file of the authorities that collectors trust where none is configured."""
+    import certifi
+
+    return Path(certifi.where())
 
 
 def _handshake(context: ssl.SSLContext, connection: socket.socket, name: str) -> list[str] | OSError:
