@@ -16,7 +16,7 @@ from warehouse.questions.door import Door
 from warehouse.questions.edge_questions import EdgeScope
 from warehouse.questions.edges_in_time import denials, edges_in_time, first_and_last_seen
 from warehouse.questions.flow_filter import FlowFilter
-from warehouse.questions.sql_question import OwnSql
+from warehouse.questions.sql_question import OwnSql, SqlStream
 from warehouse.schema import FLOWS
 
 
@@ -33,6 +33,20 @@ def flows_in_order(door: Door, who: Principal, seen: Seen) -> Answer:
         answer = door.answer(who, flow_questions.ordered(window, flow_questions.Order(by, descending=False), limits=ALL))
         assert keyed(answer.rows.to_pylist()) == keyed(seen.flows)
         assert answer.rows.num_rows == len(seen.flows)
+    return answer
+
+
+def flows_oldest_first(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, flow_questions.oldest_first(FlowFilter(since=START, until=START + 6 * DAY)))
+    assert keyed(answer.rows.to_pylist()) == keyed(seen.flows)
+    times = answer.rows["time"].to_pylist()
+    assert times == sorted(row["time"] for row in seen.flows)
+    return answer
+
+
+def flows_a_second(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, flow_questions.a_second(FlowFilter(since=START, until=START + 6 * DAY)))
+    assert sum(answer.rows["flows"].to_pylist()) == len(seen.flows)
     return answer
 
 
@@ -163,6 +177,14 @@ def sql(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def streamed_sql(door: Door, who: Principal, seen: Seen) -> None:
+    question = SqlStream(text="SELECT * FROM flows ORDER BY destination_pod_name, summary", window=WHOLE, limits=ALL)
+    with door.reading(who, question.name, question.subject) as reading, reading.answer(question) as streamed:
+        rows = streamed.rows.read_all().to_pylist()
+    assert keyed(rows) == keyed(seen.flows)
+    assert not tokens([rows, streamed.about.coverage]) - seen.tokens
+
+
 ALL_CLUSTERS = (conditions.parse("cluster~."),)
 """A condition that every flow meets, and that only the flows themselves can answer."""
 
@@ -237,6 +259,8 @@ def one_flow(door: Door, who: Principal, seen: Seen) -> Answer:
 DOORS_ABOUT_FLOWS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] = {
     "flow_questions.newest": flows,
     "flow_questions.ordered": flows_in_order,
+    "flow_questions.oldest_first": flows_oldest_first,
+    "flow_questions.a_second": flows_a_second,
     "flow_questions.one_flow": one_flow,
     "flow_spans.SpanQuestion": span_of_flows,
     "flow_spans.flows_of": span_of_flows,
@@ -259,4 +283,5 @@ DOORS_ABOUT_FLOWS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] =
     "replay_questions.DistinctEdges": distinct_edges,
     "replay_questions.connections": replayed_connections,
     "sql_question.OwnSql": sql,
+    "sql_question.SqlStream": streamed_sql,
 }
