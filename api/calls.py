@@ -17,6 +17,7 @@ from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.engine import Window
 from warehouse.errors import QueryLimitError
+from warehouse.lake.tables import Lake
 from warehouse.questions import flow_spans
 from warehouse.questions.door import Door, Reading
 from warehouse.questions.question import Subject
@@ -44,10 +45,10 @@ class Call:
         subject = Subject(window=Window(since=since, until=until), text=plan.text)
         reading = self._opened.enter_context(self._door.reading(self._principal, "GetFlows", subject))
         self._reading = reading
-        lake = self._door.lake.pinned(FLOWS)
+        lake = self._door.lake.pinned(FLOWS).pinned(COVERAGE)
         self._versions = {table.name: lake.version(table) for table in (FLOWS, COVERAGE)}
         if plan.has_past:
-            yield from self._with_events(reading, History(reading, lake, plan).pieces())
+            yield from self._with_events(reading, lake, History(reading, lake, plan).pieces())
 
     def appended(self) -> Iterator[Sequence[bytes]]:
         """Yield what was added since the last call. Raises AccessDeniedError, QueryLimitError, LakeError."""
@@ -64,7 +65,7 @@ class Call:
         """End the call's entry in the access log."""
         self._opened.close()
 
-    def _with_events(self, reading: Reading, pieces: Iterator[Piece]) -> Iterator[Sequence[bytes]]:
+    def _with_events(self, reading: Reading, lake: Lake, pieces: Iterator[Piece]) -> Iterator[Sequence[bytes]]:
         """Yield the flows, with what was not seen between them."""
         pending: ledger.Pending | None = None
         for piece in self._timed(pieces):
@@ -72,14 +73,14 @@ class Call:
                 yield piece.messages[: max(0, self._limits.rows - reading.rows)]
                 raise QueryLimitError(f"cut after {self._limits.rows:,} flows, the most of one call: ask for less time")
             if pending is None:
-                pending = ledger.Pending(self._events(reading, piece))
+                pending = ledger.Pending(self._events(reading, lake, piece))
             due = pending.until(piece.nanoseconds[-1])
             yield from self._counted(ledger.merged(piece.messages, piece.nanoseconds, due), flows=len(piece))
-        left = pending.until(None) if pending else self._events(reading, None)
+        left = pending.until(None) if pending else self._events(reading, lake, None)
         if left:
             yield [event.message for event in left]
 
-    def _events(self, reading: Reading, first: Piece | None) -> list[ledger.Event]:
+    def _events(self, reading: Reading, lake: Lake, first: Piece | None) -> list[ledger.Event]:
         """Return what was not seen in the time that is asked for; without a start, since the first flow that is sent."""
         start = self._plan.since
         if start is None and first is not None:
@@ -89,7 +90,7 @@ class Call:
         now = datetime.now(UTC)
         until = now if self._plan.until is None else min(now, flow_spans.moment(self._plan.until // 1000 + 1))
         since = flow_spans.moment(start // 1000)
-        return ledger.events_between(reading, since, until) if since < until else []
+        return ledger.events_between(reading, lake, since, until) if since < until else []
 
     def _counted(self, messages: Sequence[bytes], *, flows: int | None = None) -> Iterator[Sequence[bytes]]:
         self._reading.rows += len(messages) if flows is None else flows

@@ -21,7 +21,6 @@ from warehouse.records import coverage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AWAY = ("gap", "disconnected", "node_unavailable")
-_LOST = ("lost", coverage.UNDATED)
 MOST = 10_000
 """The most events that one request gets; of more, only the newest."""
 
@@ -34,10 +33,13 @@ class Event:
     message: bytes
 
 
-def events_between(reading: Reading, since: datetime, until: datetime) -> list[Event]:
-    """Return what was not seen in a span: flows known lost, and times at which nodes were not observed. Raises LakeError."""
-    rows = reading.answer(Ledger(window=Window(since=since, until=until))).rows
-    found = [_lost(row) for row in rows.to_pylist() if row["state"] in _LOST and row["to"] > since and row["from"] < until]
+def events_between(reading: Reading, lake: Lake, since: datetime, until: datetime) -> list[Event]:
+    """Return what was not seen in a span, by the ledger of the given handle: flows known lost, and times at which nodes were not observed.
+
+    Raises LakeError.
+    """
+    rows = reading.answer(Ledger(window=Window(since=since, until=until)), lake=lake).rows
+    found = [_lost(row) for row in _losses(rows.to_pylist()) if row["to"] > since and row["from"] < until]
     alike: dict[tuple[datetime, datetime, str], list[str]] = {}
     for gap in coverage.gaps(rows, since, until):
         alike.setdefault((gap.since, gap.until, gap.cause), []).append(gap.node_name)
@@ -48,12 +50,9 @@ def events_between(reading: Reading, since: datetime, until: datetime) -> list[E
 def events_added(reading: Reading, lake: Lake) -> list[Event]:
     """Return what the rows tell that were added to the ledger, which the given handle holds. Raises LakeError."""
     rows = reading.answer(Ledger(window=Window()), lake=lake).rows.to_pylist()
-    found = []
-    for row in rows:
-        if row["state"] in _LOST:
-            found.append(_lost(row))
-        elif row["state"] in _AWAY:
-            found.append(_away([row["node_name"] or row["cluster"]], row["from"], row["to"], row["detail"] or ""))
+    found = [_lost(row) for row in _losses(rows)]
+    away = (row for row in rows if row["state"] in _AWAY)
+    found += [_away([row["node_name"] or row["cluster"]], row["from"], row["to"], row["detail"] or "") for row in away]
     return sorted(found, key=lambda event: event.at)[-MOST:]
 
 
@@ -83,6 +82,18 @@ class Pending:
             found.append(self._next)
             self._next = next(self._events, None)
         return found
+
+
+def _losses(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows about lost flows. A loss of unknown time has a row a day, each with the whole number: they become one."""
+    found: list[Mapping[str, Any]] = [row for row in rows if row["state"] == "lost"]
+    undated: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in rows:
+        if row["state"] == coverage.UNDATED:
+            key = (row["cluster"], row["node_name"], row["source"], row["detail"])
+            one = undated.get(key, row)
+            undated[key] = {**one, "from": min(one["from"], row["from"]), "to": max(one["to"], row["to"])}
+    return [*found, *undated.values()]
 
 
 def _lost(row: Mapping[str, Any]) -> Event:

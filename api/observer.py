@@ -27,6 +27,8 @@ Context = Any
 SERVICE = "observer.Observer"
 HEALTH = "hubble.server.Observer"
 """The name by which `hubble status` asks for the service's health."""
+CHECKED_EVERY_SECONDS = 5.0
+"""How often the credentials of an open stream are checked again."""
 POLL_SECONDS = 0.5
 """How often a follower looks for new commits."""
 READERS = 2
@@ -118,7 +120,7 @@ class Observer:
         try:
             if planned.follow:  # perhaps nothing is sent for a long time
                 await context.send_initial_metadata(())
-            async for messages in self._batches(call, follows=planned.follow):
+            async for messages in self._batches(call, principal, context, follows=planned.follow):
                 sending.is_writing, sending.progress = True, loop.time()
                 for message in messages:
                     await context.write(message)
@@ -136,17 +138,33 @@ class Observer:
         if planned.follow and self.stopping.is_set():
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
 
-    async def _batches(self, call: Call, *, follows: bool) -> AsyncIterator[Sequence[bytes]]:
-        """Yield encoded flows: those that are recorded, then, for a follower, those of later commits."""
+    async def _batches(self, call: Call, principal: Principal, context: Context, *, follows: bool) -> AsyncIterator[Sequence[bytes]]:
+        """Yield encoded flows: those that are recorded, then, for a follower, those of later commits.
+
+        Raises NotSignedInError when the credentials that the call began with are no longer valid.
+        """
+        loop = asyncio.get_running_loop()
+        checked = loop.time()
         async for messages in self._read(call.recorded()):
+            if loop.time() - checked > CHECKED_EVERY_SECONDS:
+                await self._still(principal, context)
+                checked = loop.time()
             yield messages
         while follows and not self.stopping.is_set():
+            if loop.time() - checked > CHECKED_EVERY_SECONDS:
+                await self._still(principal, context)
+                checked = loop.time()
             async for messages in self._read(call.appended()):
                 yield messages
             try:
                 await asyncio.wait_for(self.stopping.wait(), POLL_SECONDS)
             except TimeoutError:
                 continue
+
+    async def _still(self, principal: Principal, context: Context) -> None:
+        """Raise NotSignedInError unless the call's credentials still name its principal."""
+        if await self._identities.principal(context) != principal:
+            raise NotSignedInError("the credentials of this call name someone else by now")
 
     async def _read(self, batches: Iterator[Sequence[bytes]]) -> AsyncIterator[Sequence[bytes]]:
         while (messages := await self._in_thread(lambda: next(batches, None))) is not None:

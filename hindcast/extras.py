@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 EXTRA_OF_MODULE: Mapping[str, frozenset[str]] = {
-    "collectors": frozenset({"certifi", "google", "grpc", "prometheus_client", "ptars", "pycurl"}),
+    "collectors": frozenset({"certifi", "google", "grpc", "prometheus_client", "ptars", "pycurl", "re2"}),
     "api": frozenset({"cryptography", "grpc_health", "grpc_reflection", "joserfc", "uvloop"}),
     "pipelines": frozenset({"kubernetes", "urllib3"}),
     "dashboards": frozenset({"altair", "starlette", "streamlit"}),

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from warehouse.access.principals import Principal
+from warehouse.lake.tables import Lake
 from warehouse.questions import flow_questions, flow_spans
 from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
@@ -35,7 +36,7 @@ def every(door: Door, who: Principal, wanted: FlowFilter) -> Iterator[pa.RecordB
     with door.reading(who, "flows", flow_questions.oldest_first(wanted).subject) as reading:
 
         def batches() -> Iterator[pa.RecordBatch]:
-            for day in _days(wanted, sorted({file.partition["date"] for file in lake.contents(FLOWS)})):
+            for day in _days(wanted, _dates(wanted, lake)):
                 seconds = reading.answer(flow_questions.a_second(day), lake=lake).rows
                 for begin, end in flow_spans.pieces(seconds, first_rows=PIECE_ROWS, most_rows=PIECE_ROWS):
                     since, until = max(day.since, flow_spans.moment(begin)), min(day.until, flow_spans.moment(end))
@@ -46,10 +47,18 @@ def every(door: Door, who: Principal, wanted: FlowFilter) -> Iterator[pa.RecordB
         yield pa.RecordBatchReader.from_batches(FLOWS.schema, batches())
 
 
-def _days(wanted: FlowFilter, dates: Sequence[str | None]) -> Iterator[FlowFilter]:
+def _dates(wanted: FlowFilter, lake: Lake) -> list[str]:
+    """Return the dates of which the lake may have flows; as it was known earlier, it may have had others than now: each one counts."""
+    if wanted.as_of is None:
+        return sorted({str(file.partition["date"]) for file in lake.contents(FLOWS)})
+    first = wanted.since.date()
+    return [str(first + timedelta(days=number)) for number in range((wanted.until.date() - first).days + 1)]
+
+
+def _days(wanted: FlowFilter, dates: Sequence[str]) -> Iterator[FlowFilter]:
     """Yield the filter for each day of its window of which the lake may have flows."""
     for date in dates:
-        start = datetime.fromisoformat(str(date)).replace(tzinfo=UTC)
+        start = datetime.fromisoformat(date).replace(tzinfo=UTC)
         since, until = max(start, wanted.since), min(start + DAY, wanted.until)
         if since < until:
             yield replace(wanted, since=since, until=until)

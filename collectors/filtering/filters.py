@@ -6,7 +6,6 @@ flows that were not requested.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -98,12 +97,12 @@ def _method(value: str) -> Callable[[flow_pb2.HTTP], bool]:
 
 
 def _path(value: str) -> Callable[[flow_pb2.HTTP], bool]:
-    pattern = re.compile(value)
+    pattern = matching.expression(value)
     return lambda http: pattern.search(urlsplit(http.url).path) is not None
 
 
 def _url(value: str) -> Callable[[flow_pb2.HTTP], bool]:
-    pattern = re.compile(value)
+    pattern = matching.expression(value)
     return lambda http: pattern.search(http.url) is not None
 
 
@@ -120,7 +119,7 @@ def _interface(value: flow_pb2.NetworkInterface) -> Match:
 
 
 def _dns_query(value: str) -> Match:
-    pattern = re.compile(value)
+    pattern = matching.expression(value)
     return lambda flow: flow.l7.HasField("dns") and pattern.search(flow.l7.dns.query) is not None
 
 
@@ -174,7 +173,7 @@ def _compile_one(wanted: flow_pb2.FlowFilter) -> Match:
             raise RefusedFilterError(f"filter field {field.name} is not supported by this node")
         try:
             tests.append(build(values))
-        except (ValueError, re.error) as error:
+        except ValueError as error:
             raise RefusedFilterError(f"filter field {field.name}: {error}") from error
     types = [one.type for one in wanted.event_type]
     if types and _L7 not in types and (named := [field.name for field, _ in wanted.ListFields() if field.name in _OF_L7]):

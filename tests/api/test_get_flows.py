@@ -13,7 +13,9 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from api import ledger
 from collectors.hubble_api.flow import flow_pb2
+from collectors.streaming.coverage_rows import coverage_row
 from pipelines.maintenance import compaction
 from warehouse import config, schema
 from warehouse.access.principals import Principal
@@ -169,6 +171,71 @@ def test_what_was_not_seen_is_told_between_the_flows(stored: Any, client: Any) -
     assert "not observed from 2026-03-02T23:00" in away[0]
     times = [one.time.ToNanoseconds() for one in responses]
     assert times == sorted(times)
+
+
+def undated(day: int, detail: str = "file.log: 1,000 flows were lost at an unknown time") -> dict[str, Any]:
+    """A row of one day of the ledger about a loss of unknown time, with the whole number."""
+    interval = (world.START + dt.timedelta(days=day), world.START + dt.timedelta(days=day + 1))
+    return coverage_row("c1", interval, "c1/node", "lost_undated", "OBSERVER_EVENTS_QUEUE", None, 1_000, detail, world.START)
+
+
+def test_a_loss_of_unknown_time_is_told_once_though_each_day_has_a_row_about_it(tmp_path: Path) -> None:
+    lake = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    flows = world.simulated(40)
+    world.store(lake, flows[:20])
+    world.book(lake, undated(0), undated(1), undated(2))
+    with world.serving(Door(lake, config.Ownership())) as client:
+        since = at(world.START)
+        told = [one.lost_events for one in client.responses(since=since) if one.HasField("lost_events")]
+        assert [one.num_events_lost for one in told] == [1_000]
+        call = client.stream(since=since, follow=True)
+        while not next(call).HasField("lost_events"):
+            pass
+        world.book(lake, undated(3, "other.log"), undated(4, "other.log"))
+        followed = next(
+            one for one in call if one.HasField("lost_events") and one.lost_events.first.ToDatetime() > told[0].first.ToDatetime()
+        )
+        assert followed.lost_events.num_events_lost == 1_000
+        world.store(lake, flows[20:])
+        assert next(call).HasField("flow")
+        call.cancel()
+
+
+def test_a_loss_that_is_booked_while_history_is_read_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    flows = world.simulated(40)
+    world.store(lake, flows[:20])
+    span = (world.START, world.START + dt.timedelta(hours=1))
+    late = coverage_row("c1", span, "c1/node", "lost", "HUBBLE_RING_BUFFER", None, 7, None, world.START)
+    events_between, booked = ledger.events_between, []
+
+    def booking(*arguments: Any) -> Any:
+        if not booked:
+            booked.append(world.book(lake, late))
+        return events_between(*arguments)
+
+    monkeypatch.setattr(ledger, "events_between", booking)
+    with world.serving(Door(lake, config.Ownership())) as client:
+        call = client.stream(since=at(world.START), follow=True)
+        told = []
+        while len(told) < 21:
+            told.append(next(call))
+        world.store(lake, flows[20:])
+        told += [next(call) for _ in range(20)]
+        call.cancel()
+    assert [one.lost_events.num_events_lost for one in told if one.HasField("lost_events")] == [7]
+
+
+def test_an_expression_that_backtracking_engines_never_end_with_is_answered(tmp_path: Path) -> None:
+    lake = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    flow = world.simulated(1)[0]
+    flow.l7.http.url, flow.node_name = "http://x/" + "a" * 60, "c1/" + "a" * 60
+    world.store(lake, [flow])
+    with world.serving(Door(lake, config.Ownership())) as client:
+        for chosen in (flow_pb2.FlowFilter(http_url=["(a+)+$"]), flow_pb2.FlowFilter(node_name=["*a" * 12 + "*"])):
+            assert len(client.flows(number=5, whitelist=[chosen])) == 1
+        for chosen in (flow_pb2.FlowFilter(http_url=["(a+)+b$"]), flow_pb2.FlowFilter(node_name=["*a" * 12 + "*b"])):
+            assert client.flows(number=5, whitelist=[chosen]) == []
 
 
 def test_flows_that_are_stored_later_follow_once_each(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from api import identity
+from api import identity, observer
 from api.observer import Observer
 from api.server import Server
 from warehouse import config
@@ -200,6 +200,19 @@ def test_a_token_of_someone_else_an_expired_and_a_revoked_one_are_refused(stored
     assert refusal(secured, password("ada", text))[0] is grpc.StatusCode.UNAUTHENTICATED
     _, short = made(stored, microseconds=1)
     assert "expired" in refusal(secured, password("ada", short))[1]
+
+
+def test_a_stream_that_is_open_ends_when_its_token_is_revoked(stored: Any, secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observer, "CHECKED_EVERY_SECONDS", 0.0)
+    token, text = made(stored)
+    with secured.channel(secured.plain) as channel:
+        call = world.Client(channel).stream(number=1, follow=True, metadata=[("authorization", password("ada", text))])
+        assert next(call).HasField("flow")
+        tokens.revoke(stored.lake, token.id, changed_by="test")
+        with pytest.raises(grpc.RpcError) as caught:
+            for _ in call:
+                pass
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
 
 
 def test_a_token_is_stored_as_a_hash_and_asks_on_behalf_of_its_user(stored: Any, secured: Secured, newest: list[str]) -> None:

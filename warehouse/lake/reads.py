@@ -177,12 +177,13 @@ class Reads(Handles):
         version = after
         added: dict[tuple[str | None, ...], dict[str, StoredFile]] = {}
         try:
+            newest = self._known(table).version  # before the entries are read, so that a commit in between is not taken for a deleted entry
             for entry in log.entries_after(table, self._filesystems[table.name], after):
                 version += 1
                 for file in () if entry.removed else entry.added:
                     key = tuple(file.partition.get(name) for name in table.partition_by)
                     added.setdefault(key, {})[file.path] = file
-            if version == after and self._known(table).version > after:
+            if version == after and newest > after:
                 raise ValueError(f"the entry of version {after + 1} has been deleted")
         except log.SchemaChangedError:
             version += 1
