@@ -23,7 +23,11 @@ ALERTS = Table(
         ),
         column("since", TIMESTAMP, "Since when it is true"),
         column("fired", TIMESTAMP, "When it began to fire; null if it has not fired"),
-        column("absent", TIMESTAMP, "Since when it is no longer true, while it keeps firing"),
+        column(
+            "absent",
+            TIMESTAMP,
+            "Since when it is no longer true, while it keeps firing; of a pending one that is not evaluated, when it last was",
+        ),
         column("value", pa.float64(), "The value when the state changed"),
         column("labels", pa.string(), "Labels, as a JSON object"),
         column("annotations", pa.string(), "Annotations, as a JSON object"),

@@ -28,7 +28,11 @@ DELIVERIES = Table(
         column("tries", pa.int32(), "How often it was tried; 0 if it was denied"),
         column("detail", pa.string(), "Why it was not delivered, or not to all recipients; null if it was"),
         column("seconds", pa.float64(), "How long it took, with all tries", unit="s"),
+        column(
+            "tells", STRINGS, "Digests of the alerts that it tells, each of the alert, when it fired, and whether it fires or has ended"
+        ),
     ),
     partition_by=("date",),
     recorded='"time"',
+    version=2,
 )

@@ -25,7 +25,7 @@ FIRST_WAIT = timedelta(seconds=1)
 """How long the second try waits; each further one waits twice as long, up to LONGEST_WAIT."""
 LONGEST_WAIT = timedelta(seconds=30)
 Recorded = Mapping[tuple[str, str], frozenset[str]]
-"""The outcomes of deliveries, by message id and target."""
+"""The outcomes of deliveries, by the id of the message, or of one of the things that it tells, and target."""
 ARRIVED, DENIED = frozenset({"delivered", "partly"}), "denied"
 """Outcomes: those after which a message is not sent again, and the one of a target whose readers may not see it."""
 
@@ -134,11 +134,12 @@ def _outcome(target: config.Delivery, outcome: str, *, tries: int = 0, detail: s
 
 
 def recorded(lake: Lake, *, since: datetime) -> Recorded:
-    """Return the outcomes of all deliveries since a time, by message id and target. Raises LakeError."""
+    """Return the outcomes of all deliveries since a time. Raises LakeError."""
     found: dict[tuple[str, str], frozenset[str]] = {}
-    for row in lake.read(DELIVERIES, ["message", "target", "outcome"], since=since).to_pylist():
-        key = (row["message"], row["target"])
-        found[key] = found.get(key, frozenset()) | {row["outcome"]}
+    for row in lake.read(DELIVERIES, ["message", "target", "outcome", "tells"], since=since).to_pylist():
+        for told in (row["message"], *(row["tells"] or ())):
+            key = (told, row["target"])
+            found[key] = found.get(key, frozenset()) | {row["outcome"]}
     return found
 
 
@@ -164,6 +165,7 @@ def _record(lake: Lake, message: Message, outcomes: Sequence[Outcome], source: s
             "tries": outcome.tries,
             "detail": outcome.detail,
             "seconds": outcome.seconds,
+            "tells": list(message.tells),
         }
         for outcome in outcomes
     ]

@@ -65,6 +65,8 @@ class Message:
     """More about it for programs, as JSON: keys that a generic webhook gets besides title, text, time, id and files."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """What stays the same if the message is sent again."""
+    tells: tuple[str, ...] = ()
+    """Ids of what it tells, if it bundles several things: each of them has arrived once the message has."""
 
     @property
     def line(self) -> str:

@@ -94,8 +94,8 @@ class CollectorSilent(Call):
 class DriftOpened(Call):
     """Drift from a blueprint that is open; the value is 1."""
 
-    labels = ("cluster", "namespace", "kind", "name", "drift", "severity")
-    more = ("summary", "blueprint", "opened")
+    labels = ("cluster", "namespace", "kind", "name", "drift", "severity", "blueprint")
+    more = ("summary", "opened")
     needs_coverage = False
     severity: Literal["low", "medium", "high", "critical"] = "low"
     """The least severity."""

@@ -192,7 +192,6 @@ def _(call: DriftOpened, asking: Asking, principal: Principal, window: Window) -
         {
             **{name: row[name] for name in call.labels},
             "summary": row["summary"],
-            "blueprint": row["blueprint"],
             "opened": row["since"],
             "value": 1,
         }

@@ -10,7 +10,7 @@ from pipelines.evidence.rules import running
 from pipelines.evidence.rules.asking import Asking
 from pipelines.evidence.rules.evaluating import evaluate
 from pipelines.evidence.rules.model import Rule
-from pipelines.evidence.rules.states import AlertState
+from pipelines.evidence.rules.states import AlertState, Moment
 from warehouse import config
 from warehouse.questions.door import Door
 
@@ -43,9 +43,10 @@ def replay(
     changed: list[AlertState] = []
     silent = 0
     for number in range(steps):
-        evaluation = evaluate(rule, Asking(door, settings, at + number * step))
+        when = Moment(at=at + number * step, last=at + (number - 1) * step if number else None, step=step)
+        evaluation = evaluate(rule, Asking(door, settings, when.at))
         silent += bool(evaluation.not_covered or evaluation.failure)
-        new = running.changes([evaluation], before, at=at + number * step)
+        new = running.changes([evaluation], before, when=when)
         before.update({one.alert: one for one in new})
         changed += new
         progress(number + 1, steps)

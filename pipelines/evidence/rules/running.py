@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import structlog
@@ -15,7 +15,7 @@ from pipelines.evidence.rules.asking import Asking
 from pipelines.evidence.rules.evaluating import Evaluation, evaluate
 from pipelines.evidence.rules.model import Rule
 from pipelines.evidence.rules.sending import Sender
-from pipelines.evidence.rules.states import LIVE, AlertState
+from pipelines.evidence.rules.states import LIVE, AlertState, Moment
 from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.errors import CommitConflictError
@@ -63,7 +63,8 @@ def run(settings: config.Config, lake: Lake, *, now: datetime, source: str, rule
         return Run(at=at, is_late=True, live=[one for one in before.values() if one.state in LIVE])
     asking = Asking(Door(lake, settings.ownership, settings.rollups, purpose=source), settings, at)
     evaluations = [evaluate(rule, asking) for rule in rules]
-    changed = changes(evaluations, before, at=at)
+    when = Moment(at=at, last=None if last is None else datetime.fromtimestamp(last / 1_000_000, UTC))
+    changed = changes(evaluations, before, when=when)
     for one in changed:
         log.info("alert", rule=one.rule, state=one.state, labels=dict(one.labels), detail=one.detail)
     try:
@@ -78,7 +79,7 @@ def run(settings: config.Config, lake: Lake, *, now: datetime, source: str, rule
     return Run(at=at, evaluations=evaluations, changed=changed, live=live, failures=failures)
 
 
-def changes(evaluations: Sequence[Evaluation], before: dict[str, AlertState], *, at: datetime) -> list[AlertState]:
+def changes(evaluations: Sequence[Evaluation], before: dict[str, AlertState], *, when: Moment) -> list[AlertState]:
     """Return the states that change by evaluations of all rules. Pure."""
     of_rule: dict[str, dict[str, AlertState]] = {}
     for one in before.values():
@@ -87,11 +88,11 @@ def changes(evaluations: Sequence[Evaluation], before: dict[str, AlertState], *,
     for evaluation in evaluations:
         mine = of_rule.pop(evaluation.rule.name, {})
         made_for = evaluation.rule.subject or OPERATOR.user
-        changed += states.after(evaluation, mine, at=at, made_for=made_for)
-        itself = states.of_rule(evaluation, mine.get(evaluation.rule.name), at=at, made_for=made_for)
+        changed += states.after(evaluation, mine, when=when, made_for=made_for)
+        itself = states.of_rule(evaluation, mine.get(evaluation.rule.name), at=when.at, made_for=made_for)
         changed += [itself] if itself is not None else []
     for gone in of_rule.values():
-        changed += [states.ended(one, at=at, why=_GONE) for one in gone.values() if one.state in LIVE]
+        changed += [states.ended(one, at=when.at, why=_GONE) for one in gone.values() if one.state in LIVE]
     return changed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from pipelines.evidence.rules.model import Rule
 from pipelines.evidence.rules.states import AlertState
 from warehouse import config
 from warehouse.access import grants
+from warehouse.access.principals import Grant
 from warehouse.config.selectors import Selector
 from warehouse.errors import HindcastError
 from warehouse.lake.tables import Lake
@@ -41,14 +42,15 @@ class Sender:
     """By name."""
     source: str
 
-    def send(self, states: Sequence[AlertState], *, at: datetime) -> list[str]:
+    def send(self, known: Sequence[AlertState], *, at: datetime) -> list[str]:
         """Send what is firing or has ended; return failures as sentences. The next run tries again what failed."""
-        shown = [one for one in states if one.state in ("firing", "resolved") and one.rule in self.rules]
+        shown = [one for one in known if one.state in ("firing", "resolved") and one.rule in self.rules]
         heard = [one for one in shown if silenced(self.settings, one, at) is None]
+        posted = [one for one in shown if not silent_so_far(self.settings, one, at)]
         failures = []
-        for send in (self._to_alertmanager, self._to_deliveries):
+        for send, states in ((self._to_alertmanager, posted), (self._to_deliveries, heard)):
             try:
-                failures += send(heard, at)
+                failures += send(states, at)
             except HindcastError as error:
                 failures.append(str(error))
         return failures
@@ -87,19 +89,35 @@ class Sender:
         oldest = min(one.fired or one.time for one in recent)
         known = delivering.recorded(self.lake, since=min(oldest, at - TELLS_FOR) - timedelta(hours=1))
         failures = []
-        for group in _grouped(recent):
-            to = self._targets(group[0], at)
-            if group[0].state == "resolved":
-                fired = _id(group, "firing")
-                to = [target for target in to if known.get((fired, target.name), frozenset()) & delivering.ARRIVED]
-            if to:
-                message = self._message(group, at)
-                outcomes = delivering.deliver(self.settings, message, to, lake=self.lake, source=self.source, once=known)
-                failures += [outcome.failure for outcome in outcomes if outcome.failure]
+        for group, to in self._bundles(recent, known, at):
+            outcomes = delivering.deliver(self.settings, self._message(group, at), to, lake=self.lake, source=self.source, once=known)
+            failures += [outcome.failure for outcome in outcomes if outcome.failure]
         return failures
 
-    def _targets(self, one: AlertState, at: datetime) -> list[config.Delivery]:
-        """The targets of all routes that match an alert, each once."""
+    def _bundles(
+        self, states: Sequence[AlertState], known: delivering.Recorded, at: datetime
+    ) -> Iterator[tuple[list[AlertState], list[config.Delivery]]]:
+        """Yield groups of alerts, each with the targets that are to be told exactly these.
+
+        A target is told the alerts that are routed to it and of which it does not know; and that an alert has ended only if it was told
+        that the alert fires.
+        """
+        in_force = grants.in_force(self.lake, self.settings.ownership) if any(route.owners for route in self.settings.alerts.routes) else ()
+        news: dict[str, list[AlertState]] = {}
+        for one in states:
+            for name in self._targets(one, in_force, at):
+                has_fired = one.state == "firing" or known.get((_id(one, "firing"), name), frozenset()) & delivering.ARRIVED
+                if has_fired and not known.get((_id(one, one.state), name), frozenset()) & delivering.ARRIVED:
+                    news.setdefault(name, []).append(one)
+        bundles: dict[tuple[str, ...], tuple[list[AlertState], list[str]]] = {}
+        for name, mine in news.items():
+            for group in _grouped(mine):
+                bundles.setdefault(_ids(group), (group, []))[1].append(name)
+        for group, names in bundles.values():
+            yield group, delivering.targets(self.settings, names)
+
+    def _targets(self, one: AlertState, in_force: Iterable[Grant], at: datetime) -> list[str]:
+        """The names of the targets of all routes that match an alert, each once."""
         names: list[str] = []
         for route in self.settings.alerts.routes:
             if route.match is not None and not Selector.parse(route.match).matches(one.labels):
@@ -107,11 +125,11 @@ class Sender:
             names += route.to
             cluster, namespace = one.cluster, one.labels.get("namespace")
             if route.owners and cluster is not None and namespace is not None:
-                known = grants.in_force(self.lake, self.settings.ownership)
-                names += [
-                    target.name for target in self.settings.deliveries if readers.speaks_for_owner(target, cluster, namespace, known, at=at)
+                owned = [
+                    target for target in self.settings.deliveries if readers.speaks_for_owner(target, cluster, namespace, in_force, at=at)
                 ]
-        return delivering.targets(self.settings, names)
+                names += [target.name for target in owned]
+        return list(dict.fromkeys(names))
 
     def _message(self, group: Sequence[AlertState], at: datetime) -> Message:
         first = group[0]
@@ -131,7 +149,8 @@ class Sender:
                 "alerts": [self._posted(one, at) for one in group[:NAMED]],
                 "source": self.source,
             },
-            id=_id(group, first.state),
+            id=_digest(*_ids(group)),
+            tells=_ids(group),
         )
 
     def _lines(self, one: AlertState, at: datetime) -> list[str]:
@@ -162,6 +181,21 @@ def silenced(settings: config.Config, one: AlertState, at: datetime) -> str | No
     return None
 
 
+def silent_so_far(settings: config.Config, one: AlertState, at: datetime) -> bool:
+    """Whether silences have held an alert back at every moment from when it began to fire to a time.
+
+    Alertmanager goes on hearing of an alert that it was told before a silence began: it would otherwise announce its end.
+    """
+    matching = [silence for silence in settings.alerts.silences if Selector.parse(silence.match).matches(one.labels)]
+    moment = one.fired or one.time
+    while moment <= at:
+        ends = [silence.until for silence in matching if silence.since <= moment < silence.until]
+        if not ends:
+            return False
+        moment = max(ends)
+    return True
+
+
 def _grouped(states: Iterable[AlertState]) -> list[list[AlertState]]:
     """Group the alerts of a rule about the same namespace that began to fire, and ended, at the same time."""
     groups: dict[tuple[Any, ...], list[AlertState]] = {}
@@ -172,8 +206,14 @@ def _grouped(states: Iterable[AlertState]) -> list[list[AlertState]]:
     return list(groups.values())
 
 
-def _id(group: Sequence[AlertState], state: str) -> str:
-    """The id of the message about a group when it fires or ends. It depends on what does not change between the two."""
-    first = group[0]
-    identity = [first.rule, str(first.fired), first.cluster, first.labels.get("namespace"), state]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+def _ids(group: Iterable[AlertState]) -> tuple[str, ...]:
+    return tuple(sorted(_id(one, one.state) for one in group))
+
+
+def _id(one: AlertState, state: str) -> str:
+    """The id of the news that an alert fires, or that it has ended."""
+    return _digest(one.alert, str(one.fired), state)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

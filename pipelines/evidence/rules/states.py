@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pipelines.evidence.rules.evaluating import Evaluation, Instance
 
 State = Literal["pending", "firing", "resolved", "inactive", "evaluated", "not_covered", "failed"]
 LIVE: tuple[State, ...] = ("pending", "firing")
+STEP = timedelta(minutes=5)
+"""The time between two evaluations, as the DAG `alert_rules` runs them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,32 +38,46 @@ class AlertState:
         return self.labels.get("cluster")
 
 
-def after(evaluation: Evaluation, before: Mapping[str, AlertState], *, at: datetime, made_for: str) -> list[AlertState]:
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """When rules are evaluated."""
+
+    at: datetime
+    last: datetime | None
+    """The evaluation before; None if there was none."""
+    step: timedelta = STEP
+    """The time between two evaluations when none is missed."""
+
+
+def after(evaluation: Evaluation, before: Mapping[str, AlertState], *, when: Moment, made_for: str) -> list[AlertState]:
     """Return the states that change by an evaluation. `before` are the newest states of the rule's alerts, by `alert`.
 
-    What the evaluation says nothing about stays as it is.
+    What the evaluation says nothing about stays as it is; of a pending alert it is kept when it was last known to be true.
     """
+    at = when.at
     changed = []
     for key in sorted({*evaluation.instances, *(key for key, one in before.items() if one.state in LIVE)}):
         known, instance = before.get(key), evaluation.instances.get(key)
         cluster = instance.labels.get("cluster") if instance is not None else known.cluster if known is not None else None
         if evaluation.says_nothing_of(cluster):
+            if known is not None and known.state == "pending" and known.absent is None:
+                changed.append(replace(known, absent=when.last or known.time, time=at))
             continue
-        now = _true(evaluation, instance, known, at, made_for) if instance is not None else _gone(evaluation, known, at)
+        now = _true(evaluation, instance, known, when, made_for) if instance is not None else _gone(evaluation, known, at)
         if now is not None and now != known:
             changed.append(now)
     return changed
 
 
-def _true(evaluation: Evaluation, instance: Instance, known: AlertState | None, at: datetime, made_for: str) -> AlertState:
+def _true(evaluation: Evaluation, instance: Instance, known: AlertState | None, when: Moment, made_for: str) -> AlertState:
     """The state of an alert that is true."""
-    text = evaluation.rule.text
+    text, at = evaluation.rule.text, when.at
     if known is not None and known.state == "firing":
         # Value and text are those of when it began to fire; what changed since is not worth a row at each evaluation.
         return known if known.absent is None else replace(known, absent=None, time=at)
-    since = known.since if known is not None and known.state == "pending" and known.since is not None else at
+    since = at if known is None else _true_since(known, when, text.window)
     fires = at - since >= text.for_
-    if known is not None and known.state == "pending" and not fires:
+    if known is not None and known.state == "pending" and not fires and known.since == since and known.absent is None:
         return known
     return AlertState(
         alert=instance.alert,
@@ -77,12 +93,20 @@ def _true(evaluation: Evaluation, instance: Instance, known: AlertState | None, 
     )
 
 
+def _true_since(known: AlertState, when: Moment, window: timedelta) -> datetime:
+    """Since when an alert that is true has been true, as far as evaluations have seen it without too long a gap."""
+    if known.state != "pending" or known.since is None:
+        return when.at
+    seen = known.absent or when.last or known.time
+    return known.since if when.at - seen <= 2 * when.step + window else when.at
+
+
 def _gone(evaluation: Evaluation, known: AlertState | None, at: datetime) -> AlertState | None:
     """The state of an alert that is no longer true."""
     if known is None:
         return None
     if known.state == "pending":
-        return replace(known, state="inactive", time=at)
+        return replace(known, state="inactive", absent=None, time=at)
     keep = evaluation.rule.text.keep_firing_for
     absent = known.absent or at
     if at - absent < keep:

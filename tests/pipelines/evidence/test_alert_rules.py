@@ -56,9 +56,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         ),
         incident.drops(T + 32 * MINUTE, 300, cluster="c2", destination="pay"),
     )
-    drift = {"cluster": "c1", "date": T.date(), "drift": "modified", "blueprint": "base", "kind": "NetworkPolicy", "namespace": "shop"}
-    drift |= {"name": "web", "severity": "high", "since": T, "summary": "spec differs"}
-    incident.append(made, DRIFT, [drift | {"time": T + 10 * MINUTE, "state": "open"}, drift | {"time": T + 40 * MINUTE, "state": "closed"}])
+    drift = {"cluster": "c1", "date": T.date(), "drift": "modified", "kind": "NetworkPolicy", "namespace": "shop", "name": "web"}
+    drift |= {"severity": "high", "since": T, "summary": "spec differs"}
+    for blueprint, opened, closed in (("base", 10, 40), ("strict", 20, 50)):  # of the same object
+        states = [{"time": T + opened * MINUTE, "state": "open"}, {"time": T + closed * MINUTE, "state": "closed"}]
+        incident.append(made, DRIFT, [drift | {"blueprint": blueprint} | state for state in states])
     return made
 
 
@@ -140,9 +142,17 @@ def test_a_window_that_was_not_covered_says_nothing_and_the_rule_says_so(tmp_pat
                 (
                     minute,
                     state,
-                    {"cluster": "c1", "namespace": "shop", "kind": "NetworkPolicy", "name": "web", "drift": "modified", "severity": "high"},
+                    {
+                        **{"cluster": "c1", "namespace": "shop", "kind": "NetworkPolicy", "name": "web"},
+                        **{"drift": "modified", "severity": "high", "blueprint": blueprint},
+                    },
                 )
-                for minute, state in ((10, "firing"), (40, "resolved"))
+                for minute, state, blueprint in (
+                    (10, "firing", "base"),
+                    (20, "firing", "strict"),
+                    (40, "resolved", "base"),
+                    (50, "resolved", "strict"),
+                )
             ],
         ),
         ("drift_opened(severity='critical')", []),
@@ -187,6 +197,33 @@ def test_a_rule_that_fails_or_returns_too_much_does_not_stop_the_others(tmp_path
     assert "two rows have the same labels" in str(failures["Twice"])
     assert "more than 1,000 rows" in str(failures["Many"])
     assert [(one.rule, one.state, one.value) for one in done.live] == [("g/Good", "firing", 7.0)]
+
+
+def always(*values: str, **more: Any) -> dict[str, Any]:
+    """A rule with an alert about shop in c1 for each value of the label x."""
+    wanted = ", ".join(f"'{value}'" for value in ("none", *values))
+    rows = "SELECT 'c1' AS cluster, 'shop' AS namespace, x, 1 AS value FROM (VALUES ('a'), ('b')) AS known(x)"
+    return {"alert": "Always", "expr": f"{rows} WHERE x IN ({wanted})", **more}
+
+
+def test_for_begins_anew_once_too_much_was_not_observed(tmp_path: Path, lake: Lake) -> None:
+    """c2 was not observed from 12:30 to 12:50: nobody knows whether it was true all the time."""
+    rule = {"expr": "SELECT 'c2' AS cluster, 1 AS value", "for": "45m"}
+    found = [one[:2] for one in replayed(tmp_path, lake, rule, until=105 * MINUTE) if one[2].get("cluster") == "c2"]
+    assert (found[0], *found[-2:]) == ((0, "pending"), (60, "pending"), (105, "firing"))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [((0, 5, 20), [(0, "pending"), (20, "firing")]), ((0, 5, 360, 380), [(0, "pending"), (360, "pending"), (380, "firing")])],
+    ids=["missed evaluations", "a pause"],
+)
+def test_for_goes_on_over_missed_evaluations_and_begins_anew_after_a_pause(tmp_path: Path, minutes: Any, expected: Any) -> None:
+    fresh = incident.lake_in(tmp_path)
+    incident.covered(fresh, incident.observed(T - DAY, T + DAY))
+    settings = settings_of(tmp_path, [always("a", **{"for": "20m"})])
+    changed = [one for minute in minutes for one in running.run(settings, fresh, now=T + minute * MINUTE, source="test").changed]
+    assert [((one.time - T) // MINUTE, one.state) for one in changed] == expected
 
 
 @pytest.fixture
@@ -244,6 +281,57 @@ def test_a_silence_holds_messages_back_until_it_ends(told: Any, receiver: Any) -
     assert receiver.got == []
     told(28, silences=[silence])
     assert [one["status"] for one in receiver.got] == ["firing"]
+
+
+def test_alerts_that_began_together_and_end_one_after_the_other_are_each_told_to_end(told: Any, receiver: Any) -> None:
+    routes = [{"to": ["hook"]}]
+    for minutes, values in ((0, ("a", "b")), (5, ("b",)), (10, ()), (15, ())):
+        told(minutes, rules=[always(*values)], routes=routes)
+    said = [(one["status"], [alert["labels"]["x"] for alert in one["alerts"]]) for one in receiver.got]
+    assert [(status, sorted(values)) for status, values in said] == [("firing", ["a", "b"]), ("resolved", ["a"]), ("resolved", ["b"])]
+
+
+def test_an_alert_that_was_silent_when_others_of_its_group_were_told_is_told_afterwards(told: Any, receiver: Any) -> None:
+    silence = {"match": "x=b", "since": "2026-11-02T11:00Z", "until": "2026-11-02T12:08Z", "reason": "deploy"}
+    for minutes in (0, 5, 10, 15):
+        told(minutes, rules=[always("a", "b")], routes=[{"to": ["hook"]}], silences=[silence])
+    assert [[alert["labels"]["x"] for alert in one["alerts"]] for one in receiver.got] == [["a"], ["b"]]
+
+
+def test_each_team_is_told_of_its_own_alerts_of_a_rule_and_namespace(tmp_path: Path, receiver: Any) -> None:
+    fresh = incident.lake_in(tmp_path)
+    incident.covered(fresh, incident.observed(T - DAY, T + DAY))
+    for name in ("a", "b", "all"):
+        (tmp_path / name).write_text(f"{receiver.url}/{name}")
+    targets = [{"name": name, "role": "platform-admin", "webhook": {"url_file": name}, "tries": 1} for name in ("a", "b", "all")]
+    routes = [*({"match": f"x={name}", "to": [name]} for name in ("a", "b")), {"to": ["all"]}]
+    for minutes, values in ((0, ("a", "b")), (5, ("a", "b")), (10, ("b",))):
+        settings = settings_of(tmp_path, [always(*values)], alerts={"routes": routes}, deliveries=targets)
+        assert running.run(settings, fresh, now=T + minutes * MINUTE, source="test").failures == []
+    said = [
+        (path.rpartition("/")[2], one["status"], sorted(alert["labels"]["x"] for alert in one["alerts"]))
+        for path, one in zip(receiver.paths, receiver.got, strict=True)
+    ]
+    assert sorted(said) == [
+        ("a", "firing", ["a"]),
+        ("a", "resolved", ["a"]),
+        ("all", "firing", ["a", "b"]),
+        ("all", "resolved", ["a"]),
+        ("b", "firing", ["b"]),
+    ]
+
+
+def test_alertmanager_goes_on_hearing_of_what_fired_before_a_silence_and_not_of_what_begins_in_one(told: Any, receiver: Any) -> None:
+    def silence(since: str, until: str) -> dict[str, str]:
+        return {"match": "alertname=Always", "since": f"2026-11-02T{since}Z", "until": f"2026-11-02T{until}Z", "reason": "deploy"}
+
+    common: dict[str, Any] = {"alertmanager": {"url": receiver.address}, "routes": [{"match": "x=none", "to": ["hook"]}]}
+    told(0, rules=[always("a")], silences=[], **common)
+    for minutes in (5, 10):  # the second silence begins when the first one ends
+        told(minutes, rules=[always("a", "b")], silences=[silence("12:02", "12:08"), silence("12:08", "14:00")], **common)
+    assert receiver.paths == ["/api/v2/alerts"] * 3
+    assert [[alert["labels"]["x"] for alert in posted] for posted in receiver.got] == [["a"], ["a"], ["a"]]
+    assert receiver.got[-1][0]["endsAt"] == "2026-11-02T12:30:00+00:00"
 
 
 def test_an_alert_that_no_route_wants_is_not_told(told: Any, receiver: Any) -> None:
