@@ -18,8 +18,11 @@ back, as the user who applied it, where `proposals.roll_back_at` says so. Manual
 
 **Safe to run again**, at any time: the same drops are recorded once, and what is rolled back is watched no more.
 
-**When it fails** (three tries), a proposal cannot be rolled back, or it has not ended half an hour after it was queued, a finding
-`pipeline_failed` or `pipeline_late` is written and a message is sent to the webhook in `alerts`. `HINDCAST_CONFIG` names the configuration.
+A proposal that cannot be judged does not keep the others from being looked at.
+
+**When it fails** (three tries), a proposal cannot be judged or rolled back, or it has not ended half an hour after it was queued, a
+finding `pipeline_failed` or `pipeline_late` is written and a message is sent to the webhook in `alerts`. `HINDCAST_CONFIG` names the
+configuration.
 
 **Owner:** platform.
 """

@@ -238,7 +238,7 @@ def watch(
 ) -> None:
     """List the flows that an applied proposal drops. Without ID, look at all of them, and roll back where the configuration says so.
 
-    Exit code 1 if anything is dropped.
+    Exit code 1 if anything is dropped, or if it could not be told of a proposal.
     """
     from pipelines.proposals import store, watching
 
@@ -247,22 +247,25 @@ def watch(
         one = store.visible_one(desk, proposal) if user else store.one(desk.lake, proposal)
         found = watching.watch(desk, one, principal(user, groups))
         _say_watched(one, found)
-        if found.drops:
+        if found.drops or not found.is_judged:
             raise typer.Exit(1)
         return
-    is_dropping = False
+    is_well = True
     for looked in watching.look_at_all(desk):
         _say_watched(looked.proposal, looked.watched)
-        is_dropping = is_dropping or bool(looked.watched.drops)
+        is_well = is_well and looked.watched.is_judged and not looked.watched.drops
         if looked.is_rolled_back:
             typer.echo(f"{looked.proposal.id}: rolled back")
         if looked.failure:
             messages.print(f"{looked.proposal.id}: cannot be rolled back: {looked.failure}", markup=False, style="red")
-    if is_dropping:
+    if not is_well:
         raise typer.Exit(1)
 
 
 def _say_watched(one: Proposal, found: Watched) -> None:
+    if not found.is_judged:
+        messages.print(f"{one.id}: not judged: {'; '.join(found.notes)}", markup=False, style="red")
+        return
     typer.echo(f"{one.id}: {found.in_words} dropped because of it until {found.until:%H:%M:%S} UTC")
     for edge in found.drops:
         row = edge.row()

@@ -171,7 +171,7 @@ def _drops(visit: Visit, proposal: Proposal) -> None:
             alt="Edges that the change dropped",
             column_config={"Last seen": clock.column("Last seen", "DD MMM HH:mm:ss", width=150)},
         )
-    else:
+    elif found.is_judged:
         st.markdown(f":green[:material/check_circle:] No flow was dropped because of it until {clock.second(found.until)}.")
     if found.uncertain:
         st.caption(f"Of {len(found.uncertain):,} more dropped edges it cannot be told.")

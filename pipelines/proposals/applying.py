@@ -1,19 +1,20 @@
 """Applies approved proposals to a cluster as the user who asks, and rolls them back.
 
 What is applied is what was approved, to the object that it was judged against. All objects are tried by dry runs first; if one
-fails all the same, those before it are put back.
+fails all the same, those before it are put back. An error does not say that nothing was changed, since an answer can be lost: the
+object is then read again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pipelines.objects.canonical import SERVER_METADATA, Manifest
-from pipelines.objects.compare import Verdict, compare
-from pipelines.proposals import live, rules, steps
+from pipelines.objects.names import Key
+from pipelines.proposals import live, rules, states, steps
 from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Entry, Event, Proposal, ProposedObject, Status
 from warehouse.errors import ClusterError, ProposalError
@@ -37,19 +38,11 @@ def apply(desk: Desk, proposal: Proposal) -> Proposal:
     _check_owner(desk, proposal)
     api = _api(desk, proposal)
     try:
-        found = [live.read(api, one.key, one.after) for one in proposal.objects]
-        if is_stuck and all(_is_reached(one, now) for one, now in zip(proposal.objects, found, strict=True)):
-            done = [_reached(one, now) for one, now in zip(proposal.entries[-1].objects, found, strict=True)]
-            return steps.add(desk, proposal, Event.APPLIED, result="done", objects=done, detail="found applied after an interruption")
-        for one, now in zip(proposal.objects, found, strict=True):
-            if not live.is_as_judged(one.before, (one.uid, one.resource_version), now):
-                raise live.refuse_changed(one.key, one.before, now)
-        _tried(desk, api, proposal.objects, found)
-        begun = [_at(one, now) for one, now in zip(proposal.objects, found, strict=True)]
-        claimed = steps.add(desk, proposal, Event.APPLYING, objects=begun)
-        return _applied(desk, api, claimed, begun)
+        claimed, reached = _begun(desk, api, proposal, is_stuck=is_stuck)
     except ClusterError as error:
         raise type(error)(live.in_words(error, desk.who.user)) from error
+    else:
+        return _applied(desk, api, claimed, reached)
     finally:
         api.close()
 
@@ -89,7 +82,7 @@ def roll_back(
                 text = f"{one.key}: {live.in_words(error, desk.who.user)}; rolled back before it: {_names(done)}"
                 steps.add(desk, claimed, Event.FAILED, result="failed", detail=text[: steps.LONGEST_REASON], objects=applied.objects)
                 raise
-            done.append(_reverse(one, now, restored))
+            done.append(states.reverse(one, now, restored))
         return steps.add(desk, claimed, Event.ROLLED_BACK, result="done", objects=done[::-1], detail=detail)
     except ClusterError as error:
         raise type(error)(live.in_words(error, desk.who.user)) from error
@@ -97,17 +90,50 @@ def roll_back(
         api.close()
 
 
-def _applied(desk: Desk, api: ClusterAccess, claimed: Proposal, begun: Sequence[ProposedObject]) -> Proposal:
-    done: list[ProposedObject] = []
+def _begun(desk: Desk, api: ClusterAccess, proposal: Proposal, *, is_stuck: bool) -> tuple[Proposal, Collection[Key]]:
+    """Check and try what is to be changed, and record that applying begins.
+
+    Returns the proposal, and the objects that are as proposed already, because applying was interrupted after them.
+    """
+    found = [live.read(api, one.key, one.after) for one in proposal.objects]
+    reached = states.reached_before(proposal, found) if is_stuck else {}
+    rest = [(one, now) for one, now in zip(proposal.objects, found, strict=True) if one.key not in reached]
+    for one, now in rest:
+        if not live.is_as_judged(one.before, (one.uid, one.resource_version), now):
+            refused = live.refuse_changed(one.key, one.before, now)
+            if not is_stuck:
+                raise refused
+            text = f"applying was interrupted, and {refused}; {_undone(api, list(reached.values()))}"
+            _failed(desk, proposal, text, proposal.entries[-1].objects)
+            raise ProposalError(text)
+    _tried(api, rest)
+    begun = [reached.get(one.key) or states.at(one, now) for one, now in zip(proposal.objects, found, strict=True)]
+    return steps.add(desk, proposal, Event.APPLYING, objects=begun), reached.keys()
+
+
+def _applied(desk: Desk, api: ClusterAccess, claimed: Proposal, reached: Collection[Key]) -> Proposal:
+    begun = claimed.entries[-1].objects
+    done = [one for one in begun if one.key in reached]
     for one in begun:
+        if one.key in reached:
+            continue
         try:
             done.append(_change(api, one))
         except ClusterError as error:
-            text = f"{one.key}: {live.in_words(error, desk.who.user)}; {_undone(api, done)}"
-            steps.add(desk, claimed, Event.FAILED, result="failed", detail=text[: steps.LONGEST_REASON], objects=begun)
-            raise
+            changed, said = states.after_error(api, one, error)
+            done += [] if changed is None else [changed]
+            if changed is not None and not said:
+                continue
+            text = "; ".join(filter(None, (f"{one.key}: {live.in_words(error, desk.who.user)}", said, _undone(api, done, said))))
+            _failed(desk, claimed, text, begun)
+            raise type(error)(text) from error
     about = {"groups": sorted(desk.who.groups)}
-    return steps.add(desk, claimed, Event.APPLIED, result="done", objects=done, about=about)
+    detail = "taken up after an interruption" if reached else None
+    return steps.add(desk, claimed, Event.APPLIED, result="done", objects=done, about=about, detail=detail)
+
+
+def _failed(desk: Desk, proposal: Proposal, text: str, objects: Sequence[ProposedObject]) -> None:
+    steps.add(desk, proposal, Event.FAILED, result="failed", detail=text[: steps.LONGEST_REASON], objects=objects)
 
 
 def _change(api: ClusterAccess, one: ProposedObject) -> ProposedObject:
@@ -121,14 +147,18 @@ def _change(api: ClusterAccess, one: ProposedObject) -> ProposedObject:
     return replace(one, after=stored, uid=uid, resource_version=resource_version)
 
 
-def _undone(api: ClusterAccess, done: Sequence[ProposedObject]) -> str:
-    """Put back what was changed before a failure, and say so."""
+def _undone(api: ClusterAccess, done: Sequence[ProposedObject], said: str = "") -> str:
+    """Put back what was changed before a failure, and say so: nothing, if nothing was changed, and more was said already."""
+    restored, left = [], []
     for one in reversed(done):
         try:
             _restore(api, one, live.read(api, one.key, one.after or one.before))
+            restored.append(one)
         except ClusterError as error:
-            return f"{one.key} was changed before, and could not be put back: {error}"
-    return f"put back: {_names(done)}" if done else "nothing was changed"
+            left.append(f"{one.key} was changed before, and could not be put back: {error}")
+    if restored:
+        left.append(f"put back: {_names(restored[::-1])}")
+    return "; ".join(left) or ("" if said else "nothing was changed")
 
 
 def _restore(api: ClusterAccess, one: ProposedObject, now: Manifest | None, *, dry_run: bool = False) -> Manifest | None:
@@ -146,8 +176,8 @@ def plain(manifest: Manifest) -> Manifest:
     return {**{key: value for key, value in manifest.items() if key != "status"}, "metadata": metadata}
 
 
-def _tried(desk: Desk, api: ClusterAccess, objects: Sequence[ProposedObject], found: Sequence[Manifest | None]) -> None:
-    for one, now in zip(objects, found, strict=True):
+def _tried(api: ClusterAccess, objects: Sequence[tuple[ProposedObject, Manifest | None]]) -> None:
+    for one, now in objects:
         if one.after is not None:
             live.put(api, one.after, now, dry_run=True)
         elif now is not None:
@@ -182,28 +212,6 @@ def _api(desk: Desk, proposal: Proposal, groups: Sequence[str] | None = None) ->
 
 def _is_stuck(desk: Desk, proposal: Proposal, status: Status) -> bool:
     return proposal.status(desk.now) is status and desk.now - proposal.entries[-1].time > STUCK_AFTER
-
-
-def _is_reached(one: ProposedObject, now: Manifest | None) -> bool:
-    return now is None if one.after is None else now is not None and compare(one.after, now).verdict is not Verdict.DRIFT
-
-
-def _reached(one: ProposedObject, now: Manifest | None) -> ProposedObject:
-    uid, resource_version = live.version_of(now)
-    return replace(one, after=now, uid=uid, resource_version=resource_version)
-
-
-def _at(one: ProposedObject, now: Manifest | None) -> ProposedObject:
-    """The object with the version that it has right before it is changed."""
-    uid, resource_version = live.version_of(now)
-    return replace(one, before=now, uid=uid, resource_version=resource_version)
-
-
-def _reverse(one: ProposedObject, now: Manifest | None, restored: Manifest | None) -> ProposedObject:
-    """What rolling back did to an object."""
-    action = "delete" if restored is None else "create" if now is None else "update"
-    uid, resource_version = live.version_of(restored)
-    return ProposedObject(key=one.key, action=action, before=now, after=restored, uid=uid, resource_version=resource_version)
 
 
 def _names(objects: Sequence[ProposedObject]) -> str:

@@ -46,6 +46,8 @@ class Watched:
     uncertain: tuple[ChangedEdge, ...]
     """Edges that were dropped, and of which it cannot be told whether the change is the cause."""
     notes: tuple[str, ...] = ()
+    is_judged: bool = True
+    """False if it could not be told what the change drops; the notes say why."""
 
     @property
     def flows(self) -> int:
@@ -113,12 +115,16 @@ def watch(desk: Desk, proposal: Proposal, who: Principal | None = None) -> Watch
     try:
         result = whatif.simulate(history, asked)
     except ConfigError as error:
-        return Watched(since=entry.time, until=until, drops=(), uncertain=(), notes=(str(error),))
+        return _not_judged(entry, until, error)
     drops = [edge for edge in result.edges if edge.change is Change.NEWLY_ALLOWED and edge.last_seen >= entry.time]
     uncertain = [
         edge for edge in result.edges if edge.change is Change.UNCERTAIN and edge.before == "denied" and edge.last_seen >= entry.time
     ]
     return Watched(since=entry.time, until=until, drops=tuple(drops), uncertain=tuple(uncertain), notes=result.notes)
+
+
+def _not_judged(entry: Entry, until: datetime, error: HindcastError) -> Watched:
+    return Watched(since=entry.time, until=until, drops=(), uncertain=(), notes=(str(error),), is_judged=False)
 
 
 def watched(desk: Desk) -> list[Proposal]:
@@ -149,35 +155,45 @@ class Looked:
 def look_at_all(desk: Desk) -> Iterator[Looked]:
     """Look at every proposal that is being watched; record new drops, and roll back where the configuration's rule says so.
 
-    Everything is looked at with the sight of the process itself. A roll-back is made as the user who applied the proposal. Safe to run
-    again: the same drops are recorded once. Raises LakeError.
+    Everything is looked at with the sight of the process itself. A roll-back is made as the user who applied the proposal. A proposal that
+    cannot be judged does not keep those after it from being looked at. Safe to run again: the same drops are recorded once. Raises
+    LakeError if it cannot be read which proposals are being watched.
     """
     for proposal in watched(desk):
-        found = watch(desk, proposal, OPERATOR)
-        last = next((entry.about.get("flows", 0) for entry in reversed(proposal.entries) if entry.event is Event.WATCHED), 0)
-        current = proposal
-        if found.flows > last:
-            about = {"flows": found.flows, "edges": len(found.drops), "until": found.until.isoformat()}
-            detail = f"{found.in_words} dropped because of it"
-            current = steps.add(desk, proposal, Event.WATCHED, about=about, detail=detail, actor="hindcast")
-        limit = desk.settings.proposals.roll_back_at
-        if limit is None or found.flows < limit:
-            yield Looked(proposal=current, watched=found)
-            continue
-        yield _rolled_back(desk, current, found, limit)
+        try:
+            looked = _looked_at(desk, proposal)
+        except HindcastError as error:
+            assert proposal.applied is not None  # noqa: S101 (it is being watched)
+            looked = Looked(proposal=proposal, watched=_not_judged(proposal.applied, desk.now, error))
+        yield looked
+
+
+def _looked_at(desk: Desk, proposal: Proposal) -> Looked:
+    found = watch(desk, proposal, OPERATOR)
+    last = next((entry.about.get("flows", 0) for entry in reversed(proposal.entries) if entry.event is Event.WATCHED), 0)
+    current = proposal
+    if found.flows > last:
+        about = {"flows": found.flows, "edges": len(found.drops), "until": found.until.isoformat()}
+        detail = f"{found.in_words} dropped because of it"
+        current = steps.add(desk, proposal, Event.WATCHED, about=about, detail=detail, actor="hindcast")
+    limit = desk.settings.proposals.roll_back_at
+    if limit is None or found.flows < limit:
+        return Looked(proposal=current, watched=found)
+    return _rolled_back(desk, current, found, limit)
 
 
 def watch_fleet(settings: config.Config) -> dict[str, int]:
     """Look at every proposal that is being watched, as `look_at_all` does; return how many there are, drop flows, and were rolled back.
 
-    Raises ProposalError after all were looked at if one could not be rolled back, LakeError.
+    Raises ProposalError after all were looked at if one could not be judged or rolled back, LakeError.
     """
     lake = Lake.open(settings.lake)
     door = Door(lake, settings.ownership, settings.rollups, purpose="watching proposals")
     found = list(look_at_all(Desk(settings=settings, lake=lake, door=door, who=OPERATOR)))
     failures = [f"proposal {one.proposal.id} cannot be rolled back: {one.failure}" for one in found if one.failure]
+    failures += [f"proposal {one.proposal.id} is not judged: {'; '.join(one.watched.notes)}" for one in found if not one.watched.is_judged]
     if failures:
-        raise ProposalError("; ".join(failures))
+        raise ProposalError(f"of {counted(len(found), 'proposal')} looked at: {'; '.join(failures)}")
     return {
         "watched": len(found),
         "dropping": sum(bool(one.watched.drops) for one in found),

@@ -5,19 +5,28 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from hindcast.cli import app
+from warehouse.errors import ConfigError
 
-_path = Path(__file__).parents[1] / "pipelines" / "proposals" / "conftest.py"
-_spec = importlib.util.spec_from_file_location("hindcast_proposals_office", _path)
-assert _spec is not None
-assert _spec.loader is not None
-office_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(office_module)
+
+def _beside(name: str) -> ModuleType:
+    """A module beside the tests of proposals."""
+    path = Path(__file__).parents[1] / "pipelines" / "proposals" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"hindcast_proposals_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+office_module = _beside("conftest")
 
 
 @pytest.fixture
@@ -91,3 +100,18 @@ def test_a_proposal_of_others_is_not_shown_and_not_acted_on(office: Any, tmp_pat
 def test_watching_without_anything_to_watch_ends_well(office: Any) -> None:
     done = run(office, "proposals", "watch", user="")
     assert (done.exit_code, done.stdout) == (0, "")
+
+
+def test_a_proposal_that_cannot_be_judged_is_not_said_to_drop_nothing(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = _beside("test_watching")
+    office.configure(proposals={"approval": "none"})
+    proposal = watching.applied(office, office_module.CLOSED)
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise ConfigError("no history")
+
+    monkeypatch.setattr("pipelines.replay.whatif.simulate", failing)
+    for arguments in ([], [proposal.id]):
+        done = run(office, "proposals", "watch", *arguments, user="")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert f"{proposal.id}: not judged: no history" in done.stderr

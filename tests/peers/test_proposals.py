@@ -6,12 +6,14 @@ import importlib.util
 import itertools
 import json
 import urllib.error
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from pipelines.blueprints import objects
 from pipelines.cluster_access import ClusterAccess, Impersonated
 from pipelines.policy.documents import read_documents
 from pipelines.proposals import applying, reading, steps, store
@@ -19,7 +21,15 @@ from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Status
 from warehouse import config
 from warehouse.access.principals import Principal
-from warehouse.errors import AccessDeniedError, ClusterConflictError, ClusterForbiddenError, ConfigError, ProposalError
+from warehouse.errors import (
+    AccessDeniedError,
+    ClusterConflictError,
+    ClusterError,
+    ClusterForbiddenError,
+    ClusterUnreachableError,
+    ConfigError,
+    ProposalError,
+)
 
 pytestmark = pytest.mark.peers
 
@@ -282,6 +292,68 @@ def test_a_change_between_looking_and_applying_is_a_conflict_and_nothing_is_half
     assert "put back: CiliumNetworkPolicy" in (failed.entries[-1].detail or "")
 
 
+def lose_answers(monkeypatch: pytest.MonkeyPatch, after: Callable[[], None] = lambda: None) -> None:
+    """Let the API server do what is asked of it, and every answer to a change be lost on its way."""
+    apply, remove = objects.apply, objects.remove
+
+    def lost(what: Callable[..., Any], *given: Any, dry_run: bool = False, **more: Any) -> Any:
+        answer = what(*given, dry_run=dry_run, **more)
+        if dry_run:
+            return answer
+        after()
+        raise ClusterUnreachableError("the connection was reset")
+
+    monkeypatch.setattr(objects, "apply", lambda *given, **more: lost(apply, *given, **more))
+    monkeypatch.setattr(objects, "remove", lambda *given, **more: lost(remove, *given, **more))
+
+
+def test_changes_whose_answers_were_lost_are_found_made_and_can_be_rolled_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.server.apply(yaml.safe_load(place.policy("batch", name="web2")), yaml.safe_load(place.policy("batch", name="web3")))
+    removed = (("CiliumNetworkPolicy", place.namespace, "web3"),)
+    made = place.propose(place.paula, place.policy("api"), place.policy("api", name="web2"), removed=removed).proposal
+    with monkeypatch.context() as patch:
+        lose_answers(patch)
+        applied = applying.apply(place.paula, made)
+    assert applied.status(place.paula.now) is Status.APPLIED
+    api = yaml.safe_load(place.policy("api"))["spec"]
+    assert [place.spec("web"), place.spec("web2"), place.spec("web3")] == [api, api, None]
+    applying.roll_back(place.paula, place.again(made))
+    batch = yaml.safe_load(place.policy("batch"))["spec"]
+    assert [place.spec("web"), place.spec("web2"), place.spec("web3")] == [None, batch, batch]
+
+
+def test_a_change_that_can_no_longer_be_read_is_said_to_be_unknown(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = place.propose(place.paula, place.policy("api")).proposal
+
+    def unread(*_: Any, **__: Any) -> Any:
+        raise ClusterUnreachableError("no answer")
+
+    with monkeypatch.context() as patch:
+        lose_answers(patch, after=lambda: patch.setattr(objects, "read", unread))
+        with pytest.raises(ClusterUnreachableError, match=r"reset; unknown whether CiliumNetworkPolicy .* was changed") as told:
+            applying.apply(place.paula, made)
+    assert "nothing was changed" not in str(told.value)
+    assert place.again(made).entries[-1].detail == str(told.value)
+
+
+def test_what_does_not_become_what_was_proposed_is_put_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.server.apply(yaml.safe_load(place.policy("batch")), yaml.safe_load(place.policy("batch", name="web2")))
+    made = place.propose(place.paula, place.policy("api"), place.policy("api", name="web2")).proposal
+    apply = objects.apply
+
+    def altered(api: Any, manifest: Any, *, dry_run: bool = False, **more: Any) -> Any:
+        """As an admission webhook does that treats dry runs otherwise."""
+        if not dry_run and manifest["metadata"]["name"] == "web2" and "batch" not in str(manifest):
+            manifest = manifest | {"spec": yaml.safe_load(place.policy("webhook"))["spec"]}
+        return apply(api, manifest, dry_run=dry_run, **more)
+
+    monkeypatch.setattr(objects, "apply", altered)
+    with pytest.raises(ClusterError, match=r"web2 did not become what was proposed; put back: .*web, .*web2"):
+        applying.apply(place.paula, made)
+    batch = yaml.safe_load(place.policy("batch"))["spec"]
+    assert [place.spec("web"), place.spec("web2")] == [batch, batch]
+
+
 def test_rolling_back_over_somebody_elses_change_must_be_asked_for(place: Place) -> None:
     place.server.apply(yaml.safe_load(place.policy("batch")))
     made = applying.apply(place.paula, place.propose(place.paula, place.policy("api")).proposal)
@@ -334,9 +406,54 @@ def test_applying_that_was_interrupted_is_taken_up_again(place: Place, monkeypat
     with pytest.raises(ProposalError, match="it is applying"):
         applying.apply(place.paula, left)
     monkeypatch.setattr(applying, "STUCK_AFTER", applying.timedelta(0))
-    assert applying.apply(place.paula, left).status(place.paula.now) is Status.APPLIED
+    applied = applying.apply(place.paula, left)
+    assert applied.status(place.paula.now) is Status.APPLIED
+    assert applied.entries[-1].about == {"groups": ["shop-owners"]}, "as whom it is rolled back by a rule"
     applying.roll_back(place.paula, place.again(made))
     assert place.stored() is None
+
+
+def interrupted(place: Place, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A proposal of two objects; the process that applied it was killed after the first one."""
+    place.server.apply(yaml.safe_load(place.policy("batch")), yaml.safe_load(place.policy("batch", name="web2")))
+    made = place.propose(place.paula, place.policy("api"), place.policy("api", name="web2")).proposal
+    change = applying._change
+
+    class KilledError(BaseException):
+        pass
+
+    def killed(api: Any, one: Any) -> Any:
+        if one.key.name == "web2":
+            raise KilledError
+        return change(api, one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(applying, "_change", killed)
+        with pytest.raises(KilledError):
+            applying.apply(place.paula, made)
+    monkeypatch.setattr(applying, "STUCK_AFTER", applying.timedelta(0))
+    assert place.spec("web") == yaml.safe_load(place.policy("api"))["spec"]
+    return place.again(made)
+
+
+def test_applying_that_was_interrupted_in_the_middle_goes_on_with_the_rest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = interrupted(place, monkeypatch)
+    applied = applying.apply(place.paula, left)
+    api, batch = (yaml.safe_load(place.policy(name))["spec"] for name in ("api", "batch"))
+    assert [place.spec("web"), place.spec("web2")] == [api, api]
+    assert applied.entries[-1].about == {"groups": ["shop-owners"]}, "as whom it is rolled back by a rule"
+    applying.roll_back(place.paula, place.again(left))
+    assert [place.spec("web"), place.spec("web2")] == [batch, batch]
+
+
+def test_applying_that_was_interrupted_and_cannot_go_on_is_put_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = interrupted(place, monkeypatch)
+    place.server.apply(yaml.safe_load(place.policy("other", name="web2")))
+    with pytest.raises(ProposalError, match=r"applying was interrupted, and .*web2 was changed after .*; put back: .*web"):
+        applying.apply(place.paula, left)
+    assert place.spec("web") == yaml.safe_load(place.policy("batch"))["spec"]
+    assert place.spec("web2") == yaml.safe_load(place.policy("other"))["spec"]
+    assert place.again(left).status(place.paula.now) is Status.READY
 
 
 def test_an_api_server_that_does_not_answer_is_said_and_not_taken_for_consent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.proposals import applying, steps, store, watching
 from pipelines.proposals.model import Event, Proposal
-from warehouse.errors import ProposalError, QueryError
+from warehouse.errors import ConfigError, HindcastError, LakeError, ProposalError, QueryError
 
 
 def applied(office: Any, text: str, *, minutes_ago: float = 10) -> Proposal:
@@ -104,3 +104,31 @@ def test_a_rule_that_cannot_roll_back_says_why_and_looks_on(watched: Any) -> Non
     (looked,) = watching.look_at_all(office.desk(""))
     assert not looked.is_rolled_back
     assert "has no API server" in looked.failure
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("no history"), QueryError("too wide"), LakeError("no lake"), ProposalError("at the same time")]
+)
+def test_a_proposal_that_cannot_be_judged_is_said_and_those_after_it_are_rolled_back(
+    watched: Any, policy: Any, monkeypatch: pytest.MonkeyPatch, error: HindcastError
+) -> None:
+    office, _ = watched
+    applied(office, policy({"app": "api"}, name="web2"))
+    office.configure(proposals={"approval": "none", "roll_back_at": 1})
+    first, second = (one.id for one in watching.watched(office.desk("")))
+    simulate, asked = watching.whatif.simulate, []
+
+    def failing(*given: Any, **more: Any) -> Any:
+        asked.append(given)
+        if len(asked) == 1:
+            raise error
+        return simulate(*given, **more)
+
+    monkeypatch.setattr(watching.whatif, "simulate", failing)
+    monkeypatch.setattr(applying, "roll_back", lambda _, one, **__: one)
+    with pytest.raises(ProposalError, match=f"of 2 proposals looked at: proposal {first} is not judged: {error}"):
+        watching.watch_fleet(office.settings)
+    asked.clear()
+    unjudged, looked = watching.look_at_all(office.desk(""))
+    assert (unjudged.proposal.id, unjudged.watched.is_judged, unjudged.watched.notes) == (first, False, (str(error),))
+    assert (looked.proposal.id, looked.watched.is_judged, looked.is_rolled_back) == (second, True, True)
