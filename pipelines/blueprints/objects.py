@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from pipelines.blueprints.render import MANAGED_BY
 from pipelines.objects.canonical import Manifest
@@ -164,6 +165,8 @@ def _dry(dry_run: bool) -> Mapping[str, str]:
 def _path(manifest: Manifest) -> str:
     key = key_of(manifest)
     version, plural = _PLACES[key.kind]
-    version = str(manifest.get("apiVersion", version))
-    place = f"namespaces/{key.namespace}/" if key.namespace else ""
-    return f"/apis/{version}/{place}{plural}/{key.name}"
+    place = ["namespaces", key.namespace] if key.namespace else []
+    segments = ["apis", *str(manifest.get("apiVersion", version)).split("/"), *place, plural, key.name]
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise ClusterError(f"{key}: has an apiVersion, a namespace or a name that cannot stand in the address of an object")
+    return "/" + "/".join(quote(segment, safe=":") for segment in segments)

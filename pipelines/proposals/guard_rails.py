@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from pipelines.audits.wide import is_everyone, port_text, reaches_world, whole_ranges
+from pipelines.audits.wide import is_everyone, port_text
 from pipelines.blueprints.guard_rails import GuardRail
 from pipelines.blueprints.model import BlueprintFile
-from pipelines.policy.labels import KUBERNETES, NAMESPACE_LABELS, POD_NAMESPACE, RESERVED
+from pipelines.policy.labels import KUBERNETES, NAMESPACE_LABELS, POD_NAMESPACE
 from pipelines.policy.model import Action, Direction, Rule
 from pipelines.policy.peers import LabelPeer
 from pipelines.policy.policy_set import PolicySet
 from pipelines.policy.selectors import IN, Selector
+from pipelines.proposals import openings
 from pipelines.proposals.model import Check
 from warehouse import config
 
@@ -62,13 +63,11 @@ def _what(rail: GuardRail, rule: Rule, namespace: str | None) -> Iterator[str]:
     """What of a rule is forbidden, in words."""
     side = "from" if rule.direction is Direction.INGRESS else "to"
     found: dict[str, Callable[[], str]] = {
-        "allow-all": lambda: f"allows {rule.direction} {side} everyone on {port_text(rule)}" if is_everyone(rule) else "",
-        "any-address": lambda: (
-            f"allows {rule.direction} {side} {' and '.join(str(one.network) for one in whole_ranges(rule))}" if whole_ranges(rule) else ""
-        ),
+        "allow-all": lambda: f"allows {rule.direction} {side} everyone on {port_text(rule)}" if openings.opens_everyone(rule) else "",
+        "any-address": lambda: _addresses(rule, side),
         "world-without-names": lambda: (
             "allows egress to every address outside of the cluster, whatever its DNS name"
-            if rule.direction is Direction.EGRESS and reaches_world(rule)
+            if rule.direction is Direction.EGRESS and openings.opens_unnamed_world(rule)
             else ""
         ),
         "other-namespaces": lambda: _others(rail, rule, namespace, side),
@@ -77,17 +76,31 @@ def _what(rail: GuardRail, rule: Rule, namespace: str | None) -> Iterator[str]:
         if text := found[kind]():
             yield text
     entities = {one.text.removeprefix(_ENTITY) for one in rule.peers or () if isinstance(one, LabelPeer) and one.text.startswith(_ENTITY)}
+    entities |= openings.entities(rule)
     if any(isinstance(one, LabelPeer) and one.text == "everyone" for one in rule.peers or ()):
         entities.add("all")
+    if is_everyone(rule):
+        entities.update(rail.forbid_entities)
+    if openings.opens_world(rule):
+        entities.add("world")
     for name in sorted(entities):
         if name in rail.forbid_entities:
             yield f"allows {rule.direction} {side} the entity {name}"
+
+
+def _addresses(rule: Rule, side: str) -> str:
+    if openings.opens_world(rule):
+        return f"allows {rule.direction} {side} every address outside of the cluster"
+    ranges = openings.public_ranges(rule)
+    return f"allows {rule.direction} {side} {' and '.join(map(str, ranges))}" if ranges else ""
 
 
 def _others(rail: GuardRail, rule: Rule, namespace: str | None, side: str) -> str:
     names = other_namespaces(rule, namespace)
     if names is None:
         return f"allows {rule.direction} {side} pods of namespaces that it does not name"
+    if shared := openings.shared_entities(rule):
+        return f"allows {rule.direction} {side} {', '.join(shared)}, which pods of any namespace may be"
     forbidden = sorted(name for name in names if not rail.allows_namespace(name))
     return f"allows {rule.direction} {side} pods of {', '.join(forbidden)}" if forbidden else ""
 
@@ -98,7 +111,7 @@ def other_namespaces(rule: Rule, namespace: str | None) -> set[str] | None:
         return None
     names: set[str] = set()
     for peer in rule.peers or ():
-        if isinstance(peer, LabelPeer) and not any(one.source == RESERVED for one in peer.selector.requirements):
+        if isinstance(peer, LabelPeer) and not openings.entities_of(peer.selector):
             found = _named(peer.selector)
             if found is None:
                 return None

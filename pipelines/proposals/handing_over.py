@@ -115,7 +115,7 @@ def _check_holds(file: Path, path: str, one: ProposedObject) -> None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ProposalError(f"{path} in the repository cannot be read as YAML, so it is not overwritten: {error}") from error
     metadata = documents[0].get("metadata") if len(documents) == 1 and isinstance(documents[0], dict) else None
-    if not isinstance(metadata, dict) or (documents[0].get("kind"), metadata.get("name")) != (one.key.kind, one.key.name):
+    if not isinstance(metadata, dict) or (documents[0].get("kind"), metadata.get("namespace"), metadata.get("name")) != one.key:
         raise ProposalError(f"{path} in the repository holds something else than {one.key}, so it is not overwritten")
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from pipelines.objects.canonical import SERVER_METADATA, Manifest
-from pipelines.objects.names import Key, name_problem
+from pipelines.objects.names import Key, name_problem, namespace_problem
 from pipelines.policy.policy_set import READERS
 from pipelines.policy.reading import Document
 from pipelines.proposals import rules
@@ -44,10 +44,10 @@ def read(documents: Iterable[Document], removed: Iterable[tuple[str, str, str]] 
         removed: kind, namespace (empty for the whole cluster) and name of objects to delete.
 
     Raises:
-        ConfigError: a manifest is no object that can be proposed, or there are two of one name.
+        ConfigError: a manifest is no object that can be proposed, a name is not valid, or there are two of one name.
     """
     asked = [_asked(document) for document in documents]
-    asked += [Asked(key=Key(kind, namespace or None, name), document=None) for kind, namespace, name in removed]
+    asked += [_removed(*one) for one in removed]
     if not asked:
         raise ConfigError("there is nothing to propose: name files with policies, or --remove")
     if len(asked) > MOST_OBJECTS:
@@ -68,6 +68,19 @@ def refusals(scope: Scope, cluster: str, asked: Sequence[Asked], now: datetime) 
     return list(dict.fromkeys(text for text in found if text))
 
 
+def _removed(kind: str, namespace: str, name: str) -> Asked:
+    _check_names("", kind, namespace, name)
+    return Asked(key=Key(kind, namespace or None, name), document=None)
+
+
+def _check_names(where: str, kind: str, namespace: str, name: str) -> None:
+    """Refuse names that no API server accepts: they would lead to other objects in paths, of files as of API servers."""
+    if problem := name_problem(kind, name):
+        raise ConfigError(f"{where}{kind} {name!r}: metadata.name {problem}")
+    if namespace and (problem := namespace_problem(namespace)):
+        raise ConfigError(f"{where}{kind} {name}: metadata.namespace {namespace!r} {problem}")
+
+
 def _asked(document: Document) -> Asked:
     kind, namespace, name = document.identity
     where = f"{document.source}:{document.line('kind') or document.line('') or 1}" if document.lines else document.source
@@ -76,8 +89,7 @@ def _asked(document: Document) -> Asked:
         raise ConfigError(f"{where}: {kind or 'an object without a kind'} cannot be proposed: proposals are about {known}")
     if not name:
         raise ConfigError(f"{where}: {kind}: metadata.name is missing")
-    if problem := name_problem(kind, name):
-        raise ConfigError(f"{where}: {kind} {name!r}: metadata.name {problem}")
+    _check_names(f"{where}: ", kind, namespace, name)
     is_namespaced = READERS[kind][1]
     if is_namespaced and not namespace:
         raise ConfigError(f"{where}: {kind} {name}: metadata.namespace is missing: a proposal says which namespace it changes")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from itertools import product
 
-from pipelines.audits.wide import is_everyone, whole_ranges
-from pipelines.policy.model import Action, Direction, Rule
+from pipelines.policy.model import Action, Rule
 from pipelines.policy.policy_set import PolicySet
+from pipelines.proposals import openings
 from pipelines.proposals.guard_rails import other_namespaces
 from pipelines.replay.changed_edges import ChangedEdge, Shown
 from pipelines.replay.outcomes import Change
@@ -60,19 +61,51 @@ def of_rules(before: PolicySet, after: PolicySet, namespace: str | None, owns: O
     for rule in after.rules:
         if rule.action is Action.ALLOW and rule.ports != () and _content(rule) not in known:
             found += [f"{rule.origin} {text}" for text in _opens(rule, namespace, owns)]
-    for direction in Direction:
-        isolated, still = (any(rule.default_deny for rule in one.rules if rule.direction is direction) for one in (before, after))
-        if isolated and not still:
-            found.append(f"{direction} that no rule allows is no longer denied by it")
-    return found
+    still_denied = {content for rule in after.rules for content in _denials(rule)}
+    for rule in before.rules:
+        if any(content not in still_denied for content in _denials(rule)):
+            found.append(
+                f"{rule.origin.policy} no longer denies {rule.direction} that {rule.origin.path} denied, or denies it in another order"
+            )
+    return found + list(dict.fromkeys(_no_longer_isolated(before, after)))
+
+
+def _no_longer_isolated(before: PolicySet, after: PolicySet) -> Iterable[str]:
+    """Each policy and direction of `before` that isolates pods which `after` may not isolate.
+
+    Pods are still isolated by a selector that has no other conditions than the selector before.
+    """
+    isolating = [rule for rule in after.rules if rule.default_deny]
+    for rule in before.rules:
+        if rule.default_deny and not any(
+            (one.direction, one.selects_nodes) == (rule.direction, rule.selects_nodes)
+            and set(one.subject.requirements) <= set(rule.subject.requirements)
+            for one in isolating
+        ):
+            what = f"{rule.origin.policy} no longer isolates all the {'nodes' if rule.selects_nodes else 'pods'} it did"
+            yield f"{what}: {rule.direction} that no rule allows is no longer denied there"
+
+
+def _denials(rule: Rule) -> Iterable[tuple[object, ...]]:
+    """What a rule denies, for each peer and port by itself."""
+    if rule.action is Action.DENY:
+        for peer, port in product((None,) if rule.peers is None else rule.peers, (None,) if rule.ports is None else rule.ports):
+            yield rule.direction, rule.subject, rule.selects_nodes, rule.tier, rule.priority, peer, port
 
 
 def _opens(rule: Rule, namespace: str | None, owns: Owns) -> Iterable[str]:
-    if is_everyone(rule):
+    if openings.opens_everyone(rule):
         yield f"opens {rule.direction} for everyone"
         return
-    if whole_ranges(rule):
+    ranges = openings.wide_ranges(rule)
+    if openings.opens_world(rule) or any(one.prefixlen == 0 for one in ranges):
         yield f"opens {rule.direction} for every address"
+    elif ranges:
+        yield f"opens {rule.direction} for {' and '.join(map(str, ranges))}"
+    if openings.opens_every_name(rule):
+        yield f"opens {rule.direction} for every DNS name"
+    if shared := openings.shared_entities(rule):
+        yield f"opens {rule.direction} for {', '.join(shared)}, which pods of any namespace may be"
     names = other_namespaces(rule, namespace)
     if names is None:
         yield f"opens {rule.direction} for pods of any namespace"

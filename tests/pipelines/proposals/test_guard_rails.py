@@ -44,13 +44,13 @@ def proposal(direction: str, rule: dict[str, Any]) -> str:
     [
         ({"forbid": ["allow-all"]}, "ingress", {"all"}),
         ({"forbid": ["allow-all"]}, "egress", {"ports"}),
-        ({"forbid": ["any-address"]}, "ingress", {"any", "any6"}),
+        ({"forbid": ["any-address"]}, "ingress", {"all", "any", "any6"}),
         ({"forbid": ["world-without-names"]}, "egress", {"world", "any", "ports"}),
         ({"forbid": ["other-namespaces"]}, "ingress", {"all", "cluster", "cart"}),
         ({"forbid": ["other-namespaces"], "allowed_namespaces": ["ca*"]}, "ingress", {"all", "cluster"}),
-        ({"forbid_entities": ["cluster", "world"]}, "ingress", {"cluster"}),
+        ({"forbid_entities": ["cluster", "world"]}, "ingress", {"all", "cluster"}),
         ({"forbid_entities": ["all"]}, "ingress", {"all"}),
-        ({"forbid_entities": ["world"]}, "egress", {"world"}),
+        ({"forbid_entities": ["world"]}, "egress", {"world", "ports"}),
     ],
 )
 def test_a_guard_rail_refuses_what_it_names_alone(office: Any, rail: dict[str, Any], direction: str, refused: set[str]) -> None:

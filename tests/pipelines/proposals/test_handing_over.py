@@ -85,6 +85,7 @@ def test_what_the_repository_already_holds_is_no_commit_and_other_content_is_not
     office, repository, made = ready
     for text, message in (
         (f"{closed}---\n{closed.replace('name: web', 'name: other')}", "holds something else than"),
+        (closed.replace("namespace: shop", "namespace: payroll"), "holds something else than CiliumNetworkPolicy shop/web"),
         ("kustomize: [\n", "cannot be read as YAML"),
         (closed, None),
     ):
