@@ -19,11 +19,14 @@ class GuardRail(Part):
     select: Selection = Field(default=Selection(), description="namespaces it is for; all when absent")
     forbid: tuple[Forbidden, ...] = Field(
         default=(),
-        description="allow-all: a rule that allows everyone; any-address: 0.0.0.0/0 or ::/0; world-without-names: egress to every address "
-        "outside, whatever its DNS name; other-namespaces: peers by labels of other namespaces",
+        description="allow-all: a rule that allows everyone; any-address: every address outside, or ranges that together hold a public /8 "
+        "(IPv6: /16) or more, whatever they except; world-without-names: egress to such addresses, or to every DNS name; "
+        "other-namespaces: peers by labels of other namespaces, or entities that their pods may be, such as host",
     )
     allowed_namespaces: tuple[Pattern, ...] = Field(default=(), description="namespaces that other-namespaces does not forbid")
-    forbid_entities: tuple[Pattern, ...] = Field(default=(), description="Cilium entities that may not be allowed, such as world or host")
+    forbid_entities: tuple[Pattern, ...] = Field(
+        default=(), description="Cilium entities that may not be allowed, such as world or host, by name or as a part of others"
+    )
 
     @model_validator(mode="after")
     def _forbids_something(self) -> Self:
