@@ -105,10 +105,8 @@ def test_the_private_range_needs_approval_and_is_not_any_address(tmp_path: Path)
 
 
 def test_an_entity_is_forbidden_whether_it_is_named_or_a_part_of_what_is(tmp_path: Path) -> None:
-    for rule in (
-        *({"fromEndpoints": [one]} for one in WORLDS),
-        {"fromEntities": ["all"]},
-    ):
+    rules: list[dict[str, Any]] = [{"fromEntities": ["all"]}, *({"fromEndpoints": [one]} for one in WORLDS)]
+    for rule in rules:
         assert refused(tmp_path, {"forbid_entities": ["world"]}, cilium("ingress", rule)), rule
     assert refused(tmp_path, {"forbid_entities": ["host"]}, cilium("ingress", {"fromEntities": ["cluster"]}))
     assert not refused(tmp_path, {"forbid_entities": ["host"]}, cilium("ingress", {"fromEntities": ["world"]}))
@@ -138,7 +136,7 @@ def test_a_deny_rule_that_is_taken_away_or_narrowed_is_a_risk(direction: str) ->
     word = "from" if direction == "ingress" else "to"
     peers = [{f"{word}CIDR": ["192.0.2.0/24", "198.51.100.0/24"]}, {f"{word}CIDR": ["192.0.2.0/24"]}]
     both, one = ({**rule, "toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}]}]} for rule in peers)
-    allow = {direction: [{f"{word}Endpoints": [{"matchLabels": {"app": "api"}}]}]}
+    allow: dict[str, Any] = {direction: [{f"{word}Endpoints": [{"matchLabels": {"app": "api"}}]}]}
     before, narrower = (cilium(f"{direction}Deny", rule, **allow) for rule in (both, one))
     without = cilium(direction, *allow[direction])
     for after in (narrower, without):
