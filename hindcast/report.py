@@ -79,7 +79,8 @@ def verify(
     for difference in verdict.differences:
         typer.echo(f"- {difference}")
     try:
-        records.record_verified(lake, verdict.manifest, verdict.differences, by=getpass.getuser())
+        if verdict.is_recorded:
+            records.record_verified(lake, verdict.manifest, verdict.differences, by=getpass.getuser())
     except LakeError as error:
         messages.print(f"note: the result was not recorded: {error}", markup=False, style="yellow")
     if not verdict.is_identical:

@@ -86,3 +86,20 @@ def test_a_report_of_ones_own_is_made_by_its_name(folder: Path, tmp_path: Path) 
     assert done.exit_code == 0, done.exception
     assert (tmp_path / "ports.p.csv").read_text().splitlines()[0] == "port"
     assert run(folder, "verify", str(tmp_path / "ports.manifest.json")).exit_code == 0
+
+
+def test_the_verdict_about_a_page_that_the_lake_does_not_know_is_not_recorded(folder: Path, tmp_path: Path) -> None:
+    assert run(folder, "ports", *SPAN, "--file", str(tmp_path / "ports.html"), "--format", "csv").exit_code == 0
+    manifest = tmp_path / "ports.manifest.json"
+    lake = Lake.open(config.load_config(folder / "hindcast.yaml").lake)
+    before = lake.read(REPORTS).num_rows
+    text = manifest.read_text()
+    for forged, said in (
+        (text.replace("FROM flows", "FROM coverage"), "- the manifest is not the one that was recorded"),
+        (text.replace(json.loads(text)["id"], "another"), "- the lake has no record that this report was made"),
+    ):
+        manifest.write_text(forged)
+        verified = run(folder, "verify", str(manifest))
+        assert verified.exit_code == 1
+        assert said in verified.stdout
+    assert Lake.open(config.load_config(folder / "hindcast.yaml").lake).read(REPORTS).num_rows == before

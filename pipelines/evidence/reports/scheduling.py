@@ -96,7 +96,8 @@ def verify_before(settings: config.Config, schedule: config.Schedule, subject: s
         making.write(made, Path(folder))
         file = next(name for name in made.files if name.endswith(verifying.SUFFIX))
         verdict = verifying.verify(settings, lake, Path(folder) / file)
-    records.record_verified(lake, verdict.manifest, verdict.differences, by=by)
+    if verdict.is_recorded:
+        records.record_verified(lake, verdict.manifest, verdict.differences, by=by)
     if not verdict.is_identical:
         log.warning("report differs", report=verdict.manifest["id"], differences=list(verdict.differences))
     return "identical" if verdict.is_identical else "differs"

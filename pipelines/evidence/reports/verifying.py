@@ -29,6 +29,9 @@ class Verdict:
     """What differs, in sentences; empty if the report is identical."""
     notes: tuple[str, ...] = ()
     """What else is worth knowing."""
+    is_recorded: bool = True
+    """Whether the lake recorded this very manifest when the report was made. If not, nothing was made again, and the verdict is about a
+    file of unknown origin: it must not be recorded under the id that the file names."""
 
     @property
     def is_identical(self) -> bool:
@@ -37,15 +40,20 @@ class Verdict:
 
 
 def verify(settings: config.Config, lake: Lake, file: Path) -> Verdict:
-    """Verify a report, given its page or its manifest. Raises ConfigError if the file is no report, LakeError."""
+    """Verify a report, given its page or its manifest. Raises ConfigError if the file is no report, LakeError.
+
+    Makes nothing again unless the lake recorded this very manifest when the report was made.
+    """
     described, stem = read_manifest(file)
+    # What an unknown manifest asks for may be anyone's SQL with anyone's rights, so it is not made again.
+    recorded = records.recorded_hash(lake, str(described["id"]))
+    if recorded is None:
+        return Verdict(manifest=described, differences=("the lake has no record that this report was made",), is_recorded=False)
+    if recorded != manifest.hash_of(described):
+        changed = "the manifest is not the one that was recorded when the report was made"
+        return Verdict(manifest=described, differences=(changed,), is_recorded=False)
     differences = _files_changed(file.parent, stem, described)
     notes = []
-    recorded = records.recorded_hash(lake, described["id"])
-    if recorded is None:
-        notes.append("the lake has no record that this report was made")
-    elif recorded != manifest.hash_of(described):
-        differences.append("the manifest is not the one that was recorded when the report was made")
     request = asked_again(described["asked"])
     try:
         report, reader = making.build(settings, lake, request)

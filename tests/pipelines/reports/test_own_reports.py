@@ -94,5 +94,7 @@ def test_it_says_what_was_asked_within_what_the_subject_may_see(read_fleet: Any)
 
 
 def test_it_is_verified_by_the_file_as_it_was(read_fleet: Any, tmp_path: Path) -> None:
-    making.write(make(read_fleet, TEXT), tmp_path)
+    report = make(read_fleet, TEXT)
+    making.write(report, tmp_path)
+    making.record(read_fleet.lake, report)
     assert verifying.verify(read_fleet.settings, read_fleet.lake, tmp_path / "mine.html").is_identical

@@ -61,7 +61,24 @@ def test_a_manifest_that_was_changed_with_its_page_is_found_by_the_record(fleet:
     page = made(fleet)
     for path in (page, page.parent / "weekly.manifest.json"):
         path.write_text(path.read_text().replace('"made_by":"test"', '"made_by":"boss"'))
-    assert "the manifest is not the one that was recorded when the report was made" in differences(fleet, page)
+    assert differences(fleet, page) == "the manifest is not the one that was recorded when the report was made"
+
+
+def test_nothing_that_an_unknown_manifest_asks_for_is_made(fleet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = made(fleet)
+    built: list[Any] = []
+    monkeypatch.setattr(making, "build", lambda *arguments: built.append(arguments))
+    beside = page.parent / "weekly.manifest.json"
+    text, recorded = beside.read_text(), json.loads(beside.read_text())
+    recorded["asked"] |= {"report": "mine", "source": "mine.yaml", "settings": "queries: {all: {sql: FROM flows}}"}
+    for forged, said in (
+        (json.dumps(recorded), "the manifest is not the one that was recorded when the report was made"),
+        (text.replace(recorded["id"], "another"), "the lake has no record that this report was made"),
+    ):
+        beside.write_text(forged)
+        verdict = verifying.verify(fleet.settings, fleet.lake, beside)
+        assert (verdict.differences, verdict.is_identical, verdict.is_recorded) == ((said,), False, False)
+    assert built == []
 
 
 def test_a_report_is_identical_again_and_after_more_data_compaction_and_vacuum(fleet: Any) -> None:
