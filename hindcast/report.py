@@ -110,10 +110,11 @@ def _maker(name: str) -> Callable[..., None]:
     ) -> None:
         from pipelines.evidence.delivery import delivering
         from pipelines.evidence.reports import making, subjects
-        from pipelines.evidence.reports.asked import ReportOf
+        from pipelines.evidence.reports.asked import SETTLED, ReportOf
 
-        known = datetime.now(UTC)
-        begin, end = _window(since, until, window, known)
+        now = datetime.now(UTC)
+        known = now - SETTLED
+        begin, end = _window(since, until, window, now=now, known=known)
         wanted = _formats(formats, making.FORMATS)
         target = file or Path(f"{name}-{end:%Y-%m-%d}.html")
         if target.suffix != ".html":
@@ -155,12 +156,12 @@ def _opened(config_path: Path | None, lake_url: str | None) -> tuple[config.Conf
     return settings, Lake.open(lake_settings(config_path, lake_url))
 
 
-def _window(since: str | None, until: str | None, window: str, known: datetime) -> tuple[datetime, datetime]:
-    """Return the window: its end is the last full hour unless given, and never later than now."""
-    end = moment(until, "--until", now=known) if until else known.replace(minute=0, second=0, microsecond=0)
+def _window(since: str | None, until: str | None, window: str, *, now: datetime, known: datetime) -> tuple[datetime, datetime]:
+    """Return the window: its end is the last full hour unless given, and never later than the moment of knowledge."""
+    end = moment(until, "--until", now=now) if until else known.replace(minute=0, second=0, microsecond=0)
     end = min(end, known)
     try:
-        begin = moment(since, "--since", now=known) if since else end - config.parse_duration(window)
+        begin = moment(since, "--since", now=now) if since else end - config.parse_duration(window)
     except ValueError as error:
         raise ConfigError(f"--window: {error}") from error
     if end - begin < timedelta(seconds=1):

@@ -56,8 +56,14 @@ class Seen:
         self.controls = {row["control"] for row in controls if sees(row)}
         self.manifests = world.manifests(who, 0, 6)
         self.open_findings = {row["summary"] for row in world.findings if sees(row)}
-        self.proposals = {row["run"] for row in changes if sees(row)}
-        standing = [*filter(sees, changes), *filter(sees, drifts), *filter(sees, controls), *filter(sees, world.findings)]
+
+        def saw(row: dict[str, Any]) -> bool:
+            named, at = row["namespace"], row["time"]
+            return bool(world.oracle.owns(who, row["cluster"], named, at) if named else world.oracle.whole(who, row["cluster"], at))
+
+        proposals = [row for row in changes if sees(row) and saw(row)]
+        self.proposals = {row["run"] for row in proposals}
+        standing = [*proposals, *filter(sees, drifts), *filter(sees, controls), *filter(sees, world.findings)]
         self.tokens = tokens([self.flows, self.findings, held, *standing]) | self.manifests
         self.clusters = {cluster for cluster in ("c1", "c2") if world.oracle.knows(who, cluster)}
 

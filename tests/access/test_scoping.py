@@ -264,3 +264,22 @@ def test_a_table_of_unknown_shape_is_seen_only_by_who_sees_everything() -> None:
     assert ask(whole_cluster, table, Window(), rows) == []
     everything = Scope(grants=(Grant(subject="r", role="platform-admin", cluster="*", namespace=None, reason=""),))
     assert len(ask(everything, table, Window(), rows)) == 1
+
+
+def test_the_hash_of_a_scope_covers_the_window_before_and_the_hour_after() -> None:
+    begin, day, hour = dt.datetime(2026, 3, 2, tzinfo=dt.UTC), dt.timedelta(days=1), dt.timedelta(hours=1)
+    own = Grant(subject="a", role="namespace-owner", cluster="c1", namespace="shop", reason="")
+
+    def hashed(*grants: Grant, peer_detail: str = "workload") -> str:
+        return Scope(grants=(own, *grants)).fingerprint(begin, begin + day, peer_detail=peer_detail)
+
+    def in_force(since: dt.datetime, until: dt.datetime) -> Grant:
+        return Grant(subject="a", role="namespace-owner", cluster="c1", namespace="pay", since=since, until=until, reason="")
+
+    outside = in_force(begin - 3 * day, begin - day), in_force(begin + day + hour, begin + 3 * day)
+    assert hashed(*outside) == hashed()
+    assert hashed(in_force(begin - 2 * hour, begin - hour)) != hashed()
+    assert hashed(in_force(begin + day, begin + day + hour)) != hashed()
+    assert hashed(peer_detail="hidden") != hashed()
+    whole = Grant(subject="a", role="platform-admin", cluster="*", namespace=None, reason="")
+    assert hashed(whole, peer_detail="hidden") == hashed(whole)  # who sees everything sees every peer

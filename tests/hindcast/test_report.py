@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from hindcast import report
 from hindcast.cli import app
 from warehouse import config
 from warehouse.lake.tables import Lake
@@ -79,6 +80,21 @@ def test_it_is_made_verified_and_found_changed(folder: Path, tmp_path: Path) -> 
     assert "- shop.html was changed after it was made" in changed.stdout
     lake = Lake.open(config.load_config(folder / "hindcast.yaml").lake)
     assert [row["event"] for row in lake.read(REPORTS).sort_by("time").to_pylist()] == ["made", "identical", "differs"]
+
+
+def test_a_window_ends_no_later_than_everything_in_it_is_committed(folder: Path, tmp_path: Path) -> None:
+    half, minute = dt.timedelta(seconds=30), dt.timedelta(minutes=1)
+    for now, until, end in (
+        (AT + half, None, AT - dt.timedelta(hours=1)),
+        (AT + minute, None, AT),
+        (AT + half, AT.isoformat(), AT - half),
+        (AT, "1h", AT - dt.timedelta(hours=1)),
+    ):
+        assert report._window(None, until, "2h", now=now, known=now - minute) == (end - dt.timedelta(hours=2), end)
+    assert run(folder, "ports", "--until", "1s", "--file", str(tmp_path / "ports.html"), "--format", "csv").exit_code == 0
+    described = json.loads((tmp_path / "ports.manifest.json").read_text())
+    asked, made = described["asked"], dt.datetime.fromisoformat(described["made"])
+    assert dt.datetime.fromisoformat(asked["until"]) <= dt.datetime.fromisoformat(asked["known"]) <= made - minute
 
 
 def test_a_report_of_ones_own_is_made_by_its_name(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -126,9 +126,14 @@ class Scope:
         shut = any(d.namespace is None and d.since is None and d.until is None and d.covers(cluster, None) for d in self.denials)
         return not shut and any(fnmatchcase(cluster, _literal(grant.cluster)) for grant in self.grants)
 
-    def fingerprint(self, since: datetime, until: datetime) -> str:
-        """Return a hash of what may be seen of [since, until): the same if the same, however it is granted."""
-        decided = set()
+    def fingerprint(self, since: datetime, until: datetime, *, peer_detail: str) -> str:
+        """Return a hash of what a report of [since, until) may show: the same if the same, however it is granted.
+
+        A report compares its window with the one of the same length before it, and its last hour may be cut short, so both belong to it.
+        Detail of peers matters only to who does not see everything.
+        """
+        since, until = since - (until - since), until + timedelta(hours=1)
+        decided = set() if self.everything else {f"peer_detail={peer_detail}"}
         for grant in (*self.grants, *self.denials):
             if (grant.until is None or grant.until > since) and (grant.since is None or grant.since < until):
                 begin = grant.since if grant.since and grant.since > since else None

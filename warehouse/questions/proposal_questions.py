@@ -25,7 +25,11 @@ _QUOTING = ("schema", "admission")
 
 @dataclass(frozen=True, kw_only=True)
 class ProposalEvents(Question[Answer]):
-    """Events of proposals for namespaces that the principal owns now, and of whole clusters that she sees; rows of `policy_changes`."""
+    """Events of proposals for namespaces that the principal owns, and of whole clusters that she sees; rows of `policy_changes`.
+
+    She must own the namespace now, and have owned it when the event took place and when the proposal was made: a namespace that is made
+    anew, or given to somebody else, does not bring the proposals of those who owned the name before.
+    """
 
     name: str = "proposals"
     proposal: str | None = None
@@ -41,12 +45,16 @@ class ProposalEvents(Question[Answer]):
         now, scope = datetime.now(UTC), request.sight.scope
         wanted = pc.field("proposal").is_valid() if self.proposal is None else pc.field("proposal") == self.proposal
         rows = request.sight.lake.read(POLICY_CHANGES, matching=wanted)
+        listed = rows.select(["cluster", "namespace", "proposal", "time"]).to_pylist()
+        made: dict[str, datetime] = {}
+        for row in listed:
+            made[row["proposal"]] = min(row["time"], made.get(row["proposal"], row["time"]))
 
         def is_shown(row: Mapping[str, Any], to: Scope) -> bool:
-            namespace = row["namespace"]
-            return to.sees_whole(row["cluster"], now) if namespace is None else to.owns(row["cluster"], namespace, now)
+            cluster, namespace, times = row["cluster"], row["namespace"], (made[row["proposal"]], row["time"], now)
+            return all(to.sees_whole(cluster, at) if namespace is None else to.owns(cluster, namespace, at) for at in times)
 
-        seen = rows.filter(pa.array([is_shown(row, scope) for row in rows.select(["cluster", "namespace"]).to_pylist()], pa.bool_()))
+        seen = rows.filter(pa.array([is_shown(row, scope) for row in listed], pa.bool_()))
         seen = visible.without_labels(scope, POLICY_CHANGES, seen, is_shown)
         if not scope.reads_every_label:
             seen = _without_quotes(seen, lambda row: is_shown(row, scope.without_audits))

@@ -100,7 +100,10 @@ class DriftCounts(Question[dict[datetime, dict[str, int | None]]]):
 
 @dataclass(frozen=True, kw_only=True)
 class Findings(_Posture):
-    """Findings that are open now, or were at a given time, in what the principal owned then; rows of `findings`."""
+    """Findings that are open now, or were at a given time, in what the principal owned then; rows of `findings`.
+
+    Of closed ones, those in what the principal owned when they were closed.
+    """
 
     name: str = "findings"
     states: tuple[str, ...] = (findings.OPEN,)
@@ -174,6 +177,8 @@ def _owned(table: Table, rows: pa.Table, scope: Scope, at: datetime) -> pa.Table
     """
 
     def is_shown(row: Mapping[str, Any], to: Scope) -> bool:
+        if row.get("state") == findings.CLOSED:  # it is over, and says nothing of what is owned at the time of the question
+            return _is_shown_at(row, to)
         namespace = row.get("namespace")
         return to.sees_whole(row["cluster"], at) if namespace is None else to.owns(row["cluster"], namespace, at)
 

@@ -94,5 +94,5 @@ def _is_shown(sight: Sight, row: Mapping[str, Any], *, of_auditors: bool) -> boo
     subject = Principal(user=row["made_for"], groups=frozenset(row["groups"] or ()))
     if not subject.subjects or not subject.subjects <= sight.principal.subjects or sight.scope.denials:
         return False
-    now = scope_of(subject, sight.scope.grants).fingerprint(row["since"], row["until"])
+    now = scope_of(subject, sight.scope.grants).fingerprint(row["since"], row["until"], peer_detail=sight.peer_detail)
     return bool(json.loads(row["manifest"] or "{}").get("scope") == now)

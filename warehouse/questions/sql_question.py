@@ -27,6 +27,9 @@ class OwnSql(Question[Answer]):
     name: str = "sql"
     text: str
     window: Window = ALL_TIME
+    confined: bool = False
+    """Whether the operator's query runs like that of a principal who sees everything, if the lake is local and the system can confine
+    a process: for text that comes from a file."""
 
     @property
     def subject(self) -> Subject:
@@ -36,7 +39,7 @@ class OwnSql(Question[Answer]):
 
     def answer(self, request: Request) -> Answer:
         """Return the query's rows. Raises QueryError for a statement that is not read-only."""
-        ran = execution.run(request.sight, self.text, self.limits, request.cancelled)
+        ran = execution.run(request.sight, self.text, self.limits, request.cancelled, confined=self.confined)
         coverage = coverage_of(request.sight.within(ran.window))
         return Answer(rows=ran.rows, cut=ran.cut, window=ran.window, coverage=coverage, files=ran.files)
 

@@ -69,9 +69,12 @@ class _Prepared:
     files: int
 
 
-def run(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> Ran:
-    """Run one statement in the process appropriate for the principal. Raises QueryError, LakeError."""
-    with _prepared(sight, text, limits, cancelled) as ready:
+def run(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None, *, confined: bool = False) -> Ran:
+    """Run one statement in the process appropriate for the principal. Raises QueryError, LakeError.
+
+    If `confined`, the operator's statement runs in a confined process as well, where one can read the lake's files.
+    """
+    with _prepared(sight, text, limits, cancelled, confined=confined) as ready:
         rows, cut = ready.run()
     return Ran(rows=rows, cut=cut, window=ready.window, files=ready.files)
 
@@ -83,10 +86,13 @@ def stream(sight: Sight, text: str, limits: Limits, cancelled: threading.Event |
         yield Running(rows=rows, window=ready.window, files=ready.files)
 
 
-def _prepared(sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None) -> AbstractContextManager[_Prepared]:
-    if sight.principal.is_operator:
+def _prepared(
+    sight: Sight, text: str, limits: Limits, cancelled: threading.Event | None, *, confined: bool = False
+) -> AbstractContextManager[_Prepared]:
+    reads_files = _reads_files(sight.lake, sight.scope)
+    if sight.principal.is_operator and not (confined and reads_files):
         return _over_lake(sight.lake, text, sight.window, limits)
-    if _reads_files(sight.lake, sight.scope):
+    if reads_files:
         limits = replace(limits, memory_bytes=min(limits.memory_bytes, 4 * MOST_MEMORY_BYTES))
         return _over_files(sight, text, limits, cancelled)
     limits = replace(limits, memory_bytes=min(limits.memory_bytes, MOST_MEMORY_BYTES))

@@ -18,8 +18,7 @@ def refusal(target: config.Delivery, audience: Audience, grants: Iterable[Grant]
     known = tuple(grants)
     made_with = scope_of(audience.made_for, known)
     if target.role is not None:
-        needs_labels = target.role == "auditor" and made_with.reads_every_label and bool(made_with.grants)
-        if needs_labels:
+        if target.role == "auditor" and _may_hold_labels(made_with):
             return f"{target.name} speaks for auditors, who do not see labels, and the message was made with the rights of {audience.name}"
         return None
     for subject in target.subjects:
@@ -49,7 +48,8 @@ def _sees(subject: str, audience: Audience, made_with: Scope, grants: tuple[Gran
     one that a target names, whose other members must not see what the user sees.
     """
     made_for = audience.made_for
-    if not made_for.is_operator and (subject == made_for.user or made_for.subjects == {subject}):
+    is_that_user = subject == made_for.user and not subject.startswith(_GROUP)
+    if not made_for.is_operator and (is_that_user or made_for.subjects == {subject}):
         return True
     scope = scope_of(principal_of(subject), grants)
     times = audience.times or (now,)
@@ -62,11 +62,16 @@ def covers(wide: Scope, narrow: Scope) -> bool:
     """Whether a scope certainly shows everything that another one shows. An empty scope shows nothing, so nothing is known to cover it."""
     if narrow.is_empty:
         return False
-    if wide.everything and (wide.reads_every_label or not narrow.reads_every_label):
+    if wide.everything and (wide.reads_every_label or not _may_hold_labels(narrow)):
         return True
     if any(denial not in narrow.denials for denial in wide.denials):
         return False
     return all(any(_covers(outer, inner) for outer in wide.grants) for inner in narrow.grants)
+
+
+def _may_hold_labels(scope: Scope) -> bool:
+    """Whether what was made with a scope may hold labels, that is, unless all of it is seen only as an auditor."""
+    return not scope.without_audits.is_empty
 
 
 def _covers(outer: Grant, inner: Grant) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from warehouse.access.principals import OPERATOR, Principal
+
+SETTLED = timedelta(minutes=1)
+"""How long before it is made a report's moment of knowledge is. A row says when it was received, but is committed seconds later: one that
+was received before a report was made and committed after it would make verifying say that the report differs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ def manifest_of(
         "made_by": made_by,
         "formats": list(formats),
         "software": software(),
-        "scope": reader.scope.fingerprint(reader.request.since, reader.request.until),
+        "scope": reader.scope_hash,
         "tables": dict(tables),
         "coverage": coverage_of(reader),
         "queries": [noted.described() for noted in reader.noted],

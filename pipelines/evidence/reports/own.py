@@ -181,7 +181,7 @@ def _answer(reader: Reader, definition: Definition, name: str) -> Answer:
     limits = Limits(seconds=LIMITS.seconds, rows=query.limit)
     try:
         if query.sql is not None:
-            answer = reader.ask(OwnSql(text=query.sql, window=reader.window, limits=limits))
+            answer = reader.ask(OwnSql(text=query.sql, window=reader.window, limits=limits, confined=True))
             return answer if _ORDERED.search(query.sql) else _sorted(answer)
         wanted = reader.flows(conditions=tuple(conditions.parse(text) for text in query.filters))
         answer = reader.ask(QUESTIONS[query.question or ""](wanted, limits))

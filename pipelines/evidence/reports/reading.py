@@ -89,6 +89,11 @@ class Reader:
         return self._door.scope(self.request.subject)
 
     @property
+    def scope_hash(self) -> str:
+        """A hash of what the subject may see of what the report is made from."""
+        return self.scope.fingerprint(self.request.since, self.request.until, peer_detail=self._door.peer_detail)
+
+    @property
     def grants(self) -> tuple[Grant, ...]:
         """The grants and denials of everyone for a subject who sees everything, and the subject's own for anyone else."""
         scope = self.scope

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 
 from pipelines.evidence.reports import making, records, sending, verifying
-from pipelines.evidence.reports.asked import ReportOf
+from pipelines.evidence.reports.asked import SETTLED, ReportOf
 from pipelines.evidence.reports.making import Made
 from pipelines.evidence.reports.subjects import subject_of
 from warehouse import config
@@ -51,7 +52,8 @@ def subjects_of(settings: config.Config, schedule: config.Schedule) -> list[str]
 def run(settings: config.Config, schedule: config.Schedule, subject: str, *, at: datetime) -> str:
     """Make one report of a schedule for a time, unless it is made, and deliver it; return its id.
 
-    Its window ends at the full hour before `at`. Raises HindcastError if it did not arrive everywhere, ConfigError, LakeError.
+    Its window ends at the full hour before `at`; this waits until the rows of that window are committed. Raises HindcastError if it did
+    not arrive everywhere, ConfigError, LakeError.
     """
     lake, by = Lake.open(settings.lake), f"schedule {schedule.name}"
     until = min(at, datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
@@ -61,18 +63,19 @@ def run(settings: config.Config, schedule: config.Schedule, subject: str, *, at:
     made = _made_already(schedule, until, before)
     if made is None:
         more, source = making.settings_of(settings, schedule.report)
-        known = datetime.now(UTC)
+        time.sleep(still_settling(until, datetime.now(UTC)))
+        now = datetime.now(UTC)
         request = ReportOf(
             name=schedule.report,
             since=until - schedule.window,
             until=until,
-            known=known,
+            known=now - SETTLED,
             settings=more,
             source=source,
             **({} if who is None else {"subject": who}),
         )
         stem = "-".join(part for part in (schedule.report, _word(name), f"{until:%Y-%m-%d}") if part)
-        made = making.make(settings, lake, request, formats=schedule.formats, stem=stem, by=by, made=known)
+        made = making.make(settings, lake, request, formats=schedule.formats, stem=stem, by=by, made=now)
         making.record(lake, made)
     failures = sending.send(settings, lake, made, schedule.deliver_to, source=f"dag report_{schedule.name}")
     if failures:
@@ -101,6 +104,11 @@ def verify_before(settings: config.Config, schedule: config.Schedule, subject: s
     if not verdict.is_identical:
         log.warning("report differs", report=verdict.manifest["id"], differences=list(verdict.differences))
     return "identical" if verdict.is_identical else "differs"
+
+
+def still_settling(until: datetime, now: datetime) -> float:
+    """Return how many seconds it takes until a report of a window that ends at `until` can be made: known must be all of its window."""
+    return max(0.0, (until + SETTLED - now).total_seconds())
 
 
 def _made_already(schedule: config.Schedule, until: datetime, rows: list[dict[str, object]]) -> Made | None:

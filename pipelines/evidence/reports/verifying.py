@@ -62,7 +62,7 @@ def verify(settings: config.Config, lake: Lake, file: Path) -> Verdict:
         return Verdict(manifest=described, differences=tuple(differences), notes=tuple(notes))
     found = _content_differences(described, report, reader)
     if found:
-        found += removed.since(lake, request, described)
+        found += removed.since(lake, request, described, reader.scope)
     elif manifest.software() != described["software"]:
         notes.append(f"made by {_software(described)}; compared with {_software({'software': manifest.software()})}")
     else:
@@ -139,7 +139,7 @@ def _parsed_file(path: Path) -> dict[str, Any] | None:
 def _content_differences(described: Mapping[str, Any], report: Report, reader: Reader) -> list[str]:
     """Return how the report, made again, differs from what the manifest says of the first one."""
     found = []
-    if reader.scope.fingerprint(reader.request.since, reader.request.until) != described["scope"]:
+    if reader.scope_hash != described["scope"]:
         found.append(f"what {reader.request.made_for} may see of the window is not what it was when the report was made")
     if manifest.coverage_of(reader) != described["coverage"]:
         found.append("coverage: the ledger of the window is not what it was")

@@ -31,6 +31,8 @@ GRANTS = [
     {"subject": "eve", "role": "platform-admin"},
     {"subject": "eve", "deny": True, "clusters": ["c1"], "namespaces": ["shop"]},
     {"subject": "audit", "role": "auditor"},
+    {"subject": "mixed", "role": "auditor"},
+    {"subject": "mixed", "role": "namespace-owner", "clusters": ["c1"], "namespaces": ["shop"]},
 ]
 
 
@@ -72,6 +74,9 @@ def sent(settings: config.Config, lake: Lake | None = None, made_for: Principal 
         ("group:pay", SHOP, (), False),
         ("group:shop", ALICE, (), False),  # other members of shop do not see what alice sees of pay
         ("audit", SHOP, (), False),  # auditors do not see labels, which owners do
+        ("audit", Principal(user="mixed"), (), False),  # holds the labels of shop
+        ("group:shop", Principal(user="group:shop", groups=frozenset({"shop", "pay"})), (), False),
+        ("group:shop", Principal(user="group:shop", groups=frozenset({"shop"})), (), True),
         ("eve", SHOP, (), False),  # sees everything but shop
         ("group:pay", OPERATOR, (("c1", "shop"),), False),
         ("group:shop", OPERATOR, (("c2", "shop"),), False),
@@ -90,6 +95,12 @@ def test_a_message_goes_only_to_those_who_may_see_all_of_it(
     settings = settings_of(tmp_path, receiver.url, {"webhook": {"url_file": "url"}, "subjects": [subject]})
     outcome = sent(settings, made_for=made_for, about=about)
     assert (outcome.outcome, len(receiver.got)) == (("delivered", 1) if arrives else ("denied", 0))
+
+
+@pytest.mark.parametrize(("made_for", "arrives"), [(OPERATOR, False), (Principal(user="mixed"), False), (Principal(user="audit"), True)])
+def test_what_may_hold_labels_does_not_go_to_auditors(tmp_path: Path, made_for: Principal, arrives: bool) -> None:
+    settings = settings_of(tmp_path, "", {"folder": {"url": "out"}, "role": "auditor"})
+    assert sent(settings, made_for=made_for).outcome == ("delivered" if arrives else "denied")
 
 
 def test_everyone_who_reads_at_a_target_must_be_allowed_to_see_the_message(tmp_path: Path, receiver: Any) -> None:

@@ -114,6 +114,18 @@ def test_an_accepted_finding_stays_accepted_while_audits_find_it_and_is_fixed_wh
     ]
 
 
+def test_closed_findings_are_shown_to_who_owned_the_namespace_then(audits: Audits) -> None:
+    audits.run(1, finding("b", "pay"), finding("c", None))
+    grants = [
+        {"subject": "old", "role": "namespace-owner", "namespaces": ["shop"], "until": (BEGIN + 2 * DAY).isoformat()},
+        {"subject": "new", "role": "namespace-owner", "namespaces": ["shop"], "since": (BEGIN + 2 * DAY).isoformat()},
+    ]
+    audits.door = Door(audits.lake, config.Ownership.model_validate({"grants": grants}))
+    assert (audits.states("new"), audits.states("old")) == ({}, {"a": "closed"})
+    audits.run(3, finding("a"), finding("b", "pay"), finding("c", None))
+    assert (audits.states("new"), audits.states("old")) == ({"a": "open"}, {})
+
+
 def test_an_acceptance_ends_and_the_next_audit_records_it(audits: Audits) -> None:
     audits.accept("anna", days=30)
     assert audits.states(at=BEGIN + 39 * DAY)["a"] == "acknowledged"

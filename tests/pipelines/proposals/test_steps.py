@@ -270,6 +270,21 @@ def test_what_was_fetched_from_a_cluster_is_proposed_without_what_the_server_wri
     assert made.objects[0].after == yaml.safe_load(policy(SHOP))
 
 
+def test_a_proposal_is_shown_to_who_owned_the_namespace_when_it_was_made_and_owns_it_now(office: Any, closed: str) -> None:
+    made = office.propose("paula", closed).proposal
+    between = max(row["time"] for row in office.rows(made)) + timedelta(microseconds=1)
+    steps.judge_again(office.desk("paula"), made)
+    grants = [
+        {"subject": "paula", "role": "namespace-owner", "namespaces": ["shop"]},
+        {"subject": "old", "role": "namespace-owner", "namespaces": ["shop"], "until": between.isoformat()},
+        {"subject": "new", "role": "namespace-owner", "namespaces": ["shop"], "since": between.isoformat()},
+    ]
+    office.configure(ownership={"grants": grants})
+    assert [len(events(office, user)) for user in ("new", "old", "paula")] == [0, 0, 2]
+    with pytest.raises(ProposalError, match="that you may see"):
+        store.visible_one(office.desk("new"), made.id)
+
+
 def events(office: Any, user: str) -> list[dict[str, Any]]:
     return list(rows_of(office, user).to_pylist())
 

@@ -93,6 +93,14 @@ def test_it_says_what_was_asked_within_what_the_subject_may_see(read_fleet: Any)
     assert owner.report.sections[1].rows.num_rows == 0
 
 
+def test_the_operators_own_sql_reads_no_other_files(read_fleet: Any, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hidden")
+    read = f"SELECT content FROM read_text('{tmp_path}/secret')"
+    text = f'title: T\nqueries: {{q: {{sql: "{read}"}}}}\nsections: [{{id: s, title: S, query: q}}]'
+    with pytest.raises(ConfigError, match=r"mine\.yaml:2: queries\.q: "):
+        make(read_fleet, text)
+
+
 def test_it_is_verified_by_the_file_as_it_was(read_fleet: Any, tmp_path: Path) -> None:
     report = make(read_fleet, TEXT)
     making.write(report, tmp_path)

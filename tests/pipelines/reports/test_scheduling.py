@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipelines.evidence.reports import scheduling
+from pipelines.evidence.reports.asked import SETTLED
 from warehouse.errors import ConfigError, HindcastError
 from warehouse.schema import DELIVERIES, REPORTS
 
@@ -37,6 +38,15 @@ def test_a_report_of_everything_does_not_go_to_an_owner(fleet: Any) -> None:
     with pytest.raises(HindcastError, match=r"not delivered: payments \(folder\): denied"):
         scheduling.run(fleet.settings, schedule, scheduling.PLATFORM, at=MONDAY)
     assert not (fleet.folder / "payments").exists()
+
+
+def test_it_waits_until_what_was_received_in_its_window_is_committed(fleet: Any) -> None:
+    end = MONDAY.replace(minute=0)
+    assert scheduling.still_settling(end, end + dt.timedelta(seconds=5)) == 55
+    assert scheduling.still_settling(end, end + SETTLED) == scheduling.still_settling(end, MONDAY) == 0
+    scheduling.run(fleet.settings, scheduled(fleet), scheduling.PLATFORM, at=MONDAY)
+    (row,) = fleet.lake.read(REPORTS).to_pylist()
+    assert row["time"] - row["known"] == SETTLED
 
 
 def test_it_is_made_and_sent_once_and_verified_when_the_next_is_made(fleet: Any) -> None:

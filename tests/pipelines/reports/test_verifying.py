@@ -110,6 +110,21 @@ def test_after_an_erasure_it_says_which_rows_are_gone_and_by_which_finding(fleet
     assert "(reason: contract ended)" in said
 
 
+def test_an_owner_is_not_told_of_the_erasures_and_clusters_of_others(fleet: Any) -> None:
+    from warehouse.access.principals import Principal
+
+    page = made(fleet, subject=Principal(user="group:payments", groups=frozenset({"payments"})))
+    request = erasure.Request(cluster="eu", namespace="shop", reason="a secret reason", asked_by="dpo")
+    erasure.erase(fleet.lake, request, (), now=START + 3 * DAY)
+    retention.retain(fleet.lake, config.Retention(flows=dt.timedelta(days=1)), now=START + 2 * DAY + HOUR)
+    said = differences(fleet, page)
+    assert "\nrows were removed\n" in said
+    assert "removed rows of eu 2026-03-02" in said
+    assert not [word for word in ("eu/shop", "secret", "us ") if word in said]
+    erasure.erase(fleet.lake, erasure.Request(cluster="eu", namespace="pay", reason="ended", asked_by="dpo"), (), now=START + 4 * DAY)
+    assert "about eu/pay" in differences(fleet, page)
+
+
 def test_after_retention_it_says_which_days_are_gone_by_which_commit(fleet: Any) -> None:
     page = made(fleet)
     keep = config.Retention(flows=dt.timedelta(days=1))
@@ -126,6 +141,9 @@ def test_a_grant_that_changed_is_told(fleet: Any) -> None:
     page = made(fleet, subject=Principal(user="group:payments", groups=frozenset({"payments"})))
     assert differences(fleet, page) == ""
     fleet.configured(ownership={"grants": [{"subject": "group:payments", "role": "namespace-owner", "namespaces": ["shop"]}]})
+    assert "what group:payments may see of the window is not what it was" in differences(fleet, page)
+    payments = {"subject": "group:payments", "role": "namespace-owner", "clusters": ["eu"], "namespaces": ["pay"]}
+    fleet.configured(ownership={"grants": [payments], "peer_detail": "full"})
     assert "what group:payments may see of the window is not what it was" in differences(fleet, page)
     fleet.configured(ownership={"grants": [{"subject": "ada", "role": "platform-admin"}]})
     assert "group:payments may see nothing any more" in differences(fleet, page)
