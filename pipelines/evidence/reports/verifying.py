@@ -53,7 +53,7 @@ def verify(settings: config.Config, lake: Lake, file: Path) -> Verdict:
         changed = "the manifest is not the one that was recorded when the report was made"
         return Verdict(manifest=described, differences=(changed,), is_recorded=False)
     differences = _files_changed(file.parent, stem, described)
-    notes = []
+    notes: list[str] = []
     request = asked_again(described["asked"])
     try:
         report, reader = making.build(settings, lake, request)
