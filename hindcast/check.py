@@ -39,8 +39,8 @@ def check(
     ] = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Check the configuration, connect to everything it names, and say what was found and what to do where something does not
-    answer as it should. Creates the lake if it does not exist.
+    """Check the configuration, connect to everything it names, and say what was found and what to do where something does not answer.
+    Creates the lake if it does not exist.
 
     Ends with 1 if something does not answer as it should.
     """

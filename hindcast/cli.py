@@ -22,7 +22,7 @@ app = group(
     Entry(
         "check",
         "hindcast.check:check",
-        "Check the configuration, connect to everything it names and report the results.",
+        "Check the configuration, connect to everything it names, and say what was found and what to do where something does not answer.",
         "hindcast check --config hindcast.yaml",
     ),
     Entry(

@@ -18,6 +18,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from collectors.hubble_api.flow import flow_pb2
 from collectors.streaming.collect import Collector
@@ -25,6 +26,7 @@ from warehouse import config, schema
 from warehouse.access.access_log import flush
 from warehouse.lake.tables import Lake
 
+CHROMIUM = "/usr/bin/chromium"
 PATIENCE_SECONDS = 300.0
 """How long a test waits for an event: far longer than a machine at ten times the usual load takes."""
 _LATE = ("slow", "installs", "peers", "airflow", "browser")
@@ -252,3 +254,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 def certificates() -> ModuleType:
     """The module beside the real peers that makes certificates."""
     return _peer("running")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. There is one for all tests of a process: Playwright can be started only once in a thread."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip("Chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

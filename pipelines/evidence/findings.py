@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pipelines.audits.finding import Audited, Finding
+from warehouse.errors import CommitConflictError
 from warehouse.lake.tables import Lake
 from warehouse.records import findings as stored
 from warehouse.schema import FINDINGS
@@ -122,6 +123,9 @@ def keep(lake: Lake, results: Sequence[Audited], *, now: datetime, source: str, 
     longer audited; None leaves them unchanged. Raises CommitConflictError if an audit of a later time is recorded, LakeError for any
     other failure.
     """
+    recorded = lake.transaction_version(FINDINGS, AUDITS)
+    if recorded is not None and recorded > int(now.timestamp() * 1_000_000):
+        raise CommitConflictError("an audit of a later time is recorded already")
     kinds = {result.kind.value for result in results}
     clusters = None if configured is not None else sorted({result.cluster for result in results})
     before = stored.findings(lake, at=now, clusters=clusters, kinds=kinds, states=stored.STANDING).to_pylist()

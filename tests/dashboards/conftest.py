@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
@@ -115,9 +115,6 @@ def said() -> Callable[[AppTest], str]:
     return all_of
 
 
-CHROMIUM = "/usr/bin/chromium"
-
-
 @pytest.fixture(scope="session")
 def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a lake of three hours of one cluster, about ten thousand flows, and its configuration, judged."""
@@ -187,15 +184,6 @@ def free_port() -> int:
 def free_port_fixture() -> Callable[[], int]:
     """What gives ports."""
     return free_port
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

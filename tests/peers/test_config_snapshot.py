@@ -75,7 +75,7 @@ def shop(request: pytest.FixtureRequest, clusters: dict[str, Any]) -> Iterator[s
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is away is given up soon."""
-    monkeypatch.setattr(ClusterAccess.__init__, "__kwdefaults__", {"patience_seconds": 1.0})
+    monkeypatch.setattr(ClusterAccess.__init__, "__kwdefaults__", {"patience_seconds": 1.0, "impersonated": None})
 
 
 def test_a_user_without_rights_learns_that_nothing_was_covered_kind_by_kind(clusters: dict[str, Any], looks: Looks) -> None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from pipelines.evidence.reports import making, subjects
 from pipelines.evidence.reports.asked import ReportOf
 from warehouse import config
 
 pytestmark = pytest.mark.browser
-CHROMIUM = "/usr/bin/chromium"
 AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 A4_PIXELS = 688
@@ -35,14 +33,6 @@ REPORTS = {
     "segmentation": '{"zones": [{"name": "pay", "namespaces": ["pay"]}]}',
     "mine": OWN,
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM)
 
 
 @pytest.fixture(scope="module")
