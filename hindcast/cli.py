@@ -53,7 +53,7 @@ app = group(
     Entry(
         "serve",
         "hindcast.serve:serve",
-        "Serve the lake's history to `hubble` and whatever else speaks Hubble's API.",
+        "Serve the lake's history to `hubble observe --server HOST:PORT`, and follow what collectors add to it.",
         "hindcast serve --plaintext --config hindcast.yaml",
     ),
     Entry("edges", "hindcast.edges:edges", "Print who talks to whom, busiest first.", "hindcast edges --since 24h --namespace shop"),
@@ -76,7 +76,7 @@ app = group(
         "hindcast status --output json",
     ),
     Entry("alerts", "hindcast.alerts:alerts", "Alert rules: check, run and replay them; list alerts."),
-    Entry("findings", "hindcast.findings:findings", "List what audits found; accept findings for a time, and reopen them."),
+    Entry("findings", "hindcast.findings:findings", "List findings; accept them for a time, and reopen them."),
     Entry("token", "hindcast.token:token", "Make, list and revoke personal tokens, by which other tools sign in."),
     Entry("access", "hindcast.access:access", "Show who may see what and why, test it, and read the access log."),
     Entry(
