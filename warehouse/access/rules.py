@@ -159,7 +159,7 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
     "deliveries": {
         _R.NOTHING: "date time message target kind made_for source bytes outcome tries seconds",
         # Alerts quote what a rule's query returned, which may be labels.
-        _R.ANYTHING: "title files detail",
+        _R.ANYTHING: "title files detail tells",
     },
     "reports": {
         _R.NOTHING: "date time id event report title made_by made_for groups since until known formats manifest_hash",
