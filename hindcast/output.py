@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ from rich.table import Table
 
 from hindcast.console import messages
 from warehouse.errors import ConfigError
+from warehouse.questions.exports import plain
 
 CELL_CHARACTERS = 60
 
@@ -97,7 +98,7 @@ def _writer(schema: pa.Schema, how: Format, sink: IO[bytes]) -> Iterator[Callabl
     text = io.TextIOWrapper(sink, encoding="utf-8", newline="", write_through=True)
     try:
         if how in (Format.JSON, Format.JSONL):
-            yield lambda batch: text.writelines(json.dumps(row, default=_plain, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+            yield lambda batch: text.writelines(json.dumps(row, default=plain, ensure_ascii=False) + "\n" for row in batch.to_pylist())
         else:
             lines = csv.writer(text)
             lines.writerow(schema.names)
@@ -156,15 +157,4 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
-    return str(_plain(value)) if isinstance(value, date | bytes | Decimal) else json.dumps(value, default=_plain, ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    """Convert values that JSON does not support: times to RFC 3339 in UTC, bytes to hexadecimal."""
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):  # the type of sums in SQL
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value.hex() if isinstance(value, bytes) else str(value)
+    return str(plain(value)) if isinstance(value, date | bytes | Decimal) else json.dumps(value, default=plain, ensure_ascii=False)

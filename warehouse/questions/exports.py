@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 Form = Literal["csv", "json", "parquet"]
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - spreadsheets take the wide forms too
@@ -21,6 +20,8 @@ def encode(rows: pa.Table, form: Form, *, is_cut: bool = False) -> bytes:
     """Return the rows as a file; one that was cut says so at its end (in Parquet in the metadata)."""
     note = f"cut at {rows.num_rows} rows: there are more"
     if form == "parquet":
+        import pyarrow.parquet as pq  # here, since commands that write no Parquet start faster without it
+
         sink = pa.BufferOutputStream()
         described = rows.replace_schema_metadata({"hindcast": note}) if is_cut else rows
         pq.write_table(described, sink, compression="zstd")

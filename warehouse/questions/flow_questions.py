@@ -9,6 +9,7 @@ from datetime import datetime
 from warehouse.engine import EVERY_ROW, Limits
 from warehouse.questions import edge_rule
 from warehouse.questions.flow_filter import FlowFilter, column_refusal
+from warehouse.questions.flow_spans import A_SECOND
 from warehouse.questions.flow_table import MATCHING, FlowQuestion
 from warehouse.questions.question import USUAL
 from warehouse.schema import FLOWS
@@ -52,8 +53,7 @@ def oldest_first(wanted: FlowFilter, *, columns: Sequence[str] | None = None) ->
 
 def a_second(wanted: FlowFilter) -> FlowQuestion:
     """Return how many matching flows each second has: columns `second` (microseconds since 1970) and `flows`, in order."""
-    sql = f"""SELECT epoch_us("time") // 1000000 * 1000000 AS second, count(*) AS flows FROM {MATCHING} GROUP BY ALL ORDER BY ALL"""
-    return FlowQuestion(name="flows", wanted=wanted, sql=sql, limits=Limits(rows=EVERY_ROW))
+    return FlowQuestion(name="flows", wanted=wanted, sql=A_SECOND, limits=Limits(rows=EVERY_ROW))
 
 
 ORDERS: dict[str, str] = {

@@ -25,6 +25,10 @@ MOST_ROWS = Limits(rows=5_000_000)
 """Limit of a piece: far more than callers ask for, so that a mistake in planning pieces cannot exhaust the memory."""
 
 
+A_SECOND = f"""SELECT epoch_us("time") // 1000000 * 1000000 AS second, count(*) AS flows FROM {MATCHING} GROUP BY ALL ORDER BY ALL"""
+"""Flows a second: columns `second` (microseconds since 1970) and `flows`, in order; `pieces` reads them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scan:
     """A condition on columns of `flows` with placeholders, written by us, and the placeholders' values."""
@@ -85,8 +89,7 @@ def flows_of(window: Window, columns: Sequence[str], selection: Selection = EVER
 
 def seconds_of(window: Window, selection: Selection = EVERY, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
     """Return how many wanted flows each second of a span has: columns `second` (microseconds since 1970) and `flows`, in order."""
-    sql = f"""SELECT epoch_us("time") // 1000000 * 1000000 AS second, count(*) AS flows FROM {MATCHING} GROUP BY ALL ORDER BY ALL"""
-    return SpanQuestion(window=window, selection=selection, columns=("time",), sql=sql, limits=limits)
+    return SpanQuestion(window=window, selection=selection, columns=("time",), sql=A_SECOND, limits=limits)
 
 
 def newest_times(window: Window, count: int, selection: Selection = EVERY, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
