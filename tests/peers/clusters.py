@@ -28,6 +28,8 @@ READER = "reader"
 """A user without any right but what every user has, until a test binds some."""
 PUBLISHER = "publisher"
 """Another one."""
+PROPOSER = "proposer"
+"""Whose token applies proposals: it may impersonate, and a test checks that it may do nothing else."""
 CRDS = ("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "ciliumcidrgroups")
 
 
@@ -194,7 +196,7 @@ def cluster(
     (folder / "sa.key").write_bytes(
         signing.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
-    tokens = [f"{ADMIN}-token,{ADMIN},{ADMIN},system:masters", *(f"{user}-token,{user},{user}" for user in (READER, PUBLISHER))]
+    tokens = [f"{ADMIN}-token,{ADMIN},{ADMIN},system:masters", *(f"{user}-token,{user},{user}" for user in (READER, PUBLISHER, PROPOSER))]
     (folder / "tokens.csv").write_text("\n".join(tokens) + "\n")
     policy = {
         "apiVersion": "audit.k8s.io/v1",

@@ -62,7 +62,7 @@ class Place:
             *(OWN | {"subject": name, "namespaces": [self.namespace]} for name in ("paula", "pete", "ghost", "nobody")),
             OWN | {"subject": "carla", "namespaces": ["cart"]},
         ]
-        access = {"kubeconfig": str(self.server.kubeconfig("publisher"))}
+        access = {"kubeconfig": str(self.server.kubeconfig("proposer"))}
         self.office.configure(
             ownership={"grants": grants},
             clusters=[{"name": "c1", "proposer": access}],
@@ -90,7 +90,7 @@ class Place:
         """Apply the manifest that is delivered, for these users and groups and for the token of the tests."""
         _, role, binding = yaml.safe_load_all((ROOT / "deploy" / "helm" / "hindcast" / "files" / "proposer.yaml").read_text())
         role["rules"][0]["resourceNames"], role["rules"][1]["resourceNames"] = users, groups
-        binding["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "publisher"}]
+        binding["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "proposer"}]
         self.server.apply(role, binding)
 
     def desk(self, user: str, *groups: str) -> Desk:
@@ -197,7 +197,7 @@ def test_a_new_policy_is_applied_as_the_user_and_rolled_back_by_deleting_it(plac
         if one["objectRef"].get("namespace") == place.namespace and one["verb"] == "patch" and "dryRun" not in one["requestURI"]
         and one["objectRef"]["resource"] == "ciliumnetworkpolicies"
     ]  # fmt: skip
-    assert (written["user"]["username"], written["impersonatedUser"]["username"]) == ("publisher", "paula")
+    assert (written["user"]["username"], written["impersonatedUser"]["username"]) == ("proposer", "paula")
     assert "shop-owners" in written["impersonatedUser"]["groups"]
     with pytest.raises(ProposalError, match="it is applied"):
         applying.apply(place.paula, applied)
@@ -460,7 +460,7 @@ def test_an_api_server_that_does_not_answer_is_said_and_not_taken_for_consent(pl
     import pipelines.proposals.desk as desk_module
 
     monkeypatch.setattr(desk_module, "PATIENCE_SECONDS", 0.1)
-    kubeconfig = json.loads(place.server.kubeconfig("publisher").read_text())
+    kubeconfig = json.loads(place.server.kubeconfig("proposer").read_text())
     kubeconfig["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
     file = place.office.folder / "gone.kubeconfig"
     file.write_text(json.dumps(kubeconfig))
