@@ -7,13 +7,16 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hindcast.console import ConfigOption
 from warehouse import config
 from warehouse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collectors.sharing.members import Board
 
 STOP_SECONDS = 9.0
 
@@ -35,7 +38,7 @@ def collect(
     except ValueError as error:
         raise ConfigError(f"--for: {error}") from error
     _log_to_stderr(verbose=verbose)
-    collector = Collector(settings)
+    collector = Collector(settings, _board(settings))
     server = HealthServer(settings.collect.listen, healthy=collector.healthy, ready=collector.ready) if settings.collect.listen else None
     stop = threading.Event()
 
@@ -74,6 +77,15 @@ def collect(
     if seconds is not None and not collector.flows_stored and problem:
         typer.echo(f"hindcast: {problem}", err=True)
         raise typer.Exit(1)
+
+
+def _board(settings: config.Config) -> Board | None:
+    """Return where collectors give signs of life, if not in the lake."""
+    if settings.collect.leases.kubernetes is None:
+        return None
+    from pipelines.leases import LeaseBoard  # brings the client of Kubernetes, which others need not load
+
+    return LeaseBoard(settings.collect.leases.kubernetes)
 
 
 def _log_to_stderr(*, verbose: bool) -> None:

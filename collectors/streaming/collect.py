@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
-from datetime import datetime, timedelta
+from collections.abc import Set
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import structlog
 
+from collectors.sharing.assignment import assign
+from collectors.sharing.members import Board, Members
+from collectors.sharing.units import Unit, fleet_of, units_of
 from collectors.streaming import metrics
 from collectors.streaming.arrivals import Taken, steps_of
+from collectors.streaming.claims import Claims, Resume
 from collectors.streaming.intake import Intake
-from collectors.streaming.known_flows import KnownFlows
 from collectors.streaming.last_losses import book_last_losses
-from collectors.streaming.publish import Publisher, Resume, TakenOverError
+from collectors.streaming.leftovers import Leftovers
+from collectors.streaming.publish import Publisher, TakenOverError
 from collectors.streaming.spool import Batch, Spool, UnreadableError
-from collectors.streaming.stream import now_us
+from collectors.streaming.stream import now_us, stop_all
 from warehouse import config, schema
 from warehouse.errors import ConfigError, LakeError
+from warehouse.lake.notices import Notices
 from warehouse.lake.tables import Lake
 
 TICK_SECONDS = 0.2
@@ -33,34 +38,49 @@ WORK_SECONDS = 10.0
 """What waits in the inboxes is worked on at least this often."""
 MUCH_MESSAGES = 5_000
 """As soon as so many messages wait they are worked on."""
-RETRY_SECONDS = 5.0
+SHARE_SECONDS = 2.0
+"""How often it is looked at which clusters are this collector's, and those not begun are tried again."""
 FLUSH_BYTES = 32 * 1024**2
 """A batch is stored early when its rows take this much memory."""
 DECODE_BYTES = 32 * 1024**2
 """Messages of several clusters are decoded together up to this size."""
 STUCK_SECONDS = 120.0
-LEASE_SECONDS = 60.0
-_NO_FLOWS = schema.FLOWS.schema.empty_table()
+SIGNS = "_collectors"
+"""The folder beside the tables with collectors' signs of life, if they are not Lease objects."""
 
 _log = structlog.get_logger()
 
 
 class Collector:
-    """Collects the clusters of a configuration that name a Hubble address."""
+    """Collects the clusters of a configuration that name a Hubble address, or its share of them if it is one of several collectors."""
 
-    def __init__(self, settings: config.Config) -> None:
-        """Raises ConfigError if no cluster has a Hubble address. Connects to nothing yet."""
+    def __init__(self, settings: config.Config, board: Board | None = None) -> None:
+        """`board` is where collectors give signs of life; by default the lake. Connects to nothing yet.
+
+        Raises ConfigError if no cluster has a Hubble address.
+        """
         self._settings = settings
-        self._clusters = {cluster.name: cluster for cluster in settings.clusters if cluster.hubble}
-        if not self._clusters:
+        self._units = units_of(settings.clusters)
+        if not self._units:
             raise ConfigError("no cluster to collect: give clusters[].hubble.address (hubble-relay) or clusters[].hubble.nodes")
         self._spool_folder = spool_folder(settings)
         self._spool = Spool(self._spool_folder, settings.collect.spool_max_bytes)
+        self._members = Members(
+            board or Notices(settings.lake, SIGNS),
+            fleet=fleet_of(settings.lake.url, self._units),
+            lease_seconds=settings.collect.leases.duration.total_seconds(),
+            is_healthy=lambda: self.healthy() is None,
+        )
+        self._mine: frozenset[str] = frozenset(self._units)
+        """The units that are this collector's to collect."""
         self._intakes: dict[str, Intake] = {}
-        self._waiting: dict[str, str] = dict.fromkeys(self._clusters, "not started yet")
+        self._leaving: set[str] = set()
+        """Units of `_intakes` that are handed over: their streams have ended."""
+        self._waiting: dict[str, str] = dict.fromkeys(self._units, "not started yet")
         self._wake = threading.Event()
         self._lake: Lake | None = None
         self._publisher: Publisher | None = None
+        self._claims: Claims | None = None
         self._lake_problem: str | None = "the lake was not opened yet"
         self._paused_since_us: int | None = None
         self._last_tick = time.monotonic()
@@ -74,22 +94,25 @@ class Collector:
         return f"no progress for {idle:.0f} s" if idle > STUCK_SECONDS else None
 
     def ready(self) -> str | None:
-        """Return every problem with the lake, the streams, and clusters that another collector stores; None if there is none."""
+        """Return every problem with the lake, the streams and the clusters that are this collector's; None if there is none."""
         streams = [stream for intake in list(self._intakes.values()) for stream in intake.streams]
-        problems = [f"{name}: {reason}" for name, reason in list(self._waiting.items())]
+        problems = [self._lake_problem, self._members.problem]
+        problems += [f"{name}: {reason}" for name, reason in list(self._waiting.items()) if name in self._mine]
         problems += [f"{stream.address}: {stream.problem}" for stream in streams if stream.problem]
-        return "; ".join(([self._lake_problem] if self._lake_problem else []) + problems) or None
+        if not self._mine:
+            problems.append("other collectors collect every cluster; standing by")
+        return "; ".join(filter(None, problems)) or None
 
     def run(self, stop: threading.Event) -> None:
         """Collect until `stop` is set, then store the flows received and release the clusters."""
-        next_flush = next_begin = next_work = 0.0
+        next_flush = next_share = next_work = 0.0
         flush_every = self._settings.collect.flush_every.total_seconds()
         try:
             while not stop.is_set():
                 self._last_tick = time.monotonic()
-                if self._last_tick >= next_begin and self._waiting:
-                    self._begin_waiting()
-                    next_begin = time.monotonic() + RETRY_SECONDS
+                if self._last_tick >= next_share or self._members.changed.is_set():
+                    self._share()
+                    next_share = time.monotonic() + SHARE_SECONDS
                 flush_is_due = self._last_tick >= next_flush
                 has_much = self._has_much()
                 # Working on a handful of flows costs almost as much as on hundreds: they wait until they are stored anyway.
@@ -97,8 +120,8 @@ class Collector:
                     self._receive()
                     next_work = time.monotonic() + WORK_SECONDS
                 if flush_is_due or (self._is_large() and self._lake_problem is None):
-                    self._flush()
-                    next_flush = time.monotonic() + flush_every
+                    is_stored = self._flush()
+                    next_flush = time.monotonic() + flush_every if is_stored else 0.0
                 if not has_much:
                     self._wake.wait(TICK_SECONDS)
                 self._wake.clear()
@@ -108,111 +131,105 @@ class Collector:
     def _stop(self) -> None:
         self._receive()
         book_last_losses(self._intakes.values())
-        for intake in self._intakes.values():
-            intake.stop()
+        stop_all([stream for intake in self._intakes.values() for stream in intake.streams])
+        self._leaving = set(self._intakes)
         for _ in range(len(self._intakes) + 1):  # once more for each cluster that turns out to be another's
-            if self._flush(released=True):
+            if self._flush():
                 break
+        self._members.stop()
 
-    # Beginning --------------------------------------------------------------------------------------------
+    # Sharing ----------------------------------------------------------------------------------------------
 
-    def _begin_waiting(self) -> None:
-        """Try to begin with the clusters that are not collected."""
+    def _share(self) -> None:
+        """Begin with the units that are this collector's and are not collected, and hand over those that are not."""
+        self._members.changed.clear()
+        if not self._open() or not self._members.is_known:
+            return
+        living = self._members.sharing()
+        mine = frozenset(unit for unit, member in assign(self._units, living).items() if member == self._members.name)
+        if mine != self._mine:
+            _log.info("clusters are shared out", collectors=len(living), mine=len(mine), of=len(self._units))
+        self._mine = mine
+        metrics.shares(len(living), len(self._intakes))
+        if leaving := self._intakes.keys() - mine - self._leaving:
+            self._hand_over(leaving)
+        for name in self._waiting.keys() - mine:
+            self._waiting[name] = "another collector's"
+            metrics.streams(name, 0, standing_by=True)
         try:
-            if self._lake is None or self._publisher is None:
-                self._lake = Lake.open(self._settings.lake)
-                lease = max(LEASE_SECONDS, 6 * self._settings.collect.flush_every.total_seconds())
-                self._publisher = Publisher(self._lake, lease_seconds=lease)
-                self._lake_problem = None
+            self._begin_waiting()
         except LakeError as error:
             self._lake_failed(error)
-            return
-        for name in list(self._waiting):
+
+    def _open(self) -> bool:
+        """Open the lake, unless it is open; return whether it is."""
+        if self._lake is None:
             try:
-                self._begin(name, self._lake, self._publisher)
-            except TakenOverError as error:
-                self._waiting[name] = str(error)
+                self._lake = Lake.open(self._settings.lake)
             except LakeError as error:
                 self._lake_failed(error)
+                return False
+            self._publisher = Publisher(self._lake, instance=self._members.instance)
+            self._claims = Claims(self._lake, self._publisher, self._members.holder)
+            self._lake_problem = None
+            self._members.start()
+        return True
 
-    def _begin(self, name: str, lake: Lake, publisher: Publisher) -> None:
-        resume = publisher.begin(name)
-        if isinstance(resume, str):
-            reason = f"{resume} collects it; standing by"
-            if self._waiting[name] != reason:
-                _log.warning("standing by: another collector stores this cluster's flows", cluster=name, other=resume)
-            self._waiting[name] = reason
-            metrics.streams(name, 0, standing_by=True)
+    def _hand_over(self, leaving: Set[str]) -> None:
+        """End the streams of these units and store what they brought, so that the collectors whose they are now begin."""
+        stop_all([stream for name in leaving for stream in self._intakes[name].streams])
+        self._receive()
+        self._leaving |= leaving
+        _log.info("handing clusters over to other collectors", clusters=len(leaving))
+        self._flush()
+
+    def _begin_waiting(self) -> None:
+        """Try to begin with the units that are not collected, and store what the spool has of units that are others'. Raises LakeError."""
+        spooled = self._spool.units() & self._waiting.keys()
+        wanted = {name: self._units[name].cluster for name in self._waiting if name in self._mine or name in spooled}
+        if not wanted or self._claims is None or self._lake is None or self._publisher is None:
             return
-        resume = self._publish_spooled(name, resume, publisher)
-        cluster = self._clusters[name]
-        if cluster.hubble is None:
-            raise ConfigError(f"cluster {name} has no Hubble address")
-        look_up = self._look_up(name)
-        intake = Intake(
-            cluster,
-            cluster.hubble,
-            resume,
-            look_up,
-            rejected=self._spool_folder / "rejected" / f"{name}.jsonl",
-            redact=self._settings.collect.redact,
-        )
-        self._intakes[name] = intake
-        del self._waiting[name]
-        intake.start(self._wake)
-        _log.info("collecting", cluster=name, addresses=list(cluster.hubble.addresses), batches_before=resume.sequence)
+        leftovers = Leftovers(lake=self._lake, publisher=self._publisher, spool=self._spool)
+        for name, answer in self._claims.claim(wanted, by_force=spooled - self._mine).items():
+            if isinstance(answer, str):
+                reason = f"{answer} collects it; standing by"
+                if self._waiting[name] != reason:
+                    _log.warning("standing by: another collector stores this cluster's flows", cluster=name, other=answer)
+                self._waiting[name] = reason
+                metrics.streams(name, 0, standing_by=True)
+                continue
+            try:
+                resume = leftovers.store(name, wanted[name], answer)
+                if name in self._mine:
+                    self._begin(self._units[name], resume)
+                else:
+                    self._claims.release(name, wanted[name], resume)
+            except TakenOverError as error:
+                self._waiting[name] = str(error)
 
-    def _look_up(self, name: str) -> Any:
-        """A function that reads the cluster's flows from the lake and the spool."""
+    def _begin(self, unit: Unit, resume: Resume) -> None:
+        self._intakes[unit.name] = Intake(
+            unit,
+            resume,
+            self._look_up(unit),
+            rejected=self._spool_folder / "rejected" / f"{unit.name}.jsonl",
+            redact=self._settings.collect.redact,
+            of_units=len(self._units),
+        )
+        del self._waiting[unit.name]
+        self._intakes[unit.name].start(self._wake)
+        _log.info("collecting", cluster=unit.name, addresses=list(unit.hubble.addresses), batches_before=resume.sequence)
+
+    def _look_up(self, unit: Unit) -> Any:
+        """A function that reads the cluster's flows from the lake and the unit's from the spool."""
 
         def read(columns: list[str] | None, since: datetime, until: datetime) -> pa.Table:
             if self._lake is None:
                 raise LakeError("the lake is not open")
-            stored = self._lake.read(schema.FLOWS, columns, [name], since, until)
-            return pa.concat_tables([stored, *self._spool.look_up(name, columns, since, until)], promote_options="permissive")
+            stored = self._lake.read(schema.FLOWS, columns, [unit.cluster], since, until)
+            return pa.concat_tables([stored, *self._spool.look_up(unit.name, columns, since, until)], promote_options="permissive")
 
         return read
-
-    def _publish_spooled(self, name: str, resume: Resume, publisher: Publisher) -> Resume:
-        """Store what an earlier run left in the spool, except for what got into the lake after all."""
-        until, unbooked = dict(resume.until_us), resume.unbooked
-        sequence = resume.sequence
-        for path in self._spool.paths(name):
-            sequence += 1
-            try:
-                batch = self._spool.read(path)
-            except UnreadableError as error:
-                row = self._spool.set_aside(path, cluster=name, reason=str(error))
-                lost = Batch(cluster=name, sequence=sequence, rows=_NO_FLOWS, coverage=[row], until_us=until, unbooked=unbooked)
-                publisher.publish([lost])
-                continue
-            spooled = KnownFlows(lambda c, s, u: self._stored(name, c, s, u), until_us=resume.until_us, floor_us=now_us())
-            fresh = spooled.new(batch.rows)
-            flows = int(fresh.sum())
-            for node, time_us in batch.until_us.items():
-                until[node] = max(time_us, until.get(node, time_us))
-            is_ours = flows > 0 or not batch.rows.num_rows  # else another collector stored the same flows, and booked them
-            unbooked = batch.unbooked if is_ours else unbooked
-            coverage = self._new_coverage(batch) if is_ours else []
-            rows = batch.rows.filter(pa.array(fresh))
-            publisher.publish([replace(batch, sequence=sequence, rows=rows, coverage=coverage, until_us=until, unbooked=unbooked)])
-            self._spool.remove(path)
-            _log.info("a batch of an earlier run was stored", cluster=name, flows=flows)
-        return Resume(sequence=sequence, until_us=until, unbooked=unbooked, is_empty=resume.is_empty and sequence == resume.sequence)
-
-    def _new_coverage(self, batch: Batch) -> list[dict[str, Any]]:
-        """The coverage rows of a batch that are not in the lake: an earlier run may have ended between storing a batch and deleting it."""
-        if self._lake is None or not batch.coverage:
-            return batch.coverage
-        first, last = min(row["from"] for row in batch.coverage), max(row["from"] for row in batch.coverage)
-        stored = self._lake.read(schema.COVERAGE, None, [batch.cluster], first, last + timedelta(microseconds=1))
-        known = {tuple(row.values()) for row in stored.to_pylist()}
-        return [row for row in batch.coverage if tuple(row[name] for name in stored.column_names) not in known]
-
-    def _stored(self, name: str, columns: Any, since: datetime, until: datetime) -> pa.Table:
-        if self._lake is None:
-            raise LakeError("the lake is not open")
-        return self._lake.read(schema.FLOWS, columns, [name], since, until)
 
     # Receiving --------------------------------------------------------------------------------------------
 
@@ -265,7 +282,7 @@ class Collector:
 
     # Storing ----------------------------------------------------------------------------------------------
 
-    def _flush(self, *, released: bool = False) -> bool:
+    def _flush(self) -> bool:
         """Store pending batches in the lake, else in the spool, else leave them pending.
 
         Returns False if another collector took over a cluster.
@@ -273,26 +290,19 @@ class Collector:
         if self._publisher is None:
             return True
         began = time.monotonic()
-        batches = [
-            batch
-            for name, intake in self._intakes.items()
-            if (batch := intake.batch(even_empty=self._publisher.is_due(name), last=released))
-        ]
+        batches = self._batches()
         failed = False
         try:
             self._drain_spool(self._publisher)
             if batches:
-                self._publisher.publish(batches, released=released)
+                self._publisher.publish(batches)
             for batch in batches:
-                self._intakes[batch.cluster].stored()
-                metrics.stored(batch.cluster, batch.rows.num_rows)
-                self.flows_stored += batch.rows.num_rows
+                self._stored(batch)
             if self._lake_problem and batches:
                 _log.info("the lake takes batches again")
                 self._lake_problem = None
         except TakenOverError as error:
-            for name in error.clusters:
-                self._yield_to_other(name, error)
+            self._yield_to_others(error)
             return False
         except LakeError as error:
             failed = True
@@ -302,19 +312,40 @@ class Collector:
         metrics.flushed(time.monotonic() - began, failed=failed, spool_bytes=self._spool.size)
         return True
 
+    def _batches(self) -> list[Batch]:
+        """The batches to be stored now: all of units that are handed over, and a limited number of others."""
+        most = self._settings.collect.flush_clusters
+        batches: list[Batch] = []
+        for intake in sorted(self._intakes.values(), key=lambda intake: (intake.unit not in self._leaving, intake.stored_at)):
+            if len(batches) >= most and intake.unit not in self._leaving:
+                break
+            if (batch := intake.batch(last=intake.unit in self._leaving)) is not None:
+                batches.append(batch)
+        return batches
+
+    def _stored(self, batch: Batch) -> None:
+        self._intakes[batch.unit].stored()
+        metrics.stored(batch.cluster, batch.rows.num_rows)
+        self.flows_stored += batch.rows.num_rows
+        if batch.released:
+            del self._intakes[batch.unit]
+            self._leaving.discard(batch.unit)
+            self._waiting[batch.unit] = "handed over"
+
     def _drain_spool(self, publisher: Publisher) -> None:
         """Store the batches that wait in the spool, in order."""
-        for name, intake in self._intakes.items():
+        for name in sorted(self._spool.units() & self._intakes.keys()):
+            intake = self._intakes[name]
             for path in self._spool.paths(name):
                 try:
                     batch = self._spool.read(path)
                 except UnreadableError as error:
-                    intake.book(self._spool.set_aside(path, cluster=name, reason=str(error)))
+                    intake.book(self._spool.set_aside(path, unit=name, reason=str(error)))
                     continue
                 publisher.publish([batch])
                 self._spool.remove(path)
                 self.flows_stored += batch.rows.num_rows
-                metrics.stored(name, batch.rows.num_rows)
+                metrics.stored(batch.cluster, batch.rows.num_rows)
 
     def _spool_all(self, batches: list[Batch]) -> None:
         try:
@@ -322,16 +353,17 @@ class Collector:
                 if self._spool.is_full:
                     return
                 self._spool.put(batch)
-                self._intakes[batch.cluster].stored()
+                self._intakes[batch.unit].stored()
         except OSError as error:
             _log.error("the spool cannot be written", folder=str(self._spool_folder), reason=str(error))
 
-    def _yield_to_other(self, name: str, error: TakenOverError) -> None:
-        """Stand by for a cluster that another collector stores. Pending flows are dropped, since the other collector reads them as well."""
-        _log.warning("another collector took over: standing by", cluster=name, reason=str(error))
-        intake = self._intakes.pop(name)
-        intake.stop()
-        self._waiting[name] = str(error)
+    def _yield_to_others(self, error: TakenOverError) -> None:
+        """Give up units that another collector stores. Pending flows are dropped, since the other collector reads them as well."""
+        _log.warning("another collector took over: standing by", reason=str(error))
+        lost = [self._intakes.pop(name) for name in error.units if name in self._intakes]
+        stop_all([stream for intake in lost for stream in intake.streams])
+        self._leaving -= set(error.units)
+        self._waiting |= dict.fromkeys((intake.unit for intake in lost), str(error))
 
     def _lake_failed(self, error: LakeError) -> None:
         if self._lake_problem != str(error):

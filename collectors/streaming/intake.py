@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -17,36 +18,50 @@ import structlog
 
 from collectors.decoding import decode, secrets
 from collectors.hubble_api.observer import observer_pb2
+from collectors.sharing.units import Unit
 from collectors.streaming import metrics
 from collectors.streaming.arrivals import Flows, Notice, Step, Taken, Unreadable
-from collectors.streaming.known_flows import KnownFlows, LookUp
+from collectors.streaming.claims import Resume
+from collectors.streaming.known_flows import KEYS_REMEMBERED, KnownFlows, LookUp
 from collectors.streaming.ledger import LEDGER_COLUMNS, Ledger
-from collectors.streaming.publish import Resume
 from collectors.streaming.spool import Batch
-from collectors.streaming.stream import Ended, Opened, Polled, Stream, now_us, stop_all
+from collectors.streaming.stream import INBOX_BYTES, Ended, Opened, Polled, Stream, now_us, stop_all
 from warehouse import config, schema
 
 RESUME_MARGIN_US = 5_000_000
 """A stream resumes this long before the last flow stored: flows of one node may be slightly out of order."""
 REJECTED_BYTES = 64 * 1024**2
+INBOXES_BYTES, ALL_KEYS_REMEMBERED = 192 * 1024**2, 6_000_000
+"""What all streams of a process may keep in their inboxes, and all its units remember of flows: with many, each has less."""
 
 _log = structlog.get_logger()
 
 
 class Intake:
-    """A cluster that is being collected. Not thread-safe."""
+    """A unit that is being collected: a cluster, or a part of one. Not thread-safe."""
 
-    def __init__(
-        self, cluster: config.Cluster, hubble: config.Hubble, resume: Resume, look_up: LookUp, *, rejected: Path, redact: config.Redact
-    ) -> None:
-        """`rejected`: the file to which messages that cannot be read are added; `redact`: the secrets to take out of them."""
+    def __init__(self, unit: Unit, resume: Resume, look_up: LookUp, *, rejected: Path, redact: config.Redact, of_units: int = 1) -> None:
+        """`rejected`: the file to which messages that cannot be read are added; `redact`: the secrets to take out of them.
+
+        `of_units`: how many units share the memory that this process has for messages and keys of flows.
+        """
         at = now_us()
-        self.name = cluster.name
+        hubble = unit.hubble
+        self.unit = unit.name
+        self.name = unit.cluster
         self.sequence = resume.sequence
         self.streams: list[Stream] = []
+        self.stored_at = 0.0
+        """When a batch was last stored, on the clock of `time.monotonic`."""
         self._hubble = hubble
-        self._known_flows = KnownFlows(look_up, until_us=resume.until_us, floor_us=None if resume.is_empty else at)
-        self._ledger = Ledger(cluster.name, until_us=resume.until_us, unbooked=resume.unbooked, addresses=hubble.addresses, at=at)
+        self._inbox_bytes = min(INBOX_BYTES, INBOXES_BYTES // (of_units * len(hubble.addresses)))
+        self._known_flows = KnownFlows(
+            look_up,
+            until_us=resume.until_us,
+            floor_us=None if resume.is_empty else at,
+            remembered=min(KEYS_REMEMBERED, ALL_KEYS_REMEMBERED // of_units),
+        )
+        self._ledger = Ledger(unit.cluster, until_us=resume.until_us, unbooked=resume.unbooked, addresses=hubble.addresses, at=at)
         self._rejected = rejected
         self._redact = redact
         self._steps: deque[tuple[str, Step]] = deque()
@@ -58,7 +73,10 @@ class Intake:
 
     def start(self, wake: threading.Event) -> None:
         """Connect to every address."""
-        self.streams = [Stream(self.name, self._hubble, address, self._since_ns, wake) for address in self._hubble.addresses]
+        self.streams = [
+            Stream(self.name, self._hubble, address, self._since_ns, wake, inbox_bytes=self._inbox_bytes)
+            for address in self._hubble.addresses
+        ]
         for stream in self.streams:
             stream.start()
 
@@ -109,8 +127,8 @@ class Intake:
             self._steps.popleft()
         for address, node in self._ledger.silent(now_us(), self._hubble.silent_after // timedelta(microseconds=1)).items():
             next(stream for stream in self.streams if stream.address == address).reopen(f"node {node} sees flows, but none arrive")
-        metrics.inbox(self.name, self.waiting)
-        metrics.streams(self.name, sum(stream.connected for stream in self.streams), standing_by=False)
+        metrics.inbox(self.unit, self.waiting)
+        metrics.streams(self.unit, sum(stream.connected for stream in self.streams), standing_by=False)
 
     def _work_on(self, address: str, step: Step) -> None:
         match step:
@@ -199,17 +217,20 @@ class Intake:
             self._pending, self.pending_rows, self.pending_bytes = [], 0, 0
             self._unsent = Batch(
                 cluster=self.name,
+                unit=self.unit,
                 sequence=self.sequence + 1,
                 rows=rows,
                 coverage=coverage,
                 until_us=self._ledger.until_us,
                 unbooked=self._ledger.unbooked,
+                released=last,
             )
         return self._unsent
 
     def stored(self) -> None:
         """Note that the batch is in the lake or in the spool."""
         self.sequence += 1
+        self.stored_at = time.monotonic()
         self._unsent = None
         metrics.nodes(self.name, self._ledger.until_us)
 

@@ -15,6 +15,8 @@ _REJECTED = Counter("hindcast_messages_rejected", "Messages that could not be re
 _OPENED = Counter("hindcast_streams_opened", "Streams that were opened", ["cluster"])
 _CONNECTED = Gauge("hindcast_streams_connected", "Streams that are open now", ["cluster"])
 _STANDING_BY = Gauge("hindcast_standing_by", "1 while another collector stores this cluster's flows", ["cluster"])
+_LIVING = Gauge("hindcast_collectors", "Living collectors that share these clusters, with this one")
+_HELD = Gauge("hindcast_clusters_collected", "Clusters, or parts of them, that this collector collects")
 _INBOX = Gauge("hindcast_inbox_messages", "Messages received and not yet worked on", ["cluster"])
 _LAST_FLOW = Gauge("hindcast_node_last_flow_timestamp_seconds", "Time of the last flow stored of a node", ["cluster", "node"])
 _STORED = Counter("hindcast_flows_stored", "Flows committed to the lake", ["cluster"])
@@ -49,6 +51,12 @@ def streams(cluster: str, connected: int, *, standing_by: bool) -> None:
     """Show the streams of a cluster."""
     _CONNECTED.labels(cluster).set(connected)
     _STANDING_BY.labels(cluster).set(standing_by)
+
+
+def shares(collectors: int, collected: int) -> None:
+    """Show how the clusters are shared out."""
+    _LIVING.set(collectors)
+    _HELD.set(collected)
 
 
 def inbox(cluster: str, messages: int) -> None:

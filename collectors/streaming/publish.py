@@ -1,9 +1,8 @@
-"""Stores batches in the lake, each exactly once, with one collector at a time for each cluster.
+"""Stores batches in the lake, each exactly once, with one collector at a time for each unit (a cluster, or a part of one).
 
-A commit to `flows` notes the batch's number, its coverage rows and the times of the nodes' last flows; the commit to
+A commit to `flows` notes for each unit the batch's number, its coverage rows and the times of the nodes' last flows; the commit to
 `coverage` follows. A collector that starts after a crash in between finds the rows in the note. The lake refuses a number
-that was used before, so two collectors of one cluster can never store a flow twice; the later one stands by. A collector
-that has nothing to store still commits an empty batch three times per lease, so that the one standing by does not take over.
+that was used before, so two collectors of one unit can never store a flow twice: whoever comes second has lost the unit.
 """
 
 from __future__ import annotations
@@ -13,148 +12,110 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pyarrow as pa
 
-from collectors.streaming.nodes import Unbooked
-from collectors.streaming.spool import Batch, read_note
+from collectors.streaming.spool import Batch
 from warehouse import schema
 from warehouse.errors import CommitConflictError, LakeError
 from warehouse.lake.tables import Lake
 
+_PREFIX = "collect:"
 
-def app_id(cluster: str) -> str:
-    """The name under which batches of a cluster are numbered, and their notes kept."""
-    return f"collect:{cluster}"
+
+def app_id(unit: str) -> str:
+    """The name under which batches of a unit are numbered, and their notes kept."""
+    return _PREFIX + unit
 
 
 class TakenOverError(CommitConflictError):
-    """Another collector stores flows of these clusters."""
+    """Another collector stores flows of these units."""
 
-    def __init__(self, clusters: list[str]) -> None:
-        super().__init__(f"another collector stores the flows of {', '.join(clusters)}")
-        self.clusters = clusters
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resume:
-    """Where a cluster's collection goes on."""
-
-    sequence: int
-    is_empty: bool
-    """Whether the lake holds no flow of the cluster."""
-    until_us: dict[str | None, int] = field(default_factory=dict)
-    """As Ledger.until_us."""
-    unbooked: dict[str | None, Unbooked] = field(default_factory=dict)
-    """As Ledger.unbooked."""
+    def __init__(self, units: list[str]) -> None:
+        super().__init__(f"another collector stores the flows of {', '.join(units[:5])}" + (", ..." if len(units) > 5 else ""))
+        self.units = units
 
 
 class Publisher:
     """Stores the batches of one collector process. Not thread-safe."""
 
-    def __init__(self, lake: Lake, *, lease_seconds: float, clock: Callable[[], float] = time.time) -> None:
-        """`lease_seconds`: how long after its last commit a collector is taken to be alive; `clock` gives seconds since 1970."""
+    def __init__(self, lake: Lake, *, instance: str | None = None, clock: Callable[[], float] = time.time) -> None:
+        """`instance` is unlike that of any other process; `clock` gives seconds since 1970."""
         self._lake = lake
-        self._lease_seconds = lease_seconds
         self._clock = clock
-        self._instance = uuid.uuid4().hex
+        self.instance = instance or uuid.uuid4().hex
         self._unfinished: dict[str, tuple[int, list[dict[str, Any]]]] = {}
-        self._published: dict[str, float] = {}
-        self._others: dict[str, tuple[float, float | None]] = {}
-        """For each cluster that another collects: the time in its last note, and when we saw that note first."""
+        self._notes: dict[str, str] = {}
+        self._noted_version = -1
 
-    def begin(self, cluster: str) -> Resume | str:
-        """Where to go on, or who else collects this cluster. Finishes what an earlier collector left undone. Raises LakeError."""
-        name = app_id(cluster)
-        try:
-            sequence = self._lake.transaction_version(schema.FLOWS, name) or 0
-            written = self._lake.last_metadata(schema.FLOWS, name)
-            is_empty = not self._lake.files(schema.FLOWS, clusters=[cluster])
-        except LakeError:
-            if cluster in self._others:  # it cannot have committed either: its time begins anew
-                self._others[cluster] = (self._others[cluster][0], None)
-            raise
-        if written is None:
-            return Resume(sequence=sequence, is_empty=is_empty)
-        note = json.loads(written)
-        other = self._other(cluster, note)
-        if other:
-            return other
-        batch = read_note(note)
-        self._unfinished[cluster] = (batch.sequence, batch.coverage)
-        self._finish()
-        return Resume(sequence=max(sequence, batch.sequence), until_us=batch.until_us, unbooked=batch.unbooked, is_empty=is_empty)
-
-    def is_due(self, cluster: str) -> bool:
-        """Whether a batch should be stored even if it is empty, so that this collector is seen to be alive."""
-        return self._clock() - self._published.get(cluster, 0.0) >= self._lease_seconds / 3
-
-    def publish(self, batches: list[Batch], *, released: bool = False) -> None:
-        """Store batches of different clusters, all or none; `released` says that this collector stops.
+    def publish(self, batches: list[Batch]) -> None:
+        """Store batches of different units, all or none.
 
         Raises TakenOverError if another collector used a batch's number, LakeError if the lake cannot be written:
         try again with the same batches.
         """
-        self._finish()
+        self.finish()
         rows = pa.concat_tables([batch.rows for batch in batches])
-        owner = {"instance": self._instance, "host": socket.gethostname(), "pid": os.getpid(), "at": self._clock(), "released": released}
         try:
             files = self._lake.write_files(schema.FLOWS, rows)
             self._lake.commit(
                 schema.FLOWS,
                 files,
-                transactions={app_id(batch.cluster): batch.sequence for batch in batches},
-                metadata={app_id(batch.cluster): json.dumps(batch.note() | owner) for batch in batches},
+                transactions={app_id(batch.unit): batch.sequence for batch in batches},
+                metadata={app_id(batch.unit): json.dumps(batch.note() | self._owner(batch)) for batch in batches},
             )
         except CommitConflictError as conflict:
-            lost = [batch.cluster for batch in batches if not self._is_stored(batch)]
-            if lost:
+            if lost := self._lost(batches):
                 raise TakenOverError(lost) from conflict
-        self._published.update(dict.fromkeys((batch.cluster for batch in batches), self._clock()))
-        self._unfinished.update({batch.cluster: (batch.sequence, batch.coverage) for batch in batches})
-        self._finish()
+        self._unfinished.update({batch.unit: (batch.sequence, batch.coverage) for batch in batches})
+        self.finish()
 
-    def _is_stored(self, batch: Batch) -> bool:
-        """Whether this very batch was stored after all, by an attempt that seemed to fail."""
-        note = json.loads(self._lake.last_metadata(schema.FLOWS, app_id(batch.cluster)) or "{}")
-        return (note.get("instance"), note.get("sequence")) == (self._instance, batch.sequence)
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """Return the newest note of each unit that was ever stored. Raises LakeError."""
+        self._noted_version, newer = self._lake.metadata_after(schema.FLOWS, self._noted_version, prefix=_PREFIX)
+        self._notes |= newer
+        return {name.removeprefix(_PREFIX): json.loads(text) for name, text in self._notes.items()}
 
-    def _finish(self) -> None:
-        """Commit coverage rows whose flows are stored."""
-        due: dict[str, int] = {}
-        rows: list[dict[str, Any]] = []
-        for cluster, (sequence, coverage) in self._unfinished.items():
-            if coverage and (self._lake.transaction_version(schema.COVERAGE, app_id(cluster)) or 0) < sequence:
-                due[app_id(cluster)] = sequence
-                rows += coverage
-        if rows:
+    def finish(self, earlier: Collection[Batch] = ()) -> None:
+        """Commit coverage rows whose flows are stored: of this collector, and of the last batches of `earlier` ones. Raises LakeError."""
+        self._unfinished.update({batch.unit: (batch.sequence, batch.coverage) for batch in earlier})
+        unfinished = {app_id(unit): one for unit, one in self._unfinished.items() if one[1]}
+        stored = self._lake.transaction_versions(schema.COVERAGE, unfinished) if unfinished else {}
+        due = {name: sequence for name, (sequence, _) in unfinished.items() if (stored[name] or 0) < sequence}
+        if due:
+            rows = [row for name in due for row in unfinished[name][1]]
             files = self._lake.write_files(schema.COVERAGE, pa.Table.from_pylist(rows, schema=schema.COVERAGE.schema))
             try:
                 self._lake.commit(schema.COVERAGE, files, transactions=due, metadata={})
             except CommitConflictError:
                 if len(due) > 1:  # only some of them were committed by another: look again which
-                    self._finish()
+                    self.finish()
         self._unfinished.clear()
 
-    def _other(self, cluster: str, note: dict[str, Any]) -> str | None:
-        """Who else collects the cluster, if it seems alive."""
-        if note["released"] or note["instance"] == self._instance:
-            return None
-        if note["host"] == socket.gethostname() and (note["pid"] == os.getpid() or not Path(f"/proc/{note['pid']}").exists()):
-            return None
-        now, seen = self._clock(), self._others.get(cluster)
-        is_alive = now - note["at"] <= self._lease_seconds
-        if seen is not None:  # while standing by, count how long its note has not changed, so that clocks need not agree
-            first = now if seen[0] != note["at"] or seen[1] is None else seen[1]
-            is_alive = now - first <= self._lease_seconds
-            self._others[cluster] = (note["at"], first)
-        elif is_alive:
-            self._others[cluster] = (note["at"], now)
-        if not is_alive:
-            self._others.pop(cluster, None)
-            return None
-        return f"process {note['pid']} on {note['host']}"
+    def _owner(self, batch: Batch) -> dict[str, Any]:
+        """What a note says of who stored the batch. Collectors of earlier versions read the host, the pid and the time."""
+        return {
+            "instance": self.instance,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "at": self._clock(),
+            "released": batch.released,
+            "leased": True,
+        }
+
+    def _lost(self, batches: list[Batch]) -> list[str]:
+        """The units whose batch's number was used by another; none if these very batches are stored, by an attempt that seemed to fail.
+
+        Raises LakeError if neither is so.
+        """
+        used, notes = self._lake.transaction_versions(schema.FLOWS, [app_id(batch.unit) for batch in batches]), self.notes()
+        taken = [batch for batch in batches if (used[app_id(batch.unit)] or 0) >= batch.sequence]
+        lost = [batch.unit for batch in taken if not self._is_of(notes.get(batch.unit), batch)]
+        if not lost and len(taken) < len(batches):
+            raise LakeError("a batch was refused although its number is free; it is tried again")
+        return lost
+
+    def _is_of(self, note: dict[str, Any] | None, batch: Batch) -> bool:
+        return note is not None and (note["instance"], note["sequence"]) == (self.instance, batch.sequence)

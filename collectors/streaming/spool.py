@@ -21,6 +21,7 @@ from warehouse import schema
 from warehouse.errors import LakeError
 
 _KEY = b"hindcast.batch"
+_UNREADABLE_FOLDER = "unreadable"
 _TIMES = ("from", "to", "recorded")
 _UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError)
 """The exceptions raised for a file that is truncated, empty, or not a batch."""
@@ -30,9 +31,11 @@ _log = structlog.get_logger()
 
 @dataclass(kw_only=True)
 class Batch:
-    """What one flush stores of one cluster."""
+    """What one flush stores of one unit: of a cluster, or of a part of one."""
 
     cluster: str
+    unit: str = ""
+    """The unit's name; the cluster's by default."""
     sequence: int
     """Rises by one a batch; the lake takes each number once."""
     rows: pa.Table
@@ -43,13 +46,19 @@ class Batch:
     """Time of each node's last flow, microseconds since 1970."""
     unbooked: dict[str | None, Unbooked] = field(default_factory=dict)
     """As Ledger.unbooked."""
+    released: bool = False
+    """Whether it is the last one that this collector stores of the unit."""
+
+    def __post_init__(self) -> None:
+        self.unit = self.unit or self.cluster
 
     def note(self) -> dict[str, Any]:
         """Everything except the flows, as JSON can hold it."""
         rows = [{name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()} for row in self.coverage]
         until = {name or "": time for name, time in self.until_us.items()}
         unbooked = {name or "": list(one) for name, one in self.unbooked.items()}
-        return {"cluster": self.cluster, "sequence": self.sequence, "coverage": rows, "until_us": until, "unbooked": unbooked}
+        names = {"cluster": self.cluster, "unit": self.unit, "sequence": self.sequence}
+        return {**names, "coverage": rows, "until_us": until, "unbooked": unbooked}
 
 
 def read_note(note: dict[str, Any], rows: pa.Table | None = None) -> Batch:
@@ -61,6 +70,7 @@ def read_note(note: dict[str, Any], rows: pa.Table | None = None) -> Batch:
     ]
     return Batch(
         cluster=note["cluster"],
+        unit=note.get("unit", ""),
         sequence=note["sequence"],
         rows=schema.FLOWS.schema.empty_table() if rows is None else rows,
         coverage=coverage,
@@ -97,13 +107,21 @@ class Spool:
         """Whether the bound is reached."""
         return self.size >= self._max_bytes
 
-    def paths(self, cluster: str) -> list[Path]:
-        """The files of the cluster's batches, oldest first."""
-        return sorted(path for path in (self._folder / cluster).glob("*.parquet") if path not in self._ignored)
+    def units(self) -> set[str]:
+        """The units of which there are batches."""
+        return {
+            path.parent.name
+            for path in self._folder.glob("*/*.parquet")
+            if path not in self._ignored and path.parent.name != _UNREADABLE_FOLDER
+        }
+
+    def paths(self, unit: str) -> list[Path]:
+        """The files of the unit's batches, oldest first."""
+        return sorted(path for path in (self._folder / unit).glob("*.parquet") if path not in self._ignored)
 
     def put(self, batch: Batch) -> None:
         """Write a batch to disk. Raises OSError if the disk does not take it."""
-        folder = self._folder / batch.cluster
+        folder = self._folder / batch.unit
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"{batch.sequence:020d}.parquet"
         unfinished = path.with_suffix(".unfinished")
@@ -137,15 +155,15 @@ class Spool:
             self._ignored.add(path)
             _log.error("a stored batch cannot be deleted from the spool", file=str(path), reason=str(error))
 
-    def set_aside(self, path: Path, *, cluster: str, reason: str) -> dict[str, Any]:
+    def set_aside(self, path: Path, *, unit: str, reason: str) -> dict[str, Any]:
         """Move a file that cannot be read to the folder `unreadable`; returns the row of `coverage` that says so.
 
         The row is about the time since the batch before it was written. Which flows were in the file is not known.
         """
         until = _written(path) or datetime.now(UTC)
-        earlier = [at for other in self.paths(cluster) if other < path and (at := _written(other))]
+        earlier = [at for other in self.paths(unit) if other < path and (at := _written(other))]
         since = min(max(earlier, default=until - timedelta(seconds=1)), until - timedelta(seconds=1))
-        target = self._folder / "unreadable" / f"{cluster}-{path.name}"
+        target = self._folder / _UNREADABLE_FOLDER / f"{unit}-{path.name}"
         try:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.rename(target)
@@ -153,15 +171,16 @@ class Spool:
             self._ignored.add(path)
             target = path
             _log.error("an unreadable batch cannot be moved out of the spool", file=str(path), reason=str(error))
-        _log.error("a batch of the spool cannot be read and was set aside", cluster=cluster, file=str(target), reason=reason)
+        _log.error("a batch of the spool cannot be read and was set aside", unit=unit, file=str(target), reason=reason)
         detail = f"a batch that waited for the lake could not be read: {target.name}"
+        cluster = unit.partition("#")[0]
         return coverage_row(cluster, (since, until), None, "gap", "spool_unreadable", None, None, detail, datetime.now(UTC))
 
-    def look_up(self, cluster: str, columns: Sequence[str] | None, since: datetime, until: datetime) -> Iterator[pa.Table]:
+    def look_up(self, unit: str, columns: Sequence[str] | None, since: datetime, until: datetime) -> Iterator[pa.Table]:
         """The spooled rows with since <= time < until. Files that cannot be read are passed over."""
         time, type_ = pc.field("time"), schema.TIMESTAMP
         within = (time >= pa.scalar(since, type_)) & (time < pa.scalar(until, type_))
-        for path in self.paths(cluster):
+        for path in self.paths(unit):
             try:
                 rows = pq.read_table(path, columns=None if columns is None else list(columns), filters=within)
             except _UNREADABLE:

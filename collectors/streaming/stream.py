@@ -74,8 +74,20 @@ def now_us() -> int:
 class Stream:
     """The stream of one address. Only one thread may call `take`; everything else may be called from any thread."""
 
-    def __init__(self, cluster: str, hubble: config.Hubble, address: str, since_ns: Callable[[], int], wake: threading.Event) -> None:
-        """`since_ns` says where to resume whenever a stream begins; `wake` is set when there is work."""
+    def __init__(
+        self,
+        cluster: str,
+        hubble: config.Hubble,
+        address: str,
+        since_ns: Callable[[], int],
+        wake: threading.Event,
+        *,
+        inbox_bytes: int = INBOX_BYTES,
+    ) -> None:
+        """`since_ns` says where to resume whenever a stream begins; `wake` is set when there is work.
+
+        An inbox with more than `inbox_bytes` is full.
+        """
         self.address = address
         self.connected = False
         self.problem: str | None = "not connected yet"
@@ -85,6 +97,7 @@ class Stream:
         self._since_ns = since_ns
         self._wake = wake
         self._inbox: deque[Item] = deque()
+        self._inbox_bytes = inbox_bytes
         self._put, self._taken = _Count(), _Count()  # each is changed by one thread: the reading one, and the one that calls `take`
         self._room = threading.Event()
         self._stopping = threading.Event()
@@ -143,11 +156,11 @@ class Stream:
     @property
     def is_filling(self) -> bool:
         """Whether the inbox is half full."""
-        return self.waiting > INBOX_MESSAGES // 2 or self.waiting_bytes > INBOX_BYTES // 2
+        return self.waiting > INBOX_MESSAGES // 2 or self.waiting_bytes > self._inbox_bytes // 2
 
     @property
     def _is_full(self) -> bool:
-        return self.waiting > INBOX_MESSAGES or self.waiting_bytes > INBOX_BYTES
+        return self.waiting > INBOX_MESSAGES or self.waiting_bytes > self._inbox_bytes
 
     def _cancel(self) -> None:
         call = self._call

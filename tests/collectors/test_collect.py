@@ -1,12 +1,15 @@
 """The collector against simulated nodes: what is refused and what breaks first, then what is stored and what is declared missing."""
 
 import base64
+import contextlib
 import datetime as dt
+import itertools
 import json
 import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,12 +23,15 @@ from types import ModuleType
 from typing import Any
 
 import grpc
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from collectors.decoding.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
+from collectors.sharing.assignment import assign
 from collectors.simulator.node import ServerTLS, SimulatedNode
 from collectors.streaming.collect import Collector
 from collectors.streaming.coverage_rows import coverage_row
@@ -232,6 +238,21 @@ def test_flows_from_1970_and_the_future_are_kept_and_flagged_and_do_not_move_the
     assert stand.lake.read(schema.FLOWS, ["uuid"], ["c1"], now - hour, now + hour).num_rows == 8
 
 
+@contextlib.contextmanager
+def elsewhere() -> Iterator[None]:
+    """Collectors that are made here seem to run on another machine, and leave the cluster c1 to one that runs on this.
+
+    On this machine, being this process, one would be taken for a restart.
+    """
+    own = f"{socket.gethostname().lower()}-{os.getpid()}"
+    host = next(
+        name for name in map("elsewhere-{}".format, itertools.count()) if assign(["c1"], [own, f"{name}-{os.getpid()}"])["c1"] == own
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(socket, "gethostname", lambda: host)
+        yield
+
+
 def test_a_second_collector_of_a_cluster_stands_by_and_nothing_is_doubled(
     stand: Any, flows_of: Any, node: SimulatedNode, wait: Any
 ) -> None:
@@ -240,31 +261,48 @@ def test_a_second_collector_of_a_cluster_stands_by_and_nothing_is_doubled(
     other = stand.settings(node.address, collect={"spool": stand.folder / "other"})
     with stand.collecting(stand.settings(node.address)) as first:
         stand.wait_for_flows(4)
-        # As if it ran on another machine: on this one, both being this process, it would be taken for a restart.
-        import socket
-
-        name = socket.gethostname
-        socket.gethostname = lambda: "elsewhere"
-        try:
-            with stand.collecting(other) as second:
-                assert "standing by" in wait(lambda: (p := second.ready()) and "standing by" in p and p, what="notice")
-                observe(node, make(5))
-                stand.wait_for_flows(9)
-                assert second.flows_stored == 0
-        finally:
-            socket.gethostname = name
+        with elsewhere(), stand.collecting(other) as second:
+            assert "standing by" in wait(lambda: (p := second.ready()) and "standing by" in p and p, what="notice")
+            observe(node, make(5))
+            stand.wait_for_flows(9)
+            assert second.flows_stored == 0
         assert first.ready() is None
     assert sorted(stand.uuids()) == sorted(make.made[:9])
 
 
-def test_a_collector_without_flows_commits_now_and_then_so_that_it_is_seen_to_be_alive(
-    stand: Any, node: SimulatedNode, wait: Any, monkeypatch: pytest.MonkeyPatch
+def test_what_a_collector_spooled_of_a_cluster_that_is_another_s_by_now_is_stored_and_the_other_goes_on(
+    stand: Any, flows_of: Any, node: SimulatedNode, wait: Any
 ) -> None:
-    monkeypatch.setattr("collectors.streaming.collect.LEASE_SECONDS", 0.5)
-    with stand.collecting(stand.settings(node.address)):
+    make, spool = flows_of("c1/n1"), Spool(stand.folder / "other", 10**9)
+    other = stand.settings(node.address, collect={"spool": stand.folder / "other"})
+    observe(node, make(5))
+    with stand.collecting(stand.settings(node.address)) as first:
+        stand.wait_for_flows(4)
+        twice, old = make.made[0], make(1, at=dt.datetime.now(UTC) - dt.timedelta(hours=1))
+        messages = [flow.SerializeToString() for flow in old]
+        rows = decode(messages, cluster="c1", recorded=dt.datetime.now(UTC)).rows
+        known = stand.lake.read(schema.FLOWS).cast(rows.schema)
+        spool.put(Batch(cluster="c1", sequence=1, rows=pa.concat_tables([rows, known.filter(pc.field("uuid") == twice)])))
+        with elsewhere(), stand.collecting(other):
+            wait(lambda: not spool.units(), what="an empty spool")
+        observe(node, make(5))
+        stand.wait_for_flows(10)
+        assert first.flows_stored == 9
+    assert sorted(stand.uuids()) == sorted(make.made[:10])
+
+
+def test_a_collector_without_flows_adds_nothing_to_the_log_but_its_claim(stand: Any, node: SimulatedNode, wait: Any) -> None:
+    settings = stand.settings(node.address, collect={"flush_every": "50ms", "leases": {"duration": "1s"}})
+    with stand.collecting(settings) as collector:
+        wait(lambda: "not connected" in (collector.ready() or ""), what="a stream that waits for its first message")
         before = stand.lake.version(schema.FLOWS)
-        wait(lambda: stand.lake.version(schema.FLOWS) >= before + 3, what="commits")
+        signs = stand.folder / "lake" / "_collectors"
+        (sign,) = signs.iterdir()
+        written = sign.stat().st_mtime_ns
+        wait(lambda: sign.stat().st_mtime_ns > written, what="another sign of life")
+        assert stand.lake.version(schema.FLOWS) == before
     assert stand.uuids() == []
+    assert list(signs.iterdir()) == []
 
 
 def test_two_collectors_that_both_take_themselves_for_the_only_one_store_each_flow_once(

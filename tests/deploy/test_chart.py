@@ -28,6 +28,7 @@ PodSpecs = Callable[[list[dict[str, Any]]], dict[str, dict[str, Any]]]
         ({"collectr": {"replicas": 1}}, "'collectr'"),
         ({"collector": {"replicas": "two"}}, "/collector/replicas"),
         ({"collector": {"spool": {"size": "a lot"}}}, "/collector/spool/size"),
+        ({"collector": {"leases": "etcd"}}, "/collector/leases"),
         ({"lake": {"url": "/var/lake"}}, "/lake/url"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"dashboard": {"auth": {"mode": "oidc"}}}, "/dashboard/auth/oidc/secretName"),
@@ -94,7 +95,7 @@ def test_every_secret_is_mounted_where_it_is_needed_and_nowhere_else(helm: Any, 
     }
     assert not [each for each in objects if each["kind"] == "Secret"]
     tokens = {place for place, template in pod_specs(objects).items() if template["spec"]["automountServiceAccountToken"]}
-    assert tokens == {"Deployment/hindcast-history", "Deployment/hindcast-dashboard"}
+    assert tokens == {"Deployment/hindcast-history", "Deployment/hindcast-dashboard", "StatefulSet/hindcast-collector"}
 
 
 def test_every_path_of_the_configuration_is_mounted_in_the_component_that_reads_it(helm: Any, chart: Path, pod_specs: PodSpecs) -> None:

@@ -19,6 +19,7 @@ from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Colle
 from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
 from warehouse.config.delivery import Delivery, Folder, Hook, Smtp
 from warehouse.config.documents import parse_document
+from warehouse.config.leases import LeaseObjects, Leases
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
 from warehouse.config.proposals import Git, Proposals
 from warehouse.config.reports import (
@@ -83,6 +84,8 @@ __all__ = [
     "Kubernetes",
     "LabelSelector",
     "Lake",
+    "LeaseObjects",
+    "Leases",
     "Moment",
     "Oidc",
     "Ownership",

@@ -72,6 +72,8 @@ class Hubble(Section):
     """host:port of hubble-relay."""
     nodes: tuple[str, ...] = ()
     """host:port of Hubble nodes, instead of a relay."""
+    parts: int = Field(default=1, ge=1, le=1_000)
+    """Number of parts into which `nodes` are divided, by the hash of their address, so that several collectors can store the cluster."""
     plaintext: bool = False
     """True to connect without TLS."""
     tls: Tls = Tls()
@@ -93,6 +95,8 @@ class Hubble(Section):
     def _consistent(self) -> Self:
         if (self.address is None) == (not self.nodes):
             raise ValueError("give either address (hubble-relay) or nodes (a list of Hubble nodes)")
+        if self.parts > max(1, len(self.nodes)):
+            raise ValueError(f"parts: {len(self.nodes)} nodes cannot be divided into {self.parts} parts; nor can a relay's stream")
         if self.plaintext and self.tls != Tls():
             raise ValueError("plaintext: true and tls exclude each other")
         if self.plaintext and self.auth:

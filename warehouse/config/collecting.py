@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from warehouse.config.leases import Leases
 from warehouse.config.values import Duration, Section
 
 SECRET_HEADERS = (
@@ -49,6 +50,10 @@ class Collect(Section):
     """Address of /metrics, /healthz and /readyz; loopback by default, empty to disable."""
     redact: Redact = Redact()
     """Secrets that are not stored; also applied by `hindcast import`."""
+    leases: Leases = Leases()
+    """How several collectors share the clusters."""
+    flush_clusters: int = Field(default=200, gt=0)
+    """The most clusters that one flush writes, those that have waited longest first; each makes a file, however few its flows."""
 
 
 class Rollups(Section):

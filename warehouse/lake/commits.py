@@ -18,6 +18,7 @@ from warehouse.errors import CommitConflictError
 from warehouse.lake import files, log
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.handles import FAILURES, Handles
+from warehouse.lake.transactions import Transactions
 from warehouse.schema import Table
 
 
@@ -130,8 +131,9 @@ class Commits(Handles):
                 raise self._error(table, "cannot be committed to", error) from error
 
     def _refuse_repeated(self, table: Table, handle: DeltaTable, transactions: Mapping[str, int]) -> None:
+        committed = self._transactions_of(table).versions(handle, self._filesystems[table.name], transactions)
         for app_id, version in transactions.items():
-            last = handle.transaction_version(app_id)
+            last = committed[app_id]
             if last is not None and last >= version:
                 raise CommitConflictError(
                     f"table {table.name} at {self.address(table)}: {app_id} has committed version {last}, so {version} is refused"
@@ -152,11 +154,33 @@ class Commits(Handles):
 
     def transaction_version(self, table: Table, app_id: str) -> int | None:
         """Return the last version that `app_id` committed; None if there is none. Raises LakeError."""
+        return self.transaction_versions(table, [app_id])[app_id]
+
+    def transaction_versions(self, table: Table, app_ids: Iterable[str]) -> dict[str, int | None]:
+        """Return the last version that each app id committed; None for one that never did. Raises LakeError."""
         with self._lock:
             try:
-                return self._newest(table).transaction_version(app_id)
+                return self._transactions_of(table).versions(self._newest(table), self._filesystems[table.name], app_ids)
             except FAILURES as error:
                 raise self._error(table, "cannot be read", error) from error
+
+    def _transactions_of(self, table: Table) -> Transactions:
+        return self._transactions.setdefault(table.name, Transactions())
+
+    def metadata_after(self, table: Table, version: int, *, prefix: str) -> tuple[int, dict[str, str]]:
+        """Return the newest version, and of the commits after `version` the newest value of each key that begins with `prefix`.
+
+        -1 stands for all commits. Raises LakeError.
+        """
+        filesystem, found = self._filesystems[table.name], dict[str, str]()
+        try:
+            for entry in [one for one in log.versions(filesystem) if one > version]:
+                commit_info = log.metadata(filesystem, entry)
+                found |= {key: str(value) for key, value in commit_info.items() if key.startswith(prefix)}
+                version = entry
+        except FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
+        return version, found
 
     def last_metadata(self, table: Table, key: str) -> str | None:
         """Return the value of `key` in the metadata of the newest commit that has it; None if no commit has it. Raises LakeError."""

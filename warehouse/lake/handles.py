@@ -20,6 +20,7 @@ from warehouse.lake import evolution, log
 from warehouse.lake.file_cache import FileCache
 from warehouse.lake.local_copies import LocalCopies
 from warehouse.lake.snapshots import Snapshot, Wanted
+from warehouse.lake.transactions import Transactions
 from warehouse.schema import Table
 
 PROPERTIES = {"delta.checkpointInterval": "100"}
@@ -45,6 +46,7 @@ class Handles:
         """Versions that this handle keeps to, instead of following the log."""
         self._updated: dict[str, float] = {}
         self._looked: dict[str, float] = {}
+        self._transactions: dict[str, Transactions] = {}
         self._cache = FileCache()
         self._filesystems: dict[str, pafs.FileSystem] = {}
 

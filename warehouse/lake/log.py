@@ -84,6 +84,15 @@ def metadata(filesystem: pafs.FileSystem, version: int) -> dict[str, Any]:
     return {}
 
 
+def transactions(filesystem: pafs.FileSystem, version: int) -> dict[str, int] | None:
+    """Return the app ids in a version's entry, with the number of each; None if there is no such entry. Raises OSError, ValueError."""
+    content = _content(filesystem, version)
+    if content is None:
+        return None
+    found = [json.loads(line)["txn"] for line in content.splitlines() if line.startswith(b'{"txn"')]
+    return {one["appId"]: int(one["version"]) for one in found}
+
+
 def removals(filesystem: pafs.FileSystem, *, after: int) -> Iterator[Removals]:
     """Yield the commits after a version whose metadata say that they removed rows. Raises OSError, ValueError."""
     for version in versions(filesystem):

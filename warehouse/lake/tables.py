@@ -30,10 +30,7 @@ class Lake(Commits, Reads):
         Raises LakeError naming the table and address, also for a table written by a newer Hindcast, and ConfigError if an option
         names an environment variable that is not set.
         """
-        options = {
-            name: config.read_secret(None, value.removeprefix("env:")) if value.startswith("env:") else value
-            for name, value in settings.options.items()
-        }
+        options = storage_options(settings)
         url = str(Path(settings.url).absolute()) if settings.is_local else settings.url.rstrip("/")
         folder = settings.cache or Path(tempfile.gettempdir(), f"hindcast-{os.getuid()}")
         lake = cls(url, options, LocalCopies(folder, url, settings.cache_bytes))
@@ -46,3 +43,11 @@ class Lake(Commits, Reads):
         lake = Lake(self._url, self._options, self._copies)
         lake._open_table(table)
         return lake
+
+
+def storage_options(settings: config.Lake) -> dict[str, str]:
+    """Return the object store's options with their secrets. Raises ConfigError if one names an environment variable that is not set."""
+    return {
+        name: config.read_secret(None, value.removeprefix("env:")) if value.startswith("env:") else value
+        for name, value in settings.options.items()
+    }

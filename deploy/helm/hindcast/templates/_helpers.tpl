@@ -34,6 +34,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- range .Values.clusters }}{{ if .kubernetes }}yes{{ end }}{{ end }}
 {{- end }}
 
+{{/* Whether collectors use Lease objects, as text; empty if they do not. */}}
+{{- define "hindcast.leases" -}}
+{{- if and .Values.collector.enabled (or (eq .Values.collector.leases "kubernetes") (and (eq .Values.collector.leases "auto") (gt (int .Values.collector.replicas) 1))) }}true{{ end }}
+{{- end }}
+
 {{/* hindcast.yaml: the values' own sections, and what the chart sets itself. */}}
 {{- define "hindcast.config" -}}
 {{- $config := deepCopy .Values.config }}
@@ -69,7 +74,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- $_ := set $auth "oidc" (dict "metadata_url" $oidc.metadataUrl "client_id" $oidc.clientId "redirect_uri" $redirect "client_secret_file" "/etc/hindcast/secrets/oidc/client-secret" "cookie_secret_file" "/etc/hindcast/secrets/oidc/cookie-secret" "user_claim" $oidc.userClaim "groups_claim" $oidc.groupsClaim) }}
 {{- end }}
 {{- $set := dict "lake" $lake "clusters" $clusters }}
-{{- $_ := set $set "collect" (dict "listen" "0.0.0.0:9965" "spool" "/var/lib/hindcast/spool" "spool_max_bytes" (int64 .Values.collector.spool.maxBytes)) }}
+{{- $collect := dict "listen" "0.0.0.0:9965" "spool" "/var/lib/hindcast/spool" "spool_max_bytes" (int64 .Values.collector.spool.maxBytes) }}
+{{- if include "hindcast.leases" . }}{{ $_ := set $collect "leases" (dict "kubernetes" (dict "in_cluster" true)) }}{{ end }}
+{{- $_ := set $set "collect" $collect }}
 {{- $_ := set $set "dashboard" (dict "listen" ($isLocal | ternary "127.0.0.1:8501" "0.0.0.0:8501") "auth" $auth) }}
 {{- if .Values.serve.enabled }}
   {{- $tls := dict "cert" "/etc/hindcast/secrets/serve/tls.crt" "key" "/etc/hindcast/secrets/serve/tls.key" }}
