@@ -32,6 +32,12 @@ app = group(
         "hindcast collect --config hindcast.yaml",
     ),
     Entry(
+        "capacity",
+        "hindcast.capacity:capacity",
+        "Print what a fleet needs, from measured unit costs, and what it would run into first.",
+        "hindcast capacity --flows 100000 --clusters 50 --retention 30d",
+    ),
+    Entry(
         "import",
         "hindcast.import_files:import_files",
         "Import files that Hubble's exporters, `hubble observe` or a log pipeline wrote.",
