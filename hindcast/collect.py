@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import resource
 import signal
 import sys
 import threading
@@ -33,6 +35,7 @@ def collect(
     from pipelines.maintenance import maintainer
 
     settings = config.load_config(config_path)
+    _allow_many_files()
     try:
         seconds = config.parse_duration(duration).total_seconds() if duration else None
     except ValueError as error:
@@ -77,6 +80,13 @@ def collect(
     if seconds is not None and not collector.flows_stored and problem:
         typer.echo(f"hindcast: {problem}", err=True)
         raise typer.Exit(1)
+
+
+def _allow_many_files() -> None:
+    """Let this process have as many open files as the system allows: each stream takes about eight, and the usual limit is 1,024."""
+    with contextlib.suppress(OSError, ValueError):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _board(settings: config.Config) -> Board | None:

@@ -6,10 +6,11 @@ bytes are read as they arrive, and cut into messages by the hundred. The one mod
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import threading
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -22,10 +23,11 @@ from collectors.streaming.messages import Cutter, Messages
 from warehouse.errors import StreamRefusedError
 
 CONNECT_SECONDS = 20
-TICK_SECONDS = 0.5
-"""How soon a cancelled call ends at the latest."""
+IDLE_SECONDS, CONNECTING_SECONDS = 5.0, 0.05
+"""How often libcurl is given a turn while nothing arrives, and before there is a connection: a process may have a thousand calls."""
+GATHER_SECONDS = 0.5
 GATHER_BYTES = 32 * 1024
-"""A waiting thread wakes up when this many bytes have arrived, or after TICK_SECONDS: waking up costs as much as many messages.
+"""A waiting thread wakes up when this many bytes have arrived, or after GATHER_SECONDS: waking up costs as much as many messages.
 
 Far less than fits into the socket's buffer, so that the server never has to wait.
 """
@@ -69,14 +71,17 @@ class Call:
         """
         self._address = address
         self._cancelled = threading.Event()
+        self._pipe: tuple[int, ...] = ()
         self._cutter = Cutter()
         self._chunks: list[bytes] = []
         self._lines: list[bytes] = []
         self._headers: dict[str, str] = {}
         self._curl = pycurl.Curl()
         try:
+            self._pipe = self._woken, self._wake = os.pipe()
+            os.set_blocking(self._wake, False)
             self._ask(method, request, credentials, metadata)
-        except (pycurl.error, UnicodeError) as error:
+        except (pycurl.error, UnicodeError, OSError) as error:
             raise StreamRefusedError(f"{address}: it cannot be asked: {error}") from error
 
     def __iter__(self) -> Iterator[Messages]:
@@ -96,9 +101,9 @@ class Call:
                     if (messages := self._cut()) is not None:
                         yield messages
                         if running:
-                            self._gather(multi)
-                elif running and multi.select(TICK_SECONDS) == -1:  # it waits for something other than a socket, such as a name lookup
-                    time.sleep(0.01)
+                            self._gather()
+                elif running:
+                    self._wait(IDLE_SECONDS)
             self._check_end(multi)
         finally:
             multi.remove_handle(self._curl)
@@ -108,6 +113,12 @@ class Call:
     def cancel(self) -> None:
         """End the stream, from any thread; the iterating thread gets a StreamError."""
         self._cancelled.set()
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it is being woken already, or has ended
+            os.write(self._wake, b"x")
+
+    def __del__(self) -> None:
+        for end in self._pipe:
+            os.close(end)
 
     def _ask(self, method: str, request: bytes, credentials: Credentials | None, metadata: Sequence[tuple[str, str]]) -> None:
         curl = self._curl
@@ -159,14 +170,26 @@ class Call:
             size += sum(map(len, chunks[had if had > 0 else 0 :]))
         return running > 0
 
-    def _gather(self, multi: pycurl.CurlMulti) -> None:
+    def _wait(self, seconds: float) -> None:
+        """Wait until something arrives, or the call is cancelled.
+
+        Not by libcurl's select, which fails at once for sockets whose number is 1,024 or more.
+        """
+        number = self._curl.getinfo(pycurl.ACTIVESOCKET)
+        waiting = select.poll()
+        waiting.register(self._woken, select.POLLIN)
+        if number >= 0:
+            waiting.register(number, select.POLLIN)
+        waiting.poll((seconds if number >= 0 else CONNECTING_SECONDS) * 1_000)
+
+    def _gather(self) -> None:
         """Wait a short time for enough bytes to make reading worthwhile."""
         number = self._curl.getinfo(pycurl.ACTIVESOCKET)
         if number < 0:
             return
         with socket.socket(fileno=os.dup(number)) as ours:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, GATHER_BYTES)
-            multi.select(TICK_SECONDS)
+            self._wait(GATHER_SECONDS)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def _cut(self) -> Messages | None:
