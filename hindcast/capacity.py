@@ -62,7 +62,11 @@ def capacity(
     found = Capacity(fleet, prices, costs)
     needs, limits = found.needs(), found.limits()
     if output is CapacityFormat.JSON:
-        document = {"fleet": asdict(fleet), "needs": [asdict(need) for need in needs], "limits": [asdict(limit) for limit in limits]}
+        document: dict[str, Any] = {
+            "fleet": asdict(fleet),
+            "needs": [asdict(need) for need in needs],
+            "limits": [asdict(limit) for limit in limits],
+        }
         document |= {"first_bottleneck": limits[0].name if limits[0].used is not None else None}
         document["unit_costs"] = {name: asdict(cost) for name, cost in costs.items()}
         typer.echo(json.dumps(document, indent=1))
