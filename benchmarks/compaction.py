@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from benchmarks import units
 from pipelines.maintenance.compaction import compact, plan, plan_days
 from warehouse import config
 from warehouse.lake.tables import Lake
@@ -61,8 +62,11 @@ def main() -> None:
             f"{unit}: {each:.1f} bytes a flow: {each / GOAL_BYTES[unit]:.2f} of the goal, {fresh[0] / rows / each:.1f} x smaller than fresh"
         )
         print(f"{unit}: {speed:,.0f} flows/s a core: {speed / GOAL_SPEED[unit]:.2f} of the goal")
+    basis = f"{rows:,} simulated flows of 5 clusters"
+    units.note("day_bytes_per_flow", total["days"][1] / total["days"][0], "bytes", f"{basis}, closed days in their final layout")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     both = sum(seconds / moved for moved, _, seconds in total.values()) * 1e6
+    units.note("compaction_cpu_us_per_flow", both, "us of CPU", f"{basis}, into hours and then into days")
     print(f"both: {both:.1f} us CPU a flow; greatest memory {peak / 1e6:,.0f} MB, {peak / GOAL_MEMORY:.2f} of the limit")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks import stand
+from benchmarks import stand, units
 
 CLUSTERS = 4
 LIMIT_MB = 600.0
@@ -48,6 +48,8 @@ def main() -> None:
     grown = float(np.polyfit(np.arange(len(settled)), settled, 1)[0] * 60)
     print(f"{flows:,} flows of {CLUSTERS} clusters in {minutes:g} min ({flows / minutes / 60:,.0f} flows/s)")
     print(f"resident: median {np.median(settled):.0f} MB, greatest {max(samples):.0f} MB, trend {grown:+.1f} MB a minute")
+    basis = f"the greatest in {minutes:g} min, {flows / minutes / 60:,.0f} flows/s of {CLUSTERS} clusters"
+    units.note("collector_memory_mb", max(samples), "MB", basis)
     print(f"ratio of the greatest to the limit of {LIMIT_MB:g} MB: {max(samples) / LIMIT_MB:.2f}")
 
 

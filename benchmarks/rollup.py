@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from benchmarks import units
 from collectors.simulator import history
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.story import Story
@@ -61,6 +62,9 @@ def _print_sizes(lake: Lake, cost: float) -> None:
     flows = lake.rows(FLOWS)
     size = lake.size(FLOWS)[0]
     print(f"{flows:,} flows, {size / flows:.1f} bytes each; rolled up at {cost:.2f} us CPU a flow, {cost / COST_GOAL_US:.2f} of the goal")
+    units.note("rollup_cpu_us_per_flow", cost, "us of CPU", f"{flows:,} flows of two clusters in {HOURS} hours")
+    rolled = sum(lake.size(table)[0] for table in ROLLUPS)
+    units.note("rollup_bytes_per_flow", rolled / flows, "bytes", f"all rollups of {flows:,} flows of two clusters in {HOURS} hours")
     for table in ROLLUPS:
         own = lake.size(table)[0]
         print(f"  {table.name:12} {lake.rows(table):9,} rows {own:10,} bytes, 1/{size / own:.0f} of the flows'")

@@ -12,6 +12,7 @@ import tempfile
 
 from google.protobuf import json_format
 
+from benchmarks import units
 from collectors.decoding.decode import decode
 from collectors.hubble_api.observer import observer_pb2
 from collectors.simulator.fleet import build_fleet
@@ -43,6 +44,7 @@ def main() -> None:
             rows = decode(some, cluster="c1", recorded=start).rows
             lake.commit(FLOWS, lake.write_files(FLOWS, rows), transactions={}, metadata={})
         ours = lake.size(FLOWS)[0] / len(flows)
+    units.note("fresh_bytes_per_flow", ours, "bytes", f"simulated flows, files of {FLOWS_PER_FLUSH:,}")
     plain, packed = len(lines) / len(flows), len(gzip.compress(lines, 6)) / len(flows)
     print(f"{len(flows):,} simulated flows, files of {FLOWS_PER_FLUSH:,}; bytes a flow")
     print(f"fresh Parquet {ours:8.1f}   JSON lines {plain:8.1f}   gzip of them {packed:8.1f}")

@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import os
+import resource
 import socket
 import threading
 import time
@@ -41,6 +43,10 @@ def read(call: Call) -> list[bytes]:
     return [messages[number] for messages in call for number in range(len(messages))]
 
 
+def read_one(messages: Iterator[Any]) -> bytes:
+    return bytes(next(messages)[0])
+
+
 @pytest.mark.parametrize(
     ("code", "error", "words"),
     [
@@ -75,6 +81,34 @@ def test_a_call_can_be_cancelled_from_another_thread_while_nothing_comes() -> No
         with pytest.raises(StreamError, match="CANCELLED"):
             read(running)
         assert time.monotonic() - began < 30
+
+
+def test_with_more_than_1024_open_files_a_call_on_which_nothing_comes_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, turns = threading.Event(), itertools.count()
+
+    def answer(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield b"first"
+        answered.wait(30)
+
+    turn = Call._read
+
+    def counted(self: Call, multi: Any) -> bool:
+        next(turns)
+        return turn(self, multi)
+
+    monkeypatch.setattr(Call, "_read", counted)
+    _soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1_100):
+            stack.enter_context(open(os.devnull))  # noqa: PTH123  # many plain descriptors, not a file to be read
+        with server(answer) as address:
+            first = iter(call(address))
+            assert read_one(first) == b"first"
+            threading.Timer(2.0, answered.set).start()
+            before = next(turns)
+            assert list(first) == []
+            assert next(turns) - before < 20
 
 
 def test_a_server_that_is_not_grpc_is_reported() -> None:
