@@ -30,6 +30,7 @@ class Part(StrEnum):
     KUBERNETES = "kubernetes"
     ALERTS = "alerts"
     DELIVERIES = "deliveries"
+    LEASES = "leases"
 
 
 def check(
@@ -46,7 +47,7 @@ def check(
     """
     settings, parts = config.load_config(config_path), set(only or Part)
     rows = []
-    others = {Part.ALERTS: _alerts, Part.DELIVERIES: _deliveries}
+    others = {Part.LEASES: _leases, Part.ALERTS: _alerts, Part.DELIVERIES: _deliveries}
     further = (row for part, find in others.items() if part in parts for row in find(settings))
     for row in (*(_lake(settings) if Part.LAKE in parts else ()), *_clusters(settings, parts), *further):
         rows.append(row)
@@ -85,6 +86,24 @@ def _clusters(settings: config.Config, parts: set[Part]) -> Iterator[_Row]:
             continue
         for address in cluster.hubble.addresses:
             yield _tried(what, address, partial(_hubble, cluster.hubble, address), partial(_hubble_advice, cluster.hubble, address))
+
+
+def _leases(settings: config.Config) -> Iterator[_Row]:
+    leases = settings.collect.leases.kubernetes
+    if leases is not None:
+
+        def find() -> str:
+            from pipelines.leases import LeaseBoard
+
+            return f"{len(LeaseBoard(leases).read())} collectors"
+
+        yield _tried("leases", leases.namespace or "the pod's namespace", find, _leases_advice)
+
+
+def _leases_advice(error: HindcastError) -> str:
+    if isinstance(error, ClusterForbiddenError):
+        return "let this account list, create, patch and delete leases in the namespace; in the chart, collector.leases: kubernetes does"
+    return ""
 
 
 def _alerts(settings: config.Config) -> Iterator[_Row]:

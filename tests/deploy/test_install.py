@@ -187,6 +187,21 @@ def test_the_dashboard_may_act_as_the_users_that_are_named_and_as_nobody_else(in
         server.kubectl("delete", "-f", "-", input=rights)
 
 
+def test_several_collectors_may_give_signs_of_life_in_their_namespace_and_nothing_else(
+    installed: Any, server: Any, values: dict[str, Any]
+) -> None:
+    objects = installed.objects(values=values | {"collector": {"replicas": 2}})
+    rights = [each for each in objects if each["kind"] in ("Role", "RoleBinding") and each["metadata"]["name"] == "hindcast-collector"]
+    assert len(rights) == 2
+    server.apply(*rights)
+    try:
+        may = [f"{verb} leases.coordination.k8s.io" for verb in ("list", "create", "patch", "delete")]
+        may_not = ["list leases.coordination.k8s.io -A", "get secrets", "list pods", "create pods", "list namespaces"]
+        check_rights(server, "collector", may, may_not)
+    finally:
+        server.kubectl("delete", "-f", "-", input=rights)
+
+
 def check_rights(server: Any, account: str, may: list[str], may_not: list[str]) -> None:
     for answer, questions in (("yes", may), ("no", may_not)):
         for question in questions:
