@@ -35,7 +35,7 @@ def main() -> None:
             go = Path(name, "go")
             command = [sys.executable, "-m", "benchmarks.commits", "append", f"{name}/lake", str(go), seconds]
             running = [subprocess.Popen([*command, str(number)], cwd=stand.ROOT) for number in range(processes)]
-            stand.wait_for(lambda go=go, n=processes: len(list(go.parent.glob("ready-*"))) == n)  # type: ignore[misc]
+            stand.wait_for(lambda go=go, n=processes: len(list(go.parent.glob("ready-*"))) == n, seconds=600)  # type: ignore[misc]
             before = lake.version(FLOWS)
             go.touch()
             assert not any(process.wait() for process in running)
@@ -52,7 +52,7 @@ def append(url: str, go: str, seconds: str, number: str) -> None:
         [{"cluster": cluster, "date": now.date(), "time": now} for cluster in clusters for _ in range(10)], schema=FLOWS.schema
     )
     Path(go).with_name(f"ready-{number}").touch()
-    stand.wait_for(Path(go).exists)
+    stand.wait_for(Path(go).exists, seconds=600)
     end, sequence = time.monotonic() + float(seconds), 0
     while time.monotonic() < end:
         sequence += 1

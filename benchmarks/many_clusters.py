@@ -46,7 +46,11 @@ def main() -> None:
         addresses: dict[str, str] = {}
         for number in range(PROCESSES):
             names = [f"cluster-{place:04}" for place in range(number, count, PROCESSES)]
-            addresses |= stack.enter_context(_nodes(folder / f"nodes-{number}.json", names, rate))
+            stack.enter_context(_nodes(folder / f"nodes-{number}.json", names, rate))
+        for number in range(PROCESSES):
+            written = folder / f"nodes-{number}.json"
+            stand.wait_for(written.exists)
+            addresses |= json.loads(written.read_text())
         wanted = stand.settings(folder, {name: [address] for name, address in sorted(addresses.items())})
         _collect(folder, wanted, count, minutes)
 
@@ -88,13 +92,12 @@ def _newest(lake: Lake) -> dict[str, datetime]:
 
 
 @contextlib.contextmanager
-def _nodes(file: Path, names: list[str], rate: float) -> Iterator[dict[str, str]]:
-    """Run nodes of these clusters in a process; gives the address of each."""
+def _nodes(file: Path, names: list[str], rate: float) -> Iterator[None]:
+    """Run nodes of these clusters in a process, which writes the address of each to the file."""
     command = [sys.executable, "-m", "benchmarks.many_clusters", "nodes", str(file), str(rate), *names]
     with subprocess.Popen(command, cwd=stand.ROOT) as process:
         try:
-            stand.wait_for(file.exists)
-            yield json.loads(file.read_text())
+            yield
         finally:
             process.kill()
 

@@ -2,7 +2,7 @@
 
 Eight real Cilium nodes, a cluster each, are started when the collectors have shared their clusters out, with full rings; CPU is counted
 from then on, so that starting the processes does not count. The limits: 10 % less for each core than one process, 20 s.
-Run: .venv/bin/python -m benchmarks.sharing [KILLS]. Exit code 1 if a limit is missed.
+Run: .venv/bin/python -m benchmarks.sharing [KILLS] [FLOWS OF A CLUSTER, 2^n-1]. Exit code 1 if a limit is missed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
 
-CLUSTERS, RING = 8, 65_535
+CLUSTERS, RING, KILLS = 8, 65_535, 5
 PROCESSES = (1, 2, 4)
 LEAST_RATIO, MOST_SECONDS = 0.9, 20.0
 
 
 def main() -> None:
     """Measure and print."""
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    arguments = [int(text) for text in sys.argv[1:3]]
+    kills, ring = [*arguments, *(KILLS, RING)[len(arguments) :]]
     running: Any = stand.peers()
-    rates = {processes: _flows_per_cpu_second(running, processes) for processes in PROCESSES}
-    print(f"{CLUSTERS * RING:,} flows of {CLUSTERS} clusters, from gRPC to Delta commit")
+    rates = {processes: _flows_per_cpu_second(running, processes, ring) for processes in PROCESSES}
+    print(f"{CLUSTERS * ring:,} flows of {CLUSTERS} clusters, from gRPC to Delta commit")
     for processes, rate in rates.items():
         print(f"{processes} collectors: {rate:8,.0f} flows/s a core, ratio to one collector {rate / rates[1]:.2f}", flush=True)
     units.note(
@@ -113,8 +114,8 @@ def _stand(folder: Path, addresses: list[str], processes: int) -> Iterator[Stand
         made.stop()
 
 
-def _flows_per_cpu_second(running: Any, processes: int) -> float:
-    total = CLUSTERS * (RING - 1)
+def _flows_per_cpu_second(running: Any, processes: int, ring: int) -> float:
+    total = CLUSTERS * (ring - 1)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         addresses = [running.free_address() for _ in range(CLUSTERS)]
@@ -122,7 +123,7 @@ def _flows_per_cpu_second(running: Any, processes: int) -> float:
         before = made.cpu()
         for number, address in enumerate(addresses):
             stack.enter_context(
-                running.hubble_node(folder / f"node-{number}", name=f"c{number}/n", address=address, rate=0, count=RING + 1, ring=RING)
+                running.hubble_node(folder / f"node-{number}", name=f"c{number}/n", address=address, rate=0, count=ring + 1, ring=ring)
             )
         stand.wait_for(lambda: made.lake.rows(FLOWS) >= total * 0.98, seconds=600)
         return made.lake.rows(FLOWS) / (made.cpu() - before)

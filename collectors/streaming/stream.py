@@ -25,6 +25,8 @@ from warehouse.errors import HindcastError, StreamError, StreamRefusedError
 
 INBOX_MESSAGES, INBOX_BYTES = 8_000, 6 * 1024**2
 """An inbox that holds more than this is full."""
+FIRST_POLL_SECONDS = 0.2
+"""How soon after a stream was opened its nodes' states are asked for."""
 BACKOFF_SECONDS = (0.5, 30.0)
 LASTED_SECONDS = 10.0
 """After a stream that lasted this long the next attempt comes soon."""
@@ -101,6 +103,8 @@ class Stream:
         self._put, self._taken = _Count(), _Count()  # each is changed by one thread: the reading one, and the one that calls `take`
         self._room = threading.Event()
         self._stopping = threading.Event()
+        self._opened = threading.Event()
+        """Set while there is a stream, and when it is stopped."""
         self._call: Call | None = None
         self._client: Client | None = None
         self._last_message = time.monotonic()
@@ -118,6 +122,7 @@ class Stream:
     def stop(self) -> None:
         """Break the stream and wait until nothing more is put into the inbox."""
         self._stopping.set()
+        self._opened.set()
         self._room.set()
         self._cancel()
         self._threads[0].join(5)
@@ -174,6 +179,7 @@ class Stream:
             reason = self._read_one_stream()
             if self._stopping.is_set():
                 break
+            self._opened.clear()
             self.connected, self.problem = False, reason
             self._inbox.append(Ended(now_us(), reason))
             self._wake.set()
@@ -212,6 +218,7 @@ class Stream:
             if not self.connected:
                 self._inbox.append(Opened(now_us()))
                 self.connected, self.problem = True, None
+                self._opened.set()
                 _log.info("stream opened", cluster=self._cluster, address=self.address)
             self._put.add(messages)
             self._inbox.append(Arrived(now_us(), messages))
@@ -227,10 +234,11 @@ class Stream:
             self._last_message = time.monotonic()
 
     def _poll(self) -> None:
-        silent_after = self._hubble.silent_after.total_seconds()
-        while not self._stopping.wait(self._hubble.poll_every.total_seconds() if self.connected else 0.2):
-            client = self._client
-            if client is None or not self.connected:
+        silent_after, poll_every = self._hubble.silent_after.total_seconds(), self._hubble.poll_every.total_seconds()
+        was_open = False
+        while self._opened.wait() and not self._stopping.wait(poll_every if was_open else FIRST_POLL_SECONDS):
+            client, was_open = self._client, self.connected
+            if client is None or not was_open:
                 continue
             try:
                 self._inbox.append(Polled(now_us(), client.nodes()))

@@ -156,19 +156,23 @@ def test_one_alone_says_less_and_is_not_taken_over_by_one_that_joins(group: Grou
     assert a.pause_seconds == b.pause_seconds == LEASE / 3
 
 
-def test_signs_of_life_in_a_lake_are_read_by_others_and_taken_away(stand: Any) -> None:
-    notices = Notices(config.Lake(url=str(stand.folder / "lake")), "_collectors")
+def test_signs_of_life_in_a_lake_are_read_by_others_and_taken_away(place: Any) -> None:
+    place.open()
+    notices = Notices(place.settings, "_collectors")
     assert notices.read() == {}
     notices.remove("nobody")
     notices.write("a", "1")
     notices.write("a", "2")
-    assert Notices(config.Lake(url=str(stand.folder / "lake")), "_collectors").read() == {"a": "2"}
+    assert Notices(place.settings, "_collectors").read() == {"a": "2"}
     notices.remove("a")
     assert notices.read() == {}
-    away = Notices(config.Lake(url=str(stand.folder / "no lake")), "_collectors")
+
+
+def test_where_the_lake_is_not_no_folder_is_made_for_signs_of_life(tmp_path: Any) -> None:
+    away = Notices(config.Lake(url=str(tmp_path / "no lake")), "_collectors")
     with pytest.raises(LakeError, match="no lake"):
         away.write("a", "1")
-    assert not (stand.folder / "no lake").exists()
+    assert not (tmp_path / "no lake").exists()
 
 
 def test_units_are_shared_evenly_and_stay_where_they_are_when_one_dies() -> None:

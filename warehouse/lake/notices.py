@@ -35,7 +35,8 @@ class Notices:
         """Write a text, or replace it; a reader sees the old one or the new one. Raises LakeError."""
         try:
             target = name if not self._is_local else name + _UNFINISHED
-            with self._filesystem.open_output_stream(target) as stream:
+            # Without a buffer of its own pyarrow hands deltalake an object that it does not take.
+            with self._filesystem.open_output_stream(target, buffer_size=1 << 20) as stream:
                 stream.write(text.encode())
             if target != name:
                 self._filesystem.move(target, name)
