@@ -44,6 +44,8 @@ def main() -> None:
         collector.terminate()
         collector.wait(20)
         flows = stand.stored(wanted)
+    if not flows:
+        sys.exit("no flow was stored in this time, so nothing was measured: give more minutes")
     settled = np.array(samples[len(samples) // 3 :])
     grown = float(np.polyfit(np.arange(len(settled)), settled, 1)[0] * 60)
     print(f"{flows:,} flows of {CLUSTERS} clusters in {minutes:g} min ({flows / minutes / 60:,.0f} flows/s)")

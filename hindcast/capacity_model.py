@@ -1,6 +1,6 @@
 """What a fleet needs, from unit costs that were measured. A cost that was not measured gives no number.
 
-No I/O but the reading of the unit costs, which benchmarks write (benchmarks/units.py).
+No I/O but the reading of the unit costs, most of which benchmarks write (benchmarks/units.py).
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Unit:
     basis: str
     benchmark: str
     machine: str
-    load: float
+    load: float | None
+    """Processes that wanted a core at the time, on average; None if that was not noted."""
     measured: str
 
     @property
