@@ -104,7 +104,11 @@ class Collector:
         return "; ".join(filter(None, problems)) or None
 
     def run(self, stop: threading.Event) -> None:
-        """Collect until `stop` is set, then store the flows received and release the clusters."""
+        """Collect until `stop` is set, then store the flows received and release the clusters.
+
+        Raises ConfigError if another collector uses the same spool.
+        """
+        self._spool.lock()
         next_flush = next_share = next_work = 0.0
         flush_every = self._settings.collect.flush_every.total_seconds()
         try:
@@ -137,6 +141,7 @@ class Collector:
             if self._flush():
                 break
         self._members.stop()
+        self._spool.unlock()
 
     # Sharing ----------------------------------------------------------------------------------------------
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ import structlog
 from collectors.streaming.coverage_rows import coverage_row
 from collectors.streaming.nodes import Unbooked
 from warehouse import schema
-from warehouse.errors import LakeError
+from warehouse.errors import ConfigError, LakeError
 
 _KEY = b"hindcast.batch"
 _UNREADABLE_FOLDER = "unreadable"
@@ -96,6 +97,28 @@ class Spool:
         self._folder = folder
         self._max_bytes = max_bytes
         self._ignored: set[Path] = set()
+        self._lock: IO[bytes] | None = None
+
+    def lock(self) -> None:
+        """Keep the folder for this process until `unlock` or its end: two would store each other's batches.
+
+        Raises ConfigError if another collector uses it. A disk that takes no file is no error yet: it may never be needed.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = (self._folder / "lock").open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"collect.spool: another collector uses {self._folder}; give each collector of one machine a folder of its own"
+            ) from error
+        except OSError as error:
+            _log.warning("the spool cannot be written", folder=str(self._folder), reason=str(error))
+
+    def unlock(self) -> None:
+        """Let another collector use the folder."""
+        if self._lock is not None:
+            self._lock.close()
 
     @property
     def size(self) -> int:

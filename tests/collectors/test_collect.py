@@ -270,6 +270,16 @@ def test_a_second_collector_of_a_cluster_stands_by_and_nothing_is_doubled(
     assert sorted(stand.uuids()) == sorted(make.made[:9])
 
 
+def test_a_collector_with_the_spool_of_another_one_is_refused(stand: Any, node: SimulatedNode, wait: Any) -> None:
+    settings = stand.settings(node.address)
+    with stand.collecting(settings) as first:
+        wait(lambda: first.ticks, what="a collector at work")
+        with pytest.raises(ConfigError, match=r"collect\.spool: another collector uses"):
+            Collector(settings).run(threading.Event())
+    with stand.collecting(settings) as again:
+        wait(lambda: again.ticks, what="a collector at work")
+
+
 def test_what_a_collector_spooled_of_a_cluster_that_is_another_s_by_now_is_stored_and_the_other_goes_on(
     stand: Any, flows_of: Any, node: SimulatedNode, wait: Any
 ) -> None:
