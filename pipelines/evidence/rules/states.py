@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -31,6 +31,11 @@ class AlertState:
     annotations: Mapping[str, str]
     made_for: str
     detail: str | None = None
+
+    @property
+    def is_of_rule(self) -> bool:
+        """Whether it is the state of a rule, or rule file, and not of an alert."""
+        return self.alert == self.rule
 
     @property
     def cluster(self) -> str | None:
@@ -115,8 +120,16 @@ def _gone(evaluation: Evaluation, known: AlertState | None, at: datetime) -> Ale
 
 
 def ended(known: AlertState, *, at: datetime, why: str) -> AlertState:
-    """Return the state of an alert whose rule is gone."""
+    """Return the state of an alert whose rule is gone, or of that rule."""
     return replace(known, state="resolved" if known.state == "firing" else "inactive", time=at, detail=why)
+
+
+def of_mistakes(name: str, texts: Iterable[str], before: AlertState | None, *, at: datetime, made_for: str) -> AlertState | None:
+    """Return the state of a rule, or rule file, that is not evaluated because of mistakes in it, if that changes."""
+    detail = "\n".join(texts)
+    if before is not None and (before.state, before.detail) == ("failed", detail):
+        return None
+    return AlertState(alert=name, rule=name, state="failed", time=at, labels={}, annotations={}, made_for=made_for, detail=detail)
 
 
 def of_rule(evaluation: Evaluation, before: AlertState | None, *, at: datetime, made_for: str) -> AlertState | None:
