@@ -16,7 +16,7 @@ import yaml
 from pipelines.blueprints import objects
 from pipelines.cluster_access import ClusterAccess, Impersonated
 from pipelines.policy.documents import read_documents
-from pipelines.proposals import applying, reading, steps, store
+from pipelines.proposals import applying, reading, rolling_back, steps, store
 from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Status
 from warehouse import config
@@ -67,6 +67,7 @@ class Place:
             ownership={"grants": grants},
             clusters=[{"name": "c1", "proposer": access}],
             proposals={"approval": "none"} | proposals,
+            dashboard={"auth": {"decide_without_sign_in": ["ada", "paula"]}},
         )
 
     def may_edit(self, user: str, *, group: str) -> None:
@@ -201,7 +202,7 @@ def test_a_new_policy_is_applied_as_the_user_and_rolled_back_by_deleting_it(plac
     assert "shop-owners" in written["impersonatedUser"]["groups"]
     with pytest.raises(ProposalError, match="it is applied"):
         applying.apply(place.paula, applied)
-    back = applying.roll_back(place.paula, place.again(made))
+    back = rolling_back.roll_back(place.paula, place.again(made))
     assert place.stored() is None
     assert back.status(place.paula.now) is Status.ROLLED_BACK
     assert place.events(made) == [
@@ -209,7 +210,7 @@ def test_a_new_policy_is_applied_as_the_user_and_rolled_back_by_deleting_it(plac
         ("rolling_back", "paula", "noted"), ("rolled_back", "paula", "done"),
     ]  # fmt: skip
     with pytest.raises(ProposalError, match="it is rolled-back"):
-        applying.roll_back(place.paula, place.again(made))
+        rolling_back.roll_back(place.paula, place.again(made))
 
 
 def test_a_changed_policy_becomes_what_was_approved_and_is_put_back_as_it_was(place: Place) -> None:
@@ -225,7 +226,7 @@ def test_a_changed_policy_becomes_what_was_approved_and_is_put_back_as_it_was(pl
     live = place.stored()
     assert live is not None
     assert live["metadata"]["labels"] == {"team": "shop"}, "labels of others stay"
-    applying.roll_back(place.paula, place.again(made))
+    rolling_back.roll_back(place.paula, place.again(made))
     restored = place.stored()
     assert old is not None
     assert restored is not None
@@ -237,7 +238,7 @@ def test_a_deleted_policy_comes_back(place: Place) -> None:
     made = place.propose(place.paula, removed=(("CiliumNetworkPolicy", place.namespace, "web"),)).proposal
     applying.apply(place.paula, made)
     assert place.stored() is None
-    applying.roll_back(place.paula, place.again(made))
+    rolling_back.roll_back(place.paula, place.again(made))
     assert place.spec() == yaml.safe_load(place.policy("api"))["spec"]
 
 
@@ -317,7 +318,7 @@ def test_changes_whose_answers_were_lost_are_found_made_and_can_be_rolled_back(p
     assert applied.status(place.paula.now) is Status.APPLIED
     api = yaml.safe_load(place.policy("api"))["spec"]
     assert [place.spec("web"), place.spec("web2"), place.spec("web3")] == [api, api, None]
-    applying.roll_back(place.paula, place.again(made))
+    rolling_back.roll_back(place.paula, place.again(made))
     batch = yaml.safe_load(place.policy("batch"))["spec"]
     assert [place.spec("web"), place.spec("web2"), place.spec("web3")] == [None, batch, batch]
 
@@ -359,9 +360,9 @@ def test_rolling_back_over_somebody_elses_change_must_be_asked_for(place: Place)
     made = applying.apply(place.paula, place.propose(place.paula, place.policy("api")).proposal)
     place.server.apply(yaml.safe_load(place.policy("other")))
     with pytest.raises(ProposalError, match=r"was changed after it was applied.*--even-if-changed"):
-        applying.roll_back(place.paula, place.again(made))
+        rolling_back.roll_back(place.paula, place.again(made))
     assert place.spec() == yaml.safe_load(place.policy("other"))["spec"]
-    applying.roll_back(place.paula, place.again(made), even_if_changed=True)
+    rolling_back.roll_back(place.paula, place.again(made), even_if_changed=True)
     assert place.spec() == yaml.safe_load(place.policy("batch"))["spec"]
 
 
@@ -377,7 +378,7 @@ def test_a_status_that_the_agent_writes_is_no_change(place: Place) -> None:
     assert live is not None
     live["status"] = {"conditions": []}
     place.server.request("PUT", f"/apis/cilium.io/v2/namespaces/{place.namespace}/ciliumnetworkpolicies/web/status", live)
-    applying.roll_back(place.paula, applied)
+    rolling_back.roll_back(place.paula, applied)
     assert place.spec() == yaml.safe_load(place.policy("batch"))["spec"]
 
 
@@ -409,7 +410,7 @@ def test_applying_that_was_interrupted_is_taken_up_again(place: Place, monkeypat
     applied = applying.apply(place.paula, left)
     assert applied.status(place.paula.now) is Status.APPLIED
     assert applied.entries[-1].about == {"groups": ["shop-owners"]}, "as whom it is rolled back by a rule"
-    applying.roll_back(place.paula, place.again(made))
+    rolling_back.roll_back(place.paula, place.again(made))
     assert place.stored() is None
 
 
@@ -442,7 +443,7 @@ def test_applying_that_was_interrupted_in_the_middle_goes_on_with_the_rest(place
     api, batch = (yaml.safe_load(place.policy(name))["spec"] for name in ("api", "batch"))
     assert [place.spec("web"), place.spec("web2")] == [api, api]
     assert applied.entries[-1].about == {"groups": ["shop-owners"]}, "as whom it is rolled back by a rule"
-    applying.roll_back(place.paula, place.again(left))
+    rolling_back.roll_back(place.paula, place.again(left))
     assert [place.spec("web"), place.spec("web2")] == [batch, batch]
 
 

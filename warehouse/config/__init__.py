@@ -51,6 +51,7 @@ from warehouse.errors import ConfigError
 
 __all__ = [
     "CONFIGURATION_TABLES",
+    "DASHBOARD_CODE_VARIABLE",
     "DEFAULT_PATH",
     "ENVIRONMENT_VARIABLE",
     "OWNERS",
@@ -120,6 +121,8 @@ __all__ = [
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "HINDCAST_CONFIG"
+DASHBOARD_CODE_VARIABLE = "HINDCAST_DASHBOARD_CODE"
+"""Holds the code with which whoever started the dashboard decides there without sign-in; set by `hindcast dashboard`."""
 DEFAULT_PATH = Path("hindcast.yaml")
 
 
