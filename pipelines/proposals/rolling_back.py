@@ -21,6 +21,7 @@ from pipelines.proposals.risks import counted
 from pipelines.replay.changed_edges import ChangedEdge
 from pipelines.replay.outcomes import Change
 from warehouse.errors import ClusterError, ConfigError, ProposalError, QueryError, RollBackDeniesError
+from warehouse.schema import EDGES_1H, FLOWS
 
 if TYPE_CHECKING:
     from pipelines.cluster_access import ClusterAccess
@@ -70,6 +71,8 @@ class Reversal:
 
 def judge(desk: Desk, proposal: Proposal) -> Reversal:
     """Return what rolling back would do to the traffic since the proposal was applied, as far as the user may see. Raises LakeError."""
+    if not any(proposal.cluster in desk.door.clusters(desk.who, of=table) for table in (FLOWS, EDGES_1H)):
+        return Reversal(proposal=proposal.id)  # no traffic of the cluster was recorded
     try:
         result = watching.without_change(desk, proposal, desk.who, desk.now)
     except (ConfigError, QueryError) as error:

@@ -18,7 +18,7 @@ from pipelines.cluster_access import ClusterAccess, Impersonated
 from pipelines.policy.documents import read_documents
 from pipelines.proposals import applying, reading, rolling_back, steps, store
 from pipelines.proposals.desk import Desk
-from pipelines.proposals.model import Status
+from pipelines.proposals.model import Event, Status
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.errors import (
@@ -29,6 +29,7 @@ from warehouse.errors import (
     ClusterUnreachableError,
     ConfigError,
     ProposalError,
+    RollBackDeniesError,
 )
 
 pytestmark = pytest.mark.peers
@@ -364,6 +365,63 @@ def test_rolling_back_over_somebody_elses_change_must_be_asked_for(place: Place)
     assert place.spec() == yaml.safe_load(place.policy("other"))["spec"]
     rolling_back.roll_back(place.paula, place.again(made), even_if_changed=True)
     assert place.spec() == yaml.safe_load(place.policy("batch"))["spec"]
+
+
+def test_a_roll_back_whose_answers_were_lost_is_found_made_and_one_that_was_interrupted_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.server.apply(yaml.safe_load(place.policy("batch")))
+    made = place.propose(place.paula, place.policy("api"), place.policy("api", name="web2")).proposal
+    applying.apply(place.paula, made)
+    with monkeypatch.context() as patch:
+        lose_answers(patch)
+        back = rolling_back.roll_back(place.paula, place.again(made))
+    assert back.status(place.paula.now) is Status.ROLLED_BACK
+    assert (place.spec("web"), place.stored("web2")) == (yaml.safe_load(place.policy("batch"))["spec"], None)
+    assert place.events(made)[-1][0] == "rolled_back"
+
+
+def test_a_roll_back_that_was_interrupted_in_the_middle_goes_on_with_the_rest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = interrupted(place, monkeypatch)
+    applied = applying.apply(place.paula, left)
+    restore, done = applying.restore, list[str]()
+
+    class KilledError(BaseException):
+        pass
+
+    def killed(api: Any, one: Any, now: Any, *, dry_run: bool = False) -> Any:
+        if not dry_run and done:
+            raise KilledError
+        done.extend([] if dry_run else [one.key.name])
+        return restore(api, one, now, dry_run=dry_run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(applying, "restore", killed)
+        with pytest.raises(KilledError):
+            rolling_back.roll_back(place.paula, applied)
+    batch = yaml.safe_load(place.policy("batch"))["spec"]
+    assert done == ["web2"]
+    assert place.spec("web2") == batch
+    assert place.spec("web") != batch
+    back = rolling_back.roll_back(place.paula, place.again(applied))
+    assert (back.status(place.paula.now), place.spec("web")) == (Status.ROLLED_BACK, batch)
+
+
+def test_a_roll_back_that_would_deny_traffic_is_made_only_once_that_was_accepted(place: Place) -> None:
+    place.server.apply(yaml.safe_load(place.policy("batch")))
+    place.office.in_force(place.policy("batch"))
+    made = place.propose(place.paula, place.policy("batch", "api")).proposal
+    applied = applying.apply(place.paula, made)
+    place.office.now = office_module.datetime.now(office_module.UTC)
+    place.office.flows(f"{place.namespace}/api", f"{place.namespace}/web", ago=0, times=1)
+    with pytest.raises(RollBackDeniesError, match="would deny 1 flow on 1 edge that go through now; nothing was changed") as refused:
+        rolling_back.roll_back(place.paula, applied)
+    assert place.spec() == yaml.safe_load(place.policy("batch", "api"))["spec"]
+    assert [event for event, _, _ in place.events(made)] == ["proposed", "applying", "applied"]
+    back = rolling_back.roll_back(place.paula, applied, accepted=refused.value.judged)
+    assert place.spec() == yaml.safe_load(place.policy("batch"))["spec"]
+    begun = next(entry for entry in back.entries if entry.event is Event.ROLLING_BACK)
+    assert begun.about["denies"] == {"flows": 1, "edges": 1, "uncertain": 0, "why_not": ""}
 
 
 def test_a_status_that_the_agent_writes_is_no_change(place: Place) -> None:

@@ -26,11 +26,11 @@ from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
 from warehouse.records.newest import newest
 from warehouse.schema import ALERTS
+from warehouse.schema.alerts import EVALUATED
 
 log = structlog.stdlib.get_logger(__name__)
-EVALUATED, TURN = "alert-rules", "alert-rules-turn"
-"""App ids in the log of `alerts`: the time of the newest evaluation, in microseconds since 1970, and how many there were. If two runs saw
-the same number, the lake accepts only one of them."""
+TURN = "alert-rules-turn"
+"""App id in the log of `alerts`: how many evaluations there were. If two runs saw the same number, the lake accepts only one of them."""
 _MINUTE = timedelta(minutes=1)
 _GONE, _MENDED = "the rule is in no file any more", "what was wrong is not there any more"
 MOST_SECONDS = 120.0
@@ -77,7 +77,7 @@ def run(settings: config.Config, lake: Lake, *, now: datetime, source: str, load
     evaluations = list(_evaluated(loaded.rules, asking))
     when = Moment(at=at, last=None if last is None else datetime.fromtimestamp(last / 1_000_000, UTC))
     changed = changes(evaluations, before, when=when, loaded=loaded)
-    for one in changed:
+    for one in (one for one in changed if one.state != "evaluated"):
         log.info("alert", rule=one.rule, state=one.state, labels=dict(one.labels), detail=one.detail)
     try:
         files = lake.write_files(ALERTS, _rows(changed)) if changed else []
@@ -136,9 +136,9 @@ def _of_gone(known: Sequence[AlertState], loaded: Loaded, at: datetime) -> Itera
     wrong = {mistake.name for mistake in loaded.mistakes}
     for one in known:
         subject = None if one.made_for == OPERATOR.user else one.made_for
-        if one.is_of_rule and one.state in ("failed", "not_covered") and one.rule not in wrong:
+        if one.is_of_rule and one.state == "failed" and one.rule not in wrong:
             yield states.ended(one, at=at, why=_MENDED)
-        elif one.state in LIVE and loaded.is_gone(one.rule, subject):
+        elif (one.state in LIVE or (one.is_of_rule and one.state != "inactive")) and loaded.is_gone(one.rule, subject):
             yield states.ended(one, at=at, why=_GONE)
 
 

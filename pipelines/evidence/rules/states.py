@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from pipelines.evidence.rules import links
 from pipelines.evidence.rules.evaluating import Evaluation, Instance
 
 State = Literal["pending", "firing", "resolved", "inactive", "evaluated", "not_covered", "failed"]
@@ -31,6 +32,8 @@ class AlertState:
     annotations: Mapping[str, str]
     made_for: str
     detail: str | None = None
+    owners_from: datetime | None = None
+    link: str | None = None
 
     @property
     def is_of_rule(self) -> bool:
@@ -84,6 +87,8 @@ def _true(evaluation: Evaluation, instance: Instance, known: AlertState | None, 
     fires = at - since >= text.for_
     if known is not None and known.state == "pending" and not fires and known.since == since and known.absent is None:
         return known
+    back = evaluation.rule.call.looks_back if evaluation.rule.call is not None else None
+    shows_owners = back is not None and {"cluster", "namespace"} <= instance.labels.keys()
     return AlertState(
         alert=instance.alert,
         rule=evaluation.rule.name,
@@ -95,6 +100,8 @@ def _true(evaluation: Evaluation, instance: Instance, known: AlertState | None, 
         labels=instance.labels,
         annotations=instance.annotations,
         made_for=made_for,
+        owners_from=since - text.window - back if back is not None and shows_owners else None,
+        link=links.view("", evaluation.rule, instance.labels, since, at),
     )
 
 
@@ -138,8 +145,6 @@ def of_rule(evaluation: Evaluation, before: AlertState | None, *, at: datetime, 
     state: State = "failed" if evaluation.failure else "not_covered" if reasons else "evaluated"
     detail = evaluation.failure or reasons or None
     if before is not None and before.state == state and (state != "not_covered" or _clusters(before.detail) == _clusters(detail)):
-        return None
-    if before is None and state == "evaluated":
         return None
     name = evaluation.rule.name
     return AlertState(alert=name, rule=name, state=state, time=at, labels={}, annotations={}, made_for=made_for, detail=detail)
