@@ -162,7 +162,7 @@ class Proposal:
     def digest(self) -> str:
         """A hash of what is applied, of what it is applied to, and of what was found about it: an approval counts for this alone."""
         said = [[*one.key, one.action, one.before, one.after, one.uid, one.resource_version] for one in self.objects]
-        about = {name: self.judgement.about.get(name) for name in ("checks", "risks", "needs", "simulation")}
+        about = {name: self.judgement.about.get(name) for name in ("risks", "needs", "simulation")}
         return hashlib.sha256(json.dumps([self.judgement.number, said, about], sort_keys=True, default=str).encode()).hexdigest()
 
     @property
