@@ -88,6 +88,11 @@ class Reader:
         return self._ledger
 
     @property
+    def door(self) -> Door:
+        """What answers; questions of a report are asked through `ask`, which notes them."""
+        return self._door
+
+    @property
     def parts(self) -> Parts | None:
         """The sums of the window's flows, and of those before, read at once; None if the window is too short. Asked once."""
         wanted = self.flows()
