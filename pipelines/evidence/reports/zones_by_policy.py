@@ -65,9 +65,11 @@ class _AsKnown(History):
 
     def answer(self, question: Question[T]) -> T:
         reader: Reader = self._reader  # type: ignore[attr-defined]
+        asked: Question[Any] = question
         if isinstance(question, Configuration | ConfigurationCoverage):
-            question = replace(question, recorded=reader.request.known)
-        return reader.ask(question)
+            asked = replace(question, recorded=reader.request.known)
+        answer: T = reader.ask(asked)
+        return answer
 
 
 def by_policy(reader: Reader, segmentation: config.Segmentation, seen: Iterable[Mapping[str, Any]]) -> ByPolicy:
