@@ -16,7 +16,7 @@ from warehouse.config.selectors import Selector
 from warehouse.engine import Window
 from warehouse.questions.alert_questions import AlertStates, Deliveries, last_evaluation
 
-_STATES = {"firing": "▲ firing", "pending": "⧗ pending", "resolved": "✓ resolved", "inactive": "○ did not fire"}
+_STATES = {"firing": "▲ firing", "pending": "• pending", "resolved": "✓ resolved", "inactive": "○ did not fire"}
 _COLOURS = ["#A63A12", "yellow", "green", "gray"]
 _RULES = {"failed": "✕ failed", "not_covered": "? not observed", "evaluated": "✓ evaluated", "inactive": "○ gone"}
 _RULE_COLOURS = ["#A63A12", "yellow", "green", "gray"]
