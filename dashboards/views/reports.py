@@ -87,7 +87,7 @@ def _opened(visit: Visit, row: Mapping[str, Any]) -> None:
     st.subheader(row["title"], anchor=False)
     state = STATES[row["state"]] + (f" at {clock.minute(row['checked'])}" if row["checked"] else "")
     span = clock.span(row["since"], row["until"])
-    st.caption(f"{state} · as the lake knew it at {clock.second(row['known'])} · window {span} · id {row["id"]}")
+    st.caption(f"{state} · as the lake knew it at {clock.second(row['known'])} · window {span} · id {row['id']}")
     if row["detail"]:
         st.warning("\n".join(f"- {line}" for line in row["detail"].splitlines()), icon=":material/difference:")
     archive = visit.answer(ReportFiles(id=row["id"]))
