@@ -91,6 +91,9 @@ PEERS = {
 }
 """The peers by folder, in the order they are built."""
 
+JARS = {"flight-sql-jdbc": "org.apache.arrow:flight-sql-jdbc-driver:18.3.0"}
+"""Java libraries that are fetched, by the name of the folder that uses them."""
+
 
 class BuildFailed(Exception):
     """The compiler failed; the message holds its last lines."""
@@ -220,6 +223,29 @@ def compile_programs(folder: str, *, programs: pathlib.Path, log: pathlib.Path) 
     say(f"{folder}: built in {time.monotonic() - start:.0f} s")
 
 
+def jar_path(name: str) -> pathlib.Path:
+    """Where a library of JARS is once it has been fetched."""
+    artifact, version = JARS[name].split(":")[1:]
+    return cache_folder() / "jars" / f"{artifact}-{version}.jar"
+
+
+def fetch(name: str) -> None:
+    """Fetch a library of JARS with Maven unless it is there already."""
+    path = jar_path(name)
+    if path.exists():
+        return say(f"{name}: already fetched")
+    if shutil.which("mvn") is None:
+        return say(f"{name}: mvn is not installed, and tests that need it skip")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        copy = ["mvn", "--quiet", "--batch-mode", "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"]
+        ended = subprocess.run([*copy, f"-Dartifact={JARS[name]}", f"-DoutputDirectory={scratch}"], capture_output=True, text=True)
+        if ended.returncode:
+            raise BuildFailed("\n".join([f"{name}: mvn ended with {ended.returncode}", *ended.stdout.splitlines()[-LAST_LINES:]]))
+        pathlib.Path(scratch, path.name).replace(path)
+    say(f"{name}: fetched")
+
+
 def is_message(line: str) -> bool:
     """Whether a line of `go build -v` is more than the name of a package or a download."""
     return not re.fullmatch(r"[\w.~/-]+|go: downloading .*", line)
@@ -234,11 +260,18 @@ def main(arguments: list[str]) -> int:
     """Build the wanted peers and print where they are; 0 also without Go, 1 when one fails."""
     parser = argparse.ArgumentParser(description="Build the real peers of the tests.")
     usual = {name for name, peer in PEERS.items() if not peer.extra}
-    known = ", ".join(PEERS)
+    known = ", ".join([*PEERS, *JARS])
     parser.add_argument("peers", nargs="*", help=f"all, {known}; by default without the extra ones")
-    wanted = set(parser.parse_args(arguments).peers) or usual
-    if unknown := wanted - {"all", *PEERS}:
+    wanted = set(parser.parse_args(arguments).peers) or usual | set(JARS)
+    if unknown := wanted - {"all", *PEERS, *JARS}:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}")
+    try:
+        for name in JARS:
+            if wanted & {"all", name}:
+                fetch(name)
+    except BuildFailed as failure:
+        print(failure, file=sys.stderr)
+        return 1
     if go_version() is None:
         say("go is not installed: the real peers cannot be built, and tests that need them skip")
         return 0
