@@ -5,7 +5,6 @@ import java.sql.DatabaseMetaData;
 import java.sql.DriverManager;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
-import java.sql.ResultSetMetaData;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.Properties;
@@ -97,14 +96,16 @@ public class Client {
         }
     }
 
-    private static void print(ResultSet rows) throws SQLException {
-        ResultSetMetaData columns = rows.getMetaData();
-        while (rows.next()) {
-            StringBuilder line = new StringBuilder();
-            for (int place = 1; place <= columns.getColumnCount(); place++) {
-                line.append(place > 1 ? "\t" : "").append(rows.getString(place));
+    private static void print(ResultSet result) throws SQLException {
+        try (ResultSet rows = result) {
+            int columns = rows.getMetaData().getColumnCount();
+            while (rows.next()) {
+                StringBuilder line = new StringBuilder();
+                for (int place = 1; place <= columns; place++) {
+                    line.append(place > 1 ? "\t" : "").append(rows.getString(place));
+                }
+                System.out.println(line);
             }
-            System.out.println(line);
         }
     }
 }
