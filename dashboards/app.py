@@ -148,6 +148,8 @@ def _run(address: str, title: str, draw: Draw) -> None:
         )
     except HindcastError as error:
         _failed(error)
+    for more in visit.last if visit else ():
+        more()
     url_state.keep()
 
 

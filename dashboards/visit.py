@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboards.frame.time_control import TimeRange
 from warehouse import config
@@ -25,7 +26,7 @@ from warehouse.questions.question import Question
 MOST_ANSWERS = 24
 ANSWER_SECONDS = 45.0
 """How long a session reuses answers. Less than a minute, so that the removal of a grant takes effect within a minute."""
-_ANSWERS, _RECORDED = "answers", "recorded tables"
+_ANSWERS, _RECORDED, _NOW = "answers", "recorded tables", "now of the answers"
 T = TypeVar("T")
 
 
@@ -42,6 +43,8 @@ class Visit:
     page: str
     answers: list[Answer] = field(default_factory=list)
     """Those this run was given, for the summary line."""
+    last: list[Callable[[], None]] = field(default_factory=list)
+    """What is drawn after the page itself, in its own place: what a person needs only when she reaches for it."""
 
     def answer(self, question: Question[T]) -> T:
         """Return the door's answer to a question, or the one it gave this session less than ANSWER_SECONDS ago. Raises as `Door.answer`."""
@@ -86,6 +89,7 @@ def recorded(door: Door) -> frozenset[str]:
 def forget() -> None:
     """Ask everything anew."""
     st.session_state.pop(_ANSWERS, None)
+    st.session_state.pop(_NOW, None)
 
 
 def past(window: TimeRange, share: float = 1.0) -> tuple[datetime, datetime]:
@@ -94,8 +98,17 @@ def past(window: TimeRange, share: float = 1.0) -> tuple[datetime, datetime]:
 
 
 def not_future(moment: datetime) -> datetime:
-    """The moment, or now if it is yet to come."""
-    return min(moment, datetime.now(UTC))
+    """The moment, or now if it is yet to come.
+
+    Now stays the same for ANSWER_SECONDS, so that questions about the same time are the same question, and answered once.
+    """
+    if get_script_run_ctx(suppress_warning=True) is None:
+        return min(moment, datetime.now(UTC))
+    kept: tuple[float, datetime] | None = st.session_state.get(_NOW)
+    if kept is None or time.monotonic() - kept[0] > ANSWER_SECONDS:
+        kept = (time.monotonic(), datetime.now(UTC))
+        st.session_state[_NOW] = kept
+    return min(moment, kept[1])
 
 
 HOUR = timedelta(hours=1)

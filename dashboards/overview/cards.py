@@ -132,7 +132,7 @@ def _coverage(numbers: Numbers, shades: Palette) -> None:
 
 
 def _spark(chart: Any, alt: str) -> None:
-    st.altair_chart(chart, theme=None, alt=alt)
+    charts.draw(chart, alt)
 
 
 def _counts(numbers: Numbers, verdicts: tuple[str, ...] | None) -> list[int]:

@@ -146,7 +146,7 @@ def _overlay(visit: Visit, before: FlowFilter, after: FlowFilter) -> None:
         ],
     )
     chart = charts.overlay(bars, moved, since=after.since, until=after.until, width=width, shades=shades)
-    st.altair_chart(chart, theme=None, alt="Flows of B as bars, of A as a line")
+    charts.draw(chart, "Flows of B as bars, of A as a line")
 
 
 def _export(visit: Visit) -> None:

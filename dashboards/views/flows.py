@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import streamlit as st
 
 from dashboards.charting import charts, series
@@ -143,10 +144,9 @@ def _histogram(visit: Visit, wanted: FlowFilter, timeline: Answer) -> tuple[date
         before=before,
     )
     name = f"histogram {wanted.since} {wanted.until} {st.session_state.get('histogram round', 0)}"
-    state: Any = st.altair_chart(
-        chart, theme=None, key=name, on_select="rerun", selection_mode="window", alt="Flows in time by verdict; drag to narrow the time"
-    )
-    ends = (state.get("selection", {}).get("window", {}) or {}).get("begin") if state else None
+    alt = "Flows in time by verdict; drag to narrow the time"
+    state: Any = st.vega_lite_chart(chart, theme=None, key=name, on_select="rerun", selection_mode=charts.BRUSH, alt=alt)
+    ends = (state.get("selection", {}).get(charts.BRUSH, {}) or {}).get("begin") if state else None
     if not ends or len(ends) != 2 or ends[1] - ends[0] < 1000:
         return None
     moments = [datetime.fromtimestamp(end / 1000, UTC).replace(microsecond=0) for end in ends]
@@ -198,7 +198,8 @@ def gaps(visit: Visit, *, of: Callable[[str], bool] | None = None) -> coverage.G
     visit.answers.remove(ledger)
     rows = ledger.rows
     if of is not None:
-        rows = rows.filter(pa.array([of(cluster) for cluster in rows["cluster"].to_pylist()], pa.bool_()))
+        wanted = [cluster for cluster in rows["cluster"].unique().to_pylist() if of(cluster)]
+        rows = rows.filter(pc.is_in(rows["cluster"], value_set=pa.array(wanted, pa.string())))
     return coverage.gaps(rows, visit.time.since, until)
 
 

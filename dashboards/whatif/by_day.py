@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import streamlit as st
-
 from dashboards.charting import charts
 from dashboards.frame import theme
 from dashboards.visit import Visit
@@ -87,4 +85,4 @@ def draw(visit: Visit, times: Times, gaps: Gaps) -> None:
         shades=shades,
         height=120,
     )
-    st.altair_chart(chart, theme=None, alt=f"Flows that would have been denied, by {unit} and edge")
+    charts.draw(chart, f"Flows that would have been denied, by {unit} and edge")
