@@ -148,8 +148,10 @@ def _run(address: str, title: str, draw: Draw) -> None:
         )
     except HindcastError as error:
         _failed(error)
-    for more in visit.last if visit else ():
-        more()
+    if visit is not None:
+        for more in visit.last:
+            more()
+        visit.end()
     url_state.keep()
 
 

@@ -34,6 +34,7 @@ def page(visit: Visit) -> None:
         summary.foreign(visit)
         after = filters.applied(visit)
         before = compare_windows.choose(after)
+        visit.ask_ahead(edges_in_time(after, level=level), *(count_questions.timeline(window) for window in (before, after)))
         answers = [visit.answer(edges_in_time(window, level=level)) for window in (before, after)]
     except AccessDeniedError:
         summary.denied(visit)

@@ -15,12 +15,13 @@ from dashboards.charting import charts, series
 from dashboards.flows import flow_panel, flow_rows, sorting
 from dashboards.frame import clock, export, filters, head, summary, theme, time_control, url_state
 from dashboards.frame.time_control import TimeRange
-from dashboards.visit import Visit, not_future
+from dashboards.visit import Visit, forget, not_future
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import count_questions, flow_questions
 from warehouse.questions.answers import Answer
 from warehouse.questions.flow_filter import FlowFilter, bucket_width
+from warehouse.questions.flow_table import FlowQuestion
 from warehouse.questions.record_questions import Ledger
 from warehouse.records import coverage
 
@@ -37,6 +38,7 @@ def page(visit: Visit) -> None:
         filters.bar(visit)
         summary.foreign(visit)
         every = filters.applied(visit)
+        visit.ask_ahead(_rows(_wanted(visit)))
         timeline = visit.answer(count_questions.timeline(every))
     except AccessDeniedError:
         summary.denied(visit)
@@ -46,8 +48,7 @@ def page(visit: Visit) -> None:
     wanted = _wanted(visit)
     brushed = _histogram(visit, wanted, timeline)
     shown = replace(wanted, since=brushed[0], until=brushed[1]) if brushed else wanted
-    columns = flow_rows.needed(flow_rows.chosen())
-    answer = visit.answer(flow_questions.ordered(shown, sorting.chosen(), columns=columns, limits=Limits(rows=LIMIT)))
+    answer = visit.answer(_rows(shown))
     total = _total(timeline, wanted, brushed)
     _line(visit, answer, total, brushed)
     if answer.rows.num_rows:
@@ -64,6 +65,12 @@ def verdict_counts(timeline: Answer) -> dict[str, int]:
     for row in timeline.rows.to_pylist():
         counts[row["verdict"]] = counts.get(row["verdict"], 0) + row["flows"]
     return counts
+
+
+def _rows(wanted: FlowFilter) -> FlowQuestion:
+    """The question for the flows that are listed, in the order and with the columns that were chosen."""
+    columns = flow_rows.needed(flow_rows.chosen())
+    return flow_questions.ordered(wanted, sorting.chosen(), columns=columns, limits=Limits(rows=LIMIT))
 
 
 def _wanted(visit: Visit) -> FlowFilter:
@@ -91,6 +98,7 @@ def _tick() -> None:
     if anchor is not None and now - anchor >= timedelta(seconds=LIVE_SECONDS - 1):
         st.session_state["last tick"] = now
         time_control.refresh()
+        forget()
         st.rerun()
     st.session_state.setdefault("last tick", now)
 

@@ -32,6 +32,9 @@ def page(visit: Visit) -> None:
         filters.bar(visit)
         summary.foreign(visit)
         window = filters.applied(visit)
+        day_before, (earlier, word) = replace(window, since=window.since - DAY, until=window.since), _window_before(window)
+        namespaces = count_questions.namespaces(window, buckets=tables.BUCKETS)
+        visit.ask_ahead(edges_in_time(window), edges_in_time(day_before), count_questions.timeline(earlier), namespaces)
         pulse = visit.answer(count_questions.pulse(window))
     except AccessDeniedError:
         summary.denied(visit)
@@ -41,11 +44,10 @@ def page(visit: Visit) -> None:
         summary.nothing(visit, window, pulse)
         return
     talking = _edges(visit, window)
-    before = _edges(visit, replace(window, since=window.since - DAY, until=window.since))
+    before = _edges(visit, day_before)
     fresh = new_edges(talking, before, was_observed=_was_observed(visit))
     gaps = flows_page.gaps(visit, of=narrowed.is_about)
     _owner_line(visit, pulse)
-    earlier, word = _window_before(window)
     then = visit.answer(count_questions.timeline(earlier))
     width = _part_width(window)
     starts = series.starts(window.since, not_future(window.until), width)
@@ -69,7 +71,7 @@ def page(visit: Visit) -> None:
         attention.draw(visit, attention.items(visit, talking, before, fresh, gaps))
     grid = st.grid(3, gap="small", min_column_width=380)
     with grid.cell(column_span=2), st.container(border=True, height="stretch"):
-        _namespaces(visit, window, talking, fresh)
+        _namespaces(visit, window, visit.answer(namespaces), talking, fresh)
     with grid.cell(), st.container(border=True, height="stretch"):
         tables.talkers(talking, ownership.owned(visit))
 
@@ -133,8 +135,7 @@ def _part_width(window: FlowFilter) -> timedelta:
     return max(timedelta(minutes=1), bucket_width(window))
 
 
-def _namespaces(visit: Visit, window: FlowFilter, talking: Sequence[Edge], fresh: list[Edge] | None) -> None:
-    answer = visit.answer(count_questions.namespaces(window, buckets=tables.BUCKETS))
+def _namespaces(visit: Visit, window: FlowFilter, answer: Answer, talking: Sequence[Edge], fresh: list[Edge] | None) -> None:
     scope, now = visit.door.scope(visit.who), datetime.now(UTC)
     at = min(window.until, now)
     mine = [

@@ -44,7 +44,7 @@ def of(visit: Visit, denied: Sequence[EdgeRow]) -> Times:
         clusters=tuple(sorted({cluster for row in denied for cluster in row.clusters})),
         namespaces=tuple(sorted(name for name in namespaces if name)) if len(namespaces) <= SHOWN else (),
     )
-    answer = visit.answer(DistinctEdges(wanted=wanted))
+    answer = visit.answer(DistinctEdges(wanted=wanted, with_labels=False))
     visit.answers.remove(answer)
     counts: dict[tuple[datetime, str], int] = {}
     for row in answer.plain().to_pylist():
