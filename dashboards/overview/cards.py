@@ -11,13 +11,15 @@ import streamlit as st
 
 from dashboards.charting import charts
 from dashboards.edges.edges import Edge
-from dashboards.frame import navigation, theme, url_state
+from dashboards.frame import navigation, summary, theme, url_state
 from dashboards.frame.theme import Palette
 from dashboards.history.changes import Change
 from warehouse.questions.answers import Answer
 from warehouse.records.coverage import Gaps
 
 DROPPED = ("DROPPED", "ERROR")
+ENOUGH = 0.9
+"""The share of a window that has to be observed for its numbers to be held against another window's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +36,12 @@ class Numbers:
     """Flows by verdict of the window before, empty where there were none."""
     before_word: str
     """What that window is called: the day before, the window before."""
+    before_observed: float
+    """The share of that window that was observed, 0 to 1."""
     fresh: Sequence[Edge] | None
     """Edges that the day before did not have; None where that day was not observed."""
+    day_observed: float
+    """The share of that day that was observed, 0 to 1."""
     changed: Sequence[Change] | None
     """Changes of configuration in the window; None where no history is recorded."""
     drift: Sequence[Mapping[str, Any]] | None
@@ -68,7 +74,12 @@ def _metric(title: str, page: str, query: Any, value: str, note: str, help_text:
 def _flows(numbers: Numbers, shades: Palette) -> None:
     counts = _counts(numbers, None)
     total, then = sum(counts), sum(numbers.before.values())
-    note = f"{(total - then) / then * 100:+.0f} % vs {numbers.before_word}" if then else f"none {numbers.before_word}"
+    if not numbers.before_observed:
+        note = f"{numbers.before_word} was not observed"
+    elif numbers.before_observed < ENOUGH:
+        note = f"{theme.percent(numbers.before_observed)} of {numbers.before_word} observed"
+    else:
+        note = f"{(total - then) / then * 100:+.0f} % vs {numbers.before_word}" if then else f"none {numbers.before_word}"
     _metric("Flows", "flows", url_state.link(), theme.compact(total), note, f"{total:,} flows")
     _spark(charts.spark(counts, shades.verdicts["FORWARDED"], shades), "Flows in the window")
 
@@ -92,7 +103,8 @@ def _new_edges(numbers: Numbers, shades: Palette) -> None:
         _metric("New edges", "compare", query, "unknown", "the day before was not observed", hint)
         return
     denied = sum(edge.is_denied for edge in fresh)
-    note = f"since the day before{f', {denied} denied' if denied else ''}"
+    of_day = "" if numbers.day_observed >= ENOUGH else f", {theme.percent(numbers.day_observed)} of it observed"
+    note = f"since the day before{of_day}{f', {denied} denied' if denied else ''}"
     _metric("New edges", "compare", query, f"{len(fresh):,}", note, hint)
     _spark(charts.spark(_arrivals(fresh), shades.verdicts["AUDIT"], shades, kind="steps"), "New edges in the window, added up")
 
@@ -123,11 +135,17 @@ def _audit(numbers: Numbers, shades: Palette) -> None:
 
 
 def _coverage(numbers: Numbers, shades: Palette) -> None:
-    shares, gaps = numbers.pulse.shares, numbers.gaps
-    share = sum(shares.values()) / len(shares) if shares else 0.0
+    gaps = numbers.gaps
     nodes = len({(gap.cluster, gap.node_name) for gap in gaps})
     note = f"{len(gaps)} gap{'s' if len(gaps) != 1 else ''} on {nodes} node{'s' if nodes != 1 else ''}" if gaps else "no gap"
-    _metric("Coverage", "coverage", url_state.link(), theme.percent(share), note, "Share of node-time that was observed")
+    _metric(
+        "Coverage",
+        "coverage",
+        url_state.link(),
+        theme.percent(summary.observed(numbers.pulse)),
+        note,
+        "Share of node-time that was observed",
+    )
     _spark(charts.spark(_observed(gaps, numbers.starts, numbers.width), shades.other, shades, kind="steps"), "Coverage in the window")
 
 

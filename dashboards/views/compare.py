@@ -104,7 +104,7 @@ def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[
         hint = "Compares each edge's share of its window's flows, so that a busier window does not change every edge"
         st.toggle("By share of traffic", key="compare by share", on_change=_by_share, help=hint)
         st.space("stretch")
-        shares = [sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0 for answer in answers]
+        shares = [summary.observed(answer) for answer in answers]
         st.markdown(f":material/sensors: observed A **{theme.percent(shares[0])}** · B **{theme.percent(shares[1])}**", width="content")
     if url_state.get("volumes") != "counts" and abs(scale - 1) > comparison.CHANGED:
         more = "more" if scale > 1 else "fewer"

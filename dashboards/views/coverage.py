@@ -58,8 +58,14 @@ def page(visit: Visit) -> None:
 def _cards(answer: Answer, gaps: Sequence[Gap]) -> None:
     cards = st.grid("auto", gap="small", border=True, min_column_width=180)
     with cards.cell():
-        share = sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0
-        st.metric("Observed", theme.percent(share), f"{len(gaps)} gaps", delta_color="off", delta_arrow="off", help="Share of node-time")
+        st.metric(
+            "Observed",
+            theme.percent(summary.observed(answer)),
+            f"{len(gaps)} gaps",
+            delta_color="off",
+            delta_arrow="off",
+            help="Share of node-time",
+        )
     with cards.cell():
         undated = answer.coverage.flows_lost_undated
         more = f"{theme.compact(undated)} more at an unknown time" if undated else "as Hubble reported"

@@ -43,9 +43,9 @@ def page(visit: Visit) -> None:
         _owner_line(visit, pulse)
         summary.nothing(visit, window, pulse)
         return
-    talking = _edges(visit, window)
-    before = _edges(visit, day_before)
-    fresh = new_edges(talking, before, was_observed=_was_observed(visit))
+    talking, _ = _edges(visit, window)
+    before, day_observed = _edges(visit, day_before)
+    fresh = new_edges(talking, before, was_observed=day_observed > 0)
     gaps = flows_page.gaps(visit, of=narrowed.is_about)
     _owner_line(visit, pulse)
     then = visit.answer(count_questions.timeline(earlier))
@@ -58,7 +58,9 @@ def page(visit: Visit) -> None:
             width=width,
             before=flows_page.verdict_counts(then),
             before_word=word,
+            before_observed=summary.observed(then),
             fresh=fresh,
+            day_observed=day_observed,
             changed=_changes(visit, window),
             drift=attention.drift_in_sight(visit),
             gaps=gaps,
@@ -84,9 +86,10 @@ def new_edges(now: Sequence[Edge], before: Sequence[Edge], *, was_observed: bool
     return [edge for edge in now if edge.key not in known and not edge.is_housekeeping]
 
 
-def _edges(visit: Visit, window: FlowFilter) -> list[Edge]:
+def _edges(visit: Visit, window: FlowFilter) -> tuple[list[Edge], float]:
+    """The edges of a window, and the share of it that was observed."""
     answer = visit.answer(edges_in_time(window))
-    return edges.edges_of(answer, since=window.since, until=window.until)
+    return edges.edges_of(answer, since=window.since, until=window.until), summary.observed(answer)
 
 
 def _changes(visit: Visit, window: FlowFilter) -> list[changes.Change] | None:
@@ -95,11 +98,6 @@ def _changes(visit: Visit, window: FlowFilter) -> list[changes.Change] | None:
     if found is None:
         return None
     return [each for each in found if any(narrowed.is_about(cluster, each.version["namespace"]) for cluster in each.clusters)]
-
-
-def _was_observed(visit: Visit) -> bool:
-    answer = visit.answers[-1]
-    return any(share > 0 for share in answer.shares.values())
 
 
 def _owner_line(visit: Visit, pulse: Answer) -> None:
