@@ -47,6 +47,8 @@ class Numbers:
     drift: Sequence[Mapping[str, Any]] | None
     """Drift that was open at the window's end; None where no blueprint is compared."""
     gaps: Gaps
+    sees_all: bool
+    """Whether the principal sees everything, so that what is not seen is not there."""
 
 
 def draw(numbers: Numbers) -> None:
@@ -112,16 +114,20 @@ def _new_edges(numbers: Numbers, shades: Palette) -> None:
 def _changes(numbers: Numbers, shades: Palette) -> None:
     changed = numbers.changed or ()
     where = sorted({change.version["namespace"] or "whole cluster" for change in changed})
-    note = ", ".join(where[:2]) + (f" and {len(where) - 2} more" if len(where) > 2 else "") or "none in the window"
+    note = ", ".join(where[:2]) + (f" and {len(where) - 2} more" if len(where) > 2 else "") or _none(numbers, "none in the window")
     _metric("Policy changes", "policies", url_state.link(show="changed"), f"{len(changed):,}", note, "And of Cilium's settings")
     moments = [sum(change.at <= start for change in changed) for start in numbers.starts]
     _spark(charts.spark(moments, shades.verdicts["AUDIT"], shades, kind="steps"), "Changes of the configuration, added up")
 
 
+def _none(numbers: Numbers, words: str) -> str:
+    return words if numbers.sees_all else "none that you may see"
+
+
 def _drift(numbers: Numbers, shades: Palette) -> None:
     drift = numbers.drift or ()
     severe = sum(row["severity"] in ("critical", "high") for row in drift)
-    note = f"{severe} critical or high" if drift else "none is open"
+    note = f"{severe} critical or high" if drift else _none(numbers, "none is open")
     _metric("Drift", "posture", url_state.link(), f"{len(drift):,}", note, "From blueprints", colour="inverse" if severe else "off")
     opened = [sum(row["since"] <= start for row in drift) for start in numbers.starts]
     _spark(charts.spark(opened, shades.verdicts["DROPPED"], shades, kind="steps"), "Drift that is open, since when")

@@ -79,7 +79,8 @@ def _nothing_shown(differences: Sequence[Difference], unchanged: int) -> None:
     if differences:
         summary.empty("No difference of this kind", f"{len(differences)} of other kinds are there.", "rule", ("Show all kinds", _all_kinds))
     else:
-        summary.empty("Nothing changed", f"All {unchanged} edges are in both windows, within ± {comparison.CHANGED:.0%}.", "check_circle")
+        text = f"All {unchanged} edges are in both windows, within ± {theme.percent(comparison.CHANGED)}."
+        summary.empty("Nothing changed", text, "check_circle")
 
 
 def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[Answer], scale: float) -> list[str]:
@@ -97,7 +98,7 @@ def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[
             format_func=lambda kind: f"{KINDS[kind]} **{counts[kind]}**",
             on_change=lambda: url_state.put("kind", st.session_state["kinds"]),
         )
-        st.caption(f"{unchanged:,} edges unchanged (within ± {comparison.CHANGED:.0%})")
+        st.caption(f"{unchanged:,} edges unchanged (within ± {theme.percent(comparison.CHANGED)})")
         st.session_state["compare housekeeping"] = url_state.get("housekeeping") == "1"
         st.toggle("DNS, metrics, health", key="compare housekeeping", on_change=_housekeeping)
         st.session_state["compare by share"] = url_state.get("volumes") != "counts"
@@ -108,7 +109,8 @@ def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[
         st.markdown(f":material/sensors: observed A **{theme.percent(shares[0])}** · B **{theme.percent(shares[1])}**", width="content")
     if url_state.get("volumes") != "counts" and abs(scale - 1) > comparison.CHANGED:
         more = "more" if scale > 1 else "fewer"
-        st.caption(f"B has {abs(scale - 1):.0%} {more} flows than A in all. Volumes are compared as shares of each window's total.")
+        by = theme.percent(round(abs(scale - 1), 2))
+        st.caption(f"B has {by} {more} flows than A in all. Volumes are compared as shares of each window's total.")
     if shares[0] == 0:
         st.warning("A was not observed: everything in B looks new.", icon=":material/sensors_off:")
     return chosen

@@ -64,6 +64,7 @@ def page(visit: Visit) -> None:
             changed=_changes(visit, window),
             drift=attention.drift_in_sight(visit),
             gaps=gaps,
+            sees_all=visit.door.scope(visit.who).everything,
         )
     )
     grid = st.grid(3, gap="small", min_column_width=380)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import streamlit as st
+
 from dashboards.charting import charts
 from dashboards.frame import theme
 from dashboards.visit import Visit
@@ -31,6 +33,8 @@ class Times:
     """`start`, `kind` (the edge) and `flows`."""
     kinds: list[str]
     """Edges in the order of their flows."""
+    uncertain: int
+    """Flows among them of which it is uncertain whether they would have been denied: their hour has others that would have been."""
 
 
 def of(visit: Visit, denied: Sequence[EdgeRow]) -> Times:
@@ -54,7 +58,8 @@ def of(visit: Visit, denied: Sequence[EdgeRow]) -> Times:
             counts[start, name] = counts.get((start, name), 0) + row["flows"] - row["repeats"]
     kinds = list(dict.fromkeys(names.values()))
     rows = [{"start": start, "kind": name, "flows": flows} for (start, name), flows in sorted(counts.items())]
-    return Times(width=width, rows=rows, kinds=kinds)
+    uncertain = max(0, sum(counts.values()) - sum(row.flows for row in denied))
+    return Times(width=width, rows=rows, kinds=kinds, uncertain=uncertain)
 
 
 def _key(row: EdgeRow) -> tuple[Any, ...]:
@@ -85,4 +90,6 @@ def draw(visit: Visit, times: Times, gaps: Gaps) -> None:
         shades=shades,
         height=120,
     )
+    if times.uncertain:
+        st.caption(f"{theme.compact(times.uncertain)} of the flows that are drawn are uncertain: each {unit} of an edge is drawn whole.")
     charts.draw(chart, f"Flows that would have been denied, by {unit} and edge")
