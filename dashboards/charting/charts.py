@@ -85,12 +85,17 @@ def overlay(
     since: datetime,
     until: datetime,
     width: timedelta,
+    gaps: Gaps,
     shades: Palette,
 ) -> Chart:
-    """Two windows on one clock: bars of the one, a step line of the other (whose times have been moved onto the first's)."""
+    """Two windows on one clock: bars of the one, a step line of the other (whose times have been moved onto the first's).
+
+    Gaps are those of the first.
+    """
     drawn = _bars(_stacked(now, width, until, ["B"], {"B": "B"}), since, until, shades, _heights(now, before), flows="flows in B")
     drawn["mark"]["color"] = shades.verdicts["FORWARDED"]
-    return finished({"layer": [drawn, _line(before, shades)]}, shades, 110)
+    shaded = [_gap_shades(gaps, since, until, shades)] if gaps else []
+    return finished({"layer": [*shaded, drawn, _strip(gaps, since, until, shades), _line(before, shades)]}, shades, 110)
 
 
 def inline(rows: Iterable[Mapping[str, Any]]) -> Chart:

@@ -91,7 +91,7 @@ def _dropped(numbers: Numbers, shades: Palette) -> None:
     drops, was = sum(dropped), numbers.before
     share, share_then = _share(drops, total), _share(sum(was.get(verdict, 0) for verdict in DROPPED), sum(was.values()))
     note = f"{theme.percent(share)} of flows" + (f", was {theme.percent(share_then)}" if was else "")
-    worse = share > share_then * 1.5 and drops > 10
+    worse = bool(was) and numbers.before_observed >= ENOUGH and share > share_then * 1.5 and drops > 10
     query = url_state.link(verdict=DROPPED)
     look = {"colour": "inverse", "arrow": "up"} if worse else {}
     _metric("Dropped", "flows", query, theme.compact(drops), note, f"{drops:,} flows", **look)

@@ -15,6 +15,7 @@ from dashboards.edges.comparison import KINDS, Difference
 from dashboards.flows import open_as_sql
 from dashboards.frame import clock, export, filters, head, navigation, summary, theme, time_control, url_state
 from dashboards.history import changes
+from dashboards.views import flows as flows_page
 from dashboards.visit import Visit, not_future
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import count_questions
@@ -148,7 +149,7 @@ def _overlay(visit: Visit, before: FlowFilter, after: FlowFilter) -> None:
             (f"A, {clock.local(before.since):%-d %b}, as a line", shades.text),
         ],
     )
-    chart = charts.overlay(bars, moved, since=after.since, until=after.until, width=width, shades=shades)
+    chart = charts.overlay(bars, moved, since=after.since, until=after.until, width=width, gaps=flows_page.gaps(visit), shades=shades)
     charts.draw(chart, "Flows of B as bars, of A as a line")
 
 

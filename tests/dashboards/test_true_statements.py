@@ -65,7 +65,7 @@ WINDOW: dict[str, Any] = {"since": NOON - HOUR, "until": NOON, "width": dt.timed
     [
         bars([]),
         bars(ROWS, OBSERVED, brush=True, before=[{"start": NOON - HOUR, "flows": 3}]),
-        charts.overlay([{**ROWS[0], "kind": "B"}], [{"start": NOON - HOUR, "flows": 3}], **WINDOW),
+        charts.overlay([{**ROWS[0], "kind": "B"}], [{"start": NOON - HOUR, "flows": 3}], gaps=OBSERVED, **WINDOW),
         *(charts.spark([1, 2, 3], "#6C8EB5", theme.LIGHT, kind=kind) for kind in ("area", "bars", "steps")),
         coverage.picture([("c1", "n1")], OBSERVED, NOON - HOUR, NOON, theme.LIGHT),
     ],
@@ -101,7 +101,7 @@ def test_only_time_that_the_ledger_calls_observed_is_painted_as_observed(
 
 
 def test_a_comparison_of_two_quiet_windows_has_numbers_on_its_axis() -> None:
-    chart = charts.overlay([], [], since=NOON - HOUR, until=NOON, width=dt.timedelta(minutes=1), shades=theme.LIGHT)
+    chart = charts.overlay([], [], gaps=Gaps([], {}), **WINDOW)
     axes = [part["y"]["scale"]["domain"] for part in parts_of(chart) if isinstance(part.get("y"), dict) and "scale" in part["y"]]
     assert axes
     assert all(domain == [0, 1] for domain in axes)
