@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
+from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, RemoveAction, Transaction
 
 from warehouse.errors import CommitConflictError
 from warehouse.lake import files, log
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.handles import FAILURES, Handles
 from warehouse.schema import Table
+
+_HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
+"""After each commit deltalake would list the whole log to find expired entries; `tidy_log` and `checkpoint` delete those."""
 
 
 class Commits(Handles):
@@ -54,10 +57,8 @@ class Commits(Handles):
             try:
                 handle = self._newest(table)
                 # deltalake only refuses conflicts committed since the handle was read; older ones are checked here.
-                self._refuse_repeated(table, handle, transactions)
-                handle.create_write_transaction(
-                    actions, "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
-                )
+                self._refuse_repeated(table, transactions)
+                self._write(table, handle, actions, properties)
                 self._expire(table)
             except BaseException as error:
                 committed = self._is_committed(table, data_files)
@@ -108,9 +109,7 @@ class Commits(Handles):
                 properties = CommitProperties(
                     custom_metadata=dict(metadata or {}), app_transactions=[Transaction(name, handle.version()) for name in guards]
                 )
-                handle.create_write_transaction(
-                    [*removed, *added], "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
-                )
+                self._write(table, handle, [*removed, *added], properties)
                 self._expire(table)
             except BaseException as error:
                 # Without new files, the commit succeeded if the old files are gone, unless another process removed them.
@@ -129,9 +128,19 @@ class Commits(Handles):
                     ) from error
                 raise self._error(table, "cannot be committed to", error) from error
 
-    def _refuse_repeated(self, table: Table, handle: DeltaTable, transactions: Mapping[str, int]) -> None:
+    def _write(self, table: Table, handle: DeltaTable, actions: Sequence[Any], properties: CommitProperties) -> None:
+        handle.create_write_transaction(
+            list(actions),
+            "append",
+            handle.schema(),
+            partition_by=list(table.partition_by),
+            commit_properties=properties,
+            post_commithook_properties=_HOOKS,
+        )
+
+    def _refuse_repeated(self, table: Table, transactions: Mapping[str, int]) -> None:
         for app_id, version in transactions.items():
-            last = handle.transaction_version(app_id)
+            last = self._transaction_version(table, app_id)
             if last is not None and last >= version:
                 raise CommitConflictError(
                     f"table {table.name} at {self.address(table)}: {app_id} has committed version {last}, so {version} is refused"
@@ -152,11 +161,10 @@ class Commits(Handles):
 
     def transaction_version(self, table: Table, app_id: str) -> int | None:
         """Return the last version that `app_id` committed; None if there is none. Raises LakeError."""
-        with self._lock:
-            try:
-                return self._newest(table).transaction_version(app_id)
-            except FAILURES as error:
-                raise self._error(table, "cannot be read", error) from error
+        try:
+            return self._transaction_version(table, app_id)
+        except FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
 
     def last_metadata(self, table: Table, key: str) -> str | None:
         """Return the value of `key` in the metadata of the newest commit that has it; None if no commit has it. Raises LakeError."""

@@ -120,9 +120,10 @@ def write_file(
                     writer = stack.enter_context(pq.ParquetWriter(sink, group.schema, **_how(table, is_small=group.num_rows < SMALL_ROWS)))
                 writer.write_table(group, row_group_size=group.num_rows)
                 statistics.add(group)
-        if writer is None:
-            return []
-        size = int(filesystem.get_file_info(path).size)
+            if writer is None or sink is None:
+                return []
+            writer.close()
+            size = int(sink.tell())  # asking an object store for the size would be two more requests
     except BaseException as error:
         delete_files(filesystem, [path])
         if isinstance(error, OSError | pa.ArrowException | KeyError | ValueError):

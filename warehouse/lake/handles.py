@@ -41,6 +41,8 @@ class Handles:
         self._lock = threading.RLock()
         self._tables: dict[str, DeltaTable] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._transactions: dict[str, dict[str, int | None]] = {}
+        """The last version of each app id that was asked for or seen in the log, as of the snapshot of the table."""
         self._pinned: dict[str, Snapshot] = {}
         """Versions that this handle keeps to, instead of following the log."""
         self._updated: dict[str, float] = {}
@@ -129,13 +131,29 @@ class Handles:
                 with contextlib.suppress(log.SchemaChangedError):
                     entries = list(log.entries_after(table, self._filesystems[table.name], known.version))
                     known = known.after(entries) if entries else known
+                    for entry in entries:
+                        self._transactions.setdefault(table.name, {}).update(entry.transactions)
                     if known.version >= at_least:
                         self._snapshots[table.name], self._looked[table.name] = known, now
                         return known
             handle = self._newest(table)
             known = Snapshot.of_actions(table, handle.version(), pa.table(handle.get_add_actions(flatten=True)))
             self._snapshots[table.name], self._looked[table.name] = known, now
+            self._transactions.pop(table.name, None)
             return known
+
+    def _transaction_version(self, table: Table, app_id: str) -> int | None:
+        """Return the last version that `app_id` committed, as of now.
+
+        deltalake reads the log back to the newest checkpoint to find it, so that is done once, and commits are followed from then on.
+        """
+        with self._lock:
+            handle = self._newest(table)
+            self._snapshot(table, at_least=handle.version(), anew=True)
+            known = self._transactions.setdefault(table.name, {})
+            if app_id not in known:
+                known[app_id] = handle.transaction_version(app_id)
+            return known[app_id]
 
     def _pruned(
         self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None, version: int | None = None
