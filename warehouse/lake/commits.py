@@ -157,7 +157,9 @@ class Commits(Handles):
     def delete_replaced(self, table: Table, paths: Sequence[str]) -> None:
         """Delete files that `replace` removed from the table; vacuum deletes any that cannot be deleted now. Raises LakeError."""
         known = {file.path for file in self._known(table).files()}
-        files.delete_files(self._filesystems[table.name], [path for path in paths if path not in known])
+        gone = [path for path in paths if path not in known]
+        files.delete_files(self._filesystems[table.name], gone)
+        self._copies.remove(table.name, gone)
 
     def transaction_version(self, table: Table, app_id: str) -> int | None:
         """Return the last version that `app_id` committed; None if there is none. Raises LakeError."""
@@ -196,6 +198,8 @@ class Commits(Handles):
                 existing = [info for info in existing if info.type == pafs.FileType.File]
                 if existing and not dry_run:
                     handle.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+                if not dry_run:
+                    self._copies.remove(table.name, [unquote(path) for path in found])
             except FAILURES as error:
                 raise self._error(table, "cannot be vacuumed", error) from error
         return {info.path: info.size for info in existing}

@@ -22,6 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from warehouse.errors import LakeError
+from warehouse.lake import remote
 from warehouse.lake.dictionaries import UNREPEATED
 from warehouse.schema import Table
 
@@ -247,7 +248,7 @@ def _how(table: Table, *, is_small: bool) -> dict[str, Any]:
 
 
 def _unwritable(table: Table, where: str, error: BaseException) -> LakeError:
-    return LakeError(f"table {table.name} at {where}: the rows cannot be written: {error}")
+    return LakeError(f"table {table.name} at {where}: the rows cannot be written: {remote.explained(error)}")
 
 
 def _leaves(field: pa.Field, prefix: str = "") -> Iterator[str]:

@@ -12,11 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
-from deltalake.fs import DeltaStorageHandler
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from warehouse.errors import LakeError
-from warehouse.lake import evolution, log
+from warehouse.lake import evolution, log, remote
 from warehouse.lake.file_cache import FileCache
 from warehouse.lake.local_copies import LocalCopies
 from warehouse.lake.snapshots import Snapshot, Wanted
@@ -63,29 +62,35 @@ class Handles:
         address = self.address(table)
         for last_try in (False, True):
             try:
-                if not DeltaTable.is_deltatable(address, self._options):
-                    DeltaTable.create(
-                        address,
-                        table.schema,
-                        mode="ignore",
-                        partition_by=list(table.partition_by),
-                        name=table.name,
-                        description=table.doc,
-                        configuration=PROPERTIES | evolution.properties(table),
-                        storage_options=self._options,
-                        raise_if_key_not_exists=False,
-                    )
-                handle = DeltaTable(address, storage_options=self._options)
+                handle = self._opened(table)
                 evolution.bring_up_to_date(handle, table, where=address)
                 self._tables[table.name] = handle
                 if "://" in address:
-                    self._filesystems[table.name] = pafs.PyFileSystem(DeltaStorageHandler(address, self._options))
+                    self._filesystems[table.name] = remote.files(address, self._options)
                 else:
                     self._filesystems[table.name] = pafs.SubTreeFileSystem(address, pafs.LocalFileSystem())
                 return
             except FAILURES as error:  # another process may have just created it: try once more
                 if last_try:
                     raise self._error(table, "cannot be opened", error) from error
+
+    def _opened(self, table: Table) -> DeltaTable:
+        """Return a handle on a stored table, which is created if it does not exist."""
+        address = self.address(table)
+        with contextlib.suppress(TableNotFoundError):
+            return DeltaTable(address, storage_options=self._options)
+        DeltaTable.create(
+            address,
+            table.schema,
+            mode="ignore",
+            partition_by=list(table.partition_by),
+            name=table.name,
+            description=table.doc,
+            configuration=PROPERTIES | evolution.properties(table),
+            storage_options=self._options,
+            raise_if_key_not_exists=False,
+        )
+        return DeltaTable(address, storage_options=self._options)
 
     def _newest(self, table: Table) -> DeltaTable:
         handle = self._tables[table.name]
@@ -167,4 +172,5 @@ class Handles:
         return [file.path for file in stored.files(wanted)]
 
     def _error(self, table: Table, what: str, error: BaseException) -> LakeError:
-        return LakeError(f"table {table.name} at {self.address(table)} {what}: {error}")
+        said = str(error) if self.is_local else remote.explained(error)
+        return LakeError(f"table {table.name} at {self.address(table)} {what}: {said}")

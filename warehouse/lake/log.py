@@ -172,7 +172,7 @@ def _listed(filesystem: pafs.FileSystem) -> list[pafs.FileInfo]:
 def _content(filesystem: pafs.FileSystem, version: int) -> bytes | None:
     """Return an entry's bytes; None if it does not exist."""
     try:
-        with filesystem.open_input_file(entry_name(version)) as entry:
+        with filesystem.open_input_stream(entry_name(version)) as entry:
             content: bytes = entry.read()
             return content
     except FileNotFoundError:
