@@ -65,6 +65,41 @@ def test_a_lake_of_a_newer_schema_is_refused_and_not_touched(url: str, monkeypat
     assert log_of(url) == before
 
 
+def test_a_lake_of_a_newer_format_is_refused_and_not_touched(url: str) -> None:
+    open_lake(url)
+    DeltaTable(f"{url}/coverage").alter.set_table_properties({"hindcast.format": "2"}, raise_if_not_exists=False)
+    before = log_of(url)
+    with pytest.raises(LakeError, match=r"table coverage at .*written by a newer Hindcast: its format has version 2.*knows 1.*Upgrade"):
+        open_lake(url)
+    assert log_of(url) == before
+
+
+def test_a_process_that_runs_on_neither_reads_nor_writes_once_the_format_is_newer(url: str) -> None:
+    running = open_lake(url)
+    append(running, FLOWS, 1)
+    assert running.read(FLOWS, ["uuid"]).num_rows == 81
+    DeltaTable(f"{url}/flows").alter.set_table_properties({"hindcast.format": "2"}, raise_if_not_exists=False)
+    before = log_of(url)
+    for use in (lambda: append(running, FLOWS, 1), lambda: running.read(FLOWS, ["uuid"])):
+        with pytest.raises(LakeError, match="its format has version 2"):
+            use()
+    assert log_of(url) == before
+
+
+def test_a_process_that_runs_on_appends_beside_a_newer_schema_but_rewrites_no_file(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = open_lake(url)
+    with monkeypatch.context() as newer:
+        newer.setitem(TABLES, "flows", NEWER)
+        upgraded = open_lake(url)
+        append(upgraded, NEWER, 3)
+        append(running, FLOWS, 2)
+        assert upgraded.read(NEWER, ["shiny"])["shiny"].to_pylist().count("yes") == 3
+        assert upgraded.read(NEWER, ["uuid"]).num_rows == running.read(FLOWS, ["uuid"]).num_rows == 85
+    with pytest.raises(LakeError, match="its schema has version 2, this Hindcast knows 1"):
+        compact_closed_hours(running, now=NOON + dt.timedelta(hours=6))
+    assert upgraded.read(NEWER, ["shiny"])["shiny"].to_pylist().count("yes") == 3
+
+
 def test_a_table_says_of_how_many_columns_its_log_has_statistics_also_one_of_an_older_hindcast(url: str) -> None:
     assert "delta.dataSkippingNumIndexedCols" not in DeltaTable(f"{url}/flows").metadata().configuration
     append(open_lake(url), FLOWS, 3)

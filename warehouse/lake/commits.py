@@ -15,7 +15,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, RemoveAction, Transaction
 
 from warehouse.errors import CommitConflictError
-from warehouse.lake import files, log
+from warehouse.lake import evolution, files, log
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.handles import FAILURES, Handles
 from warehouse.schema import Table
@@ -56,6 +56,7 @@ class Commits(Handles):
         with self._lock:
             try:
                 handle = self._newest(table)
+                evolution.refuse_newer(handle, table, where=self.address(table), rewrites=False)
                 # deltalake only refuses conflicts committed since the handle was read; older ones are checked here.
                 self._refuse_repeated(table, transactions)
                 self._write(table, handle, actions, properties)
@@ -100,6 +101,7 @@ class Commits(Handles):
         with self._lock:
             try:
                 handle = self._newest(table)
+                evolution.refuse_newer(handle, table, where=self.address(table), rewrites=bool(new))
                 # The snapshot checked here must not be older than the version that deltalake compares with: see _snapshot.
                 stored = self._snapshot(table, at_least=handle.version())
                 there = set() if whole is None else set(stored.partition(whole))

@@ -142,6 +142,7 @@ class Handles:
                         self._snapshots[table.name], self._looked[table.name] = known, now
                         return known
             handle = self._newest(table)
+            evolution.refuse_newer(handle, table, where=self.address(table), rewrites=False)
             known = Snapshot.of_actions(table, handle.version(), pa.table(handle.get_add_actions(flatten=True)))
             self._snapshots[table.name], self._looked[table.name] = known, now
             self._transactions.pop(table.name, None)
