@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.sax import saxutils
@@ -45,7 +45,7 @@ _ADVICE = {
     "IllegalLocationConstraintException": _REGION,
     "SlowDown": "the store asks for fewer requests: it was tried again until retry_timeout",
 }
-_RETRY_NAMES = {"max_retries": int, "retry_timeout": config.parse_duration}
+_RETRY_NAMES: Mapping[str, Callable[[str], Any]] = {"max_retries": int, "retry_timeout": config.parse_duration}
 _proven: set[tuple[str, str]] = set()
 
 
@@ -135,6 +135,7 @@ def _client(url: str, options: Mapping[str, str]) -> Any:
     """Return a client with the options that deltalake takes, which names all kinds of them alike."""
     from obstore import exceptions, store
 
+    from_url: Any = store.from_url  # its types name every option of every store
     client: dict[str, Any] = {}
     retries: dict[str, Any] = {}
     settings: dict[str, str] = {}
@@ -150,6 +151,6 @@ def _client(url: str, options: Mapping[str, str]) -> Any:
         elif not (_RETRIES.fullmatch(plain) or _DELTA_ONLY.fullmatch(lower)):
             settings[lower] = value
     try:
-        return store.from_url(url, config=settings, client_options=client, retry_config=retries or None)  # type: ignore[arg-type]
+        return from_url(url, config=settings, client_options=client, retry_config=retries or None)
     except (exceptions.BaseError, ValueError) as error:
         raise ConfigError(f"lake.options of {url}: {explained(error)}") from error
