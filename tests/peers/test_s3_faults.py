@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -173,3 +176,16 @@ def test_credentials_may_be_in_files_or_in_the_environment(versitygw: Any, tmp_p
         monkeypatch.setenv(name, settings.options[name])
     chained = settings.model_copy(update={"options": {name: value for name, value in settings.options.items() if "KEY" not in name}})
     assert Lake.open(chained).rows(FLOWS) >= 0
+
+
+@pytest.mark.parametrize("command", [["check", "--only", "lake"], ["collect"]])
+def test_commands_say_at_start_what_is_wrong_and_check_goes_on(versitygw: Any, tmp_path: Path, command: list[str]) -> None:
+    lake = versitygw.settings(AWS_SECRET_ACCESS_KEY="file:nowhere/secret").model_dump(mode="json")
+    document = {"lake": lake, "clusters": [{"name": "c1", "hubble": {"address": "127.0.0.1:9", "plaintext": True}}]}
+    (tmp_path / "hindcast.yaml").write_text(json.dumps(document))
+    ended = subprocess.run(
+        [sys.executable, "-m", "hindcast", *command, "--config", "hindcast.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    assert "nowhere/secret: the secret cannot be read" in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr

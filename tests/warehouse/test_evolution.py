@@ -12,6 +12,7 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines.maintenance.compaction import compact_closed_hours
+from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config, engine
 from warehouse.access.principals import OPERATOR
 from warehouse.errors import LakeError
@@ -20,7 +21,8 @@ from warehouse.questions.door import Door
 from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import FLOWS, TABLES, Table, model
 
-FIRST = Path(__file__).parents[1] / "data" / "lake_v1"
+DATA = Path(__file__).parents[1] / "data"
+FIRST, LANDED = DATA / "lake_v1", DATA / "lake_landed" / "lake"
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 NEWER = replace(
     FLOWS,
@@ -202,3 +204,26 @@ def test_whoever_changes_columns_raises_the_version() -> None:
             stored = {field.name for field in DeltaTable(str(FIRST / name)).schema().fields}
             assert stored <= set(table.schema.names), "no column is dropped or renamed"
             assert table.version > 1 or stored == set(table.schema.names), f"{name} has new columns: raise its version"
+
+
+def test_the_lake_of_the_last_release_is_opened_used_and_upgraded_without_changing_an_answer(tmp_path: Path) -> None:
+    shutil.copytree(LANDED, tmp_path / "lake")
+    url, later = str(tmp_path / "lake"), dt.datetime(2021, 12, 1, tzinfo=dt.UTC)
+    before = {path.name: ds.dataset(DeltaTable(str(path)).file_uris(), partitioning="hive").count_rows()
+              for path in sorted(tmp_path.glob("lake/*/")) if DeltaTable(str(path)).file_uris()}  # fmt: skip
+    lake = open_lake(url)
+    assert lake.rows(FLOWS) == 400
+    assert {name: lake.rows(TABLES[name]) for name in before} == before
+    text = "SELECT source_namespace, destination_namespace, verdict, sum(flow_count) AS n FROM flows GROUP BY ALL ORDER BY ALL"
+    first = asked(lake, text)
+    assert compact_closed_hours(lake, now=later)
+    roll_up_closed_hours(lake, config.Rollups(), now=later)
+    assert asked(lake, text) == first
+    door = Door(lake, config.Ownership())
+    found = door.answer(OPERATOR, OwnSql(text="SELECT sum(flows)::BIGINT AS n FROM timeline_1m"))
+    assert found.rows.to_pylist() == [{"n": 400}]
+    assert door.answer(OPERATOR, OwnSql(text="SELECT count(*) AS n FROM policies")).rows.to_pylist() == [{"n": 1}]
+    append(lake, FLOWS, 3)
+    assert open_lake(url).rows(FLOWS) == 403
+    marks = {name: DeltaTable(f"{url}/{name}").metadata().configuration["hindcast.format"] for name in TABLES}
+    assert set(marks.values()) == {"1"}

@@ -141,8 +141,9 @@ class Commits(Handles):
         )
 
     def _refuse_repeated(self, table: Table, transactions: Mapping[str, int]) -> None:
+        known = self._transaction_versions(table, list(transactions))
         for app_id, version in transactions.items():
-            last = self._transaction_version(table, app_id)
+            last = known[app_id]
             if last is not None and last >= version:
                 raise CommitConflictError(
                     f"table {table.name} at {self.address(table)}: {app_id} has committed version {last}, so {version} is refused"
@@ -166,7 +167,7 @@ class Commits(Handles):
     def transaction_version(self, table: Table, app_id: str) -> int | None:
         """Return the last version that `app_id` committed; None if there is none. Raises LakeError."""
         try:
-            return self._transaction_version(table, app_id)
+            return self._transaction_versions(table, [app_id])[app_id]
         except FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -148,8 +148,8 @@ class Handles:
             self._transactions.pop(table.name, None)
             return known
 
-    def _transaction_version(self, table: Table, app_id: str) -> int | None:
-        """Return the last version that `app_id` committed, as of now.
+    def _transaction_versions(self, table: Table, app_ids: Collection[str]) -> dict[str, int | None]:
+        """Return the last version that each of `app_ids` committed, as of now.
 
         deltalake reads the log back to the newest checkpoint to find it, so that is done once, and commits are followed from then on.
         """
@@ -157,9 +157,10 @@ class Handles:
             handle = self._newest(table)
             self._snapshot(table, at_least=handle.version(), anew=True)
             known = self._transactions.setdefault(table.name, {})
-            if app_id not in known:
-                known[app_id] = handle.transaction_version(app_id)
-            return known[app_id]
+            for app_id in app_ids:
+                if app_id not in known:
+                    known[app_id] = handle.transaction_version(app_id)
+            return {app_id: known[app_id] for app_id in app_ids}
 
     def _pruned(
         self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None, version: int | None = None
