@@ -82,13 +82,12 @@ def require_conditional_puts(url: str, options: Mapping[str, str]) -> None:
 
     path = f"_hindcast/{uuid.uuid4().hex}"
     try:
-        objects = _client(url, options)
-        objects.put(path, b"first", mode="create")
+        objects, is_kept = _client(url, options), False
         try:
-            objects.put(path, b"second", mode="create")
-            is_kept = False
+            for content in (b"first", b"second"):
+                objects.put(path, content, mode="create")
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
-            is_kept = True
+            is_kept = True  # also if it is the first: its answer was lost, and it was tried again
         with contextlib.suppress(exceptions.BaseError, OSError):
             objects.delete(path)
     except exceptions.PermissionDeniedError:
