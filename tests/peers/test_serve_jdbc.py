@@ -110,12 +110,3 @@ def test_what_dbeaver_does(served: Served) -> None:
     (uuid,) = [line.split("\t") for line in listed if line.startswith("hindcast\tmain\tflows\tuuid\t")]
     assert uuid[11].startswith("Hubble's id of the flow")
     assert listed[-1] == "end"
-
-
-def test_a_statement_is_cancelled_and_the_connection_goes_on(served: Served) -> None:
-    endless = "SELECT count(*) FROM range(100000000000) a(i), range(1000) b(j) WHERE hash(i * j) = 5"
-    assert served.lines(("cancel", endless)) == ["cancelled", "again"]
-
-
-def test_the_window_is_a_property_of_the_address(served: Served) -> None:
-    assert served.lines(("query", "SELECT count(*) FROM flows"), more="&hindcast-until=10d&hindcast-since=20d") == ["0"]

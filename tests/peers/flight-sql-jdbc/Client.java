@@ -47,7 +47,6 @@ public class Client {
                     print(statement.executeQuery());
                 }
             }
-            case "cancel" -> cancel(connection, step[1]);
             default -> throw new IllegalArgumentException(step[0]);
         }
     }
@@ -70,30 +69,6 @@ public class Client {
         print(about.getImportedKeys(null, null, "flows"));
         print(about.getExportedKeys(null, null, "flows"));
         System.out.println("end");
-    }
-
-    private static void cancel(Connection connection, String sql) throws Exception {
-        try (Statement statement = connection.createStatement()) {
-            Thread later = new Thread(() -> {
-                try {
-                    Thread.sleep(500);
-                    statement.cancel();
-                } catch (Exception error) {
-                    System.out.println("cancel\t" + error.getMessage());
-                }
-            });
-            later.start();
-            try {
-                print(statement.executeQuery(sql));
-                System.out.println("not cancelled");
-            } catch (SQLException error) {
-                System.out.println("cancelled");
-            }
-            later.join();
-        }
-        try (Statement statement = connection.createStatement()) {
-            print(statement.executeQuery("SELECT 'again'"));
-        }
     }
 
     private static void print(ResultSet result) throws SQLException {
