@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from warehouse.config.alerts import Alertmanager, AlertRules, Alerts, Route, Silence
-from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, Proposer, Tls
+from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, OpenReports, Proposer, Tls
 from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Collect, Redact, Rollups
 from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
 from warehouse.config.delivery import Delivery, Folder, Hook, Smtp
@@ -86,6 +86,7 @@ __all__ = [
     "Lake",
     "Moment",
     "Oidc",
+    "OpenReports",
     "Ownership",
     "OwnershipSource",
     "Proposals",
