@@ -6,11 +6,12 @@ Nothing is sent twice and nothing is left out where recorded flows end and follo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from api import ledger
+from api import frames, ledger
+from api.frames import Batch
 from api.history import History, Piece
 from api.plans import Plan
 from warehouse import config
@@ -22,9 +23,6 @@ from warehouse.questions import flow_spans
 from warehouse.questions.door import Door, Reading
 from warehouse.questions.question import Subject
 from warehouse.schema import COVERAGE, FLOWS
-
-SMALL_BATCH = 1_000
-"""Messages of a batch: between two batches a call can be cancelled."""
 
 
 class Call:
@@ -38,7 +36,7 @@ class Call:
         self._opened = ExitStack()
         self._versions = {FLOWS.name: 0, COVERAGE.name: 0}
 
-    def recorded(self) -> Iterator[Sequence[bytes]]:
+    def recorded(self) -> Iterator[Batch]:
         """Yield what the lake holds now. Raises AccessDeniedError, QueryLimitError, LakeError."""
         plan = self._plan
         since, until = (None if bound is None else flow_spans.moment(bound // 1000) for bound in (plan.since, plan.until))
@@ -50,35 +48,36 @@ class Call:
         if plan.has_past:
             yield from self._with_events(reading, lake, History(reading, lake, plan).pieces())
 
-    def appended(self) -> Iterator[Sequence[bytes]]:
+    def appended(self) -> Iterator[Batch]:
         """Yield what was added since the last call. Raises AccessDeniedError, QueryLimitError, LakeError."""
         lake = self._door.lake
         flows, self._versions[FLOWS.name] = lake.appended(FLOWS, self._versions[FLOWS.name])
         booked, self._versions[COVERAGE.name] = lake.appended(COVERAGE, self._versions[COVERAGE.name])
         if booked.contents(COVERAGE) and (events := ledger.events_added(self._reading, booked)):
-            yield [event.message for event in events]
+            yield from map(_of_event, events)
         if flows.contents(FLOWS):
             for piece in self._timed(History(self._reading, flows, self._plan.of_additions()).pieces()):
-                yield from self._counted(piece.messages)
+                self._reading.rows += len(piece)
+                yield frames.of_many(piece.messages)
 
     def close(self) -> None:
         """End the call's entry in the access log."""
         self._opened.close()
 
-    def _with_events(self, reading: Reading, lake: Lake, pieces: Iterator[Piece]) -> Iterator[Sequence[bytes]]:
+    def _with_events(self, reading: Reading, lake: Lake, pieces: Iterator[Piece]) -> Iterator[Batch]:
         """Yield the flows, with what was not seen between them."""
         pending: ledger.Pending | None = None
         for piece in self._timed(pieces):
             if reading.rows + len(piece) > self._limits.rows:
-                yield piece.messages[: max(0, self._limits.rows - reading.rows)]
+                yield frames.of_many(piece.messages[: max(0, self._limits.rows - reading.rows)])
                 raise QueryLimitError(f"cut after {self._limits.rows:,} flows, the most of one call: ask for less time")
             if pending is None:
                 pending = ledger.Pending(self._events(reading, lake, piece))
             due = pending.until(piece.nanoseconds[-1])
-            yield from self._counted(ledger.merged(piece.messages, piece.nanoseconds, due), flows=len(piece))
+            reading.rows += len(piece)
+            yield from ledger.merged(piece.messages, piece.nanoseconds, due)
         left = pending.until(None) if pending else self._events(reading, lake, None)
-        if left:
-            yield [event.message for event in left]
+        yield from map(_of_event, left)
 
     def _events(self, reading: Reading, lake: Lake, first: Piece | None) -> list[ledger.Event]:
         """Return what was not seen in the time that is asked for; without a start, since the first flow that is sent."""
@@ -92,11 +91,6 @@ class Call:
         since = flow_spans.moment(start // 1000)
         return ledger.events_between(reading, lake, since, until) if since < until else []
 
-    def _counted(self, messages: Sequence[bytes], *, flows: int | None = None) -> Iterator[Sequence[bytes]]:
-        self._reading.rows += len(messages) if flows is None else flows
-        for begin in range(0, len(messages), SMALL_BATCH):
-            yield messages[begin : begin + SMALL_BATCH]
-
     def _timed(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """Yield the pieces while the time of reading lasts; what a follower reads counts anew with each commit."""
         spent = 0.0
@@ -109,3 +103,7 @@ class Call:
             yield piece
             if spent > self._limits.seconds:
                 raise QueryLimitError(f"cut after {self._limits.seconds:g} s of reading, the most of one call: ask for less time")
+
+
+def _of_event(event: ledger.Event) -> Batch:
+    return frames.of_one(event.message)

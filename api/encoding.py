@@ -1,4 +1,4 @@
-"""Encodes rows of `flows` as GetFlowsResponse messages, many at once, in the order of time.
+"""Encodes rows of `flows` as GetFlowsResponse messages with gRPC's prefixes, many at once, in the order of time.
 
 The columns become messages in Rust, without a Python object per flow. Rows with a `rest` and masks that name a part of what a
 column holds are finished one by one. What a principal may see was decided before: a hidden column is null here.
@@ -7,7 +7,6 @@ column holds are finished one by one. What a principal may see was decided befor
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import descriptor_pb2, descriptor_pool, timestamp_pb2
 
+from api import frames
 from api.masks import Mask
 from collectors.decoding import columns, wire
 from collectors.hubble_api.flow import flow_pb2
@@ -46,13 +46,15 @@ def _tails() -> Any:
 
 
 def responses(rows: pa.Table, mask: Mask) -> pa.BinaryArray:
-    """Return an encoded response for each row, in the order of the rows, which have the mask's columns at least."""
+    """Return an encoded response with its prefix for each row, in the order of the rows, which have the mask's columns at least."""
     flat = _flat(rows, hidden=mask.hidden.union(rows.column_names) - (frozenset(mask.columns) - mask.hidden))
     encoded = _finished(columns.encode(flat).cast(pa.binary()), flat["rest"], mask)
     type_ = _tails().schema()
     fields = [columns.texts_of(flat, "node_name"), columns.times_of(flat, type_.field("time").type)]
     tails = _tails().record_batch_to_array(pa.RecordBatch.from_arrays(fields, schema=type_)).cast(pa.binary())
-    return pc.binary_join_element_wise(_heads(encoded), encoded, tails, b"")
+    heads = _heads(encoded)
+    lengths = sum(pc.binary_length(part).to_numpy().astype(np.int64) for part in (heads, encoded, tails))
+    return pc.binary_join_element_wise(frames.prefixes(lengths), heads, encoded, tails, b"")
 
 
 def _heads(flows: pa.BinaryArray) -> pa.BinaryArray:
@@ -137,9 +139,3 @@ def _flat(rows: pa.Table, *, hidden: frozenset[str]) -> dict[str, pa.Array]:
 def _one(column: pa.ChunkedArray) -> pa.Array:
     combined = column.combine_chunks()
     return combined if isinstance(combined, pa.Array) else combined.chunk(0) if combined.num_chunks else pa.array([], column.type)
-
-
-def taken(encoded: pa.BinaryArray, places: npt.NDArray[np.int64]) -> Sequence[bytes]:
-    """Return the messages at these positions, in this order."""
-    picked: list[bytes] = encoded.take(pa.array(places)).to_pylist()
-    return picked

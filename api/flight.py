@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
@@ -20,10 +18,12 @@ import structlog
 from api import flight_messages as messages
 from api import flight_metadata as metadata
 from api import parameters
+from api.flight_identity import IDENTITY, Identify, NoHandshake, RefusedError, asking_of, principal_of
+from api.flight_rows import Handover
 from api.identity import Fixed, SignedIn
 from warehouse import config
 from warehouse.access.principals import Principal
-from warehouse.engine import Limits, Window
+from warehouse.engine import Limits
 from warehouse.errors import AccessDeniedError, ConfigError, HindcastError, QueryError, QueryLimitError
 from warehouse.questions.door import Door
 from warehouse.questions.sql_question import SqlStream
@@ -31,18 +31,7 @@ from warehouse.questions.sql_question import SqlStream
 P = ParamSpec("P")
 T = TypeVar("T")
 LONGEST_STATEMENT = 200_000
-_POLL_SECONDS = 0.2
-"""How often a running statement looks whether its client is still there."""
-_IDENTITY = "identity"
-_SINCE, _UNTIL = "hindcast-since", "hindcast-until"
 _CREATE, _CLOSE = "CreatePreparedStatement", "ClosePreparedStatement"
-
-
-class RefusedError(fl.FlightServerError):  # type: ignore[misc]
-    """A request that is wrong, in words for the client.
-
-    Flight sends the traceback of any exception that is not its own, so other kinds must not reach it.
-    """
 
 
 def _guarded(method: Callable[P, T]) -> Callable[P, T]:
@@ -69,6 +58,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
         self, door: Door, identities: Fixed | SignedIn, limits: config.ServeLimits, listen: str, tls: config.ServeTls | None
     ) -> None:
         self._door = door
+        self._identities = identities
         self._limits = limits
         more: dict[str, Any] = {}
         if tls is not None:
@@ -81,8 +71,8 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
         try:
             super().__init__(
                 f"grpc{'+tls' if tls else ''}://{listen}",
-                auth_handler=_NoHandshake(),
-                middleware={_IDENTITY: _Identify(identities)},
+                auth_handler=NoHandshake(),
+                middleware={IDENTITY: Identify(identities)},
                 **more,
             )
         except (pa.ArrowException, OSError) as error:
@@ -93,6 +83,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
     @_guarded
     def get_flight_info(self, context: Any, descriptor: Any) -> fl.FlightInfo:
         """Return where the rows of a command are to be had: here, with a ticket."""
+        self._principal(context)
         name, command = _unpacked(descriptor.command)
         schema = None
         if name in metadata.COMMANDS:
@@ -114,6 +105,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
     @_guarded
     def do_get(self, context: Any, ticket: Any) -> fl.FlightDataStream:
         """Return the rows of a ticket, while the statement runs."""
+        self._principal(context)
         name, command = _unpacked(ticket.ticket)
         if name in metadata.COMMANDS:
             return fl.RecordBatchStream(self._metadata(context, name, command))
@@ -127,6 +119,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
     @_guarded
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Take the values of a prepared statement; the client goes on with the handle that it gets back."""
+        self._principal(context)
         name, command = _unpacked(descriptor.command)
         if name != "CommandPreparedStatementQuery":
             raise NotImplementedError("nothing can be written here")
@@ -148,6 +141,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
     @_guarded
     def do_action(self, context: Any, action: Any) -> Iterator[bytes]:
         """Prepare or forget a statement."""
+        self._principal(context)
         if action.type == _CLOSE:
             return iter(())
         if action.type != _CREATE:
@@ -190,38 +184,34 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
         raise AssertionError
 
     def _rows(self, context: Any, text: str) -> Iterator[Any]:
-        """Yield the schema of a statement's rows, and the rows in batches."""
-        identified, cancelled = context.get_middleware(_IDENTITY), threading.Event()
+        """Yield the schema of a statement's rows, and the rows in batches. Raises errors of Flight."""
+        asking, handed = asking_of(context), Handover(context.is_cancelled, self._limits.stalled_after.total_seconds())
         limits = Limits(seconds=self._limits.seconds, rows=self._limits.rows)
-        question = SqlStream(text=text.strip().rstrip(";"), window=identified.window, limits=limits, cancelled=cancelled)
-        over = threading.Event()
-        threading.Thread(target=_watch, args=(context, cancelled, over), daemon=True).start()
-        try:
-            with self._door.reading(identified.principal, "sql", question.subject) as reading, reading.answer(question) as running:
+        question = SqlStream(text=text.strip().rstrip(";"), window=asking.window, limits=limits, cancelled=handed.cancelled)
+        principal = self._principal(context)
+
+        def read() -> Iterator[Any]:
+            with self._door.reading(principal, "sql", question.subject) as reading, reading.answer(question) as running:
                 yield running.rows.schema
                 for batch in running.rows:
                     reading.rows += batch.num_rows
                     if reading.rows > limits.rows:
                         raise QueryLimitError(f"cut after {limits.rows:,} rows, the most of one statement: ask for fewer")
                     yield batch
+
+        try:
+            yield from handed.taken(read())
         except HindcastError as error:
             raise _translated(error) from error
-        finally:
-            over.set()
 
     def _metadata(self, context: Any, name: str, command: Any) -> pa.Table:
         try:
-            return metadata.answer(name, command, self._door.scope(_principal(context)))
+            return metadata.answer(name, command, self._door.scope(self._principal(context)))
         except HindcastError as error:
             raise _translated(error) from error
 
-
-def _watch(context: Any, cancelled: threading.Event, over: threading.Event) -> None:
-    """Cancel a statement when its client has gone."""
-    while not over.wait(_POLL_SECONDS):
-        if context.is_cancelled():
-            cancelled.set()
-            return
+    def _principal(self, context: Any) -> Principal:
+        return principal_of(context, self._identities)
 
 
 def _unpacked(encoded: bytes) -> tuple[str, Any]:
@@ -254,78 +244,3 @@ def _translated(error: HindcastError) -> Any:
     if isinstance(error, QueryLimitError):
         return fl.FlightTimedOutError(str(error))
     return RefusedError(str(error)) if isinstance(error, QueryError) else fl.FlightUnavailableError(str(error))
-
-
-# Who asks ------------------------------------------------------------------------------------------------------
-
-
-class _NoHandshake(fl.ServerAuthHandler):  # type: ignore[misc]
-    """Accepts the call by which clients exchange a password for a token; the middleware does the work."""
-
-    def authenticate(self, outgoing: Any, incoming: Any) -> None:
-        """Do nothing."""
-
-    def is_valid(self, token: Any) -> bytes:
-        """Accept: the middleware has checked the credentials."""
-        return b""
-
-
-class _Identified(fl.ServerMiddleware):  # type: ignore[misc]
-    """The principal of a call, and the bearer token that the client is to send from now on."""
-
-    def __init__(self, principal: Principal, bearer: str, window: Window) -> None:
-        self.principal = principal
-        self.window = window
-        """The span of time that statements are about, as the client's headers say."""
-        self._bearer = bearer
-
-    def sending_headers(self) -> Mapping[str, str]:
-        """Return the token of a password, so that the client sends it with later calls."""
-        return {"authorization": f"Bearer {self._bearer}"} if self._bearer else {}
-
-
-class _Identify(fl.ServerMiddlewareFactory):  # type: ignore[misc]
-    """Finds the principal of each call before anything else is done for it."""
-
-    def __init__(self, identities: Fixed | SignedIn) -> None:
-        self._identities = identities
-
-    def start_call(self, _info: Any, headers: Mapping[str, list[str]]) -> _Identified:
-        """Return the principal. Raises FlightUnauthenticatedError."""
-        given = {name.lower(): values[0] for name, values in headers.items() if values}
-        header, window = given.get("authorization", ""), _window(given)
-        if isinstance(self._identities, Fixed):
-            return _Identified(self._identities.only, "anyone" if header.lower().startswith("basic") else "", window)
-        if not header:
-            raise fl.FlightUnauthenticatedError("no credentials: use a personal token (`hindcast token create`) as password or bearer")
-        try:
-            principal, bearer = self._identities.of_password_or_token(header)
-        except AccessDeniedError as error:
-            raise fl.FlightUnauthenticatedError(str(error)) from error
-        except HindcastError as error:
-            raise fl.FlightUnavailableError(str(error)) from error
-        return _Identified(principal, bearer, window)
-
-
-def _window(headers: Mapping[str, str]) -> Window:
-    """Return the span between the headers `hindcast-since` and `hindcast-until`, each an age or a time. Raises RefusedError."""
-    bounds = []
-    for name in (_SINCE, _UNTIL):
-        text = headers.get(name)
-        try:
-            bounds.append(None if text is None else _moment(text))
-        except ValueError as error:
-            raise RefusedError(f"{name}: {error}") from error
-    return Window(since=bounds[0], until=bounds[1])
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.now(UTC) - config.parse_duration(text)
-    except ValueError:
-        return config.parse_moment(text)
-
-
-def _principal(context: Any) -> Principal:
-    found: Principal = context.get_middleware(_IDENTITY).principal
-    return found

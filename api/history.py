@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -39,7 +39,8 @@ class Piece:
     begin: int
     end: int
     """The span, in microseconds since 1970; `end` is not part of it."""
-    messages: Sequence[bytes]
+    messages: pa.BinaryArray
+    """Encoded responses with gRPC's prefixes, in one buffer."""
     nanoseconds: npt.NDArray[np.int64]
     """The time of each, since 1970."""
 
@@ -56,6 +57,7 @@ class Piece:
 
 
 _NO_TIMES = np.zeros(0, np.int64)
+_NO_MESSAGES = pa.array([], pa.binary())
 
 
 class History:
@@ -105,7 +107,7 @@ class History:
             for one, other in flow_spans.pieces(seconds, first_rows=max(first, 1), most_rows=MOST_ROWS):
                 piece = self._piece(max(one, day), min(other, until))
                 first = MOST_ROWS
-                if piece.messages:
+                if len(piece):
                     yield piece
 
     def _days(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -129,7 +131,7 @@ class History:
         again = self._ascending(held[-1].begin, end) if held and number > MOST_HELD else reversed(held)
         for piece in again:
             rest, surplus = piece.part(slice(surplus, None)), max(0, surplus - len(piece))
-            if rest.messages:
+            if len(rest):
                 yield rest
 
     def _descending(self, begin: int, end: int, number: int) -> Iterator[Piece]:
@@ -160,10 +162,10 @@ class History:
         if chosen is not None:
             rows, nanoseconds = rows.filter(pa.array(chosen)), nanoseconds[chosen]
         if not rows.num_rows:
-            return Piece(begin=begin, end=end, messages=(), nanoseconds=_NO_TIMES)
+            return Piece(begin=begin, end=end, messages=_NO_MESSAGES, nanoseconds=_NO_TIMES)
         encoded = encoding.responses(rows, plan.mask)
         places = encoding.order(encoded, nanoseconds)
-        return Piece(begin=begin, end=end, messages=encoding.taken(encoded, places), nanoseconds=nanoseconds[places])
+        return Piece(begin=begin, end=end, messages=encoded.take(pa.array(places)), nanoseconds=nanoseconds[places])
 
     def _chosen(self, rows: pa.Table, nanoseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
         """Return which rows match; None if all do."""

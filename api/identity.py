@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 from cryptography import x509
@@ -31,11 +33,23 @@ class NotSignedInError(Exception):
     """The caller did not say who it is, or not convincingly; the message is for the caller."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """What is known of who makes a call."""
+
+    address: str
+    """The address from which it comes, without the port."""
+    authorization: str | None = None
+    """Its header `authorization`."""
+    certificate: bytes | None = None
+    """The client's certificate as PEM, which the TLS handshake has verified."""
+
+
 class Identities(Protocol):
     """Says on whose behalf a call is made."""
 
-    async def principal(self, context: Any) -> Principal:
-        """Return the principal of a call on grpc's asynchronous server. Raises NotSignedInError."""
+    async def principal(self, caller: Caller) -> Principal:
+        """Return the principal of a call. Raises NotSignedInError, HindcastError."""
 
 
 class Fixed:
@@ -44,7 +58,7 @@ class Fixed:
     def __init__(self, principal: Principal) -> None:
         self.only = principal
 
-    async def principal(self, context: Any) -> Principal:
+    async def principal(self, caller: Caller) -> Principal:
         """Return the principal."""
         return self.only
 
@@ -59,46 +73,40 @@ class SignedIn:
         self._throttle = Throttle()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="identity")  # one guess at a time
 
-    async def principal(self, context: Any) -> Principal:
-        """Return the principal of a call on grpc's asynchronous server. Raises NotSignedInError, HindcastError."""
-        header = next((str(value) for name, value in context.invocation_metadata() or () if name == "authorization"), None)
-        if header is not None:
-            return await self.of_header(header, context.peer())
-        given: Mapping[str, list[bytes]] = context.auth_context()
-        for pem in given.get("x509_pem_cert", ()):
-            return of_certificate(pem, self._settings.certificates)
+    async def principal(self, caller: Caller) -> Principal:
+        """Return the principal of a call. Raises NotSignedInError, HindcastError."""
+        if caller.authorization is not None:
+            return await self._of_header(caller.authorization, caller.address)
+        if caller.certificate is not None:
+            return of_certificate(caller.certificate, self._settings.certificates)
         raise NotSignedInError(
             "no credentials: use a client certificate, or a personal token (`hindcast token create`) as the password of Basic credentials"
         )
 
-    async def of_header(self, header: str, peer: str) -> Principal:
-        """Return the principal that an `authorization` header names. Raises NotSignedInError, HindcastError."""
-        source = peer.rpartition(":")[0]
-        await asyncio.sleep(self._throttle.delay(source))
+    async def _of_header(self, header: str, address: str) -> Principal:
+        await asyncio.sleep(self._throttle.delay(address))
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._pool, self.checked, header)
         except AccessDeniedError as error:
-            self._throttle.failed(source)
-            log.warning("sign-in refused", peer=source, reason=str(error))
+            self._refused(address, error)
             raise NotSignedInError(str(error)) from error
-        self._throttle.succeeded(source)
+        self._throttle.succeeded(address)
         return found
 
-    def of_password_or_token(self, header: str) -> tuple[Principal, str]:
-        """Return the principal that an `authorization` header names, and a bearer token if it was a password. Blocks.
-
-        Raises AccessDeniedError, HindcastError.
-        """
-        source = f"token {hash(header)}"  # the peer's address is not known here: an attempt slows those with the same credentials
-        time.sleep(self._throttle.delay(source))
+    def of_header(self, header: str, address: str) -> Principal:
+        """Return the principal that an `authorization` header names. Blocks. Raises AccessDeniedError, HindcastError."""
+        time.sleep(self._throttle.delay(address))
         try:
             found = self.checked(header)
         except AccessDeniedError as error:
-            self._throttle.failed(source)
-            log.warning("sign-in refused", reason=str(error))
+            self._refused(address, error)
             raise
-        kind, _, value = header.partition(" ")
-        return found, basic(value.strip())[1] if kind.lower() == "basic" else ""
+        self._throttle.succeeded(address)
+        return found
+
+    def _refused(self, address: str, error: AccessDeniedError) -> None:
+        self._throttle.failed(address)
+        log.warning("sign-in refused", peer=address, reason=str(error))
 
     def checked(self, header: str) -> Principal:
         """Return the principal that an `authorization` header names. Blocks. Raises AccessDeniedError, HindcastError."""
@@ -125,10 +133,11 @@ def basic(value: str) -> tuple[str, str]:
 
 
 class Throttle:
-    """Makes callers that failed to sign in wait, longer with each failure, so that guessing is slow."""
+    """Makes callers that failed to sign in wait, longer with each failure, so that guessing is slow. Threads may share it."""
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[int, float]] = {}
+        self._lock = threading.Lock()
 
     def delay(self, source: str) -> float:
         """Return how many seconds the next attempt from an address has to wait."""
@@ -140,18 +149,20 @@ class Throttle:
     def failed(self, source: str) -> None:
         """Count a failure."""
         now = time.monotonic()
-        count, at = self._failures.pop(source, (0, now))
-        self._failures[source] = (min(count + 1, 30) if now - at <= FORGIVEN_SECONDS else 1, now)
-        if len(self._failures) > MOST_SOURCES:
-            del self._failures[next(iter(self._failures))]
+        with self._lock:
+            count, at = self._failures.pop(source, (0, now))
+            self._failures[source] = (min(count + 1, 30) if now - at <= FORGIVEN_SECONDS else 1, now)
+            if len(self._failures) > MOST_SOURCES:
+                del self._failures[next(iter(self._failures))]
 
     def succeeded(self, source: str) -> None:
         """Halve what is counted: someone with a valid token must not clear the way for guessing others."""
-        count, at = self._failures.get(source, (0, 0.0))
-        if count > 1:
-            self._failures[source] = (count // 2, at)
-        else:
-            self._failures.pop(source, None)
+        with self._lock:
+            count, at = self._failures.get(source, (0, 0.0))
+            if count > 1:
+                self._failures[source] = (count // 2, at)
+            else:
+                self._failures.pop(source, None)
 
 
 _GROUPS = {"organization": NameOID.ORGANIZATION_NAME, "organizational_unit": NameOID.ORGANIZATIONAL_UNIT_NAME}

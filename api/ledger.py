@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from api import frames
+from api.frames import Batch
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.hubble_api.relay import relay_pb2
@@ -22,15 +25,17 @@ from warehouse.records import coverage
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AWAY = ("gap", "disconnected", "node_unavailable")
 MOST = 10_000
-"""The most events that one request gets; of more, only the newest."""
+"""The most events that are told at once; of more the newest, after a summary of those before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that was not seen: an encoded response, and when it began in nanoseconds since 1970."""
+    """Something that was not seen: an encoded response with gRPC's prefix, and when it began in nanoseconds since 1970."""
 
     at: int
     message: bytes
+    flows_lost: int | None = None
+    """For a LostEvent: how many flows it says were lost."""
 
 
 def events_between(reading: Reading, lake: Lake, since: datetime, until: datetime) -> list[Event]:
@@ -44,7 +49,7 @@ def events_between(reading: Reading, lake: Lake, since: datetime, until: datetim
     for gap in coverage.gaps(rows, since, until):
         alike.setdefault((gap.since, gap.until, gap.cause), []).append(gap.node_name)
     found += [_away(nodes, *span) for span, nodes in alike.items()]
-    return sorted(found, key=lambda event: event.at)[-MOST:]
+    return _newest(found)
 
 
 def events_added(reading: Reading, lake: Lake) -> list[Event]:
@@ -53,19 +58,19 @@ def events_added(reading: Reading, lake: Lake) -> list[Event]:
     found = [_lost(row) for row in _losses(rows)]
     away = (row for row in rows if row["state"] in _AWAY)
     found += [_away([row["node_name"] or row["cluster"]], row["from"], row["to"], row["detail"] or "") for row in away]
-    return sorted(found, key=lambda event: event.at)[-MOST:]
+    return _newest(found)
 
 
-def merged(messages: Sequence[bytes], nanoseconds: npt.NDArray[np.int64], events: Sequence[Event]) -> Sequence[bytes]:
-    """Return flows and events in the order of time; an event comes before flows of its time."""
-    if not events:
-        return messages
-    found = list[bytes]()
+def merged(messages: pa.BinaryArray, nanoseconds: npt.NDArray[np.int64], events: Sequence[Event]) -> Iterator[Batch]:
+    """Yield flows and events in the order of time; an event comes before flows of its time."""
     begin = 0
     for event, place in zip(events, np.searchsorted(nanoseconds, [event.at for event in events]).tolist(), strict=True):
-        found += [*messages[begin:place], event.message]
+        if place > begin:
+            yield frames.of_many(messages[begin:place])
+        yield frames.of_one(event.message)
         begin = place
-    return [*found, *messages[begin:]]
+    if begin < len(messages):
+        yield frames.of_many(messages[begin:])
 
 
 class Pending:
@@ -82,6 +87,25 @@ class Pending:
             found.append(self._next)
             self._next = next(self._events, None)
         return found
+
+
+def _newest(events: list[Event]) -> list[Event]:
+    """Return events in order. Of too many the oldest become two: the sum of what they lost, and how many they were."""
+    events = sorted(events, key=lambda event: event.at)
+    first = max(0, len(events) - MOST)
+    left_out, kept = events[:first], events[first:]
+    if not left_out:
+        return kept
+    since, until = (_EPOCH + timedelta(microseconds=event.at // 1000) for event in (left_out[0], left_out[-1]))
+    text = f"{len(left_out):,} notices from {since.isoformat()} to {until.isoformat()} are left out: ask for less time"
+    status = relay_pb2.NodeStatusEvent(state_change=relay_pb2.NODE_ERROR, message=text)
+    told = [_event(observer_pb2.GetFlowsResponse(node_status=status), since)]
+    if losses := [event.flows_lost for event in left_out if event.flows_lost is not None]:
+        lost = flow_pb2.LostEvent(source="UNKNOWN_LOST_EVENT_SOURCE", num_events_lost=sum(losses))
+        lost.first.FromDatetime(since)
+        lost.last.FromDatetime(until)
+        told.append(_event(observer_pb2.GetFlowsResponse(lost_events=lost), since))
+    return [*told, *kept]
 
 
 def _losses(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -104,7 +128,7 @@ def _lost(row: Mapping[str, Any]) -> Event:
     event.first.FromDatetime(row["from"])
     event.last.FromDatetime(row["to"])
     response = observer_pb2.GetFlowsResponse(lost_events=event, node_name=row["node_name"] or row["cluster"])
-    return _event(response, row["from"])
+    return replace(_event(response, row["from"]), flows_lost=row["flows_lost"] or 0)
 
 
 def _away(nodes: Sequence[str], since: datetime, until: datetime, cause: str) -> Event:
@@ -115,4 +139,4 @@ def _away(nodes: Sequence[str], since: datetime, until: datetime, cause: str) ->
 
 def _event(response: observer_pb2.GetFlowsResponse, at: datetime) -> Event:
     response.time.FromDatetime(at)
-    return Event(at=(at - _EPOCH) // timedelta(microseconds=1) * 1000, message=response.SerializeToString())
+    return Event(at=(at - _EPOCH) // timedelta(microseconds=1) * 1000, message=frames.framed(response.SerializeToString()))

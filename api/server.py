@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import contextlib
+import socket
+from collections.abc import Coroutine
 from typing import Any
 
-import grpc
+import grpclib.server
 import uvloop
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpclib.config import Configuration
+from grpclib.health.check import ServiceStatus
+from grpclib.health.service import OVERALL, Health
+from grpclib.reflection.service import ServerReflection
 
-from api.observer import HEALTH, SERVICE, Observer
+from api.certificates import Certificates
+from api.observer import HEALTH, Observer
+from api.streams import LARGEST_REQUEST_BYTES, BoundedService
 from warehouse import config
 from warehouse.errors import ConfigError
 
 GRACE_SECONDS = 3.0
 """How long open calls may go on when the server stops."""
-LARGEST_REQUEST_BYTES = 1024**2
-_OPTIONS: Sequence[tuple[str, Any]] = (
-    ("grpc.so_reuseport", 0),  # a second server on the same port must fail
-    ("grpc.max_receive_message_length", LARGEST_REQUEST_BYTES),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # Go clients ping every 10 s or 30 s
-    ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.keepalive_time_ms", 60_000),  # finds clients that are gone without a word
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.max_concurrent_streams", 1_000),
+_CONNECTIONS = Configuration(
+    http2_stream_window_size=LARGEST_REQUEST_BYTES,
+    # Finds clients that are gone without a word.
+    _keepalive_time=60.0,
+    _keepalive_timeout=20.0,
+    _keepalive_permit_without_calls=True,
+    _http2_max_pings_without_data=0,
+    _http2_min_sent_ping_interval_without_data=60.0,
 )
 
 
 def run(serving: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end on an event loop that costs a message a third less than asyncio's own."""
+    """Run a coroutine to its end on an event loop that is faster than asyncio's own."""
     uvloop.run(serving)
 
 
@@ -41,67 +46,53 @@ class Server:
         self._observer = observer
         self._listen = listen
         self._tls = tls
-        self._server: Any = None
-        self._health = health.aio.HealthServicer()
+        self._server: grpclib.server.Server | None = None
+        self._status = ServiceStatus()
         self._watch: asyncio.Task[None] | None = None
         self.port = 0
 
     async def start(self) -> None:
         """Listen. Raises ConfigError if the address or the certificate cannot be used."""
-        self._server = grpc.aio.server(options=list(_OPTIONS))
-        self._server.add_generic_rpc_handlers((self._observer.handlers(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        try:
-            if self._tls is None:
-                self.port = self._server.add_insecure_port(self._listen)
-            else:
-                self.port = self._server.add_secure_port(self._listen, _credentials(self._tls))
-        except RuntimeError as error:
-            raise ConfigError(f"serve.listen: {self._listen!r} cannot be listened on: is another process using it?") from error
-        await self._server.start()
+        context = None if self._tls is None else Certificates(self._tls).context()
+        listening = _listening(self._listen)
+        health = Health({OVERALL: [self._status], self._observer: [self._status], _Named(HEALTH): [self._status]})
+        services = ServerReflection.extend([self._observer, health])
+        self._server = grpclib.server.Server([self._observer, *map(BoundedService, services[1:])], config=_CONNECTIONS)
+        await self._server.start(sock=listening, ssl=context)
+        self.port = int(listening.getsockname()[1])
         self._watch = asyncio.create_task(self._observer.cut_stalled())
-        for service in ("", SERVICE, HEALTH):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._status.set(True)
 
     async def stop(self) -> None:
         """Refuse new calls, let open ones end for a moment, then end them with UNAVAILABLE."""
-        await self._health.enter_graceful_shutdown()
-        self._observer.stopping.set()
-        await self._server.stop(GRACE_SECONDS)
+        self._status.set(False)
+        await self._observer.stop(GRACE_SECONDS)
+        if self._server is not None:
+            self._server.close()
+            with contextlib.suppress(TimeoutError):  # clients keep their connections open
+                await asyncio.wait_for(self._server.wait_closed(), 1)
         if self._watch is not None:
             self._watch.cancel()
         await asyncio.to_thread(self._observer.close)
 
 
-def _credentials(tls: config.ServeTls) -> grpc.ServerCredentials:
-    """Return credentials that follow the files: certificates are renewed while the server runs."""
-    known = _Files(tls)
+class _Named:
+    """A name by which a client may ask for the service's health."""
 
-    def fetch() -> Any:
-        try:
-            return known.configuration(only_new=True)
-        except ConfigError:
-            return None  # a file that is being replaced: the previous certificate stays
+    def __init__(self, name: str) -> None:
+        self._name = name
 
-    return grpc.dynamic_ssl_server_credentials(known.configuration(), fetch, require_client_authentication=tls.client_ca is not None)
+    def __mapping__(self) -> dict[str, Any]:
+        """Return a method of the service, from which grpclib takes the name."""
+        return {f"/{self._name}/": None}
 
 
-class _Files:
-    """The certificate files and when they were last changed."""
-
-    def __init__(self, tls: config.ServeTls) -> None:
-        self._paths = (tls.key, tls.cert, *((tls.client_ca,) if tls.client_ca else ()))
-        self._seen: tuple[int, ...] = ()
-
-    def configuration(self, *, only_new: bool = False) -> Any:
-        """Return the certificates; None if `only_new` and the files are as before. Raises ConfigError naming the file."""
-        try:
-            changed = tuple(path.stat().st_mtime_ns for path in self._paths)
-            if only_new and changed == self._seen:
-                return None
-            key, cert, *authority = (path.read_bytes() for path in self._paths)
-        except OSError as error:
-            raise ConfigError(f"serve.tls: {error.filename}: cannot be read: {error.strerror}") from error
-        self._seen = changed
-        return grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=authority[0] if authority else None)
+def _listening(address: str) -> socket.socket:
+    """Return a socket that listens at host:port. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(port)), family=family, backlog=128, dualstack_ipv6=host == "::")
+    except OSError as error:
+        raise ConfigError(f"serve.listen: {address!r} cannot be listened on: {error.strerror or error}") from error

@@ -1,11 +1,15 @@
 """Crash test of maintenance: jobs are killed at random moments while a writer appends 10 files a second and a reader checks sums.
 
-Run: .venv/bin/python -m benchmarks.crash [MOMENTS] [VICTIM ...]. Exit code 1 if a flow is lost or duplicated, a reader fails or
-sees half a commit, or the lake is not in its final state after one undisturbed run. VICTIMS lists what can be killed.
+Run: .venv/bin/python -m benchmarks.crash [MOMENTS] [VICTIM ...] [--store s3]. With `--store s3` the lake is in a bucket of a server that
+is killed and started again at random moments; jobs, appends and reads may then fail, and appends are repeated. Exit code 1 if a flow is
+lost or duplicated, a reader fails or sees half a commit, or the lake is not in its final state after one undisturbed run. VICTIMS lists
+what can be killed.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import random
 import subprocess
 import sys
@@ -20,6 +24,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from benchmarks.bucket import Bucket, bucket
 from pipelines.maintenance import merging
 from pipelines.maintenance.compaction import plan, plan_days
 from warehouse import config
@@ -76,18 +81,24 @@ PROGRAM = """
     from warehouse.lake.tables import Lake
     import pipelines.maintenance.compaction, pipelines.maintenance.rollup
 
-    lake = Lake.open(config.Lake(url=sys.argv[1]))
+    lake = Lake.open(config.Lake.model_validate_json(sys.argv[1]))
     print("ready", flush=True)
 """
 
 
 def main() -> None:
     """Run and print."""
-    moments = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("moments", nargs="?", type=int, default=30)
+    parser.add_argument("victims", nargs="*", default=list(VICTIMS), help=", ".join(VICTIMS))
+    parser.add_argument("--store", choices=["disk", "s3"], default="disk")
+    given = parser.parse_args()
     failed = False
-    for name in sys.argv[2:] or VICTIMS:
-        with tempfile.TemporaryDirectory() as folder:
-            problems, summary = Crash(Path(folder), VICTIMS[name]).run(moments)
+    for name in given.victims:
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            store = stack.enter_context(bucket(Path(folder))) if given.store == "s3" else None
+            settings = store.settings() if store else config.Lake(url=f"{folder}/lake")
+            problems, summary = Crash(settings, VICTIMS[name], store).run(given.moments)
         failed |= bool(problems)
         print(f"{name}: {summary}; {len(problems)} problems", flush=True)
         for problem in problems[:10]:
@@ -98,9 +109,9 @@ def main() -> None:
 class Crash:
     """One lake, a writer, a reader, and the job that is killed repeatedly."""
 
-    def __init__(self, folder: Path, victim: Victim) -> None:
-        self._url, self._victim = str(folder / "lake"), victim
-        self._lake = Lake.open(config.Lake(url=self._url))
+    def __init__(self, settings: config.Lake, victim: Victim, store: Bucket | None) -> None:
+        self._settings, self._victim, self._store = settings, victim, store
+        self._lake = Lake.open(settings)
         self._stop = threading.Event()
         self._appended = self._reads = 0
         self._problems: list[str] = []
@@ -114,8 +125,9 @@ class Crash:
         began = time.monotonic()
         try:
             usual = self._once(None) or 0.0
-            for _ in range(moments):
-                died += self._once(chance.uniform(0, max(1.0, usual))) is not None
+            with self._store.failing() if self._store else contextlib.nullcontext():
+                for _ in range(moments):
+                    died += self._once(chance.uniform(0, max(1.0, usual))) is not None
         finally:
             self._stop.set()
             for thread in threads:
@@ -126,12 +138,16 @@ class Crash:
         if not self._victim.is_done(self._lake):
             self._problems.append("not done after an undisturbed run")
         files = self._appended / seconds
-        return self._problems, f"killed at {moments} moments, {died} of them at work; {files:.1f} files/s appended, {self._reads} reads"
+        outages = f", {self._store.outages} outages of the store" if self._store else ""
+        done = f"{files:.1f} files/s appended, {self._reads} reads"
+        return self._problems, f"killed at {moments} moments, {died} of them at work{outages}; {done}"
 
     def _once(self, kill_after: float | None) -> float | None:
         """Run the job; return its seconds until it finished or was killed, or None if it failed earlier."""
         program = textwrap.dedent(PROGRAM) + textwrap.dedent(self._victim.statements) + '\nprint("done", flush=True)\n'
-        with subprocess.Popen([sys.executable, "-c", program, self._url], stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", program, self._settings.model_dump_json()], stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             process.stdout.readline()
             began = time.monotonic()
@@ -149,15 +165,18 @@ class Crash:
         while not self._stop.is_set():
             due = time.monotonic() + 0.1
             at = START + timedelta(days=chance.randrange(DAYS), hours=chance.randrange(HOURS), seconds=chance.randrange(3_000))
+            rows, number = _rows(self._appended, at), self._appended + 1
             try:
-                self._lake.commit(FLOWS, self._lake.write_files(FLOWS, _rows(self._appended, at)), transactions={}, metadata={})
+                if (self._lake.transaction_version(FLOWS, "writer") or 0) < number:
+                    self._lake.commit(FLOWS, self._lake.write_files(FLOWS, rows), transactions={"writer": number}, metadata={})
                 self._appended += 1
             except HindcastError as error:
-                self._problems.append(f"an append failed: {error}")
+                if self._store is None:
+                    self._problems.append(f"an append failed: {error}")
             self._stop.wait(max(0.0, due - time.monotonic()))
 
     def _read(self) -> None:
-        lake = Lake.open(config.Lake(url=self._url))
+        lake = Lake.open(self._settings)
         before = 0
         while not self._stop.is_set():
             before = self._check("while it ran", lake, before)
@@ -168,7 +187,8 @@ class Crash:
         try:
             uuids = (lake or self._lake).read(FLOWS, ["uuid"])["uuid"].to_pylist()
         except HindcastError as error:
-            self._problems.append(f"a read failed {when}: {error}")
+            if self._store is None or lake is None:
+                self._problems.append(f"a read failed {when}: {error}")
             return before
         self._reads += 1
         distinct, whole = len(set(uuids)), len(uuids) // EACH

@@ -56,12 +56,13 @@ USEFUL = {  # page: title, and what it is for
     "compare": ("Compare", "[data-testid=stDataFrame]"),
     "policies": ("Policies", "[data-testid=stDataFrame]"),
     "posture": ("Posture", "h3"),
+    "what-if": ("What-if", "[data-testid=stMetric]"),
     "coverage": ("Coverage", "[data-testid=stMetric]"),
     "sql": ("SQL", "[data-testid=stBidiComponentRegular], [data-testid=stDataFrame]"),
     "access": ("Access", "[data-testid=stDataFrame]"),
     "docs": ("Docs", "h1"),
 }
-EMPTY = "h3:has-text('Not observed'), h3:has-text('No policy'), h3:has-text('Nothing changed')"
+EMPTY = "h3:has-text('Not observed'), h3:has-text('No policy'), h3:has-text('Nothing changed'), h3:has-text('Nothing replayed')"
 """What a page shows if the lake has nothing of its kind."""
 QUERY = "SELECT source_namespace, verdict, count(*) AS flows FROM flows GROUP BY ALL ORDER BY flows DESC LIMIT 20"
 

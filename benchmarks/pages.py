@@ -1,27 +1,45 @@
 """Every page of a dashboard that already runs, such as the demo's after hours: seconds until it is drawn, and the server's memory.
 
 Run: .venv/bin/python -m benchmarks.pages --address http://127.0.0.1:PORT [--user ada] [--last 1h] [--rounds 7] [--pages flows map]
-[--pid PID]. Each load is a new tab of a real browser (Chromium at /usr/bin/chromium) on the page's address; the first round warms
-up and is left out. A page counts as drawn when its main content is. Prints each page's median and 95th percentile, the server's
-CPU time a load, and the load of the machine in between. The ratios are of the slowest page's median to 2 s, of all loads' 95th
-percentile to 3 s, and of the memory of the server with its workers to 500 MB. Exits with 1 if one is exceeded.
+[--pid PID] [--lake DIR]. Each load is a new tab of a real browser (Chromium at /usr/bin/chromium) on the page's address; the first
+round warms up and is left out. A page counts as drawn when its main content is: What-if, which replays a policy that only lets
+through what Kubernetes' own namespace asks for, when its numbers are. Prints each page's median and 95th percentile, the server's CPU
+time, the requests and, with the lake's folder, the questions of a load, and the load of the machine in between. The ratios are of the
+slowest page's median to 2 s, of all loads' 95th percentile to 3 s, and of the memory of the server with its workers to 500 MB. Exits
+with 1 if one is exceeded.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import statistics
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import psutil
-from playwright.sync_api import Browser, sync_playwright
+import pyarrow.compute as pc
+from playwright.sync_api import Browser, Request, sync_playwright
 
 from benchmarks.dashboard import USEFUL, cpu_seconds, memory_bytes, painted, percentile, rest
 from benchmarks.screenshots import CHROMIUM
+from dashboards.whatif import draft
+from warehouse import config
+from warehouse.access import access_log
+from warehouse.lake.tables import Lake
+from warehouse.schema import ACCESS_LOG
 
 MEDIAN_SECONDS, P95_SECONDS, MEMORY_BYTES = 2.0, 3.0, 500e6
+POLICY = """apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: tried-by-a-benchmark, namespace: {namespace}}}
+spec:
+  podSelector: {{}}
+  ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: kube-system}}}}}}]}}]
+"""
 
 
 def main() -> None:
@@ -32,15 +50,22 @@ def main() -> None:
     parser.add_argument("--last", default="1h", help="the window, which ends now")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pages", nargs="+", choices=list(USEFUL), default=list(USEFUL), help="which pages; all unless given")
+    parser.add_argument("--namespace", default="orders", help="whose policy What-if tries")
+    parser.add_argument("--lake", type=Path, help="folder of the lake, whose access log tells how many questions a load asks")
     parser.add_argument("--pid", type=int, help="the server's process; otherwise the one that listens at the address")
     given = parser.parse_args()
     server = psutil.Process(given.pid) if given.pid else _listening(urlsplit(given.address).port or 80)
     before = memory_bytes(server)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        query = urlencode({"user": given.user, "last": given.last})
-        seconds = {name: _loads(browser, server, given.address, name, query, given.rounds) for name in given.pages}
+        state = {"user": given.user, "last": given.last}
+        policy = {"policy": draft.encoded(POLICY.format(namespace=given.namespace), {})}
+        queries = {name: urlencode(state | (policy if name == "what-if" else {})) for name in given.pages}
+        began = dt.datetime.now(dt.UTC)
+        seconds = {name: _loads(browser, server, given.address, name, query, given.rounds) for name, query in queries.items()}
         browser.close()
+    if given.lake:
+        _print_questions(given.lake, given.user, began, given.pages, given.rounds + 1)
     for name, values in seconds.items():
         print(f"  {name:9} median {statistics.median(values):5.2f} s, 95th {percentile(sorted(values)):5.2f} s, {len(values)} loads")
     sys.exit(max(_ratios(seconds, before, memory_bytes(server))) > 1)
@@ -58,23 +83,33 @@ def _ratios(seconds: dict[str, list[float]], before: float, after: float) -> lis
     return found
 
 
+def _print_questions(folder: Path, user: str, since: dt.datetime, pages: list[str], loads: int) -> None:
+    """Print how many questions of a user each page asked a load, as the access log has them."""
+    time.sleep(access_log.FLUSH_SECONDS * 2)
+    rows = Lake.open(config.Lake(url=str(folder))).read(ACCESS_LOG, since=since)
+    mine = Counter(rows.filter(pc.equal(rows["principal"], user))["purpose"].to_pylist())
+    print("questions a load: " + ", ".join(f"{name} {mine[f'dashboard: {name}'] / loads:.1f}" for name in pages))
+
+
 def _loads(browser: Browser, server: psutil.Process, address: str, name: str, query: str, rounds: int) -> list[float]:
     """Return the seconds of each load of a page."""
-    found, spent = [], cpu_seconds(server)
+    found, spent, requests = [], cpu_seconds(server), 0
     for turn in range(rounds + 1):
         page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
         page.set_default_timeout(120_000)
+        made: list[Request] = []
+        page.on("request", made.append)
         began = time.monotonic()
         page.goto(f"{address.rstrip('/')}/{'' if name == 'overview' else name}?{query}", wait_until="commit")
         painted(page, name)
         if turn:
             found.append(time.monotonic() - began)
         rest(page)
+        requests += len(made)
         page.context.close()
     spent = (cpu_seconds(server) - spent) / (rounds + 1)
-    print(
-        f"  {name}: {spent:.2f} s of the server's CPU a load; load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores", flush=True
-    )
+    load = f"load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores"
+    print(f"  {name}: {spent:.2f} s of the server's CPU and {requests / (rounds + 1):.0f} requests a load; {load}", flush=True)
     return found
 
 

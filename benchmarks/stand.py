@@ -47,10 +47,10 @@ def peer_module(name: str) -> ModuleType:
     return module
 
 
-def settings(folder: Path, clusters: dict[str, Sequence[str]], **collect: Any) -> config.Config:
-    """Write a configuration file in a folder, for clusters of nodes."""
+def settings(folder: Path, clusters: dict[str, Sequence[str]], *, lake: config.Lake | None = None, **collect: Any) -> config.Config:
+    """Write a configuration file in a folder, for clusters of nodes; the lake is beside it unless given."""
     document = {
-        "lake": {"url": str(folder / "lake")},
+        "lake": {"url": str(folder / "lake")} if lake is None else lake.model_dump(mode="json"),
         "clusters": [{"name": name, "hubble": {"nodes": list(nodes), "plaintext": True}} for name, nodes in clusters.items()],
         "collect": {"listen": "", **collect},
     }

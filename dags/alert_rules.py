@@ -19,7 +19,8 @@ Evaluates the rules in `alerts.rules` over windows that end a minute ago, keeps 
 them to Alertmanager and to deliveries (`hindcast alerts run` does the same manually). Without rules nothing is done.
 
 **Safe to run again**, at any time: a run of a time that was evaluated changes and sends nothing; what a run could not send is sent by the
-next one. A window that was not observed says nothing: the rule is recorded as `not_covered`, and its alerts stay as they are.
+next one. A rule with a mistake is not evaluated, all others are; its owner is told. A window that was not observed says nothing: the rule
+is recorded as `not_covered`, and its alerts stay as they are.
 
 **When it fails** (three tries) or has not ended 15 minutes after it was queued, a finding `pipeline_failed` or `pipeline_late` is written
 and the targets in `alerts` are told. `HINDCAST_CONFIG` names the configuration.
@@ -52,7 +53,10 @@ def alert_rules() -> None:
 
     @task(outlets=[ALERTS])
     def evaluate() -> dict[str, int]:
-        """Evaluate every rule; return how many there are, and how many alerts changed and are firing or pending."""
+        """Evaluate every rule; return how many there are, how many alerts changed and are live, and how many rules of subjects are wrong.
+
+        Fails if a rule of the operator is wrong. Those of subjects are told to their owners.
+        """
         from pipelines.evidence.rules import running
         from warehouse.config import load_config
         from warehouse.errors import HindcastError
@@ -62,10 +66,10 @@ def alert_rules() -> None:
         if not settings.alerts.rules:
             return {}
         done = running.run(settings, Lake.open(settings.lake), now=datetime.now(UTC), source="dag alert_rules")
-        failed = [f"{one.rule.name}: {one.failure}" for one in done.evaluations if one.failure]
-        if problems := [*failed, *done.failures]:
+        if problems := [*done.problems(of_subjects=False), *done.failures]:
             raise HindcastError("; ".join(problems))
-        return {"rules": len(done.evaluations), "changed": len(done.changed), "live": len(done.live)}
+        wrong = len(done.problems(of_subjects=True))
+        return {"rules": len(done.evaluations), "changed": len(done.changed), "live": len(done.live), "wrong": wrong}
 
     evaluate()
 

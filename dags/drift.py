@@ -19,7 +19,8 @@ Compares the recorded configuration of each cluster with the blueprints in the c
 controls, and records both (`hindcast blueprint drift` does the same manually). New drift becomes a finding
 `drift`, and a message is sent to the webhook in `alerts`; while the webhook is unavailable the run fails, and the next
 one sends the message. Then objects that drifted from blueprints with `drift: revert` are restored, within their limits
-(`hindcast blueprint revert`).
+(`hindcast blueprint revert`). Where a cluster of the configuration has `open_reports`, open findings and drift are written into
+it as OpenReports (`hindcast findings publish`).
 
 **Safe to run again**, at any time: a repeated run finds nothing new; one that is missed costs an hour of the record.
 
@@ -50,7 +51,7 @@ is written and a message is sent to the webhook. `HINDCAST_CONFIG` names the con
     },
 )
 def drift() -> None:
-    """Find drift, record it, and revert it where allowed."""
+    """Find drift, record it, revert it where allowed, and write it into the clusters that want it."""
 
     @task(outlets=[DRIFT])
     def evaluate() -> int:
@@ -81,7 +82,17 @@ def drift() -> None:
             Lake.open(settings.lake), model.load(settings.blueprints), settings.clusters, now=datetime.now(UTC), actor="dag drift"
         )
 
-    evaluate() >> revert()
+    @task
+    def publish_reports() -> dict[str, int]:
+        """Write findings and drift into the clusters that want them as OpenReports; return the number of reports by what was done."""
+        from pipelines.evidence.open_reports.publishing import publish_all
+        from warehouse.config import load_config
+        from warehouse.lake.tables import Lake
+
+        settings = load_config()
+        return publish_all(settings, Lake.open(settings.lake))
+
+    evaluate() >> [revert(), publish_reports()]
 
 
 drift()

@@ -53,7 +53,7 @@ def policy_watch() -> None:
     @task
     def watch() -> dict[str, int]:
         """Look at every proposal that is being watched; return how many there are, how many drop flows and how many were rolled back."""
-        from pipelines.proposals.watching import watch_fleet
+        from pipelines.proposals.watching_all import watch_fleet
         from warehouse.config import load_config
 
         return watch_fleet(load_config())

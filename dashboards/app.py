@@ -13,6 +13,7 @@ from dashboards.frame import assets, navigation, summary, theme, time_control, u
 from dashboards.sql_page import running
 from dashboards.views import (
     access,
+    alerts,
     compare,
     coverage,
     docs,
@@ -33,7 +34,7 @@ from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
-from warehouse.schema import DRIFT, FINDINGS, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE, REPORTS
+from warehouse.schema import ALERTS, DELIVERIES, DRIFT, FINDINGS, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE, REPORTS
 
 Draw = Callable[[Visit], None]
 
@@ -104,6 +105,7 @@ def _pages(tables: frozenset[str]) -> dict[str, list[tuple[str, str, str, Callab
         ],
         "Evidence": [
             page("coverage", "Coverage", "sensors", coverage.page),
+            *([page("alerts", "Alerts", "notifications", alerts.page)] if {ALERTS.name, DELIVERIES.name} & tables else []),
             *([page("reports", "Reports", "summarize", reports.page)] if REPORTS.name in tables else []),
             page("sql", "SQL", "terminal", sql.page),
             page("access", "Access", "key", access.page),
@@ -146,6 +148,10 @@ def _run(address: str, title: str, draw: Draw) -> None:
         )
     except HindcastError as error:
         _failed(error)
+    if visit is not None:
+        for more in visit.last:
+            more()
+        visit.end()
     url_state.keep()
 
 

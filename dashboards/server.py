@@ -6,6 +6,9 @@ Secrets are read from the files or variables that the configuration names, and h
 from __future__ import annotations
 
 import argparse
+import importlib
+import pkgutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from dashboards import views
 from dashboards.access import sign_in
 from dashboards.frame import assets
 from warehouse import config
@@ -65,6 +69,12 @@ def options(settings: config.Dashboard, host: str, port: int) -> dict[str, Any]:
     return found
 
 
+def _import_pages() -> None:
+    """Import the pages, so that the first visitor does not wait for it."""
+    for page in pkgutil.iter_modules(views.__path__, f"{views.__name__}."):
+        importlib.import_module(page.name)
+
+
 def main() -> None:
     """Serve until stopped; the configuration is the one that the environment names."""
     parser = argparse.ArgumentParser(description="Serve the dashboard; started by `hindcast dashboard`.")
@@ -72,6 +82,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     asked = parser.parse_args()
     settings = config.load_config().dashboard
+    threading.Thread(target=_import_pages, name="import pages", daemon=True).start()
     build(settings).run(config=options(settings, asked.host, asked.port))
 
 

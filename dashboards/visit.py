@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboards.frame.time_control import TimeRange
 from warehouse import config
@@ -25,7 +27,9 @@ from warehouse.questions.question import Question
 MOST_ANSWERS = 24
 ANSWER_SECONDS = 45.0
 """How long a session reuses answers. Less than a minute, so that the removal of a grant takes effect within a minute."""
-_ANSWERS, _RECORDED = "answers", "recorded tables"
+_AHEAD = ThreadPoolExecutor(2, thread_name_prefix="asked ahead")
+"""Answers what pages ask ahead. The engine has two threads by default, so more would only wait for each other."""
+_ANSWERS, _RECORDED, _NOW = "answers", "recorded tables", "now of the answers"
 T = TypeVar("T")
 
 
@@ -42,6 +46,24 @@ class Visit:
     page: str
     answers: list[Answer] = field(default_factory=list)
     """Those this run was given, for the summary line."""
+    last: list[Callable[[], None]] = field(default_factory=list)
+    """What is drawn after the page itself, in its own place: what a person needs only when she reaches for it."""
+    _ahead: dict[Hashable, Future[Any]] = field(default_factory=dict)
+
+    def ask_ahead(self, *questions: Question[Any]) -> None:
+        """Begin to answer questions that the page will ask, beside what it does until then. An error is raised where the page asks."""
+        if self.door.scope(self.who).is_empty:
+            return  # one refusal in the access log says it all
+        for question in questions:
+            key = _key(question.name, self.who, (question,))
+            if _remembered(key) is None and key not in self._ahead:
+                self._ahead[key] = _AHEAD.submit(self.door.answer, self.who, question)
+
+    def end(self) -> None:
+        """Drop what was asked ahead and is not needed any more."""
+        for asked in self._ahead.values():
+            asked.cancel()
+        self._ahead.clear()
 
     def answer(self, question: Question[T]) -> T:
         """Return the door's answer to a question, or the one it gave this session less than ANSWER_SECONDS ago. Raises as `Door.answer`."""
@@ -52,18 +74,16 @@ class Visit:
 
         Its name and `given` have to say all that it depends on, except for the principal.
         """
-        key = (name, self.who, given)
-        kept: dict[Hashable, tuple[float, T]] = st.session_state.setdefault(_ANSWERS, {})
-        found = kept.get(key)
-        if found is None or time.monotonic() - found[0] > ANSWER_SECONDS:
-            kept.pop(key, None)
-            found = (time.monotonic(), question())
-            kept[key] = found
-            while len(kept) > MOST_ANSWERS:
-                del kept[next(iter(kept))]
-        if isinstance(found[1], Answer):
-            self.answers.append(found[1])
-        return found[1]
+        key = _key(name, self.who, given)
+        kept = _remembered(key)
+        if kept is None:
+            ahead = self._ahead.pop(key, None)
+            # What has not been begun yet is answered here, rather than waited for.
+            kept = _remember(key, question() if ahead is None or ahead.cancel() else ahead.result())
+        found: T = kept[1]
+        if isinstance(found, Answer):
+            self.answers.append(found)
+        return found
 
     def settings_of(self, cluster: str) -> config.Kubernetes | None:
         """The access with which proposals for a cluster are applied; None if it has no API server, or is not in the configuration."""
@@ -72,6 +92,25 @@ class Visit:
     def recorded(self) -> frozenset[str]:
         """Names of the tables that hold anything."""
         return recorded(self.door)
+
+
+def _key(name: str, who: Principal, given: Hashable) -> Hashable:
+    return name, who, given
+
+
+def _remembered(key: Hashable) -> tuple[float, Any] | None:
+    """What this session was answered less than ANSWER_SECONDS ago, and when; None for nothing."""
+    kept: tuple[float, Any] | None = st.session_state.get(_ANSWERS, {}).get(key)
+    return kept if kept is not None and time.monotonic() - kept[0] <= ANSWER_SECONDS else None
+
+
+def _remember(key: Hashable, answer: Any) -> tuple[float, Any]:
+    kept: dict[Hashable, tuple[float, Any]] = st.session_state.setdefault(_ANSWERS, {})
+    kept.pop(key, None)
+    kept[key] = (time.monotonic(), answer)
+    while len(kept) > MOST_ANSWERS:
+        del kept[next(iter(kept))]
+    return time.monotonic(), answer
 
 
 def recorded(door: Door) -> frozenset[str]:
@@ -86,6 +125,7 @@ def recorded(door: Door) -> frozenset[str]:
 def forget() -> None:
     """Ask everything anew."""
     st.session_state.pop(_ANSWERS, None)
+    st.session_state.pop(_NOW, None)
 
 
 def past(window: TimeRange, share: float = 1.0) -> tuple[datetime, datetime]:
@@ -94,8 +134,17 @@ def past(window: TimeRange, share: float = 1.0) -> tuple[datetime, datetime]:
 
 
 def not_future(moment: datetime) -> datetime:
-    """The moment, or now if it is yet to come."""
-    return min(moment, datetime.now(UTC))
+    """The moment, or now if it is yet to come.
+
+    Now stays the same for ANSWER_SECONDS, so that questions about the same time are the same question, and answered once.
+    """
+    if get_script_run_ctx(suppress_warning=True) is None:
+        return min(moment, datetime.now(UTC))
+    kept: tuple[float, datetime] | None = st.session_state.get(_NOW)
+    if kept is None or time.monotonic() - kept[0] > ANSWER_SECONDS:
+        kept = (time.monotonic(), datetime.now(UTC))
+        st.session_state[_NOW] = kept
+    return min(moment, kept[1])
 
 
 HOUR = timedelta(hours=1)

@@ -28,12 +28,12 @@ _COLUMNS = ("time", "state", "rule", "labels", "value", "since", "detail")
 @alerts.command(epilog="Example: hindcast alerts check alerts/*.yaml")
 def check(files: Annotated[list[Path], typer.Argument(help="Rule files.", metavar="FILE...")]) -> None:
     """Check rule files: each mistake is printed with file and line. Ends with 1 if there are any. Needs no lake and no configuration."""
-    from pipelines.evidence.rules import model
+    from pipelines.evidence.rules import reading
 
     mistakes: list[str] = []
     for file in files:
-        rules, wrong = model.read(file)
-        mistakes += wrong
+        rules, wrong = reading.read(file)
+        mistakes += map(str, wrong)
         if not wrong:
             typer.echo(f"{file}: {len(rules)} rules")
     for mistake in mistakes:
@@ -46,7 +46,8 @@ def check(files: Annotated[list[Path], typer.Argument(help="Rule files.", metava
 def run(config_path: ConfigOption = None, output: OutputOption = Format.TABLE, file: FileOption = None) -> None:
     """Evaluate all rules of the configuration once, and send their alerts. The DAG alert_rules does the same every five minutes.
 
-    Prints the alerts that are pending or firing. Ends with 1 if a rule could not be evaluated or something could not be sent.
+    Prints the alerts that are pending or firing. A rule with a mistake is named, its owner is told, and all others are evaluated.
+    Ends with 1 if a rule could not be evaluated or something could not be sent.
     """
     from pipelines.evidence.rules import running
     from warehouse.lake.tables import Lake
@@ -132,15 +133,16 @@ def _with_rules(config_path: Path | None) -> config.Config:
 
 
 def _chosen(settings: config.Config, file: Path | None, name: str) -> Rule:
-    from pipelines.evidence.rules import model
+    from pipelines.evidence.rules import reading
 
     if file is not None:
-        rules, mistakes = model.read(file)
-        if mistakes:
-            raise ConfigError("\n".join(mistakes))
+        rules, mistakes = reading.read(file)
     else:
-        rules = model.load(settings)
-    found = [rule for rule in rules if name in (rule.name, rule.text.alert)]
+        loaded = reading.load(settings)
+        rules, mistakes = list(loaded.rules), list(loaded.mistakes)
+    found = [rule for rule in rules if name in (rule.name, rule.short_name, rule.text.alert)]
+    if not found and mistakes:
+        raise ConfigError("\n".join(map(str, mistakes)))
     if len(found) != 1:
         known = ", ".join(rule.name for rule in (found or rules)) or "none"
         raise ConfigError(f"{'several rules are' if found else 'no rule is'} named {name!r}: there are {known}")
@@ -169,7 +171,7 @@ def _write(states: Sequence[AlertState], output: Format, file: Path | None) -> N
 
 def _say(done: Run) -> bool:
     """Print what a run found; whether something went wrong."""
-    problems = [f"{one.rule.name}: {one.failure}" for one in done.evaluations if one.failure]
+    problems = [*done.problems(of_subjects=False), *done.problems(of_subjects=True)]
     silent = [f"{one.rule.name}: {name}: {why}" for one in done.evaluations for name, why in one.not_covered.items()]
     for line in (*problems, *done.failures):
         messages.print(line, markup=False, style="red")
@@ -177,6 +179,8 @@ def _say(done: Run) -> bool:
         messages.print(f"not evaluated: {line}", markup=False, style="yellow")
     late = "; another run has evaluated this time already" if done.is_late else ""
     firing = sum(one.state == "firing" for one in done.live)
-    text = f"{len(done.evaluations)} rules at {done.at:%Y-%m-%d %H:%M} UTC: {firing} alerts firing, {len(done.live) - firing} pending{late}"
+    wrong = f", {len(problems)} problems with rules" if problems else ""
+    counts = f"{firing} alerts firing, {len(done.live) - firing} pending{wrong}{late}"
+    text = f"{len(done.evaluations)} rules at {done.at:%Y-%m-%d %H:%M} UTC: {counts}"
     messages.print(text, markup=False, style="dim")
     return bool(problems or done.failures)

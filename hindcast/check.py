@@ -107,11 +107,11 @@ def _leases_advice(error: HindcastError) -> str:
 
 
 def _alerts(settings: config.Config) -> Iterator[_Row]:
-    from pipelines.evidence.rules import model
+    from pipelines.evidence.rules import reading
 
     if settings.alerts.rules:
         where = ", ".join(str(section.files) for section in settings.alerts.rules)
-        yield _tried("alert rules", where, lambda: f"{len(model.load(settings))} rules")
+        yield _tried("alert rules", where, lambda: f"{len(reading.load(settings).checked())} rules")
 
 
 def _deliveries(settings: config.Config) -> Iterator[_Row]:

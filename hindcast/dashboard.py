@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,8 @@ def dashboard(
 ) -> None:
     """Serve the dashboard, e.g. `hindcast dashboard --config hindcast.yaml`.
 
-    `dashboard.auth` sets how users are authenticated. In mode local there is no sign-in: users choose who to be.
+    `dashboard.auth` sets how users are authenticated. In mode local there is no sign-in: users choose who to look as, and
+    deciding about proposals and findings takes a code that is printed here if this is a terminal.
     In that mode, and behind a proxy that names the user, the dashboard listens on loopback only.
     """
     settings = config.load_config(config_path)
@@ -37,8 +39,12 @@ def dashboard(
     # The server replaces this process so that it receives signals; -P keeps modules in the working directory from being imported.
     command = [sys.executable, "-P", "-m", "dashboards.server", "--host", host.strip("[]"), "--port", port]
     typer.echo(f"http://{address}")
+    more = {config.ENVIRONMENT_VARIABLE: str(source), config.DASHBOARD_CODE_VARIABLE: ""}
+    if mode == "local" and sys.stdout.isatty():  # a file or a log is not the person who started it
+        more[config.DASHBOARD_CODE_VARIABLE] = code = secrets.token_hex(8)
+        typer.echo(f"code for deciding about proposals and findings, until it is stopped: {code}")
     sys.stdout.flush()
-    os.execve(sys.executable, command, config.environment(**{config.ENVIRONMENT_VARIABLE: str(source)}))  # noqa: S606
+    os.execve(sys.executable, command, config.environment(**more))  # noqa: S606
 
 
 def _is_loopback(host: str) -> bool:

@@ -108,7 +108,8 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
         document = json.loads(fleet_file.read_text())
         collect = f"127.0.0.1:{ports['collect']}"
         document["collect"] = {"flush_every": "5s", "listen": collect}
-        document["dashboard"] = {"listen": f"127.0.0.1:{ports['dashboard']}"}
+        people = [grant["subject"] for grant in GRANTS]
+        document["dashboard"] = {"listen": f"127.0.0.1:{ports['dashboard']}", "auth": {"decide_without_sign_in": people}}
         document["blueprints"] = [_blueprint(folder)]
         file = folder / "hindcast.yaml"
         file.write_text(yaml.safe_dump(document, sort_keys=False))

@@ -1,4 +1,4 @@
-"""`hindcast findings`: lists what audits found, and accepts and reopens findings."""
+"""`hindcast findings`: lists what audits found, accepts and reopens findings, and writes them into clusters as OpenReports."""
 
 from __future__ import annotations
 
@@ -144,6 +144,46 @@ def history(
     found = _found(door, who, key, cluster)
     rows: pa.Table = door.answer(who, FindingHistory(cluster=found["cluster"], key=found["key"])).rows
     write_rows(rows.select(["time", "state", "by", "reason", "expires", "severity", "summary", "source"]), output, file)
+
+
+@findings.command(epilog="Example: hindcast findings publish --cluster prod-eu-1 --dry-run")
+def publish(
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    clusters: Annotated[list[str] | None, typer.Option("--cluster", help="Only this cluster; repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask the API servers what would be done, and change nothing.")] = False,
+    output: OutputOption = Format.TABLE,
+    file: FileOption = None,
+) -> None:
+    """Write findings and drift into the clusters with `open_reports` as objects of openreports.io: a report for each namespace, and one
+    for the whole cluster. Reports for which nothing is left are removed. Exit code 1 if a cluster could not be written to.
+    """
+    from dataclasses import asdict, fields
+
+    import pyarrow as pa
+
+    from pipelines.evidence.open_reports.publishing import Written, publish_fleet
+    from warehouse.lake.tables import Lake
+
+    settings = config.load_config(config_path)
+    able = [one.name for one in settings.clusters if one.open_reports is not None]
+    for name in clusters or ():
+        if name not in able:
+            listed = ", ".join(able) or "none"
+            raise ConfigError(f"--cluster: no cluster with open_reports in the configuration is named {name!r}; there are: {listed}")
+    if not able:
+        raise ConfigError("no cluster of the configuration has `open_reports`, so reports are written nowhere: see docs/findings.md")
+    lake = Lake.open(lake_settings(config_path, lake_url))
+    with messages.status("publishing"):
+        done = list(publish_fleet(settings, lake, clusters=clusters or (), dry_run=dry_run))
+    types = {"results": pa.int64()}
+    schema = pa.schema([(column.name, types.get(column.name, pa.string())) for column in fields(Written)])
+    write_rows(pa.Table.from_pylist([asdict(one) for each in done for one in each.written], schema=schema), output, file)
+    problems = [problem for one in done for problem in one.problems]
+    for problem in problems:
+        messages.print(problem, markup=False, style="red")
+    if problems:
+        raise typer.Exit(1)
 
 
 def _end(text: str) -> datetime:

@@ -14,6 +14,7 @@ from hindcast.output import FileOption, Format, OutputOption, write_rows
 from hindcast.policy_files import write_text
 from hindcast.policy_propose import UserOption, open_desk, say
 from hindcast.query_options import AsOption, GroupOption, open_door, principal
+from warehouse.errors import ProposalError
 
 if TYPE_CHECKING:
     from pipelines.proposals.desk import Desk
@@ -72,7 +73,6 @@ def show(
     from datetime import UTC, datetime
 
     from pipelines.proposals import handing_over, store
-    from warehouse.errors import ProposalError
     from warehouse.questions.proposal_questions import ProposalEvents, ProposedEdges
 
     door, who = open_door(config_path, lake_url, "policy proposals"), principal(user, groups)
@@ -85,6 +85,7 @@ def show(
         typer.echo(json.dumps(_as_json(one, edges), default=str, ensure_ascii=False))
         return
     typer.echo(f"{one.id}  {one.status(datetime.now(UTC)).value}  {one.cluster}  {one.title}  by {one.author}")
+    typer.echo(f"  judged as {one.judged}")
     for check in one.checks():
         mark = {True: "ok", False: "refused", None: "not checked"}[check.is_met]
         typer.echo(f"  {check.check}: {mark}: {check}")
@@ -110,6 +111,7 @@ def _as_json(one: Proposal, edges: list[dict[str, Any]]) -> dict[str, Any]:
         "author": one.author,
         "needs": one.needs.value,
         "digest": one.digest,
+        "judged": one.judged,
         "entries": [asdict(entry) for entry in one.entries],
         "edges": edges,
     }
@@ -140,20 +142,21 @@ def judge(
         raise typer.Exit(1)
 
 
-@proposals.command("approve", epilog="Example: hindcast policy proposals approve 3f2a9c0d1e4b --as ada@example.com")
+@proposals.command("approve", epilog="Example: hindcast policy proposals approve 3f2a9c0d1e4b --judged 9b1c77e0a2d4 --as ada@example.com")
 def approve(
     proposal: IdArgument,
     user: UserOption,
+    judged: Annotated[str, typer.Option("--judged", help="The judgement that you looked at, as `show` prints it.")],
     comment: Annotated[str, typer.Option("--comment", help="What to record with the approval.")] = "",
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Approve what somebody else proposed, exactly as it was judged last."""
+    """Approve what somebody else proposed: exactly the bytes, object versions and findings of the judgement that you looked at."""
     from pipelines.proposals import steps
 
     desk, one = _opened(proposal, user, groups, config_path, lake_url)
-    _say_status(desk, steps.approve(desk, one, comment))
+    _say_status(desk, steps.approve(desk, one, comment, judged=judged))
 
 
 @proposals.command(
@@ -193,15 +196,29 @@ def roll_back(
         bool, typer.Option("--even-if-changed", help="Also if somebody changed an object since; that change is then lost.")
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="What to record about it.")] = "",
+    accept: Annotated[
+        str | None, typer.Option("--accept", help="What it would deny and you accept: the word that the command names when it refuses.")
+    ] = None,
     config_path: ConfigOption = None,
     lake_url: LakeOption = None,
     groups: GroupOption = None,
 ) -> None:
-    """Put back what an applied proposal changed: a new object is deleted, a changed or deleted one is applied as it was."""
-    from pipelines.proposals import applying
+    """Put back what an applied proposal changed: a new object is deleted, a changed or deleted one is applied as it was.
+
+    It is tried on the traffic since then first. What it would deny is listed, and has to be accepted with --accept.
+    """
+    from pipelines.proposals import rolling_back
+    from warehouse.errors import RollBackDeniesError
 
     desk, one = _opened(proposal, user, groups, config_path, lake_url)
-    _say_status(desk, applying.roll_back(desk, one, even_if_changed=even_if_changed, detail=reason))
+    try:
+        done = rolling_back.roll_back(desk, one, even_if_changed=even_if_changed, detail=reason, accepted=accept)
+    except RollBackDeniesError as error:
+        for edge in rolling_back.judge(desk, one).denied:
+            row = edge.row()
+            typer.echo(f"  denied: {_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}, {edge.flows:,} flows")
+        raise ProposalError(f"{error}. To roll back all the same: --accept {error.judged}") from error
+    _say_status(desk, done)
 
 
 @proposals.command("hand-over", epilog="Example: hindcast policy proposals hand-over 3f2a9c0d1e4b --as ada@example.com --git")
@@ -238,22 +255,22 @@ def watch(
 ) -> None:
     """List the flows that an applied proposal drops. Without ID, look at all of them, and roll back where the configuration says so.
 
-    Exit code 1 if anything is dropped, or if it could not be told of a proposal.
+    Exit code 1 if anything is dropped that the proposal's simulation had not announced, or if it could not be told of a proposal.
     """
-    from pipelines.proposals import store, watching
+    from pipelines.proposals import store, watching, watching_all
 
     desk = open_desk(config_path, lake_url, user or "", groups, "policy proposals watch")
     if proposal is not None:
         one = store.visible_one(desk, proposal) if user else store.one(desk.lake, proposal)
         found = watching.watch(desk, one, principal(user, groups))
         _say_watched(one, found)
-        if found.drops or not found.is_judged:
+        if found.unannounced or not found.is_judged:
             raise typer.Exit(1)
         return
     is_well = True
-    for looked in watching.look_at_all(desk):
+    for looked in watching_all.look_at_all(desk):
         _say_watched(looked.proposal, looked.watched)
-        is_well = is_well and looked.watched.is_judged and not looked.watched.drops
+        is_well = is_well and looked.watched.is_judged and not looked.watched.unannounced
         if looked.is_rolled_back:
             typer.echo(f"{looked.proposal.id}: rolled back")
         if looked.failure:
@@ -269,7 +286,8 @@ def _say_watched(one: Proposal, found: Watched) -> None:
     typer.echo(f"{one.id}: {found.in_words} dropped because of it until {found.until:%H:%M:%S} UTC")
     for edge in found.drops:
         row = edge.row()
-        typer.echo(f"  {_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}, {edge.flows:,} flows")
+        said = "" if edge in found.unannounced else ", as announced"
+        typer.echo(f"  {_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}, {edge.flows:,} flows{said}")
     if found.uncertain:
         messages.print(f"of {len(found.uncertain):,} more dropped edges it cannot be told", markup=False, style="yellow")
     for note in found.notes:

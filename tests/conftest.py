@@ -230,8 +230,8 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
         pytest.skip(str(missing))
     store = _peer("object_store")
     (folder / "objects" / "empty").mkdir(parents=True)
-    with store.s3_server(folder / "objects", folder, folder / "requests.log") as address:
-        server = Buckets(folder / "objects", address, store.SECRET, store.KEY)
+    with store.s3_server(folder / "objects", folder, folder / "requests.log") as running_store:
+        server = Buckets(folder / "objects", running_store.address, store.SECRET, store.KEY)
         Lake.open(server.settings("empty", folder / "copies"))
         yield server
 

@@ -17,6 +17,7 @@ HindcastError                   shown to the user without a traceback; exit code
 │   └── DeliveryRefusedError    trying again will not help: the target refused it, or redirected it elsewhere
 ├── ImportFailedError           an exporter file cannot be read at all
 ├── ProposalError               a proposal cannot be made, approved or applied as it stands
+│   └── RollBackDeniesError     rolling it back would deny traffic, which has to be accepted
 ├── AccessDeniedError           the principal may not see or do this
 └── QueryError                  the query is wrong
     ├── QueryLimitError         it ran into its time or memory limit
@@ -99,6 +100,14 @@ class ImportFailedError(HindcastError):
 
 class ProposalError(HindcastError):
     """A proposal cannot be made, approved or applied as it stands; nothing was changed in a cluster."""
+
+
+class RollBackDeniesError(ProposalError):
+    """Rolling a proposal back would deny traffic that goes through now, or it cannot be told; `judged` names what has to be accepted."""
+
+    def __init__(self, message: str, *, judged: str) -> None:
+        super().__init__(message)
+        self.judged = judged
 
 
 class AccessDeniedError(HindcastError):

@@ -1,4 +1,8 @@
-"""Charts of time: bars stacked by verdict or reason with the strip of coverage above, and sparks of cards. It asks nothing of the lake."""
+"""Charts of time: bars stacked by verdict or reason with the strip of coverage above, and sparks of cards. It asks nothing of the lake.
+
+Charts are written in Vega-Lite's own form. Made by a library that validates each of them, they took longer than the questions that they
+show; the tests validate them instead.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import altair as alt
-from altair.utils import schemapi
+import streamlit as st
 
 from dashboards.frame import clock
 from dashboards.frame.theme import Palette
 from warehouse.records.coverage import Gap, Gaps
 
-schemapi.disable_debug_mode()  # validating each chart takes longer than making it; tests validate them
+Chart = dict[str, Any]
+"""A chart, or a layer of one, in the form of Vega-Lite."""
 HEIGHT = 148
 STRIP = 5
+BRUSH = "window"
+"""The name of the choice of a part of the time that is made by dragging."""
+
+
+def draw(chart: Chart, alt: str) -> None:
+    """Draw a chart; `alt` says what it is to a screen reader."""
+    st.vega_lite_chart(chart, theme=None, alt=alt)
 
 
 def bars(
@@ -32,53 +43,39 @@ def bars(
     height: int = HEIGHT,
     brush: bool = False,
     before: Sequence[Mapping[str, Any]] = (),
-) -> Any:
+) -> Chart:
     """Numbers in equal parts of a window, stacked: rows of `start`, `kind`, `flows`, each part `width` long.
 
     `colours` holds the kinds from the bottom up. Gaps of the ledger shade the time they are in. `before` are rows of
     `start`, `flows` of another window, moved onto this one: a line.
     """
-    layers: list[Any] = [_gap_shades(gaps, since, until, shades)] if gaps else []
-    stacked: Any = alt.Chart(alt.InlineData(values=_stacked(rows, width, until, list(colours), names))).mark_rect(
-        clip=True, stroke=shades.background, strokeWidth=0.5
-    )
-    drawn = stacked.encode(
-        x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
-        x2="end:T",
-        y=alt.Y("low:Q", axis=_numbers(shades), scale=_heights(rows, before)),
-        y2="high:Q",
-        color=alt.Color("kind:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=None),
-        tooltip=[
-            alt.Tooltip("from:N", title=f"from ({clock.name()})"),
-            alt.Tooltip("name:N", title="kind"),
-            alt.Tooltip("flows:Q", format=","),
-        ],
-    )
-    if brush:
-        drawn = drawn.add_params(
-            alt.selection_interval(encodings=["x"], name="window", mark=alt.BrushConfig(fill=shades.primary, fillOpacity=0.15))
-        )
+    drawn = _bars(_stacked(rows, width, until, list(colours), names), since, until, shades, _heights(rows, before))
+    drawn["encoding"]["color"] = nominal("kind", scale={"domain": list(colours), "range": list(colours.values())}, legend=None)
+    drawn["encoding"]["tooltip"].insert(1, nominal("name", title="kind"))
+    layers = [_gap_shades(gaps, since, until, shades)] if gaps else []
     layers += [drawn, _strip(gaps, since, until, shades)]
     if before:
         layers.append(_line(before, shades))
-    return finished(alt.layer(*layers), shades, height)
+    chart: Chart = {"layer": layers}
+    if brush:
+        select = {"type": "interval", "encodings": ["x"], "mark": {"fill": shades.primary, "fillOpacity": 0.15}}
+        chart["params"] = [{"name": BRUSH, "select": select, "views": [_BARS]}]
+    return finished(chart, shades, height)
 
 
-def spark(values: Sequence[float], colour: str, shades: Palette, *, kind: str = "area") -> Any:
+def spark(values: Sequence[float], colour: str, shades: Palette, *, kind: str = "area") -> Chart:
     """A small line, area or row of bars without axes, for a card."""
-    data = alt.InlineData(values=[{"place": place, "value": value} for place, value in enumerate(values)])
-    chart: Any = alt.Chart(data)
-    if kind == "bars":
-        marked = chart.mark_bar(color=colour)
-    elif kind == "steps":
-        marked = chart.mark_line(color=colour, interpolate="step-after", strokeWidth=1.5)
-    else:
-        marked = chart.mark_area(line={"color": colour, "strokeWidth": 1.5}, color=colour, opacity=0.25)
-    top = max([*values, 1])
-    encoded = marked.encode(
-        x=alt.X("place:Q", axis=None, scale=alt.Scale(nice=False)), y=alt.Y("value:Q", axis=None, scale=alt.Scale(domain=[0, top]))
-    )
-    return finished(encoded, shades, 34)
+    marks: dict[str, Chart] = {
+        "bars": {"type": "bar", "color": colour},
+        "steps": {"type": "line", "color": colour, "interpolate": "step-after", "strokeWidth": 1.5},
+        "area": {"type": "area", "line": {"color": colour, "strokeWidth": 1.5}, "color": colour, "opacity": 0.25},
+    }
+    encoding = {
+        "x": quantitative("place", axis=None, scale={"nice": False}),
+        "y": quantitative("value", axis=None, scale={"domain": [0, max([*values, 1])]}),
+    }
+    data = inline({"place": place, "value": value} for place, value in enumerate(values))
+    return finished({"data": data, "mark": marks[kind], "encoding": encoding}, shades, 34)
 
 
 def overlay(
@@ -88,25 +85,61 @@ def overlay(
     since: datetime,
     until: datetime,
     width: timedelta,
+    gaps: Gaps,
     shades: Palette,
-) -> Any:
-    """Two windows on one clock: bars of the one, a step line of the other (whose times have been moved onto the first's)."""
-    bar: Any = alt.Chart(alt.InlineData(values=_stacked(now, width, until, ["B"], {"B": "B"}))).mark_rect(
-        clip=True, color=shades.verdicts["FORWARDED"], stroke=shades.background, strokeWidth=0.5
-    )
-    drawn = bar.encode(
-        x=alt.X("begin:T", scale=scale(since, until), axis=axis(since, until, shades)),
-        x2="end:T",
-        y=alt.Y("low:Q", axis=_numbers(shades), scale=_heights(now, before)),
-        y2="high:Q",
-        tooltip=[alt.Tooltip("from:N", title=f"from ({clock.name()})"), alt.Tooltip("flows:Q", title="flows in B", format=",")],
-    )
-    return finished(alt.layer(drawn, _line(before, shades)), shades, 110)
+) -> Chart:
+    """Two windows on one clock: bars of the one, a step line of the other (whose times have been moved onto the first's).
+
+    Gaps are those of the first.
+    """
+    drawn = _bars(_stacked(now, width, until, ["B"], {"B": "B"}), since, until, shades, _heights(now, before), flows="flows in B")
+    drawn["mark"]["color"] = shades.verdicts["FORWARDED"]
+    shaded = [_gap_shades(gaps, since, until, shades)] if gaps else []
+    return finished({"layer": [*shaded, drawn, _strip(gaps, since, until, shades), _line(before, shades)]}, shades, 110)
 
 
-def _line(rows: Sequence[Mapping[str, Any]], shades: Palette) -> Any:
-    line: Any = alt.Chart(alt.InlineData(values=[{"begin": milliseconds(row["start"]), "flows": row["flows"]} for row in rows]))
-    return line.mark_line(color=shades.text, interpolate="step-after", strokeWidth=1.5, clip=True).encode(x="begin:T", y="flows:Q")
+def inline(rows: Iterable[Mapping[str, Any]]) -> Chart:
+    """The data of a chart."""
+    return {"values": list(rows)}
+
+
+def temporal(name: str, **more: Any) -> Chart:
+    """A field that holds moments, as `milliseconds` gives them."""
+    return {"field": name, "type": "temporal", **more}
+
+
+def nominal(name: str, **more: Any) -> Chart:
+    """A field that holds names."""
+    return {"field": name, "type": "nominal", **more}
+
+
+def quantitative(name: str, **more: Any) -> Chart:
+    """A field that holds numbers."""
+    return {"field": name, "type": "quantitative", **more}
+
+
+_BARS = "bars"
+
+
+def _bars(
+    data: Iterable[Mapping[str, Any]], since: datetime, until: datetime, shades: Palette, heights: Chart, *, flows: str = "flows"
+) -> Chart:
+    """The layer of bars; `flows` is what their numbers are called."""
+    encoding = {
+        "x": temporal("begin", scale=scale(since, until), axis=axis(since, until, shades)),
+        "x2": {"field": "end"},
+        "y": quantitative("low", axis=_numbers(shades), scale=heights),
+        "y2": {"field": "high"},
+        "tooltip": [nominal("from", title=f"from ({clock.name()})"), quantitative("flows", title=flows, format=",")],
+    }
+    mark = {"type": "rect", "clip": True, "stroke": shades.background, "strokeWidth": 0.5}
+    return {"name": _BARS, "data": inline(data), "mark": mark, "encoding": encoding}
+
+
+def _line(rows: Sequence[Mapping[str, Any]], shades: Palette) -> Chart:
+    mark = {"type": "line", "color": shades.text, "interpolate": "step-after", "strokeWidth": 1.5, "clip": True}
+    data = inline({"begin": milliseconds(row["start"]), "flows": row["flows"]} for row in rows)
+    return {"data": data, "mark": mark, "encoding": {"x": temporal("begin"), "y": quantitative("flows")}}
 
 
 def _stacked(
@@ -134,15 +167,15 @@ def _stacked(
     return data
 
 
-def _heights(stacked: Sequence[Mapping[str, Any]], line: Sequence[Mapping[str, Any]]) -> Any:
+def _heights(stacked: Sequence[Mapping[str, Any]], line: Sequence[Mapping[str, Any]]) -> Chart:
     """The axis of numbers. Its ends are given, since Vega writes NaN on the axis of a chart without any value."""
     sums: dict[datetime, int] = {}
     for row in stacked:
         sums[row["start"]] = sums.get(row["start"], 0) + row["flows"]
-    return alt.Scale(domain=[0, max([1, *sums.values(), *(row["flows"] for row in line)])], nice=True)
+    return {"domain": [0, max([1, *sums.values(), *(row["flows"] for row in line)])], "nice": True}
 
 
-def _strip(gaps: Gaps, since: datetime, until: datetime, shades: Palette) -> Any:
+def _strip(gaps: Gaps, since: datetime, until: datetime, shades: Palette) -> Chart:
     """The line above the bars: the time that was observed, and the gaps on top of it. Time that nothing is known of is left empty."""
     seen = _joined(interval for intervals in gaps.observed.values() for interval in intervals)
     pieces = [
@@ -151,15 +184,15 @@ def _strip(gaps: Gaps, since: datetime, until: datetime, shades: Palette) -> Any
     for begin, end, nodes, cause in _pieces(gaps):
         what = f"{nodes} node{'s' if nodes > 1 else ''} not observed: {cause}"
         pieces.append({"begin": begin, "end": end, "colour": shades.gap, "what": what})
-    chart: Any = alt.Chart(alt.InlineData(values=pieces))
-    return chart.mark_rect().encode(
-        x=alt.X("begin:T", scale=scale(since, until)),
-        x2="end:T",
-        y=alt.value(0),
-        y2=alt.value(STRIP),
-        color=alt.Color("colour:N", scale=None),
-        tooltip=[alt.Tooltip("what:N", title="coverage")],
-    )
+    encoding = {
+        "x": temporal("begin", scale=scale(since, until)),
+        "x2": {"field": "end"},
+        "y": {"value": 0},
+        "y2": {"value": STRIP},
+        "color": nominal("colour", scale=None),
+        "tooltip": [nominal("what", title="coverage")],
+    }
+    return {"data": inline(pieces), "mark": {"type": "rect"}, "encoding": encoding}
 
 
 def _joined(intervals: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
@@ -173,12 +206,15 @@ def _joined(intervals: Iterable[tuple[datetime, datetime]]) -> list[tuple[dateti
     return joined
 
 
-def _gap_shades(gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Any:
-    pieces = [{"begin": begin, "end": end} for begin, end, _, _ in _pieces(gaps)]
-    chart: Any = alt.Chart(alt.InlineData(values=pieces))
-    return chart.mark_rect(color=shades.gap, opacity=0.16).encode(
-        x=alt.X("begin:T", scale=scale(since, until)), x2="end:T", y=alt.value(STRIP), y2=alt.value("height")
-    )
+def _gap_shades(gaps: Sequence[Gap], since: datetime, until: datetime, shades: Palette) -> Chart:
+    encoding = {
+        "x": temporal("begin", scale=scale(since, until)),
+        "x2": {"field": "end"},
+        "y": {"value": STRIP},
+        "y2": {"value": "height"},
+    }
+    data = inline({"begin": begin, "end": end} for begin, end, _, _ in _pieces(gaps))
+    return {"data": data, "mark": {"type": "rect", "color": shades.gap, "opacity": 0.16}, "encoding": encoding}
 
 
 def _pieces(gaps: Sequence[Gap]) -> list[tuple[int, int, int, str]]:
@@ -192,47 +228,44 @@ def _pieces(gaps: Sequence[Gap]) -> list[tuple[int, int, int, str]]:
     return found
 
 
-def scale(since: datetime, until: datetime) -> Any:
+def scale(since: datetime, until: datetime) -> Chart:
     """The axis of time of a window."""
-    return alt.Scale(type="utc" if clock.is_utc() else "time", domain=[milliseconds(since), milliseconds(until)], nice=False)
+    return {"type": "utc" if clock.is_utc() else "time", "domain": [milliseconds(since), milliseconds(until)], "nice": False}
 
 
-def axis(since: datetime, until: datetime, shades: Palette) -> Any:
+def axis(since: datetime, until: datetime, shades: Palette) -> Chart:
     """Its labels."""
     span = until - since
     form = "%H:%M:%S" if span <= timedelta(minutes=6) else "%H:%M" if span <= timedelta(hours=26) else "%-d %b %H:%M"
-    return alt.Axis(
-        title=None,
-        grid=False,
-        format=form,
-        tickCount=10,
-        labelOverlap=True,
-        labelFlush=True,
-        labelColor=shades.muted,
-        domainColor=shades.border,
-        tickColor=shades.border,
-    )
+    return {
+        "title": None,
+        "grid": False,
+        "format": form,
+        "tickCount": 10,
+        "labelOverlap": True,
+        "labelFlush": True,
+        "labelColor": shades.muted,
+        "domainColor": shades.border,
+        "tickColor": shades.border,
+    }
 
 
-def _numbers(shades: Palette) -> Any:
-    return alt.Axis(
-        title=None, tickCount=4, format="~s", labelColor=shades.muted, gridColor=shades.border, gridOpacity=0.7, domain=False, ticks=False
-    )
+def _numbers(shades: Palette) -> Chart:
+    look = {"labelColor": shades.muted, "gridColor": shades.border, "gridOpacity": 0.7}
+    return {"title": None, "tickCount": 4, "format": "~s", "domain": False, "ticks": False, **look}
 
 
-def finished(chart: Any, shades: Palette, height: int) -> Any:
+def finished(chart: Chart, shades: Palette, height: int) -> Chart:
     """A chart with the look of all."""
-    return (
-        chart.properties(
-            height=height,
-            width="container",
-            padding={"left": 0, "right": 2, "top": 2, "bottom": 2},
-            usermeta={"embedOptions": {"renderer": "canvas"}},  # as SVG a brush has no name that a screen reader could say
-        )
-        .configure(background="transparent", font="Inter")
-        .configure_view(stroke=None)
-        .configure_axis(labelFontSize=11)
-    )
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        **chart,
+        "height": height,
+        "width": "container",
+        "padding": {"left": 0, "right": 2, "top": 2, "bottom": 2},
+        "usermeta": {"embedOptions": {"renderer": "canvas"}},  # as SVG a brush has no name that a screen reader could say
+        "config": {"background": "transparent", "font": "Inter", "view": {"stroke": None}, "axis": {"labelFontSize": 11}},
+    }
 
 
 def milliseconds(moment: datetime) -> int:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from dashboards.edges.edges import Edge
 from dashboards.edges.seen import Recorded
-from dashboards.frame import clock
+from dashboards.frame import clock, theme
 from warehouse.records.coverage import Gap
 
 Kind = Literal["flip", "new", "vanished", "changed"]
@@ -116,6 +116,6 @@ def in_words(difference: Difference, seen: Recorded | None = None) -> str:
         case "flip" if a and b:
             if b.denied > a.denied:
                 since = f", in B since {clock.minute(b.first_denied)}" if b.first_denied else ""
-                return f"✓ → ✕ {b.denied / b.flows:.0%} denied{since}"
-            return f"✕ → ✓ was {a.denied / a.flows:.0%} denied"
+                return f"✓ → ✕ {theme.percent(b.denied / b.flows)} denied{since}"
+            return f"✕ → ✓ was {theme.percent(a.denied / a.flows)} denied"
     return ""

@@ -7,20 +7,18 @@ way back too. Reading a condition is warehouse.questions.conditions' work.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from dashboards.frame import url_state
+from dashboards.frame import completions, url_state
 from dashboards.visit import Visit
 from warehouse.errors import HindcastError, QueryError
-from warehouse.questions import conditions, flow_questions
+from warehouse.questions import conditions
 from warehouse.questions.conditions import FIELDS, Condition
 from warehouse.questions.flow_filter import FlowFilter
 
-COMPLETED_FROM = timedelta(minutes=20)
-"""Values are offered from this much of the window's end: enough to know the names, and cheap."""
 _PROBLEM, _EDITED, _TYPED, _ROUND = "filter problem", "filter edited", "filter typed", "filter round"
 _WAYS = {"either": "either side", "source": "source only", "destination": "destination only"}
 
@@ -87,7 +85,11 @@ def bar(visit: Visit) -> None:
         if edited is not None and edited < len(shown):
             _edit(edited, shown[edited])
         else:
-            _add_box(visit)
+            box = st.container(horizontal=True, vertical_alignment="center", key="add filter")
+            if completions.remembered(visit) is None:
+                visit.last.append(partial(_add_box, visit, box))  # the page first, since what is offered has to be looked up
+            else:
+                _add_box(visit, box)
         if len(shown) > 1:
             st.session_state["filter match"] = "any" if url_state.get("match") == "any" else "all"
             st.segmented_control(
@@ -193,9 +195,16 @@ def _end_editing() -> None:
     st.session_state.pop("filter text", None)
 
 
-def _add_box(visit: Visit) -> None:
-    """Draw the box that adds a filter: it offers fields, the values of a field that was chosen, and keeps a mistake to be mended."""
-    name = f"add filter {st.session_state.setdefault(_ROUND, 0)}"
+def _add_box(visit: Visit, place: Any) -> None:
+    """Draw the box that adds a filter, in its place.
+
+    It offers fields, the values of a field that was chosen, and keeps a mistake to be mended.
+    """
+    with place:
+        _draw_box(visit, f"add filter {st.session_state.setdefault(_ROUND, 0)}")
+
+
+def _draw_box(visit: Visit, name: str) -> None:
     typed = st.session_state.get(_TYPED)
     if typed and not _field_of(typed):
         st.text_input(
@@ -203,7 +212,7 @@ def _add_box(visit: Visit) -> None:
         )
         st.button("Cancel", key="filter cancel", type="tertiary", on_click=_empty_box)
         return
-    options = _offered(visit)
+    options = completions.offered(visit)
     if typed:
         options = [option for option in options if option.startswith(typed) and option != typed]
     st.selectbox(
@@ -230,19 +239,6 @@ def _field_of(typed: str) -> str | None:
 def completed(text: str, chosen: str | None) -> str:
     """What was typed, led by the field that was chosen before (`ns=`) where it is a value alone."""
     return chosen + text if chosen and _field_of(chosen) and not conditions.has_operator(text) else text
-
-
-def _offered(visit: Visit) -> list[str]:
-    """`field=value` for the commonest values of the window's last minutes, and `field=` for every field."""
-    window = FlowFilter(since=max(visit.time.since, visit.time.until - COMPLETED_FROM), until=visit.time.until)
-    try:
-        found = visit.answer(flow_questions.completions(window))
-        visit.answers.pop()  # they are no part of what the page shows
-    except HindcastError:
-        return [f"{field}=" for field in FIELDS]
-    order = list(flow_questions.COMPLETED)
-    rows = sorted(found.rows.to_pylist(), key=lambda row: (order.index(row["field"]), -row["flows"]))
-    return [*[f"{row['field']}={row['value']}" for row in rows if "," not in row["value"]], *[f"{field}=" for field in FIELDS]]
 
 
 def _typed(name: str, visit: Visit) -> None:

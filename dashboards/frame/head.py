@@ -32,7 +32,7 @@ def draw(
         if extra:
             extra()
         if with_time:
-            time_control.control(visit.time)
+            time_control.control(visit.time, _refresh)
         with st.popover("Views", icon=":material/bookmarks:", help="Views saved under a name", key="views"):
             saved.menu(visit, "view", page=visit.page, state=saved.state_of_page())
         with st.popover("Share", icon=":material/ios_share:", help="A link to this view, and files of it", key="share"):
@@ -95,6 +95,11 @@ def reasons(visit: Visit) -> list[str]:
         for denial in scope.denials
     ]
     return lines or ["- nothing: ask for a grant in the configuration's `ownership.grants`"]
+
+
+def _refresh() -> None:
+    time_control.refresh()
+    forget()
 
 
 def _look_as() -> None:

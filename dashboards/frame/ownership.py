@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
 
 from dashboards.visit import Visit
 from warehouse import config
@@ -46,9 +48,16 @@ def in_words(reason: str) -> str:
 
 def _line(part: str, number: int) -> int | None:
     """The line of the configuration file where an entry of `ownership` stands; None where the file cannot be read."""
+    source = config.source_path()
     try:
-        place = documents.read_document(config.source_path()).where(("ownership", part, number))
-    except ConfigError:
+        place = _document(source, source.stat().st_mtime_ns).where(("ownership", part, number))
+    except (ConfigError, OSError):
         return None
     line = place.rpartition(":")[2]
     return int(line) if line.isdigit() else None
+
+
+@lru_cache(maxsize=4)
+def _document(source: Path, changed_ns: int) -> documents.Document:
+    """The configuration file as it was at a change; every page names the lines of all grants, and parsing takes long for a long file."""
+    return documents.read_document(source)

@@ -21,11 +21,16 @@ SLOW_SECONDS = 3.0
 """A question that took longer is given advice."""
 
 
+def observed(answer: Answer) -> float:
+    """The share of the answer's window that was observed, 0 to 1: that of all clusters on average."""
+    return sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0
+
+
 def coverage(answer: Answer) -> str:
     """How much of the window was observed, as Markdown."""
     if not answer.shares:
         return ":material/sensors_off: not observed"
-    share = sum(answer.shares.values()) / len(answer.shares)
+    share = observed(answer)
     lost = f" · **{theme.compact(answer.flows_lost)}** flows known lost" if answer.flows_lost else ""
     undated = answer.coverage.flows_lost_undated
     lost += f" · **{theme.compact(undated)}** lost at an unknown time, perhaps in this window" if undated else ""
@@ -34,8 +39,7 @@ def coverage(answer: Answer) -> str:
 
 def coverage_in_words(answer: Answer) -> str:
     """The same as plain text, for files."""
-    share = sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0
-    return f"{theme.percent(share)} of node-time observed" if answer.shares else "not observed"
+    return f"{theme.percent(observed(answer))} of node-time observed" if answer.shares else "not observed"
 
 
 def coverage_link(visit: Visit, answer: Answer) -> None:
@@ -98,7 +102,7 @@ def nothing(visit: Visit, wanted: FlowFilter, answer: Answer) -> None:
             ("Go to the newest flows", lambda: _go_to_newest(visit)),
         )
     else:
-        share = theme.percent(sum(answer.shares.values()) / len(answer.shares))
+        share = theme.percent(observed(answer))
         empty(
             "No flow of yours",
             f"The window was observed ({share} of node-time), and held no flow from or to a namespace of {identity.name(visit.who)}.",

@@ -5,6 +5,7 @@ The window is in the address, in UTC, as `last=6h`, or as `from=` and `until=`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -114,8 +115,8 @@ def refresh() -> None:
     st.session_state[_ANCHOR] = datetime.now(UTC).replace(microsecond=0)
 
 
-def control(shown: TimeRange) -> None:
-    """Draw it, into the head's horizontal container."""
+def control(shown: TimeRange, on_refresh: Callable[[], None]) -> None:
+    """Draw it, into the head's horizontal container. `on_refresh` is called when a window that ends now is to end now again."""
     st.button("", key="earlier", icon=":material/chevron_left:", help="Earlier by one window", on_click=_shift, args=(shown, -1))
     with st.popover(shown.label, icon=":material/schedule:", key="time"):
         st.session_state["preset"] = shown.preset
@@ -133,7 +134,7 @@ def control(shown: TimeRange) -> None:
     last = shown.ends_now or shown.until >= datetime.now(UTC)
     st.button("", key="later", icon=":material/chevron_right:", help="Later by one window", on_click=_shift, args=(shown, 1), disabled=last)
     help_text = "Refresh" if shown.ends_now else "Only a window that ends now can be refreshed"
-    st.button("", key="refresh", icon=":material/refresh:", help=help_text, on_click=refresh, disabled=not shown.ends_now)
+    st.button("", key="refresh", icon=":material/refresh:", help=help_text, on_click=on_refresh, disabled=not shown.ends_now)
 
 
 def _anchor(*, entered: bool) -> datetime:

@@ -40,7 +40,7 @@ class Item:
 
 def items(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge], fresh: Sequence[Edge] | None, gaps: Sequence[Gap]) -> list[Item]:
     """What there is to look at, the weightiest first."""
-    return [*_drift(visit), *_denials(visit, talking, before), *_new(fresh), *_gaps(gaps)]
+    return [*_drift(visit), *_denials(visit, talking, before, was_observed=fresh is not None), *_new(fresh), *_gaps(gaps)]
 
 
 def draw(visit: Visit, found: Sequence[Item]) -> None:
@@ -105,8 +105,11 @@ def _drift(visit: Visit) -> list[Item]:
     return found
 
 
-def _denials(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge]) -> list[Item]:
-    """Edges that are denied and were not on the day before, each with the last change of a policy that may be why."""
+def _denials(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge], *, was_observed: bool) -> list[Item]:
+    """Edges that are denied and were not on the day before, each with the last change of a policy that may be why.
+
+    `was_observed` says whether anything is known of that day.
+    """
     owns = ownership.owned(visit)
     changed = changes.between(visit, visit.time.since - LOOK_BACK, not_future(visit.time.until)) or []
     then = {edge.key: edge for edge in before}
@@ -117,7 +120,8 @@ def _denials(visit: Visit, talking: Sequence[Edge], before: Sequence[Edge]) -> l
         if edge.denied < FEWEST_DENIED or share < 2 * share_then or (old is not None and old.is_denied):
             continue
         what = f"{theme.compact(edge.denied)} drops ({theme.percent(share)} of its flows), {theme.reason(edge.reason).lower()}"
-        then_said = "was allowed on the day before" if old else "not seen on the day before"
+        unseen = "not seen on the day before" if was_observed else "the day before was not observed"
+        then_said = "was allowed on the day before" if old else unseen
         since = f" since {clock.minute(edge.first_denied)}" if edge.first_denied else ""
         query = narrowed.link(*edges.filter_of(edge, owns), verdict="DROPPED")
         item = Item(

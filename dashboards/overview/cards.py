@@ -11,13 +11,15 @@ import streamlit as st
 
 from dashboards.charting import charts
 from dashboards.edges.edges import Edge
-from dashboards.frame import navigation, theme, url_state
+from dashboards.frame import navigation, summary, theme, url_state
 from dashboards.frame.theme import Palette
 from dashboards.history.changes import Change
 from warehouse.questions.answers import Answer
 from warehouse.records.coverage import Gaps
 
 DROPPED = ("DROPPED", "ERROR")
+ENOUGH = 0.9
+"""The share of a window that has to be observed for its numbers to be held against another window's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +36,19 @@ class Numbers:
     """Flows by verdict of the window before, empty where there were none."""
     before_word: str
     """What that window is called: the day before, the window before."""
+    before_observed: float
+    """The share of that window that was observed, 0 to 1."""
     fresh: Sequence[Edge] | None
     """Edges that the day before did not have; None where that day was not observed."""
+    day_observed: float
+    """The share of that day that was observed, 0 to 1."""
     changed: Sequence[Change] | None
     """Changes of configuration in the window; None where no history is recorded."""
     drift: Sequence[Mapping[str, Any]] | None
     """Drift that was open at the window's end; None where no blueprint is compared."""
     gaps: Gaps
+    sees_all: bool
+    """Whether the principal sees everything, so that what is not seen is not there."""
 
 
 def draw(numbers: Numbers) -> None:
@@ -68,7 +76,12 @@ def _metric(title: str, page: str, query: Any, value: str, note: str, help_text:
 def _flows(numbers: Numbers, shades: Palette) -> None:
     counts = _counts(numbers, None)
     total, then = sum(counts), sum(numbers.before.values())
-    note = f"{(total - then) / then * 100:+.0f} % vs {numbers.before_word}" if then else f"none {numbers.before_word}"
+    if not numbers.before_observed:
+        note = f"{numbers.before_word} was not observed"
+    elif numbers.before_observed < ENOUGH:
+        note = f"{theme.percent(numbers.before_observed)} of {numbers.before_word} observed"
+    else:
+        note = f"{(total - then) / then * 100:+.0f} % vs {numbers.before_word}" if then else f"none {numbers.before_word}"
     _metric("Flows", "flows", url_state.link(), theme.compact(total), note, f"{total:,} flows")
     _spark(charts.spark(counts, shades.verdicts["FORWARDED"], shades), "Flows in the window")
 
@@ -78,7 +91,7 @@ def _dropped(numbers: Numbers, shades: Palette) -> None:
     drops, was = sum(dropped), numbers.before
     share, share_then = _share(drops, total), _share(sum(was.get(verdict, 0) for verdict in DROPPED), sum(was.values()))
     note = f"{theme.percent(share)} of flows" + (f", was {theme.percent(share_then)}" if was else "")
-    worse = share > share_then * 1.5 and drops > 10
+    worse = bool(was) and numbers.before_observed >= ENOUGH and share > share_then * 1.5 and drops > 10
     query = url_state.link(verdict=DROPPED)
     look = {"colour": "inverse", "arrow": "up"} if worse else {}
     _metric("Dropped", "flows", query, theme.compact(drops), note, f"{drops:,} flows", **look)
@@ -92,7 +105,8 @@ def _new_edges(numbers: Numbers, shades: Palette) -> None:
         _metric("New edges", "compare", query, "unknown", "the day before was not observed", hint)
         return
     denied = sum(edge.is_denied for edge in fresh)
-    note = f"since the day before{f', {denied} denied' if denied else ''}"
+    of_day = "" if numbers.day_observed >= ENOUGH else f", {theme.percent(numbers.day_observed)} of it observed"
+    note = f"since the day before{of_day}{f', {denied} denied' if denied else ''}"
     _metric("New edges", "compare", query, f"{len(fresh):,}", note, hint)
     _spark(charts.spark(_arrivals(fresh), shades.verdicts["AUDIT"], shades, kind="steps"), "New edges in the window, added up")
 
@@ -100,16 +114,20 @@ def _new_edges(numbers: Numbers, shades: Palette) -> None:
 def _changes(numbers: Numbers, shades: Palette) -> None:
     changed = numbers.changed or ()
     where = sorted({change.version["namespace"] or "whole cluster" for change in changed})
-    note = ", ".join(where[:2]) + (f" and {len(where) - 2} more" if len(where) > 2 else "") or "none in the window"
+    note = ", ".join(where[:2]) + (f" and {len(where) - 2} more" if len(where) > 2 else "") or _none(numbers, "none in the window")
     _metric("Policy changes", "policies", url_state.link(show="changed"), f"{len(changed):,}", note, "And of Cilium's settings")
     moments = [sum(change.at <= start for change in changed) for start in numbers.starts]
     _spark(charts.spark(moments, shades.verdicts["AUDIT"], shades, kind="steps"), "Changes of the configuration, added up")
 
 
+def _none(numbers: Numbers, words: str) -> str:
+    return words if numbers.sees_all else "none that you may see"
+
+
 def _drift(numbers: Numbers, shades: Palette) -> None:
     drift = numbers.drift or ()
     severe = sum(row["severity"] in ("critical", "high") for row in drift)
-    note = f"{severe} critical or high" if drift else "none is open"
+    note = f"{severe} critical or high" if drift else _none(numbers, "none is open")
     _metric("Drift", "posture", url_state.link(), f"{len(drift):,}", note, "From blueprints", colour="inverse" if severe else "off")
     opened = [sum(row["since"] <= start for row in drift) for start in numbers.starts]
     _spark(charts.spark(opened, shades.verdicts["DROPPED"], shades, kind="steps"), "Drift that is open, since when")
@@ -123,16 +141,22 @@ def _audit(numbers: Numbers, shades: Palette) -> None:
 
 
 def _coverage(numbers: Numbers, shades: Palette) -> None:
-    shares, gaps = numbers.pulse.shares, numbers.gaps
-    share = sum(shares.values()) / len(shares) if shares else 0.0
+    gaps = numbers.gaps
     nodes = len({(gap.cluster, gap.node_name) for gap in gaps})
     note = f"{len(gaps)} gap{'s' if len(gaps) != 1 else ''} on {nodes} node{'s' if nodes != 1 else ''}" if gaps else "no gap"
-    _metric("Coverage", "coverage", url_state.link(), theme.percent(share), note, "Share of node-time that was observed")
+    _metric(
+        "Coverage",
+        "coverage",
+        url_state.link(),
+        theme.percent(summary.observed(numbers.pulse)),
+        note,
+        "Share of node-time that was observed",
+    )
     _spark(charts.spark(_observed(gaps, numbers.starts, numbers.width), shades.other, shades, kind="steps"), "Coverage in the window")
 
 
 def _spark(chart: Any, alt: str) -> None:
-    st.altair_chart(chart, theme=None, alt=alt)
+    charts.draw(chart, alt)
 
 
 def _counts(numbers: Numbers, verdicts: tuple[str, ...] | None) -> list[int]:

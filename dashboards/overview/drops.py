@@ -71,4 +71,4 @@ def draw(window: FlowFilter, pulse: Answer, starts: Sequence[datetime], width: t
         height=DROPS_HEIGHT,
         names=names,
     )
-    st.altair_chart(chart, theme=None, alt="Drops in time by reason")
+    charts.draw(chart, "Drops in time by reason")

@@ -51,6 +51,7 @@ def namespaces(
         on_select="rerun",
         selection_mode="single-cell",
         alt="Namespaces with their flows and drops",
+        placeholder="–",  # noqa: RUF001 - stands for nothing
         column_config={
             "Flows": st.column_config.NumberColumn(format="compact", width=80),
             "Dropped": st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100, width=130, color="red"),

@@ -12,9 +12,9 @@ from dashboards.visit import Visit
 from pipelines.proposals.model import Proposal, Status
 
 _ICONS = {
-    Status.WAITING: "⧗ waiting",
+    Status.WAITING: "• waiting",
     Status.READY: "▸ ready",
-    Status.EXPIRED: "⧖ expired",
+    Status.EXPIRED: "! expired",
     Status.APPLYING: "… applying",
     Status.APPLIED: "✓ applied",
     Status.HANDED_OVER: "⇥ handed over",

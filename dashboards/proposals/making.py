@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dashboards.access import deciding
 from dashboards.frame import summary, url_state
 from dashboards.proposals import acting
 from dashboards.visit import Visit
@@ -33,6 +34,9 @@ def card(visit: Visit) -> None:
         if not clusters:
             st.caption("No cluster of the configuration is yours to propose for.")
             return
+        deciding.explain(visit)
+        if not deciding.is_possible(visit):
+            return
         asked = url_state.get("in")
         st.selectbox("Cluster", clusters, index=clusters.index(asked) if asked in clusters else 0, key="propose cluster", width=260)
         st.text_input("Why", key="propose reason", placeholder="For those who approve it", max_chars=steps.LONGEST_REASON)
@@ -57,5 +61,5 @@ def _propose(visit: Visit, documents: tuple[Document, ...], removed: list[tuple[
             raise ConfigError(f"a proposal is about one namespace, and these policies are of {spaces}: propose them one by one")
         made.append(steps.propose(desk, st.session_state["propose cluster"], groups[0], st.session_state.get("propose reason", "")))
 
-    if acting.do(step, "Proposed: checked, and tried on recorded traffic."):
+    if acting.do(visit, step, "Proposed: checked, and tried on recorded traffic."):
         acting.go_to(made[0].proposal.id)

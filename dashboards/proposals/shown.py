@@ -20,7 +20,6 @@ from warehouse.questions.proposal_questions import ProposedEdges
 
 _MARKS = {True: ("check_circle", "green", "passed"), False: ("block", "red", "refused"), None: ("help", "orange", "not checked")}
 _CHANGES = {"newly_denied": ("Newly denied", "block"), "newly_allowed": ("Newly allowed", "check"), "uncertain": ("Uncertain", "help")}
-_ENDS = ("cluster_name", "namespace", "workload_name", "entity", "dns_name", "cidr")
 _TITLES = {"newly_denied": "✕ newly denied", "newly_allowed": "✓ newly allowed", "uncertain": "? uncertain"}
 
 
@@ -30,6 +29,7 @@ def draw(visit: Visit, proposal: Proposal) -> None:
     _head(proposal, status)
     acting.told()
     acting.buttons(visit, proposal)
+    acting.reversal(visit, proposal)
     grid = st.grid(2, gap="small", min_column_width=420)
     with grid.cell():
         _differences(visit, proposal)
@@ -51,7 +51,7 @@ def _head(proposal: Proposal, status: Status) -> None:
         st.markdown(f"**{theme.plain(proposal.title)}** on {proposal.cluster}", width="content")
     reason = proposal.judgement.about.get("reason") or proposal.entries[0].about.get("reason")
     expires = proposal.expires()
-    told = [f"{proposal.id} · by {theme.no_link(proposal.author)} · {clock.dated(proposal.time)}"]
+    told = [f"{proposal.id} · by {theme.no_link(proposal.author)} · {clock.dated(proposal.time)} · judged as {proposal.judged}"]
     if expires is not None and status in (Status.READY, Status.EXPIRED):
         told.append(f"may be applied until {clock.second(expires)}")
     st.caption(" · ".join(told))
@@ -123,7 +123,7 @@ def _simulation(visit: Visit, proposal: Proposal) -> None:
         return
     st.dataframe(
         [
-            {"Result": _TITLES[row["change"]], "Edge": _edge(row), "Flows": row["flows"], "Last seen": row["last_seen"],
+            {"Result": _TITLES[row["change"]], "Edge": edge_rows.of_row(row), "Flows": row["flows"], "Last seen": row["last_seen"],
              "Why": row["reason"] or "the other end is not yours: replay it as you see it"}
             for row in rows
         ],
@@ -160,24 +160,23 @@ def _drops(visit: Visit, proposal: Proposal) -> None:
     for note in found.notes:
         st.caption(note)
     if found.drops:
-        st.warning(
-            f"{found.in_words} dropped because of it until {clock.second(found.until)}.",
-            icon=":material/warning:",
-        )
+        said = f"{found.in_words} dropped because of it until {clock.second(found.until)}."
+        if found.unannounced:
+            st.warning(said, icon=":material/warning:")
+        else:
+            st.markdown(f":material/info: {said}")
         st.dataframe(
-            [{"Edge": _edge(edge.row()), "Flows": edge.flows, "Last seen": edge.last_seen} for edge in found.drops],
+            [
+                {"Edge": edge_rows.of_row(edge.row()), "Flows": edge.flows, "Last seen": edge.last_seen,
+                 "Announced": "✕ no" if edge in found.unannounced else "✓ by its simulation"}
+                for edge in found.drops
+            ],
             hide_index=True,
             row_height=28,
             alt="Edges that the change dropped",
             column_config={"Last seen": clock.column("Last seen", "DD MMM HH:mm:ss", width=150)},
-        )
+        )  # fmt: skip
     elif found.is_judged:
         st.markdown(f":green[:material/check_circle:] No flow was dropped because of it until {clock.second(found.until)}.")
     if found.uncertain:
         st.caption(f"Of {len(found.uncertain):,} more dropped edges it cannot be told.")
-
-
-def _edge(row: Mapping[str, Any]) -> str:
-    source, destination = (edge_rows.title(tuple(row[f"{side}_{name}"] for name in _ENDS)) for side in ("source", "destination"))
-    port = row["destination_port"] or row["l4_protocol"] or ""
-    return f"{source} → {destination} :{port}" if port else f"{source} → {destination}"

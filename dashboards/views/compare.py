@@ -15,6 +15,7 @@ from dashboards.edges.comparison import KINDS, Difference
 from dashboards.flows import open_as_sql
 from dashboards.frame import clock, export, filters, head, navigation, summary, theme, time_control, url_state
 from dashboards.history import changes
+from dashboards.views import flows as flows_page
 from dashboards.visit import Visit, not_future
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import count_questions
@@ -34,6 +35,7 @@ def page(visit: Visit) -> None:
         summary.foreign(visit)
         after = filters.applied(visit)
         before = compare_windows.choose(after)
+        visit.ask_ahead(edges_in_time(after, level=level), *(count_questions.timeline(window) for window in (before, after)))
         answers = [visit.answer(edges_in_time(window, level=level)) for window in (before, after)]
     except AccessDeniedError:
         summary.denied(visit)
@@ -78,7 +80,8 @@ def _nothing_shown(differences: Sequence[Difference], unchanged: int) -> None:
     if differences:
         summary.empty("No difference of this kind", f"{len(differences)} of other kinds are there.", "rule", ("Show all kinds", _all_kinds))
     else:
-        summary.empty("Nothing changed", f"All {unchanged} edges are in both windows, within ± {comparison.CHANGED:.0%}.", "check_circle")
+        text = f"All {unchanged} edges are in both windows, within ± {theme.percent(comparison.CHANGED)}."
+        summary.empty("Nothing changed", text, "check_circle")
 
 
 def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[Answer], scale: float) -> list[str]:
@@ -96,18 +99,19 @@ def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[
             format_func=lambda kind: f"{KINDS[kind]} **{counts[kind]}**",
             on_change=lambda: url_state.put("kind", st.session_state["kinds"]),
         )
-        st.caption(f"{unchanged:,} edges unchanged (within ± {comparison.CHANGED:.0%})")
+        st.caption(f"{unchanged:,} edges unchanged (within ± {theme.percent(comparison.CHANGED)})")
         st.session_state["compare housekeeping"] = url_state.get("housekeeping") == "1"
         st.toggle("DNS, metrics, health", key="compare housekeeping", on_change=_housekeeping)
         st.session_state["compare by share"] = url_state.get("volumes") != "counts"
         hint = "Compares each edge's share of its window's flows, so that a busier window does not change every edge"
         st.toggle("By share of traffic", key="compare by share", on_change=_by_share, help=hint)
         st.space("stretch")
-        shares = [sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0 for answer in answers]
+        shares = [summary.observed(answer) for answer in answers]
         st.markdown(f":material/sensors: observed A **{theme.percent(shares[0])}** · B **{theme.percent(shares[1])}**", width="content")
     if url_state.get("volumes") != "counts" and abs(scale - 1) > comparison.CHANGED:
         more = "more" if scale > 1 else "fewer"
-        st.caption(f"B has {abs(scale - 1):.0%} {more} flows than A in all. Volumes are compared as shares of each window's total.")
+        by = theme.percent(round(abs(scale - 1), 2))
+        st.caption(f"B has {by} {more} flows than A in all. Volumes are compared as shares of each window's total.")
     if shares[0] == 0:
         st.warning("A was not observed: everything in B looks new.", icon=":material/sensors_off:")
     return chosen
@@ -145,8 +149,8 @@ def _overlay(visit: Visit, before: FlowFilter, after: FlowFilter) -> None:
             (f"A, {clock.local(before.since):%-d %b}, as a line", shades.text),
         ],
     )
-    chart = charts.overlay(bars, moved, since=after.since, until=after.until, width=width, shades=shades)
-    st.altair_chart(chart, theme=None, alt="Flows of B as bars, of A as a line")
+    chart = charts.overlay(bars, moved, since=after.since, until=after.until, width=width, gaps=flows_page.gaps(visit), shades=shades)
+    charts.draw(chart, "Flows of B as bars, of A as a line")
 
 
 def _export(visit: Visit) -> None:

@@ -7,7 +7,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import altair as alt
 import streamlit as st
 
 from dashboards.charting import charts
@@ -59,8 +58,14 @@ def page(visit: Visit) -> None:
 def _cards(answer: Answer, gaps: Sequence[Gap]) -> None:
     cards = st.grid("auto", gap="small", border=True, min_column_width=180)
     with cards.cell():
-        share = sum(answer.shares.values()) / len(answer.shares) if answer.shares else 0.0
-        st.metric("Observed", theme.percent(share), f"{len(gaps)} gaps", delta_color="off", delta_arrow="off", help="Share of node-time")
+        st.metric(
+            "Observed",
+            theme.percent(summary.observed(answer)),
+            f"{len(gaps)} gaps",
+            delta_color="off",
+            delta_arrow="off",
+            help="Share of node-time",
+        )
     with cards.cell():
         undated = answer.coverage.flows_lost_undated
         more = f"{theme.compact(undated)} more at an unknown time" if undated else "as Hubble reported"
@@ -78,11 +83,8 @@ def _nodes(answer: Answer, gaps: Gaps, since: datetime, until: datetime) -> None
     shades = theme.palette()
     first = f" · the first {MOST_NODES}" if len(nodes) > MOST_NODES else ""
     theme.legend(f"Nodes in time, the worst first{first}", [("observed", shades.observed), ("not observed", shades.gap)])
-    st.altair_chart(
-        _picture([(node.cluster, node.node_name) for node in nodes[:MOST_NODES]], gaps, since, until, shades),
-        theme=None,
-        alt="Coverage of each node in time",
-    )
+    shown = [(node.cluster, node.node_name) for node in nodes[:MOST_NODES]]
+    charts.draw(picture(shown, gaps, since, until, shades), "Coverage of each node in time")
     st.dataframe(
         [
             {
@@ -111,7 +113,7 @@ def _nodes(answer: Answer, gaps: Gaps, since: datetime, until: datetime) -> None
     )
 
 
-def _picture(nodes: Sequence[tuple[str, str]], gaps: Gaps, since: datetime, until: datetime, shades: Palette) -> Any:
+def picture(nodes: Sequence[tuple[str, str]], gaps: Gaps, since: datetime, until: datetime, shades: Palette) -> charts.Chart:
     """A line for each node. Time that is neither observed nor a gap is left empty."""
 
     def piece(node: str, begin: datetime, end: datetime, colour: str, what: str) -> dict[str, Any]:
@@ -120,23 +122,15 @@ def _picture(nodes: Sequence[tuple[str, str]], gaps: Gaps, since: datetime, unti
 
     pieces = [piece(key[1], *interval, shades.observed, "observed") for key in nodes for interval in gaps.observed.get(key, ())]
     pieces += [piece(gap.node_name, gap.since, gap.until, shades.gap, gap.cause) for gap in gaps if (gap.cluster, gap.node_name) in nodes]
-    chart: Any = alt.Chart(alt.InlineData(values=pieces)).mark_rect(height=10, cornerRadius=2)
-    drawn = chart.encode(
-        x=alt.X("begin:T", scale=charts.scale(since, until), axis=charts.axis(since, until, shades)),
-        x2="end:T",
-        y=alt.Y(
-            "node:N",
-            sort=[node for _, node in nodes],
-            axis=alt.Axis(title=None, labelColor=shades.muted, domain=False, ticks=False, labelLimit=220),
-        ),
-        color=alt.Color("colour:N", scale=None),
-        tooltip=[
-            alt.Tooltip("node:N"),
-            alt.Tooltip("what:N", title="coverage"),
-            alt.Tooltip("from:N"),
-            alt.Tooltip("to:N"),
-        ],
-    )
+    named = {"title": None, "labelColor": shades.muted, "domain": False, "ticks": False, "labelLimit": 220}
+    encoding = {
+        "x": charts.temporal("begin", scale=charts.scale(since, until), axis=charts.axis(since, until, shades)),
+        "x2": {"field": "end"},
+        "y": charts.nominal("node", sort=[node for _, node in nodes], axis=named),
+        "color": charts.nominal("colour", scale=None),
+        "tooltip": [charts.nominal("node"), charts.nominal("what", title="coverage"), charts.nominal("from"), charts.nominal("to")],
+    }
+    drawn = {"data": charts.inline(pieces), "mark": {"type": "rect", "height": 10, "cornerRadius": 2}, "encoding": encoding}
     return charts.finished(drawn, shades, ROW * len(nodes))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.access import identity
+from dashboards.access import deciding, identity
 from dashboards.frame import clock, head, navigation, summary, theme, time_control, url_state
 from dashboards.visit import Visit, forget, not_future
 from warehouse.errors import AccessDeniedError, HindcastError
@@ -169,6 +169,9 @@ def _decision(visit: Visit, row: Mapping[str, Any]) -> None:
     if not records.may_decide(visit.door.scope(visit.who), row["cluster"], row["namespace"], datetime.now(UTC)):
         st.caption("Owners of its namespace decide about it; you may read it.")
         return
+    deciding.explain(visit)
+    if not deciding.is_possible(visit):
+        return
     if row["state"] == records.ACCEPTED:
         st.button("Reopen", icon=":material/undo:", key="reopen finding", on_click=_reopen, args=(visit, row))
         return
@@ -193,6 +196,7 @@ def _accept(visit: Visit, row: Mapping[str, Any], reason: str, until: Any) -> No
         return
     expires = datetime.combine(until, clock_time(), UTC)
     try:
+        deciding.check(visit)
         scope = visit.door.scope(visit.who)
         records.accept(visit.lake, visit.who, scope, row, reason=reason, expires=expires, by=identity.name(visit.who))
     except HindcastError as error:
@@ -204,6 +208,7 @@ def _accept(visit: Visit, row: Mapping[str, Any], reason: str, until: Any) -> No
 
 def _reopen(visit: Visit, row: Mapping[str, Any]) -> None:
     try:
+        deciding.check(visit)
         records.reopen(visit.lake, visit.who, visit.door.scope(visit.who), row, by=identity.name(visit.who))
     except HindcastError as error:
         st.session_state[_SAID] = str(error)

@@ -8,18 +8,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import streamlit as st
 
 from dashboards.charting import charts, series
 from dashboards.flows import flow_panel, flow_rows, sorting
 from dashboards.frame import clock, export, filters, head, summary, theme, time_control, url_state
 from dashboards.frame.time_control import TimeRange
-from dashboards.visit import Visit, not_future
+from dashboards.visit import Visit, forget, not_future
 from warehouse.engine import Limits, Window
 from warehouse.errors import AccessDeniedError
 from warehouse.questions import count_questions, flow_questions
 from warehouse.questions.answers import Answer
 from warehouse.questions.flow_filter import FlowFilter, bucket_width
+from warehouse.questions.flow_table import FlowQuestion
 from warehouse.questions.record_questions import Ledger
 from warehouse.records import coverage
 
@@ -36,6 +38,7 @@ def page(visit: Visit) -> None:
         filters.bar(visit)
         summary.foreign(visit)
         every = filters.applied(visit)
+        visit.ask_ahead(_rows(_wanted(visit)))
         timeline = visit.answer(count_questions.timeline(every))
     except AccessDeniedError:
         summary.denied(visit)
@@ -45,8 +48,7 @@ def page(visit: Visit) -> None:
     wanted = _wanted(visit)
     brushed = _histogram(visit, wanted, timeline)
     shown = replace(wanted, since=brushed[0], until=brushed[1]) if brushed else wanted
-    columns = flow_rows.needed(flow_rows.chosen())
-    answer = visit.answer(flow_questions.ordered(shown, sorting.chosen(), columns=columns, limits=Limits(rows=LIMIT)))
+    answer = visit.answer(_rows(shown))
     total = _total(timeline, wanted, brushed)
     _line(visit, answer, total, brushed)
     if answer.rows.num_rows:
@@ -63,6 +65,12 @@ def verdict_counts(timeline: Answer) -> dict[str, int]:
     for row in timeline.rows.to_pylist():
         counts[row["verdict"]] = counts.get(row["verdict"], 0) + row["flows"]
     return counts
+
+
+def _rows(wanted: FlowFilter) -> FlowQuestion:
+    """The question for the flows that are listed, in the order and with the columns that were chosen."""
+    columns = flow_rows.needed(flow_rows.chosen())
+    return flow_questions.ordered(wanted, sorting.chosen(), columns=columns, limits=Limits(rows=LIMIT))
 
 
 def _wanted(visit: Visit) -> FlowFilter:
@@ -90,6 +98,7 @@ def _tick() -> None:
     if anchor is not None and now - anchor >= timedelta(seconds=LIVE_SECONDS - 1):
         st.session_state["last tick"] = now
         time_control.refresh()
+        forget()
         st.rerun()
     st.session_state.setdefault("last tick", now)
 
@@ -143,10 +152,9 @@ def _histogram(visit: Visit, wanted: FlowFilter, timeline: Answer) -> tuple[date
         before=before,
     )
     name = f"histogram {wanted.since} {wanted.until} {st.session_state.get('histogram round', 0)}"
-    state: Any = st.altair_chart(
-        chart, theme=None, key=name, on_select="rerun", selection_mode="window", alt="Flows in time by verdict; drag to narrow the time"
-    )
-    ends = (state.get("selection", {}).get("window", {}) or {}).get("begin") if state else None
+    alt = "Flows in time by verdict; drag to narrow the time"
+    state: Any = st.vega_lite_chart(chart, theme=None, key=name, on_select="rerun", selection_mode=charts.BRUSH, alt=alt)
+    ends = (state.get("selection", {}).get(charts.BRUSH, {}) or {}).get("begin") if state else None
     if not ends or len(ends) != 2 or ends[1] - ends[0] < 1000:
         return None
     moments = [datetime.fromtimestamp(end / 1000, UTC).replace(microsecond=0) for end in ends]
@@ -198,7 +206,8 @@ def gaps(visit: Visit, *, of: Callable[[str], bool] | None = None) -> coverage.G
     visit.answers.remove(ledger)
     rows = ledger.rows
     if of is not None:
-        rows = rows.filter(pa.array([of(cluster) for cluster in rows["cluster"].to_pylist()], pa.bool_()))
+        wanted = [cluster for cluster in rows["cluster"].unique().to_pylist() if of(cluster)]
+        rows = rows.filter(pc.is_in(rows["cluster"], value_set=pa.array(wanted, pa.string())))
     return coverage.gaps(rows, visit.time.since, until)
 
 

@@ -32,6 +32,9 @@ def page(visit: Visit) -> None:
         filters.bar(visit)
         summary.foreign(visit)
         window = filters.applied(visit)
+        day_before, (earlier, word) = replace(window, since=window.since - DAY, until=window.since), _window_before(window)
+        namespaces = count_questions.namespaces(window, buckets=tables.BUCKETS)
+        visit.ask_ahead(edges_in_time(window), edges_in_time(day_before), count_questions.timeline(earlier), namespaces)
         pulse = visit.answer(count_questions.pulse(window))
     except AccessDeniedError:
         summary.denied(visit)
@@ -40,12 +43,11 @@ def page(visit: Visit) -> None:
         _owner_line(visit, pulse)
         summary.nothing(visit, window, pulse)
         return
-    talking = _edges(visit, window)
-    before = _edges(visit, replace(window, since=window.since - DAY, until=window.since))
-    fresh = new_edges(talking, before, was_observed=_was_observed(visit))
+    talking, _ = _edges(visit, window)
+    before, day_observed = _edges(visit, day_before)
+    fresh = new_edges(talking, before, was_observed=day_observed > 0)
     gaps = flows_page.gaps(visit, of=narrowed.is_about)
     _owner_line(visit, pulse)
-    earlier, word = _window_before(window)
     then = visit.answer(count_questions.timeline(earlier))
     width = _part_width(window)
     starts = series.starts(window.since, not_future(window.until), width)
@@ -56,10 +58,13 @@ def page(visit: Visit) -> None:
             width=width,
             before=flows_page.verdict_counts(then),
             before_word=word,
+            before_observed=summary.observed(then),
             fresh=fresh,
+            day_observed=day_observed,
             changed=_changes(visit, window),
             drift=attention.drift_in_sight(visit),
             gaps=gaps,
+            sees_all=visit.door.scope(visit.who).everything,
         )
     )
     grid = st.grid(3, gap="small", min_column_width=380)
@@ -69,7 +74,7 @@ def page(visit: Visit) -> None:
         attention.draw(visit, attention.items(visit, talking, before, fresh, gaps))
     grid = st.grid(3, gap="small", min_column_width=380)
     with grid.cell(column_span=2), st.container(border=True, height="stretch"):
-        _namespaces(visit, window, talking, fresh)
+        _namespaces(visit, window, visit.answer(namespaces), talking, fresh)
     with grid.cell(), st.container(border=True, height="stretch"):
         tables.talkers(talking, ownership.owned(visit))
 
@@ -82,9 +87,10 @@ def new_edges(now: Sequence[Edge], before: Sequence[Edge], *, was_observed: bool
     return [edge for edge in now if edge.key not in known and not edge.is_housekeeping]
 
 
-def _edges(visit: Visit, window: FlowFilter) -> list[Edge]:
+def _edges(visit: Visit, window: FlowFilter) -> tuple[list[Edge], float]:
+    """The edges of a window, and the share of it that was observed."""
     answer = visit.answer(edges_in_time(window))
-    return edges.edges_of(answer, since=window.since, until=window.until)
+    return edges.edges_of(answer, since=window.since, until=window.until), summary.observed(answer)
 
 
 def _changes(visit: Visit, window: FlowFilter) -> list[changes.Change] | None:
@@ -93,11 +99,6 @@ def _changes(visit: Visit, window: FlowFilter) -> list[changes.Change] | None:
     if found is None:
         return None
     return [each for each in found if any(narrowed.is_about(cluster, each.version["namespace"]) for cluster in each.clusters)]
-
-
-def _was_observed(visit: Visit) -> bool:
-    answer = visit.answers[-1]
-    return any(share > 0 for share in answer.shares.values())
 
 
 def _owner_line(visit: Visit, pulse: Answer) -> None:
@@ -133,8 +134,7 @@ def _part_width(window: FlowFilter) -> timedelta:
     return max(timedelta(minutes=1), bucket_width(window))
 
 
-def _namespaces(visit: Visit, window: FlowFilter, talking: Sequence[Edge], fresh: list[Edge] | None) -> None:
-    answer = visit.answer(count_questions.namespaces(window, buckets=tables.BUCKETS))
+def _namespaces(visit: Visit, window: FlowFilter, answer: Answer, talking: Sequence[Edge], fresh: list[Edge] | None) -> None:
     scope, now = visit.door.scope(visit.who), datetime.now(UTC)
     at = min(window.until, now)
     mine = [

@@ -30,7 +30,7 @@ def page(visit: Visit) -> None:
     head.draw(visit, "Reports", with_time=False)
     answer = visit.answer(ReportsMade())
     rows = answer.rows.to_pylist()
-    st.caption(f"**{len(rows):,}** reports{summary.cut(answer, 'reports')} · made by `hindcast report` or on schedule, newest first")
+    st.caption(f"**{len(rows):,}** reports{summary.cut(answer, 'reports')} · made by hindcast report or on schedule, newest first")
     if rows:
         _listed(visit, rows)
     else:
@@ -87,7 +87,7 @@ def _opened(visit: Visit, row: Mapping[str, Any]) -> None:
     st.subheader(row["title"], anchor=False)
     state = STATES[row["state"]] + (f" at {clock.minute(row['checked'])}" if row["checked"] else "")
     span = clock.span(row["since"], row["until"])
-    st.caption(f"{state} · as the lake knew it at {clock.second(row['known'])} · window {span} · id `{row['id']}`")
+    st.caption(f"{state} · as the lake knew it at {clock.second(row['known'])} · window {span} · id {row['id']}")
     if row["detail"]:
         st.warning("\n".join(f"- {line}" for line in row["detail"].splitlines()), icon=":material/difference:")
     archive = visit.answer(ReportFiles(id=row["id"]))

@@ -33,6 +33,8 @@ class Times:
     """`start`, `kind` (the edge) and `flows`."""
     kinds: list[str]
     """Edges in the order of their flows."""
+    uncertain: int
+    """Flows among them of which it is uncertain whether they would have been denied: their hour has others that would have been."""
 
 
 def of(visit: Visit, denied: Sequence[EdgeRow]) -> Times:
@@ -46,7 +48,7 @@ def of(visit: Visit, denied: Sequence[EdgeRow]) -> Times:
         clusters=tuple(sorted({cluster for row in denied for cluster in row.clusters})),
         namespaces=tuple(sorted(name for name in namespaces if name)) if len(namespaces) <= SHOWN else (),
     )
-    answer = visit.answer(DistinctEdges(wanted=wanted))
+    answer = visit.answer(DistinctEdges(wanted=wanted, with_labels=False))
     visit.answers.remove(answer)
     counts: dict[tuple[datetime, str], int] = {}
     for row in answer.plain().to_pylist():
@@ -56,7 +58,8 @@ def of(visit: Visit, denied: Sequence[EdgeRow]) -> Times:
             counts[start, name] = counts.get((start, name), 0) + row["flows"] - row["repeats"]
     kinds = list(dict.fromkeys(names.values()))
     rows = [{"start": start, "kind": name, "flows": flows} for (start, name), flows in sorted(counts.items())]
-    return Times(width=width, rows=rows, kinds=kinds)
+    uncertain = max(0, sum(counts.values()) - sum(row.flows for row in denied))
+    return Times(width=width, rows=rows, kinds=kinds, uncertain=uncertain)
 
 
 def _key(row: EdgeRow) -> tuple[Any, ...]:
@@ -87,4 +90,6 @@ def draw(visit: Visit, times: Times, gaps: Gaps) -> None:
         shades=shades,
         height=120,
     )
-    st.altair_chart(chart, theme=None, alt=f"Flows that would have been denied, by {unit} and edge")
+    if times.uncertain:
+        st.caption(f"{theme.compact(times.uncertain)} of the flows that are drawn are uncertain: each {unit} of an edge is drawn whole.")
+    charts.draw(chart, f"Flows that would have been denied, by {unit} and edge")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from dashboards.edges import edges
 from dashboards.edges.edges import OUTSIDE
-from pipelines.replay.changed_edges import ChangedEdge, Shown
+from pipelines.replay.changed_edges import END_COLUMNS, ChangedEdge, Shown
 from pipelines.replay.outcomes import Change
 from warehouse.questions.conditions import Condition
 
@@ -50,6 +50,14 @@ class EdgeRow:
         """What names the row in an address."""
         parts = (self.change, *self.source, *self.destination, self.port, self.protocol)
         return "|".join("" if part is None else str(part) for part in parts)
+
+
+def of_row(row: Mapping[str, Any]) -> str:
+    """Return the words for an edge of `proposed_edges`, or of `ChangedEdge.row`."""
+    columns = ("cluster_name", *END_COLUMNS)
+    source, destination = (title(tuple(row[f"{side}_{name}"] for name in columns)) for side in ("source", "destination"))
+    port = row["destination_port"] or row["l4_protocol"] or ""
+    return f"{source} → {destination} :{port}" if port else f"{source} → {destination}"
 
 
 def rows_of(found: Iterable[ChangedEdge]) -> list[EdgeRow]:

@@ -23,7 +23,7 @@ _CARDS = {
     Change.UNCERTAIN: ("Uncertain", "help", "yellow"),
     Change.UNCHANGED: ("Unchanged", "equal", "gray"),
 }
-_FILTERS = {"changed": "All", **{change.value: _CARDS[change][0] for change in CHANGES}}
+_FILTERS = {"changed": "Changed or uncertain", **{change.value: _CARDS[change][0] for change in CHANGES}}
 
 
 def draw(visit: Visit, result: Result, gaps: Gaps) -> None:

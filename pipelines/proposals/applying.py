@@ -1,4 +1,4 @@
-"""Applies approved proposals to a cluster as the user who asks, and rolls them back.
+"""Applies approved proposals to a cluster as the user who asks.
 
 What is applied is what was approved, to the object that it was judged against. All objects are tried by dry runs first; if one
 fails all the same, those before it are put back. An error does not say that nothing was changed, since an answer can be lost: the
@@ -16,7 +16,7 @@ from pipelines.objects.canonical import SERVER_METADATA, Manifest
 from pipelines.objects.names import Key
 from pipelines.proposals import live, rules, states, steps
 from pipelines.proposals.desk import Desk
-from pipelines.proposals.model import Entry, Event, Proposal, ProposedObject, Status
+from pipelines.proposals.model import Event, Proposal, ProposedObject, Status
 from warehouse.errors import ClusterError, ProposalError
 
 if TYPE_CHECKING:
@@ -32,60 +32,17 @@ def apply(desk: Desk, proposal: Proposal) -> Proposal:
     Raises ProposalError if it may not be applied, or an object is not the one that was judged; ClusterError if the API server
     refuses it. In both cases the cluster is as before, unless the message says otherwise. ConfigError, LakeError.
     """
-    is_stuck = _is_stuck(desk, proposal, Status.APPLYING)
-    if not is_stuck:
+    stuck = is_stuck(desk, proposal, Status.APPLYING)
+    if not stuck:
         steps.check_status(proposal, desk, "applied", Status.READY)
-    _check_owner(desk, proposal)
-    api = _api(desk, proposal)
+    check_owner(desk, proposal)
+    api = api_of(desk, proposal)
     try:
-        claimed, reached = _begun(desk, api, proposal, is_stuck=is_stuck)
+        claimed, reached = _begun(desk, api, proposal, is_stuck=stuck)
     except ClusterError as error:
         raise type(error)(live.in_words(error, desk.who.user)) from error
     else:
         return _applied(desk, api, claimed, reached)
-    finally:
-        api.close()
-
-
-def roll_back(
-    desk: Desk, proposal: Proposal, *, even_if_changed: bool = False, groups: Sequence[str] | None = None, detail: str = ""
-) -> Proposal:
-    """Put back what an applied proposal changed: a new object is deleted, a changed or deleted one is applied as it was.
-
-    Args:
-        desk: the user as whom it is done.
-        proposal: an applied one.
-        even_if_changed: also if somebody has changed an object since; that change is then lost.
-        groups: the user's groups, if they are not those of the desk.
-        detail: what to record about it.
-
-    Raises ProposalError if an object was changed since, ClusterError, ConfigError, LakeError.
-    """
-    if not _is_stuck(desk, proposal, Status.ROLLING_BACK):
-        steps.check_status(proposal, desk, "rolled back", Status.APPLIED)
-    _check_owner(desk, proposal)
-    applied = proposal.applied
-    assert applied is not None  # noqa: S101 (follows from the status)
-    api = _api(desk, proposal, groups)
-    try:
-        found = [live.read(api, one.key, one.after or one.before) for one in applied.objects]
-        if not even_if_changed:
-            _check_unchanged(applied, found)
-        for one, now in zip(applied.objects, found, strict=True):
-            _restore(api, one, now, dry_run=True)
-        claimed = steps.add(desk, proposal, Event.ROLLING_BACK, objects=applied.objects, detail=detail)
-        done: list[ProposedObject] = []
-        for one, now in zip(reversed(applied.objects), reversed(found), strict=True):
-            try:
-                restored = _restore(api, one, now)
-            except ClusterError as error:
-                text = f"{one.key}: {live.in_words(error, desk.who.user)}; rolled back before it: {_names(done)}"
-                steps.add(desk, claimed, Event.FAILED, result="failed", detail=text[: steps.LONGEST_REASON], objects=applied.objects)
-                raise
-            done.append(states.reverse(one, now, restored))
-        return steps.add(desk, claimed, Event.ROLLED_BACK, result="done", objects=done[::-1], detail=detail)
-    except ClusterError as error:
-        raise type(error)(live.in_words(error, desk.who.user)) from error
     finally:
         api.close()
 
@@ -152,16 +109,16 @@ def _undone(api: ClusterAccess, done: Sequence[ProposedObject], said: str = "") 
     restored, left = [], []
     for one in reversed(done):
         try:
-            _restore(api, one, live.read(api, one.key, one.after or one.before))
+            restore(api, one, live.read(api, one.key, one.after or one.before))
             restored.append(one)
         except ClusterError as error:
             left.append(f"{one.key} was changed before, and could not be put back: {error}")
     if restored:
-        left.append(f"put back: {_names(restored[::-1])}")
+        left.append(f"put back: {names(restored[::-1])}")
     return "; ".join(left) or ("" if said else "nothing was changed")
 
 
-def _restore(api: ClusterAccess, one: ProposedObject, now: Manifest | None, *, dry_run: bool = False) -> Manifest | None:
+def restore(api: ClusterAccess, one: ProposedObject, now: Manifest | None, *, dry_run: bool = False) -> Manifest | None:
     """Make an object what it was before a change; return it."""
     if one.before is not None:
         return live.put(api, plain(one.before), now, dry_run=dry_run, exactly=True)
@@ -184,24 +141,16 @@ def _tried(api: ClusterAccess, objects: Sequence[tuple[ProposedObject, Manifest 
             live.remove(api, now, dry_run=True)
 
 
-def _check_owner(desk: Desk, proposal: Proposal) -> None:
+def check_owner(desk: Desk, proposal: Proposal) -> None:
+    """Raises ProposalError unless the proposal is about what the user of the desk owns now."""
     rules.name_of(desk.who)
     if not rules.is_owner(desk.scope, proposal.cluster, proposal.namespace, desk.now):
         where = f"namespace {proposal.namespace}" if proposal.namespace else "the cluster as a whole"
         raise ProposalError(f"proposal {proposal.id} is about {where} of {proposal.cluster}, which is not yours now")
 
 
-def _check_unchanged(applied: Entry, found: Sequence[Manifest | None]) -> None:
-    for one, now in zip(applied.objects, found, strict=True):
-        if not live.is_as_judged(one.after, (one.uid, one.resource_version), now):
-            what = "was deleted" if now is None else "was created again" if one.after is None else "was changed"
-            raise ProposalError(
-                f"{one.key} {what} after it was applied, so rolling back would undo that as well: look at it, and roll back with "
-                "--even-if-changed if that is what you want"
-            )
-
-
-def _api(desk: Desk, proposal: Proposal, groups: Sequence[str] | None = None) -> ClusterAccess:
+def api_of(desk: Desk, proposal: Proposal, groups: Sequence[str] | None = None) -> ClusterAccess:
+    """Return the API server of a proposal's cluster, asked as the user of the desk. Raises ProposalError if there is none, ConfigError."""
     api = desk.api(proposal.cluster, groups=None if groups is None else tuple(groups))
     if api is None:
         raise ProposalError(
@@ -210,9 +159,11 @@ def _api(desk: Desk, proposal: Proposal, groups: Sequence[str] | None = None) ->
     return api
 
 
-def _is_stuck(desk: Desk, proposal: Proposal, status: Status) -> bool:
+def is_stuck(desk: Desk, proposal: Proposal, status: Status) -> bool:
+    """Whether a proposal has been in a state, in which it is being changed, for so long that this was interrupted."""
     return proposal.status(desk.now) is status and desk.now - proposal.entries[-1].time > STUCK_AFTER
 
 
-def _names(objects: Sequence[ProposedObject]) -> str:
+def names(objects: Sequence[ProposedObject]) -> str:
+    """Return the names of objects, for people."""
     return ", ".join(str(one.key) for one in objects) or "nothing"

@@ -114,6 +114,8 @@ class Entry:
     run: str = ""
 
 
+JUDGED = 12
+"""Length of the beginning of a digest by which people name a judgement."""
 _JUDGING = (Event.PROPOSED, Event.JUDGED)
 _FINAL = {
     Event.REFUSED: Status.REFUSED,
@@ -158,9 +160,15 @@ class Proposal:
 
     @property
     def digest(self) -> str:
-        """A hash of what is applied and of what it is applied to: an approval counts for this alone."""
+        """A hash of what is applied, of what it is applied to, and of what was found about it: an approval counts for this alone."""
         said = [[*one.key, one.action, one.before, one.after, one.uid, one.resource_version] for one in self.objects]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        about = {name: self.judgement.about.get(name) for name in ("risks", "needs", "simulation")}
+        return hashlib.sha256(json.dumps([self.judgement.number, said, about], sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def judged(self) -> str:
+        """The beginning of the digest, by which people name what they approve."""
+        return self.digest[:JUDGED]
 
     @property
     def needs(self) -> Needs:

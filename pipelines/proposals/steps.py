@@ -77,13 +77,26 @@ def judge_again(desk: Desk, proposal: Proposal) -> Made:
     return Made(proposal=with_entry(proposal, entry), judged=judged)
 
 
-def approve(desk: Desk, proposal: Proposal, comment: str = "") -> Proposal:
-    """Approve what was judged last. Raises ProposalError if the user may not, or there is nothing to approve; LakeError."""
+def approve(desk: Desk, proposal: Proposal, comment: str = "", *, judged: str | None = None) -> Proposal:
+    """Approve what was judged last, exactly: these bytes, over these versions of objects, with these findings.
+
+    `judged` names the judgement that the user has looked at (`Proposal.judged`), if the proposal was read again since. Raises ProposalError
+    if it was judged again since then, the user may not approve it, or there is nothing to approve; LakeError.
+    """
+    if judged is not None and judged != proposal.judged:
+        raise ProposalError(
+            f"proposal {proposal.id} is not as you looked at it: you approve {judged}, and it was judged again as {proposal.judged}; "
+            "look at it again"
+        )
     check_status(proposal, desk, "approved", Status.WAITING, Status.EXPIRED)
     if proposal.needs is Needs.NOBODY:
         raise ProposalError(f"proposal {proposal.id} has expired, and needs no approval: judge it again")
     rules.check_approver(proposal, desk.who, desk.scope, desk.now)
-    about = {"digest": proposal.digest, "expires": (desk.now + desk.settings.proposals.approval_expires).isoformat()}
+    about = {
+        "digest": proposal.digest,
+        "judgement": proposal.judgement.number,
+        "expires": (desk.now + desk.settings.proposals.approval_expires).isoformat(),
+    }
     return add(desk, proposal, Event.APPROVED, detail=comment, about=about)
 
 

@@ -5,31 +5,27 @@ The drops are found by the policy engine: what was dropped since, and would not 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-
-import pyarrow.compute as pc
+from typing import Any
 
 from pipelines.policy.reading import Document
 from pipelines.policy.settings import Semantics
-from pipelines.proposals import applying, steps, store
+from pipelines.proposals import applying
 from pipelines.proposals.desk import Desk
-from pipelines.proposals.model import Entry, Event, Proposal, ProposedObject, Status
+from pipelines.proposals.model import Entry, Proposal, ProposedObject
 from pipelines.proposals.risks import counted
 from pipelines.replay import whatif
 from pipelines.replay.candidates import Identity, identity
-from pipelines.replay.changed_edges import ChangedEdge
+from pipelines.replay.changed_edges import END_COLUMNS, ChangedEdge
 from pipelines.replay.in_force import Compiler, History, InForce, Period
 from pipelines.replay.outcomes import Change
-from pipelines.replay.whatif import WhatIf
-from warehouse import config
-from warehouse.access.principals import OPERATOR, Principal
+from pipelines.replay.whatif import Result, WhatIf
+from warehouse.access.principals import Principal
 from warehouse.engine import Window
 from warehouse.errors import ConfigError, HindcastError, ProposalError
-from warehouse.lake.tables import Lake
-from warehouse.questions.door import Door
-from warehouse.schema import POLICY_CHANGES
+from warehouse.questions.proposal_questions import ProposedEdges
 
 _HOUR = timedelta(hours=1)
 _INSTANT = timedelta(microseconds=1)
@@ -43,6 +39,8 @@ class Watched:
     until: datetime
     drops: tuple[ChangedEdge, ...]
     """Edges that were dropped, and that the policies before the change allow."""
+    unannounced: tuple[ChangedEdge, ...] = ()
+    """Those of them of which the proposal's own simulation had not said that it denies them: nobody has accepted these."""
     uncertain: tuple[ChangedEdge, ...]
     """Edges that were dropped, and of which it cannot be told whether the change is the cause."""
     notes: tuple[str, ...] = ()
@@ -55,9 +53,19 @@ class Watched:
         return sum(edge.flows for edge in self.drops)
 
     @property
+    def unannounced_flows(self) -> int:
+        """Number of flows that the change dropped without announcing it."""
+        return sum(edge.flows for edge in self.unannounced)
+
+    @property
     def in_words(self) -> str:
         """How many flows the change dropped, for people."""
-        return f"{counted(self.flows, 'flow')} on {counted(len(self.drops), 'edge')}"
+        found = f"{counted(self.flows, 'flow')} on {counted(len(self.drops), 'edge')}"
+        if not self.drops or len(self.unannounced) == len(self.drops):
+            return found
+        if not self.unannounced:
+            return f"{found}, as announced,"
+        return f"{found}, {counted(self.unannounced_flows, 'flow')} of them on {counted(len(self.unannounced), 'edge')} not announced,"
 
 
 class _Applied(History):
@@ -101,114 +109,66 @@ def watch(desk: Desk, proposal: Proposal, who: Principal | None = None) -> Watch
     entry = proposal.applied
     if entry is None:
         raise ProposalError(f"proposal {proposal.id} was not applied, so there is nothing to watch")
-    until = min(desk.now, entry.time + desk.settings.proposals.watch)
-    hour = entry.time.replace(minute=0, second=0, microsecond=0)
+    principal, until = who or desk.who, min(desk.now, entry.time + desk.settings.proposals.watch)
+    try:
+        result = without_change(desk, proposal, principal, until)
+    except ConfigError as error:
+        return not_judged(entry, until, error)
+    drops = [edge for edge in result.edges if edge.change is Change.NEWLY_ALLOWED and edge.last_seen >= entry.time]
+    uncertain = [
+        edge for edge in result.edges if edge.change is Change.UNCERTAIN and edge.before == "denied" and edge.last_seen >= entry.time
+    ]
+    announced = _announced(desk, proposal, principal) if drops else frozenset()
+    return Watched(
+        since=entry.time,
+        until=until,
+        drops=tuple(drops),
+        unannounced=tuple(edge for edge in drops if not announced & _names(edge, desk.settings.ownership.peer_detail)),
+        uncertain=tuple(uncertain),
+        notes=result.notes,
+    )
+
+
+def without_change(desk: Desk, proposal: Proposal, who: Principal, until: datetime) -> Result:
+    """Return what the policies as they were before an applied proposal would do to the traffic since, as far as a principal may see.
+
+    Raises ConfigError if that cannot be told, AccessDeniedError, QueryError, LakeError.
+    """
+    entry = proposal.applied
+    assert entry is not None  # noqa: S101 (callers have looked)
+    since = max(entry.time, until - desk.settings.proposals.simulate)
     asked = WhatIf(
-        window=Window(since=hour, until=max(until, entry.time + _INSTANT)),
+        window=Window(since=since.replace(minute=0, second=0, microsecond=0), until=max(until, entry.time + _INSTANT)),
         clusters=(proposal.cluster,),
         namespaces=(proposal.namespace,) if proposal.namespace else (),
         documents=tuple(Document(applying.plain(one.before)) for one in entry.objects if one.before is not None),
         removed=tuple(_identity(one) for one in entry.objects if one.before is None),
         with_examples=False,
     )
-    history = _Applied(History(desk.door, who or desk.who), proposal.cluster, entry)
-    try:
-        result = whatif.simulate(history, asked)
-    except ConfigError as error:
-        return _not_judged(entry, until, error)
-    drops = [edge for edge in result.edges if edge.change is Change.NEWLY_ALLOWED and edge.last_seen >= entry.time]
-    uncertain = [
-        edge for edge in result.edges if edge.change is Change.UNCERTAIN and edge.before == "denied" and edge.last_seen >= entry.time
-    ]
-    return Watched(since=entry.time, until=until, drops=tuple(drops), uncertain=tuple(uncertain), notes=result.notes)
+    return whatif.simulate(_Applied(History(desk.door, who), proposal.cluster, entry), asked)
 
 
-def _not_judged(entry: Entry, until: datetime, error: HindcastError) -> Watched:
+_Name = tuple[Any, ...]
+
+
+def _announced(desk: Desk, proposal: Proposal, who: Principal) -> frozenset[_Name]:
+    """The edges that the simulation of the proposal has said it denies, and that were therefore accepted with it."""
+    rows = desk.door.answer(who, ProposedEdges(proposal=proposal.id, judgement=proposal.judgement.number)).rows.to_pylist()
+    return frozenset(_name(row) for row in rows if row["change"] == Change.NEWLY_DENIED.value)
+
+
+def _names(edge: ChangedEdge, peer_detail: str) -> frozenset[_Name]:
+    """The names under which an edge may have been announced: its own, and without the workload that its author was not shown."""
+    row = edge.row()
+    hidden = ("source_workload_name", "destination_workload_name") if peer_detail == "namespace" else ()
+    return frozenset({_name(row), *(_name({**row, column: None}) for column in hidden)})
+
+
+def _name(row: Mapping[str, Any]) -> _Name:
+    ends = [row[f"{side}_{column}"] for side in ("source", "destination") for column in END_COLUMNS]
+    return row["cluster"], *ends, row["destination_port"], row["l4_protocol"]
+
+
+def not_judged(entry: Entry, until: datetime, error: HindcastError) -> Watched:
+    """Return what there is to say if it cannot be told what a change drops."""
     return Watched(since=entry.time, until=until, drops=(), uncertain=(), notes=(str(error),), is_judged=False)
-
-
-def watched(desk: Desk) -> list[Proposal]:
-    """Return the applied proposals whose time of being watched is not over. Raises LakeError."""
-    since = desk.now - desk.settings.proposals.watch - _HOUR
-    rows = desk.lake.read(POLICY_CHANGES, ["proposal", "event"], since=since, matching=pc.field("event") == Event.APPLIED.value)
-    found = [store.one(desk.lake, proposal) for proposal in sorted(set(rows["proposal"].to_pylist()))]
-    return [
-        one
-        for one in found
-        if one.status(desk.now) is Status.APPLIED
-        and one.applied
-        and desk.now < one.applied.time + desk.settings.proposals.watch + _HOUR / 12
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Looked:
-    """One proposal that was looked at, and what was done about it."""
-
-    proposal: Proposal
-    watched: Watched
-    is_rolled_back: bool = False
-    failure: str = ""
-    """Why it could not be rolled back."""
-
-
-def look_at_all(desk: Desk) -> Iterator[Looked]:
-    """Look at every proposal that is being watched; record new drops, and roll back where the configuration's rule says so.
-
-    Everything is looked at with the sight of the process itself. A roll-back is made as the user who applied the proposal. A proposal that
-    cannot be judged does not keep those after it from being looked at. Safe to run again: the same drops are recorded once. Raises
-    LakeError if it cannot be read which proposals are being watched.
-    """
-    for proposal in watched(desk):
-        try:
-            looked = _looked_at(desk, proposal)
-        except HindcastError as error:
-            assert proposal.applied is not None  # noqa: S101 (it is being watched)
-            looked = Looked(proposal=proposal, watched=_not_judged(proposal.applied, desk.now, error))
-        yield looked
-
-
-def _looked_at(desk: Desk, proposal: Proposal) -> Looked:
-    found = watch(desk, proposal, OPERATOR)
-    last = next((entry.about.get("flows", 0) for entry in reversed(proposal.entries) if entry.event is Event.WATCHED), 0)
-    current = proposal
-    if found.flows > last:
-        about = {"flows": found.flows, "edges": len(found.drops), "until": found.until.isoformat()}
-        detail = f"{found.in_words} dropped because of it"
-        current = steps.add(desk, proposal, Event.WATCHED, about=about, detail=detail, actor="hindcast")
-    limit = desk.settings.proposals.roll_back_at
-    if limit is None or found.flows < limit:
-        return Looked(proposal=current, watched=found)
-    return _rolled_back(desk, current, found, limit)
-
-
-def watch_fleet(settings: config.Config) -> dict[str, int]:
-    """Look at every proposal that is being watched, as `look_at_all` does; return how many there are, drop flows, and were rolled back.
-
-    Raises ProposalError after all were looked at if one could not be judged or rolled back, LakeError.
-    """
-    lake = Lake.open(settings.lake)
-    door = Door(lake, settings.ownership, settings.rollups, purpose="watching proposals")
-    found = list(look_at_all(Desk(settings=settings, lake=lake, door=door, who=OPERATOR)))
-    failures = [f"proposal {one.proposal.id} cannot be rolled back: {one.failure}" for one in found if one.failure]
-    failures += [f"proposal {one.proposal.id} is not judged: {'; '.join(one.watched.notes)}" for one in found if not one.watched.is_judged]
-    if failures:
-        raise ProposalError(f"of {counted(len(found), 'proposal')} looked at: {'; '.join(failures)}")
-    return {
-        "watched": len(found),
-        "dropping": sum(bool(one.watched.drops) for one in found),
-        "rolled_back": sum(one.is_rolled_back for one in found),
-    }
-
-
-def _rolled_back(desk: Desk, proposal: Proposal, found: Watched, limit: int) -> Looked:
-    applied = proposal.applied
-    assert applied is not None  # noqa: S101 (it is being watched)
-    groups = [str(group) for group in applied.about.get("groups", ())]
-    who = Principal(user=applied.actor, groups=frozenset(groups))
-    acting = replace(desk, who=who)
-    detail = f"rolled back by the rule roll_back_at: {limit}: {found.in_words} dropped because of it"
-    try:
-        return Looked(proposal=applying.roll_back(acting, proposal, detail=detail), watched=found, is_rolled_back=True)
-    except HindcastError as error:
-        return Looked(proposal=proposal, watched=found, failure=str(error))

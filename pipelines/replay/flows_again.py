@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.policy.layer7 import DnsQuery, HttpRequest
 from pipelines.policy.side_vectors import Mask
@@ -27,6 +28,8 @@ from warehouse.questions.replay_questions import DistinctEdges
 
 MOST_HOURS = 240
 """Hours of clusters whose flows are read at most, the newest first."""
+_AT_ONCE = timedelta(hours=12)
+"""How much time of clusters is read by one question: most of what a question about one hour costs does not depend on the flows."""
 _MOST_NAMESPACES = 50
 _HOUR = timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,33 +94,55 @@ class FlowsAgain:
     def _from_flows(self, by_hour: Sequence[Outcomes], chosen: _Hours, asked: Asked) -> tuple[list[Outcomes], _Hours]:
         """The outcomes of the flows of some hours, and the hours that have flows."""
         found, read = [], set()
-        for one in by_hour:
-            cluster, periods = one.traffic.cluster, one.traffic.periods
-            hours = sorted(hour for name, hour in chosen if name == cluster)
-            wanted = _Folded(one, set(hours))
-            ranges = _ranges(hours)
-            self._steps.more(len(ranges))
-            for since, until in ranges:
-                self._steps.next(f"reading flows of {cluster} from {since:%Y-%m-%d %H:%M} UTC")
-                rows = self._rows(cluster, periods, since, until, asked)
-                if rows is None or not rows.num_rows:
-                    continue
-                made, there = _traffic(cluster, periods, rows, wanted, sees_labels=self._history.sees_labels)
+        hours = {one.traffic.cluster: sorted(hour for name, hour in chosen if name == one.traffic.cluster) for one in by_hour}
+        folded = {one.traffic.cluster: _Folded(one, set(hours[one.traffic.cluster])) for one in by_hour}
+        portions = list(_portions(by_hour, {cluster: _ranges(listed) for cluster, listed in hours.items()}))
+        self._steps.more(len(portions))
+        for (since, until), some in portions:
+            named = ", ".join(one.traffic.cluster for one in some)
+            self._steps.next(f"reading flows of {named} from {since:%Y-%m-%d %H:%M} UTC")
+            for one, rows in self._rows(some, since, until, asked):
+                cluster, periods = one.traffic.cluster, one.traffic.periods
+                made, there = _traffic(cluster, periods, rows, folded[cluster], sees_labels=self._history.sees_labels)
                 read |= {(cluster, hour) for hour in there}
                 if len(made):
                     found.append(Simulator(made, self._candidates).run())
         return [replace(one, is_folded=np.zeros(len(one), bool)) for one in found], read
 
-    def _rows(self, cluster: str, periods: Sequence[Period], since: datetime, until: datetime, asked: Asked) -> pa.Table | None:
+    def _rows(self, some: Sequence[Outcomes], since: datetime, until: datetime, asked: Asked) -> Iterator[tuple[Outcomes, pa.Table]]:
+        """Yield the connections of each cluster that has any in a span of time, asked for in one question unless they are too many."""
         whole = asked.filter()
-        wanted = replace(whole, since=max(since, whole.since), until=min(until, whole.until), clusters=(cluster,))
-        cuts = tuple((cluster, period.since) for period in periods if wanted.since < period.since < wanted.until)
+        clusters = tuple(one.traffic.cluster for one in some)
+        wanted = replace(whole, since=max(since, whole.since), until=min(until, whole.until), clusters=clusters)
+        begins = ((one.traffic.cluster, period.since) for one in some for period in one.traffic.periods)
+        cuts = tuple((cluster, moment) for cluster, moment in begins if wanted.since < moment < wanted.until)
         question = replay_questions.connections(wanted, cuts=cuts, examples=False)
         try:
             answer = self._history.answer(question)
         except QueryLimitError:
-            return None
-        return None if answer.cut else answer.rows
+            answer = None
+        if answer is None or answer.cut:
+            for one in some if len(some) > 1 else ():
+                yield from self._rows([one], since, until, asked)
+            return
+        for one in some:
+            rows = answer.rows.filter(pc.equal(answer.rows["cluster"], one.traffic.cluster))
+            if rows.num_rows:
+                yield one, rows
+
+
+def _portions(
+    outcomes: Iterable[Outcomes], ranges: Mapping[str, Sequence[tuple[datetime, datetime]]]
+) -> Iterator[tuple[tuple[datetime, datetime], list[Outcomes]]]:
+    """Yield spans of time with the clusters whose flows are read in them, of which as many are read at once as _AT_ONCE allows."""
+    clusters: dict[tuple[datetime, datetime], list[Outcomes]] = {}
+    for one in outcomes:
+        for span in ranges[one.traffic.cluster]:
+            clusters.setdefault(span, []).append(one)
+    for (since, until), some in clusters.items():
+        size = max(1, int(_AT_ONCE / (until - since)))
+        for first in range(0, len(some), size):
+            yield (since, until), some[first : first + size]
 
 
 class _Folded:

@@ -131,7 +131,7 @@ def reachable(history: History, window: Window, clusters: Sequence[str] = ()) ->
         def owns(namespace: str, cluster: str = cluster, at: datetime = at) -> bool:
             return scope.owns(cluster, namespace, at)
 
-        workloads = _workloads(history, window, period, at)
+        workloads = workloads_of(history, window, period, at)
         one = _Cluster(of_cluster.get(cluster), workloads, owns, sees_whole=scope.sees_whole(cluster, at))
         place = next(number for number, other in enumerate(in_force.periods[cluster]) if other is period)
         judged_by = period if one.traffic is None else one.traffic.periods[place]
@@ -142,8 +142,8 @@ def reachable(history: History, window: Window, clusters: Sequence[str] = ()) ->
     return found
 
 
-def _workloads(history: History, window: Window, period: Period, at: datetime) -> list[Workload]:
-    """The workloads of the cluster that existed at a time, as far as configuration history says."""
+def workloads_of(history: History, window: Window, period: Period, at: datetime) -> list[Workload]:
+    """Return the workloads of the cluster that existed at a time, as far as configuration history says."""
     question = Configuration(window=window, tables=(WORKLOADS, NAMESPACES), clusters=(period.cluster,), kinds=("PodLabels", "Namespace"))
     rows = history.answer(question).rows.to_pylist()
     now = [row for row in rows if row["valid_from"] <= at and (row["valid_to"] is None or row["valid_to"] > at)]

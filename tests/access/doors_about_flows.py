@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from seen_by_people import ALL, DAY, FIRST, REST, START, WHOLE, Seen, keyed, tokens
 
+from pipelines.evidence.reports.parts import Parts
 from warehouse.access.principals import Principal
 from warehouse.questions import conditions, count_questions, edge_questions, flow_questions, flow_spans, replay_questions
 from warehouse.questions.answers import Answer
@@ -17,6 +18,7 @@ from warehouse.questions.edge_questions import EdgeScope
 from warehouse.questions.edges_in_time import denials, edges_in_time, first_and_last_seen
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.sql_question import OwnSql, SqlStream
+from warehouse.questions.two_windows import two_windows
 from warehouse.schema import FLOWS
 
 
@@ -102,6 +104,21 @@ def edges(door: Door, who: Principal, seen: Seen) -> Answer:
         found[row["cluster"], row["source_namespace"], row["destination_namespace"]] += row["flows"]
     assert found == Counter((row["cluster"], row["source_namespace"], row["destination_namespace"]) for row in seen.flows)
     answer = door.answer(who, edge_questions.edges(wanted, limits=ALL))
+    assert sum(answer.rows["flows"].to_pylist()) == len(seen.flows)
+    return answer
+
+
+def two_windows_at_once(door: Door, who: Principal, seen: Seen) -> Answer:
+    """The sums of one scan say what the questions say that they replace."""
+    now = door.as_of(dt.datetime.now(dt.UTC))
+    wanted = FlowFilter(since=START + 3 * DAY, until=START + 6 * DAY, as_of=now)
+    before = FlowFilter(since=START, until=START + 3 * DAY, as_of=now)
+    answer = door.answer(who, two_windows(wanted))
+    parts = Parts(answer.rows)
+    assert parts.timeline().to_pylist() == door.answer(who, count_questions.timeline(wanted)).rows.to_pylist()
+    together = [(parts.edges(), edges_in_time(wanted, limits=ALL)), (parts.edges(before=True), edges_in_time(before, limits=ALL))]
+    for found, question in (*together, (parts.denials(), denials(wanted, limits=ALL))):
+        assert found.to_pylist() == door.answer(who, question).rows.select(found.column_names).to_pylist()
     assert sum(answer.rows["flows"].to_pylist()) == len(seen.flows)
     return answer
 
@@ -280,6 +297,7 @@ DOORS_ABOUT_FLOWS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] =
     "edges_in_time.edges_in_time": edges_over_time,
     "edges_in_time.first_and_last_seen": first_and_last,
     "edges_in_time.denials": denied_edges,
+    "two_windows.two_windows": two_windows_at_once,
     "replay_questions.DistinctEdges": distinct_edges,
     "replay_questions.connections": replayed_connections,
     "sql_question.OwnSql": sql,

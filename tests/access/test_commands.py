@@ -104,6 +104,7 @@ ANSWER_NOBODY = {
     "blueprint plan": "for who operates the clusters",
     "blueprint publish": "for who operates the clusters",
     "blueprint revert": "for who operates the clusters",
+    "findings publish": "for who operates the clusters",
     "access explain": "for who administers ownership; shows grants, no flow",
     "access who": "for who administers ownership; shows grants, no flow",
     "access test": "for who administers ownership; shows grants, no flow",

@@ -95,6 +95,7 @@ def test_nothing_else_answers_a_principal() -> None:
         "pipelines.proposals.rules.is_same",
         "pipelines.proposals.rules.name_of",
         "pipelines.proposals.watching.watch",
+        "pipelines.proposals.watching.without_change",
     }
     found = set()
     for package in ("warehouse", "pipelines", "dashboards", "hindcast", "api"):

@@ -18,9 +18,11 @@ from adbc_driver_flightsql import DatabaseOptions
 
 from api import flight, identity, parameters
 from api.flight import FlightSql
+from api.flight_rows import Handover
 from warehouse import config
 from warehouse.access import access_log
 from warehouse.access.principals import OPERATOR, Principal
+from warehouse.errors import QueryLimitError
 from warehouse.records import tokens
 from warehouse.schema import ACCESS_LOG
 
@@ -46,9 +48,8 @@ class Serving:
     def __init__(self, stored: Any) -> None:
         self.stored = stored
         self.open = FlightSql(stored.door(), identity.Fixed(OPERATOR), config.ServeLimits(rows=2_000_000), "127.0.0.1:0", None)
-        self.signed = FlightSql(
-            stored.door(), identity.SignedIn(config.Serve(), stored.lake), config.ServeLimits(rows=100_000), "127.0.0.1:0", None
-        )
+        self.identities = identity.SignedIn(config.Serve(), stored.lake)
+        self.signed = FlightSql(stored.door(), self.identities, config.ServeLimits(rows=100_000), "127.0.0.1:0", None)
 
     def token(self, user: str, *groups: str) -> str:
         who = Principal(user=user, groups=frozenset(groups))
@@ -81,8 +82,61 @@ def rows(connection: Any, sql: str, values: Any = None) -> list[tuple[Any, ...]]
 def test_no_token_and_a_wrong_one_are_refused(serving: Serving) -> None:
     with pytest.raises(fl.FlightUnauthenticatedError, match="no credentials"):
         fl.connect(f"grpc://127.0.0.1:{serving.signed.port}").do_get(fl.Ticket(b"x"))
-    with pytest.raises(adbc_driver_manager.Error, match=r"(?i)wrong, expired or revoked"):
-        serving.connect("ada", password="hct_0000000000000000_" + "a" * 43)
+    with serving.connect("ada", password="hct_0000000000000000_" + "a" * 43) as connection:
+        for sql in ("SELECT 1", "SELECT count(*) FROM flows"):
+            with pytest.raises(adbc_driver_manager.Error, match=r"(?i)wrong, expired or revoked"):
+                rows(connection, sql)
+        with pytest.raises(adbc_driver_manager.Error, match=r"(?i)wrong, expired or revoked"):
+            connection.adbc_get_objects().read_all()
+
+
+def test_failed_attempts_slow_the_address_they_come_from(serving: Serving) -> None:
+    with serving.connect("ada", password="wrong") as connection, pytest.raises(adbc_driver_manager.Error):
+        rows(connection, "SELECT 1")
+    assert serving.identities._throttle.delay("127.0.0.1") > 0
+    assert serving.identities._throttle.delay("127.0.0.2") == 0
+
+
+def test_a_statement_that_nobody_reads_ends_and_says_so() -> None:
+    closed = threading.Event()
+
+    def batches() -> Iterator[int]:
+        try:
+            yield from range(1_000)
+        finally:
+            closed.set()
+
+    taken = Handover(lambda: False, 0.1).taken(batches())
+    assert next(taken) == 0
+    assert closed.wait(60)
+    with pytest.raises(QueryLimitError, match=r"cut off: nothing was read for 0\.1 s"):
+        list(taken)
+
+
+def test_a_statement_whose_client_is_gone_ends() -> None:
+    gone, closed = threading.Event(), threading.Event()
+
+    def batches() -> Iterator[int]:
+        try:
+            yield from range(1_000)
+        finally:
+            closed.set()
+
+    taken = Handover(gone.is_set, 600).taken(batches())
+    assert next(taken) == 0
+    gone.set()
+    assert closed.wait(60)
+
+
+def test_what_goes_wrong_while_rows_are_read_reaches_the_client() -> None:
+    def batches() -> Iterator[int]:
+        yield 1
+        raise QueryLimitError("too much")
+
+    taken = Handover(lambda: False, 600).taken(batches())
+    assert next(taken) == 1
+    with pytest.raises(QueryLimitError, match="too much"):
+        next(taken)
 
 
 def test_someone_who_owns_nothing_is_denied(serving: Serving) -> None:

@@ -201,6 +201,16 @@ def test_a_loss_of_unknown_time_is_told_once_though_each_day_has_a_row_about_it(
         call.cancel()
 
 
+def test_of_too_many_losses_the_oldest_are_told_as_a_sum(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MOST", 1)
+    with world.serving(stored.door()) as client:
+        found = client.responses(number=2**64 - 1)
+    events = [one for one in found if not one.HasField("flow")]
+    assert [one.WhichOneof("response_types") for one in events] == ["node_status", "lost_events", "node_status"]
+    assert events[0].node_status.message.startswith("2 notices from")
+    assert events[1].lost_events.num_events_lost == 17
+
+
 def test_a_loss_that_is_booked_while_history_is_read_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake.open(config.Lake(url=str(tmp_path / "lake")))
     flows = world.simulated(40)

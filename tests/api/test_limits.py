@@ -85,7 +85,7 @@ def test_a_client_that_does_not_read_is_cut_off_and_told_why(stored: Any) -> Non
 
 def test_a_hundred_clients_that_hang_do_not_keep_another_from_its_answer(stored: Any) -> None:
     options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
-    with world.running(lambda: world.plain_server(stored.door(), streams=200)) as server:
+    with world.running(lambda: world.plain_server(stored.door(), streams=200, stalled_after="600s")) as server:
         address = f"127.0.0.1:{server.port}"
         with grpc.insecure_channel(address, options=options) as channel, grpc.insecure_channel(address) as another:
             hanging = [world.Client(channel).stream(number=300, first=True) for _ in range(100)]

@@ -59,7 +59,7 @@ def test_a_run_records_drift_and_controls(tmp_path: Path) -> None:
     assert lines, done.stdout[-3000:] + done.stderr[-3000:]
     result = json.loads(lines[0].removeprefix("RESULT "))
     assert "success" in result["state"].lower()
-    assert result["tasks"] == ["evaluate", "revert"]
+    assert result["tasks"] == ["evaluate", "publish_reports", "revert"]
     assert result["doc"]
     assert result["owner"] == "platform"
     assert set(result["retries"]) == {3}

@@ -53,9 +53,13 @@ def configure_fixture() -> Callable[..., None]:
     return configure
 
 
+DECIDE = {"auth": {"decide_without_sign_in": ["ada", "paula"]}}
+"""Lets them decide, although nobody is signed in."""
+
+
 def configure(folder: Path, **more: Any) -> None:
     """Write the configuration, with more sections."""
-    (folder / "hindcast.yaml").write_text(json.dumps({"ownership": {"grants": GRANTS}} | more))
+    (folder / "hindcast.yaml").write_text(json.dumps({"ownership": {"grants": GRANTS}, "dashboard": DECIDE} | more))
 
 
 @pytest.fixture
@@ -151,7 +155,7 @@ def serve(demo_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         folder = tmp_path_factory.mktemp("served")
         if port is None:
             port = free_port()
-        settings = {"lake": {"url": str(demo_lake / "lake")}, "ownership": {"grants": GRANTS}, **sections}
+        settings = {"lake": {"url": str(demo_lake / "lake")}, "ownership": {"grants": GRANTS}, "dashboard": DECIDE, **sections}
         (folder / "hindcast.yaml").write_text(json.dumps(settings))
         listen = f"127.0.0.1:{port}"
         command = [sys.executable, "-m", "hindcast", "dashboard", "--config", str(folder / "hindcast.yaml"), "--listen", listen]

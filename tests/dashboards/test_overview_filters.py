@@ -54,6 +54,12 @@ def test_a_filter_that_cannot_be_read_is_named_and_left_out(lake: Lake, look: Lo
     assert metric(app, "Flows") == metric(look(**TODAY), "Flows")
 
 
+@pytest.mark.usefixtures("lake")
+def test_an_owner_is_not_told_that_nothing_drifted_where_she_may_not_look(look: Look) -> None:
+    drift = next(each for each in look(last="6h", user="paula").metric if each.label == "Drift")
+    assert (drift.value, drift.delta) == ("0", "none that you may see")
+
+
 def test_a_namespace_narrows_cards_charts_and_tables(lake: Lake, look: Look) -> None:
     every, app = look(**TODAY), look(f=["ns=cart"], **TODAY)
     for label in ("Flows", "Dropped"):

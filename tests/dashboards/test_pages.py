@@ -160,9 +160,16 @@ def test_the_summary_shows_limit_source_and_losses(filled: Path, look: Look, sai
 
 
 def test_the_overview_counts_what_the_page_of_flows_counts(filled: Path, look: Look) -> None:
-    metrics = {metric.label: metric.value for metric in look("overview", user="ada").metric}
-    assert metrics["Flows"] == "900"
-    assert metrics["New edges"] == "unknown", "the day before was not observed"
+    metrics = {metric.label: metric for metric in look("overview", user="ada").metric}
+    assert metrics["Flows"].value == "900"
+
+
+def test_nothing_is_held_against_a_day_that_was_not_observed(filled: Path, look: Look, said: Said) -> None:
+    page = look("overview", user="ada")
+    metrics = {metric.label: metric for metric in page.metric}
+    assert metrics["New edges"].value == "unknown"
+    assert metrics["New edges"].delta == metrics["Flows"].delta == "the day before was not observed"
+    assert "not seen on the day before" not in said(page)
 
 
 def test_coverage_names_the_gap_and_its_cause(filled: Path, look: Look) -> None:

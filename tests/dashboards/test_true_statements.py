@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import altair
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +17,9 @@ from dashboards.edges.edges import Edge, End
 from dashboards.flows import flow_rows
 from dashboards.frame import filters, theme, time_control
 from dashboards.frame.time_control import TimeRange
+from dashboards.views import coverage
 from warehouse.questions import conditions
-from warehouse.records.coverage import Gaps
+from warehouse.records.coverage import Gap, Gaps
 
 Look = Callable[..., AppTest]
 Said = Callable[[AppTest], str]
@@ -28,7 +30,7 @@ HOUR = dt.timedelta(hours=1)
 def parts_of(chart: Any) -> list[Any]:
     """Every mapping in a chart's specification."""
     found: list[Any] = []
-    todo = [chart.to_dict()]
+    todo = [chart]
     while todo:
         part = todo.pop()
         if isinstance(part, dict):
@@ -39,7 +41,7 @@ def parts_of(chart: Any) -> list[Any]:
     return found
 
 
-def bars(rows: list[dict[str, Any]], gaps: Gaps | None = None) -> Any:
+def bars(rows: list[dict[str, Any]], gaps: Gaps | None = None, **more: Any) -> charts.Chart:
     return charts.bars(
         rows,
         since=NOON - HOUR,
@@ -49,10 +51,32 @@ def bars(rows: list[dict[str, Any]], gaps: Gaps | None = None) -> Any:
         names={"FORWARDED": "Forwarded"},
         gaps=Gaps([], {}) if gaps is None else gaps,
         shades=theme.LIGHT,
+        **more,
     )
 
 
-@pytest.mark.parametrize("rows", [[], [{"start": NOON - HOUR, "kind": "FORWARDED", "flows": 7}]], ids=["empty", "one bar"])
+OBSERVED = Gaps([Gap(cluster="c1", node_name="n1", since=NOON - HOUR / 2, until=NOON, cause="away")], {("c1", "n1"): [(NOON - HOUR, NOON)]})
+ROWS = [{"start": NOON - HOUR, "kind": "FORWARDED", "flows": 7}]
+WINDOW: dict[str, Any] = {"since": NOON - HOUR, "until": NOON, "width": dt.timedelta(minutes=1), "shades": theme.LIGHT}
+
+
+@pytest.mark.parametrize(
+    "chart",
+    [
+        bars([]),
+        bars(ROWS, OBSERVED, brush=True, before=[{"start": NOON - HOUR, "flows": 3}]),
+        charts.overlay([{**ROWS[0], "kind": "B"}], [{"start": NOON - HOUR, "flows": 3}], gaps=OBSERVED, **WINDOW),
+        *(charts.spark([1, 2, 3], "#6C8EB5", theme.LIGHT, kind=kind) for kind in ("area", "bars", "steps")),
+        coverage.picture([("c1", "n1")], OBSERVED, NOON - HOUR, NOON, theme.LIGHT),
+    ],
+    ids=["nothing", "bars", "two windows", "area", "columns", "steps", "nodes"],
+)
+def test_a_chart_is_what_vega_lite_understands(chart: charts.Chart) -> None:
+    read = altair.LayerChart if "layer" in chart else altair.Chart
+    read.from_dict(chart, validate=True)  # raises an error that names the part that is wrong
+
+
+@pytest.mark.parametrize("rows", [[], ROWS], ids=["empty", "one bar"])
 def test_the_axis_of_a_chart_has_numbers_even_when_there_is_nothing_to_draw(rows: list[dict[str, Any]]) -> None:
     axes = [part["y"]["scale"]["domain"] for part in parts_of(bars(rows)) if isinstance(part.get("y"), dict) and "scale" in part["y"]]
     assert axes
@@ -77,7 +101,7 @@ def test_only_time_that_the_ledger_calls_observed_is_painted_as_observed(
 
 
 def test_a_comparison_of_two_quiet_windows_has_numbers_on_its_axis() -> None:
-    chart = charts.overlay([], [], since=NOON - HOUR, until=NOON, width=dt.timedelta(minutes=1), shades=theme.LIGHT)
+    chart = charts.overlay([], [], gaps=Gaps([], {}), **WINDOW)
     axes = [part["y"]["scale"]["domain"] for part in parts_of(chart) if isinstance(part.get("y"), dict) and "scale" in part["y"]]
     assert axes
     assert all(domain == [0, 1] for domain in axes)

@@ -39,6 +39,7 @@ PodSpecs = Callable[[list[dict[str, Any]]], dict[str, dict[str, Any]]]
         ({"rbac": {"proposer": {"groups": ["system:masters"]}}}, "/rbac/proposer/groups/0"),
         ({"rbac": {"proposer": {"users": ["a@b.example"]}}}, "rbac.proposer: cannot be given with dashboard.auth.mode: local"),
         ({"rbac": {"proposer": {"groups": ["shop"]}}, "dashboard": {"auth": {"mode": "local"}}}, "set dashboard.auth.mode: oidc"),
+        ({"rbac": {"openReports": True}, "maintenance": {"mode": "cronjobs"}}, "runs with maintenance.mode: embedded"),
         ({"mounts": [{"name": "a", "secretName": "b"}]}, "/mounts/0"),
         ({"config": {"lake": {"url": "s3://b/l"}}}, "config.lake: give it as the value `lake` instead"),
         ({"config": {"collect": {"listen": "127.0.0.1:1"}}}, "config.collect.listen: the chart sets it"),

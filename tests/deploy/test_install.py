@@ -202,6 +202,21 @@ def test_several_collectors_may_give_signs_of_life_in_their_namespace_and_nothin
         server.kubectl("delete", "-f", "-", input=rights)
 
 
+def test_maintenance_may_write_its_own_reports_and_no_other(installed: Any, server: Any, values: dict[str, Any]) -> None:
+    given = values | {"rbac": {"openReports": True}, "maintenance": {"mode": "embedded"}}
+    rights = [each for each in installed.objects(values=given) if each["metadata"]["name"].endswith("-reports")]
+    server.apply(*rights)
+    try:
+        # The server has no such kind, so it is asked for the list of rights: `can-i` asks for single ones of kinds that there are.
+        listed = server.kubectl("auth", "can-i", "--list", "--as", f"{ACCOUNT}-maintenance", "-n", SPACE).splitlines()
+        found = {" ".join(line.split()) for line in listed if ".openreports.io" in line}
+        kinds = ("reports.openreports.io", "clusterreports.openreports.io")
+        assert found == {f"{kind} [] {more}" for kind in kinds for more in ("[] [list create]", "[hindcast] [patch delete]")}
+        check_rights(server, "maintenance", [], ["list pods -A", "get secrets -A", "list namespaces"])
+    finally:
+        server.kubectl("delete", "-f", "-", input=rights)
+
+
 def check_rights(server: Any, account: str, may: list[str], may_not: list[str]) -> None:
     for answer, questions in (("yes", may), ("no", may_not)):
         for question in questions:

@@ -1,4 +1,4 @@
-"""Builds the real peers of the tests from released Go modules into a cache of the user.
+"""Builds the real peers of the tests from released Go modules and Python packages into a cache of the user.
 
     python3 tests/peers/build.py [all | PEER ...]
 
@@ -90,6 +90,12 @@ PEERS = {
     "promtool": Peer(programs=("promtool",), tools=True, extra=True),
 }
 """The peers by folder, in the order they are built."""
+ENVIRONMENTS = ("moto",)
+"""The peers that are Python programs: a folder with a requirements.lock for each, whose program is the interpreter of an
+environment of its own, so that what they need does not mix with what Hindcast needs."""
+
+JARS = {"flight-sql-jdbc": "org.apache.arrow:flight-sql-jdbc-driver:18.3.0"}
+"""Java libraries that are fetched, by the name of the folder that uses them."""
 
 
 class BuildFailed(Exception):
@@ -137,6 +143,41 @@ def peer_path(name: str) -> pathlib.Path | None:
     if built is None or not (built / name).exists():
         return None
     return built / name
+
+
+def environment_path(name: str) -> pathlib.Path | None:
+    """The interpreter of a peer that is a Python program, or None when its environment is not made from the present lock."""
+    python = _environment(name) / "bin" / "python"
+    return python if python.exists() else None
+
+
+def _environment(name: str) -> pathlib.Path:
+    lock = (HERE / name / "requirements.lock").read_bytes()
+    return cache_folder() / f"{name}-{hashlib.sha256(sys.version.encode() + lock).hexdigest()}"
+
+
+def build_environment(name: str) -> None:
+    """Make the environment of a peer that is a Python program unless it is there already, whole or not at all."""
+    made = _environment(name)
+    if environment_path(name):
+        say(f"{name}: already built")
+        return
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{name}.", dir=made.parent) as scratch:
+        start = time.monotonic()
+        for command in (
+            [sys.executable, "-m", "venv", f"{scratch}/made"],
+            [f"{scratch}/made/bin/python", "-m", "pip", "install", "-q", "--require-hashes", "-r", str(HERE / name / "requirements.lock")],
+        ):
+            ended = subprocess.run(command, capture_output=True, text=True, check=False)
+            if ended.returncode:
+                raise BuildFailed(f"{name}: {' '.join(command)}:\n{(ended.stdout + ended.stderr)[-4000:]}")
+        try:
+            pathlib.Path(scratch, "made").rename(made)  # its interpreter finds its packages beside itself, wherever that is
+        except OSError:
+            if not made.exists():
+                raise
+    say(f"{name}: built in {time.monotonic() - start:.0f} s")
 
 
 def build(folder: str) -> None:
@@ -220,6 +261,29 @@ def compile_programs(folder: str, *, programs: pathlib.Path, log: pathlib.Path) 
     say(f"{folder}: built in {time.monotonic() - start:.0f} s")
 
 
+def jar_path(name: str) -> pathlib.Path:
+    """Where a library of JARS is once it has been fetched."""
+    artifact, version = JARS[name].split(":")[1:]
+    return cache_folder() / "jars" / f"{artifact}-{version}.jar"
+
+
+def fetch(name: str) -> None:
+    """Fetch a library of JARS with Maven unless it is there already."""
+    path = jar_path(name)
+    if path.exists():
+        return say(f"{name}: already fetched")
+    if shutil.which("mvn") is None:
+        return say(f"{name}: mvn is not installed, and tests that need it skip")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        copy = ["mvn", "--quiet", "--batch-mode", "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"]
+        ended = subprocess.run([*copy, f"-Dartifact={JARS[name]}", f"-DoutputDirectory={scratch}"], capture_output=True, text=True)
+        if ended.returncode:
+            raise BuildFailed("\n".join([f"{name}: mvn ended with {ended.returncode}", *ended.stdout.splitlines()[-LAST_LINES:]]))
+        pathlib.Path(scratch, path.name).replace(path)
+    say(f"{name}: fetched")
+
+
 def is_message(line: str) -> bool:
     """Whether a line of `go build -v` is more than the name of a package or a download."""
     return not re.fullmatch(r"[\w.~/-]+|go: downloading .*", line)
@@ -234,11 +298,22 @@ def main(arguments: list[str]) -> int:
     """Build the wanted peers and print where they are; 0 also without Go, 1 when one fails."""
     parser = argparse.ArgumentParser(description="Build the real peers of the tests.")
     usual = {name for name, peer in PEERS.items() if not peer.extra}
-    known = ", ".join(PEERS)
+    usual |= {*JARS, *ENVIRONMENTS}
+    known = ", ".join([*PEERS, *JARS, *ENVIRONMENTS])
     parser.add_argument("peers", nargs="*", help=f"all, {known}; by default without the extra ones")
     wanted = set(parser.parse_args(arguments).peers) or usual
-    if unknown := wanted - {"all", *PEERS}:
+    if unknown := wanted - {"all", *PEERS, *JARS, *ENVIRONMENTS}:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}")
+    try:
+        for name in JARS:
+            if wanted & {"all", name}:
+                fetch(name)
+        for name in ENVIRONMENTS:
+            if wanted & {"all", name}:
+                build_environment(name)
+    except BuildFailed as failure:
+        print(failure, file=sys.stderr)
+        return 1
     if go_version() is None:
         say("go is not installed: the real peers cannot be built, and tests that need them skip")
         return 0

@@ -164,6 +164,22 @@ def cilium_folder() -> pathlib.Path:
     return folder
 
 
+def open_reports_crds() -> list[pathlib.Path]:
+    """The files of the CRDs of openreports.io, from its released Go module, which is downloaded if it is not on this machine.
+
+    Raises running.PeerMissing where that is not possible.
+    """
+    here = pathlib.Path(__file__).parent / "openreports"
+    try:
+        command = ["go", "mod", "download", "-json", "github.com/openreports/reports-api"]
+        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=600, check=False)
+    except FileNotFoundError as error:
+        raise running.PeerMissing("Go is not installed") from error
+    if answer.returncode:
+        raise running.PeerMissing(f"the module of openreports.io cannot be had: {answer.stdout}{answer.stderr}")
+    return sorted((pathlib.Path(json.loads(answer.stdout)["Dir"]) / "config" / "crd").glob("openreports.io_*.yaml"))
+
+
 @contextlib.contextmanager
 def etcd(folder: pathlib.Path) -> collections.abc.Iterator[Etcd]:
     """Run etcd in a folder."""

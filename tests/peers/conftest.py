@@ -4,11 +4,15 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from warehouse import config
+from warehouse.access.access_log import flush
 
 
 def load(name: str) -> ModuleType:
@@ -100,8 +104,53 @@ def clusters(kubernetes: ModuleType, etcd: Any, tmp_path_factory: pytest.TempPat
         yield {name: stack.enter_context(kubernetes.cluster(tmp_path_factory.mktemp(name), etcd, name=name)) for name in ("one", "two")}
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket of a running S3 server, behind a proxy that counts requests and makes them fail."""
+
+    proxy: Any
+    server: Any
+    options: dict[str, str]
+    copies: Path
+
+    def settings(self, lake: str = "lake", *, bucket: str = "bucket", cache_bytes: int = 2 * 1024**3, **options: str) -> config.Lake:
+        """A lake in the bucket; options of this lake alone replace the usual ones."""
+        return config.Lake(url=f"s3://{bucket}/{lake}", options=self.options | options, cache=self.copies, cache_bytes=cache_bytes)
+
+
+def bucket_of(name: str, folder: Path, stack: contextlib.ExitStack) -> Bucket:
+    """Start a server and a proxy before it; skips the test where it is not built."""
+    running = load("running")
+    require(running, name)
+    store, proxies = load("object_store"), load("store_proxy")
+    (folder / "objects" / "bucket").mkdir(parents=True)
+    if name == "moto":
+        server = stack.enter_context(store.moto_server(folder, "bucket"))
+    else:
+        server = stack.enter_context(store.s3_server(folder / "objects", folder, folder / "requests.log"))
+    proxy = stack.enter_context(proxies.proxy(server.address))
+    options = {"AWS_ENDPOINT_URL": f"http://{proxy.address}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+    options |= {"AWS_ACCESS_KEY_ID": store.KEY, "AWS_SECRET_ACCESS_KEY": store.SECRET}
+    return Bucket(proxy, server, options, folder / "copies")
+
+
+@pytest.fixture(scope="module", params=["versitygw", "moto"])
+def bucket(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    """A bucket of each of two servers that have nothing in common."""
+    with contextlib.ExitStack() as stack:
+        yield bucket_of(request.param, tmp_path_factory.mktemp("bucket"), stack)
+        flush()  # while there is a server to take it
+
+
+@pytest.fixture(scope="module")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    """A bucket of versitygw."""
+    with contextlib.ExitStack() as stack:
+        yield bucket_of("versitygw", tmp_path_factory.mktemp("bucket"), stack)
+        flush()  # while there is a server to take it
+
+
 @pytest.fixture(scope="session")
-def object_store() -> ModuleType:
-    """The module that starts an S3 server; skips when it is not built."""
-    require(load("running"), "versitygw")
-    return load("object_store")
+def faults() -> ModuleType:
+    """What can be made to go wrong on the way to a store."""
+    return load("store_proxy")

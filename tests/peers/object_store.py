@@ -1,4 +1,4 @@
-"""Runs an S3 server over a folder: versitygw, which refuses a second conditional put of the same name, and logs each request.
+"""Runs S3 servers: versitygw over a folder, which also logs each request, and moto's, which holds its objects in memory.
 
 This file knows nothing of pytest or of Hindcast. Tests load it by its path.
 """
@@ -9,16 +9,27 @@ import pathlib
 import socket
 import sys
 import typing
+import urllib.request
 
 running: typing.Any = sys.modules["hindcast_peers_running"]
 KEY, SECRET = "key", "secret"
 
 
+class Server(running.Peer):  # type: ignore[misc]
+    """A server that is ready once it takes connections."""
+
+    def ready(self) -> bool:
+        """Whether it does."""
+        with socket.socket() as probe:
+            host, _, port = self.address.partition(":")
+            return probe.connect_ex((host, int(port))) == 0
+
+
 @contextlib.contextmanager
 def s3_server(
     objects: pathlib.Path, folder: pathlib.Path, requests: pathlib.Path
-) -> collections.abc.Iterator[str]:
-    """Serve the folders below `objects` as buckets on loopback; gives `host:port`.
+) -> collections.abc.Iterator[Server]:
+    """Serve the folders below `objects` as buckets on loopback, with versitygw.
 
     Args:
         objects: a folder that exists, with one folder a bucket.
@@ -30,15 +41,31 @@ def s3_server(
         PeerFailed: it did not start.
     """
 
-    class Server(running.Peer):  # type: ignore[misc]
-        def ready(self) -> bool:
-            with socket.socket() as probe:
-                host, _, port = self.address.partition(":")
-                return probe.connect_ex((host, int(port))) == 0
-
     address = running.free_address()
     program = str(running.program("versitygw"))
     command = [program, "--access", KEY, "--secret", SECRET, "--port", address]
     command += ["--access-log", str(requests), "posix", str(objects)]
-    with running.running(Server(command, address=address, output=folder / "versitygw.log")):
-        yield address
+    server = Server(command, address=address, output=folder / "versitygw.log")
+    with running.running(server):
+        yield server
+
+
+@contextlib.contextmanager
+def moto_server(folder: pathlib.Path, bucket: str) -> collections.abc.Iterator[Server]:
+    """Serve a bucket that is empty on loopback, with moto.
+
+    Raises:
+        PeerMissing: its environment is not made.
+        PeerFailed: it did not start.
+    """
+    address = running.free_address()
+    host, _, port = address.partition(":")
+    program = "import sys; from moto.server import main; main(sys.argv[1:])"
+    command = [str(running.program("moto")), "-c", program, "-H", host, "-p", port]
+    server = Server(command, address=address, output=folder / "moto.log")
+    with running.running(server):
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://{address}/{bucket}", method="PUT")
+        ):
+            pass
+        yield server

@@ -45,7 +45,7 @@ class PeerFailed(Exception):
 
 @functools.cache
 def program(name: str) -> pathlib.Path:
-    """The built program, such as `hubble-relay`.
+    """The built program, such as `hubble-relay`; of a peer that is a Python program, the interpreter to run it with.
 
     Raises:
         PeerMissing: it is not built.
@@ -55,7 +55,8 @@ def program(name: str) -> pathlib.Path:
         raise PeerMissing(f"{HERE / 'build.py'} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    path: pathlib.Path | None = module.peer_path(name)
+    find = module.environment_path if name in module.ENVIRONMENTS else module.peer_path
+    path: pathlib.Path | None = find(name)
     if path is None:
         raise PeerMissing(f"{name} is not built: run make peers")
     return path

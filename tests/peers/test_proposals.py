@@ -16,9 +16,9 @@ import yaml
 from pipelines.blueprints import objects
 from pipelines.cluster_access import ClusterAccess, Impersonated
 from pipelines.policy.documents import read_documents
-from pipelines.proposals import applying, reading, steps, store
+from pipelines.proposals import applying, reading, rolling_back, steps, store
 from pipelines.proposals.desk import Desk
-from pipelines.proposals.model import Status
+from pipelines.proposals.model import Event, Status
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.errors import (
@@ -29,6 +29,7 @@ from warehouse.errors import (
     ClusterUnreachableError,
     ConfigError,
     ProposalError,
+    RollBackDeniesError,
 )
 
 pytestmark = pytest.mark.peers
@@ -67,6 +68,7 @@ class Place:
             ownership={"grants": grants},
             clusters=[{"name": "c1", "proposer": access}],
             proposals={"approval": "none"} | proposals,
+            dashboard={"auth": {"decide_without_sign_in": ["ada", "paula"]}},
         )
 
     def may_edit(self, user: str, *, group: str) -> None:
@@ -201,7 +203,7 @@ def test_a_new_policy_is_applied_as_the_user_and_rolled_back_by_deleting_it(plac
     assert "shop-owners" in written["impersonatedUser"]["groups"]
     with pytest.raises(ProposalError, match="it is applied"):
         applying.apply(place.paula, applied)
-    back = applying.roll_back(place.paula, place.again(made))
+    back = rolling_back.roll_back(place.paula, place.again(made))
     assert place.stored() is None
     assert back.status(place.paula.now) is Status.ROLLED_BACK
     assert place.events(made) == [
@@ -209,7 +211,7 @@ def test_a_new_policy_is_applied_as_the_user_and_rolled_back_by_deleting_it(plac
         ("rolling_back", "paula", "noted"), ("rolled_back", "paula", "done"),
     ]  # fmt: skip
     with pytest.raises(ProposalError, match="it is rolled-back"):
-        applying.roll_back(place.paula, place.again(made))
+        rolling_back.roll_back(place.paula, place.again(made))
 
 
 def test_a_changed_policy_becomes_what_was_approved_and_is_put_back_as_it_was(place: Place) -> None:
@@ -225,7 +227,7 @@ def test_a_changed_policy_becomes_what_was_approved_and_is_put_back_as_it_was(pl
     live = place.stored()
     assert live is not None
     assert live["metadata"]["labels"] == {"team": "shop"}, "labels of others stay"
-    applying.roll_back(place.paula, place.again(made))
+    rolling_back.roll_back(place.paula, place.again(made))
     restored = place.stored()
     assert old is not None
     assert restored is not None
@@ -237,7 +239,7 @@ def test_a_deleted_policy_comes_back(place: Place) -> None:
     made = place.propose(place.paula, removed=(("CiliumNetworkPolicy", place.namespace, "web"),)).proposal
     applying.apply(place.paula, made)
     assert place.stored() is None
-    applying.roll_back(place.paula, place.again(made))
+    rolling_back.roll_back(place.paula, place.again(made))
     assert place.spec() == yaml.safe_load(place.policy("api"))["spec"]
 
 
@@ -317,7 +319,7 @@ def test_changes_whose_answers_were_lost_are_found_made_and_can_be_rolled_back(p
     assert applied.status(place.paula.now) is Status.APPLIED
     api = yaml.safe_load(place.policy("api"))["spec"]
     assert [place.spec("web"), place.spec("web2"), place.spec("web3")] == [api, api, None]
-    applying.roll_back(place.paula, place.again(made))
+    rolling_back.roll_back(place.paula, place.again(made))
     batch = yaml.safe_load(place.policy("batch"))["spec"]
     assert [place.spec("web"), place.spec("web2"), place.spec("web3")] == [None, batch, batch]
 
@@ -359,10 +361,67 @@ def test_rolling_back_over_somebody_elses_change_must_be_asked_for(place: Place)
     made = applying.apply(place.paula, place.propose(place.paula, place.policy("api")).proposal)
     place.server.apply(yaml.safe_load(place.policy("other")))
     with pytest.raises(ProposalError, match=r"was changed after it was applied.*--even-if-changed"):
-        applying.roll_back(place.paula, place.again(made))
+        rolling_back.roll_back(place.paula, place.again(made))
     assert place.spec() == yaml.safe_load(place.policy("other"))["spec"]
-    applying.roll_back(place.paula, place.again(made), even_if_changed=True)
+    rolling_back.roll_back(place.paula, place.again(made), even_if_changed=True)
     assert place.spec() == yaml.safe_load(place.policy("batch"))["spec"]
+
+
+def test_a_roll_back_whose_answers_were_lost_is_found_made_and_one_that_was_interrupted_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.server.apply(yaml.safe_load(place.policy("batch")))
+    made = place.propose(place.paula, place.policy("api"), place.policy("api", name="web2")).proposal
+    applying.apply(place.paula, made)
+    with monkeypatch.context() as patch:
+        lose_answers(patch)
+        back = rolling_back.roll_back(place.paula, place.again(made))
+    assert back.status(place.paula.now) is Status.ROLLED_BACK
+    assert (place.spec("web"), place.stored("web2")) == (yaml.safe_load(place.policy("batch"))["spec"], None)
+    assert place.events(made)[-1][0] == "rolled_back"
+
+
+def test_a_roll_back_that_was_interrupted_in_the_middle_goes_on_with_the_rest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = interrupted(place, monkeypatch)
+    applied = applying.apply(place.paula, left)
+    restore, done = applying.restore, list[str]()
+
+    class KilledError(BaseException):
+        pass
+
+    def killed(api: Any, one: Any, now: Any, *, dry_run: bool = False) -> Any:
+        if not dry_run and done:
+            raise KilledError
+        done.extend([] if dry_run else [one.key.name])
+        return restore(api, one, now, dry_run=dry_run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(applying, "restore", killed)
+        with pytest.raises(KilledError):
+            rolling_back.roll_back(place.paula, applied)
+    batch = yaml.safe_load(place.policy("batch"))["spec"]
+    assert done == ["web2"]
+    assert place.spec("web2") == batch
+    assert place.spec("web") != batch
+    back = rolling_back.roll_back(place.paula, place.again(applied))
+    assert (back.status(place.paula.now), place.spec("web")) == (Status.ROLLED_BACK, batch)
+
+
+def test_a_roll_back_that_would_deny_traffic_is_made_only_once_that_was_accepted(place: Place) -> None:
+    place.server.apply(yaml.safe_load(place.policy("batch")))
+    place.office.in_force(place.policy("batch"))
+    made = place.propose(place.paula, place.policy("batch", "api")).proposal
+    applied = applying.apply(place.paula, made)
+    place.office.now = office_module.datetime.now(office_module.UTC)
+    place.office.flows(f"{place.namespace}/api", f"{place.namespace}/web", ago=0, times=1)
+    with pytest.raises(RollBackDeniesError, match="would deny 1 flow on 1 edge that go through now; nothing was changed") as refused:
+        rolling_back.roll_back(place.paula, applied)
+    assert place.spec() == yaml.safe_load(place.policy("batch", "api"))["spec"]
+    assert [event for event, _, _ in place.events(made)] == ["proposed", "applying", "applied"]
+    back = rolling_back.roll_back(place.paula, applied, accepted=refused.value.judged)
+    assert place.spec() == yaml.safe_load(place.policy("batch"))["spec"]
+    begun = next(entry for entry in back.entries if entry.event is Event.ROLLING_BACK)
+    assert begun.about["denies"] == {"flows": 1, "edges": 1, "uncertain": 0, "why_not": ""}
 
 
 def test_a_status_that_the_agent_writes_is_no_change(place: Place) -> None:
@@ -377,7 +436,7 @@ def test_a_status_that_the_agent_writes_is_no_change(place: Place) -> None:
     assert live is not None
     live["status"] = {"conditions": []}
     place.server.request("PUT", f"/apis/cilium.io/v2/namespaces/{place.namespace}/ciliumnetworkpolicies/web/status", live)
-    applying.roll_back(place.paula, applied)
+    rolling_back.roll_back(place.paula, applied)
     assert place.spec() == yaml.safe_load(place.policy("batch"))["spec"]
 
 
@@ -409,7 +468,7 @@ def test_applying_that_was_interrupted_is_taken_up_again(place: Place, monkeypat
     applied = applying.apply(place.paula, left)
     assert applied.status(place.paula.now) is Status.APPLIED
     assert applied.entries[-1].about == {"groups": ["shop-owners"]}, "as whom it is rolled back by a rule"
-    applying.roll_back(place.paula, place.again(made))
+    rolling_back.roll_back(place.paula, place.again(made))
     assert place.stored() is None
 
 
@@ -442,7 +501,7 @@ def test_applying_that_was_interrupted_in_the_middle_goes_on_with_the_rest(place
     api, batch = (yaml.safe_load(place.policy(name))["spec"] for name in ("api", "batch"))
     assert [place.spec("web"), place.spec("web2")] == [api, api]
     assert applied.entries[-1].about == {"groups": ["shop-owners"]}, "as whom it is rolled back by a rule"
-    applying.roll_back(place.paula, place.again(left))
+    rolling_back.roll_back(place.paula, place.again(left))
     assert [place.spec("web"), place.spec("web2")] == [batch, batch]
 
 

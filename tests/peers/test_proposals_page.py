@@ -110,7 +110,7 @@ def test_a_proposal_is_made_approved_applied_watched_and_rolled_back(place: Any,
     place.office.flows(f"{place.namespace}/batch", f"{place.namespace}/web", ago=0, times=1, verdict="DROPPED")
     page.wait_for_timeout(1500)
     page.goto(link.replace("user=ada", "user=paula"))
-    expect(page.get_by_text("1 flow on 1 edge dropped because of it", exact=False)).to_be_visible()
+    expect(page.get_by_text("1 flow on 1 edge, as announced, dropped because of it", exact=False)).to_be_visible()
     page.screenshot(path=str(tmp_path / "applied.png"), full_page=True)
 
     page.get_by_role("button", name="Roll back").first.click()

@@ -12,6 +12,7 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines.maintenance.compaction import compact_closed_hours
+from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config, engine
 from warehouse.access.principals import OPERATOR
 from warehouse.errors import LakeError
@@ -20,7 +21,8 @@ from warehouse.questions.door import Door
 from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import FLOWS, TABLES, Table, model
 
-FIRST = Path(__file__).parents[1] / "data" / "lake_v1"
+DATA = Path(__file__).parents[1] / "data"
+FIRST, LANDED = DATA / "lake_v1", DATA / "lake_landed" / "lake"
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 NEWER = replace(
     FLOWS,
@@ -63,6 +65,41 @@ def test_a_lake_of_a_newer_schema_is_refused_and_not_touched(url: str, monkeypat
     with pytest.raises(LakeError, match=r"table flows at .*written by a newer Hindcast: its schema has version 2.*knows 1.*Upgrade"):
         open_lake(url)
     assert log_of(url) == before
+
+
+def test_a_lake_of_a_newer_format_is_refused_and_not_touched(url: str) -> None:
+    open_lake(url)
+    DeltaTable(f"{url}/coverage").alter.set_table_properties({"hindcast.format": "2"}, raise_if_not_exists=False)
+    before = log_of(url)
+    with pytest.raises(LakeError, match=r"table coverage at .*written by a newer Hindcast: its format has version 2.*knows 1.*Upgrade"):
+        open_lake(url)
+    assert log_of(url) == before
+
+
+def test_a_process_that_runs_on_neither_reads_nor_writes_once_the_format_is_newer(url: str) -> None:
+    running = open_lake(url)
+    append(running, FLOWS, 1)
+    assert running.read(FLOWS, ["uuid"]).num_rows == 81
+    DeltaTable(f"{url}/flows").alter.set_table_properties({"hindcast.format": "2"}, raise_if_not_exists=False)
+    before = log_of(url)
+    for use in (lambda: append(running, FLOWS, 1), lambda: running.read(FLOWS, ["uuid"])):
+        with pytest.raises(LakeError, match="its format has version 2"):
+            use()
+    assert log_of(url) == before
+
+
+def test_a_process_that_runs_on_appends_beside_a_newer_schema_but_rewrites_no_file(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = open_lake(url)
+    with monkeypatch.context() as newer:
+        newer.setitem(TABLES, "flows", NEWER)
+        upgraded = open_lake(url)
+        append(upgraded, NEWER, 3)
+        append(running, FLOWS, 2)
+        assert upgraded.read(NEWER, ["shiny"])["shiny"].to_pylist().count("yes") == 3
+        assert upgraded.read(NEWER, ["uuid"]).num_rows == running.read(FLOWS, ["uuid"]).num_rows == 85
+    with pytest.raises(LakeError, match="its schema has version 2, this Hindcast knows 1"):
+        compact_closed_hours(running, now=NOON + dt.timedelta(hours=6))
+    assert upgraded.read(NEWER, ["shiny"])["shiny"].to_pylist().count("yes") == 3
 
 
 def test_a_table_says_of_how_many_columns_its_log_has_statistics_also_one_of_an_older_hindcast(url: str) -> None:
@@ -167,3 +204,27 @@ def test_whoever_changes_columns_raises_the_version() -> None:
             stored = {field.name for field in DeltaTable(str(FIRST / name)).schema().fields}
             assert stored <= set(table.schema.names), "no column is dropped or renamed"
             assert table.version > 1 or stored == set(table.schema.names), f"{name} has new columns: raise its version"
+
+
+def test_the_lake_of_the_last_release_is_opened_used_and_upgraded_without_changing_an_answer(tmp_path: Path) -> None:
+    shutil.copytree(LANDED, tmp_path / "lake")
+    url, later = str(tmp_path / "lake"), dt.datetime(2021, 12, 1, tzinfo=dt.UTC)
+    before = {path.name: ds.dataset(DeltaTable(str(path)).file_uris(), partitioning="hive").count_rows()
+              for path in sorted(tmp_path.glob("lake/*/")) if DeltaTable(str(path)).file_uris()}  # fmt: skip
+    lake = open_lake(url)
+    assert lake.rows(FLOWS) == 400
+    assert {name: lake.rows(TABLES[name]) for name in before} == before
+    text = "SELECT source_namespace, destination_namespace, verdict, sum(flow_count) AS n FROM flows GROUP BY ALL ORDER BY ALL"
+    door = Door(lake, config.Ownership())
+    first = door.answer(OPERATOR, OwnSql(text=text)).rows.to_pylist()
+    assert sum(row["n"] for row in first) == 400
+    assert compact_closed_hours(lake, now=later)
+    roll_up_closed_hours(lake, config.Rollups(), now=later)
+    assert door.answer(OPERATOR, OwnSql(text=text)).rows.to_pylist() == first
+    found = door.answer(OPERATOR, OwnSql(text="SELECT sum(flows)::BIGINT AS n FROM timeline_1m"))
+    assert found.rows.to_pylist() == [{"n": 400}]
+    assert door.answer(OPERATOR, OwnSql(text="SELECT count(*) AS n FROM policies")).rows.to_pylist() == [{"n": 1}]
+    append(lake, FLOWS, 3)
+    assert open_lake(url).rows(FLOWS) == 403
+    marks = {name: DeltaTable(f"{url}/{name}").metadata().configuration["hindcast.format"] for name in TABLES}
+    assert set(marks.values()) == {"1"}

@@ -383,3 +383,33 @@ def test_an_operators_query_that_writes_is_refused_and_writes_nothing(door: Door
 )  # fmt: skip
 def test_an_operators_query_that_reads_is_answered(door: Door, text: str) -> None:
     assert door.answer(OPERATOR, OwnSql(text=text)).rows.num_rows
+
+
+def test_coverage_that_was_just_worked_out_is_not_told_to_who_sees_another_cluster(lake: Lake) -> None:
+    door = Door(lake, GRANTS)
+    asked = Ledger(window=Window(since=START, until=START + HOUR))
+    assert set(door.answer(PEOPLE["admin"], asked).shares) == set(CLUSTERS)
+    assert set(door.answer(PEOPLE["cluster"], asked).shares) == {"us-east"}
+
+
+def test_coverage_that_was_just_worked_out_is_worked_out_anew_once_the_ledger_says_more(tmp_path: Path) -> None:
+    lake = Lake.open(config.Lake(url=str(tmp_path)))
+    asked = Ledger(window=Window(since=START, until=START + HOUR))
+
+    def record(minute: int, state: str) -> None:
+        begin = START + dt.timedelta(minutes=minute)
+        row = {
+            "cluster": "c1",
+            "date": begin.date(),
+            "node_name": "n1",
+            "from": begin,
+            "to": START + HOUR,
+            "state": state,
+            "source": "stream",
+        }
+        lake.commit(COVERAGE, lake.write_files(COVERAGE, pa.Table.from_pylist([row], schema=COVERAGE.schema)), transactions={}, metadata={})
+
+    record(0, "connected")
+    assert Door(lake, GRANTS).answer(OPERATOR, asked).shares == {"c1": 1.0}
+    record(30, "gap")
+    assert Door(lake, GRANTS).answer(OPERATOR, asked).shares == {"c1": 0.5}

@@ -144,6 +144,7 @@ def test_opening_at_once_in_many_handles_creates_the_tables_once(tmp_path: Path)
         assert made.metadata().configuration == {
             "delta.checkpointInterval": "100",
             "delta.dataSkippingNumIndexedCols": str(table.statistics_columns),
+            "hindcast.format": "1",
             "hindcast.schemaVersion": str(table.version),
         }
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from warehouse.config.alerts import Alertmanager, AlertRules, Alerts, Route, Silence
-from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, Proposer, Tls
+from warehouse.config.clusters import Auth, Cluster, Hubble, Kubernetes, Lake, OpenReports, Proposer, Tls
 from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Collect, Redact, Rollups
 from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
 from warehouse.config.delivery import Delivery, Folder, Hook, Smtp
@@ -52,6 +52,7 @@ from warehouse.errors import ConfigError
 
 __all__ = [
     "CONFIGURATION_TABLES",
+    "DASHBOARD_CODE_VARIABLE",
     "DEFAULT_PATH",
     "ENVIRONMENT_VARIABLE",
     "OWNERS",
@@ -88,6 +89,7 @@ __all__ = [
     "Leases",
     "Moment",
     "Oidc",
+    "OpenReports",
     "Ownership",
     "OwnershipSource",
     "Proposals",
@@ -123,6 +125,8 @@ __all__ = [
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "HINDCAST_CONFIG"
+DASHBOARD_CODE_VARIABLE = "HINDCAST_DASHBOARD_CODE"
+"""Holds the code with which whoever started the dashboard decides there without sign-in; set by `hindcast dashboard`."""
 DEFAULT_PATH = Path("hindcast.yaml")
 
 

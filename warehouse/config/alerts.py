@@ -19,6 +19,13 @@ class AlertRules(Section):
     """Rule files; the name may contain * and ?."""
     subject: str | None = None
     """A user or group:NAME: the rules see what this subject may see. The operator by default, who sees everything."""
+    severities: tuple[str, ...] = ("info", "low", "medium", "warning")
+    """The severities that alerts of these rules may have, if the rules have a subject: routes may lead others by them."""
+
+    @property
+    def allowed_severities(self) -> tuple[str, ...] | None:
+        """The severities that alerts of these rules may have; None for all."""
+        return None if self.subject is None else self.severities
 
 
 class Alertmanager(Section):

@@ -145,8 +145,8 @@ class Kubernetes(Section):
         return self
 
 
-class Proposer(Section):
-    """Credentials with which approved proposals are applied: they may impersonate users, and need no other right."""
+class _Credentials(Section):
+    """Credentials of their own for what is written to a cluster."""
 
     kubeconfig: Path | None = None
     """File with the API server's address and the credentials."""
@@ -166,6 +166,14 @@ class Proposer(Section):
         return self
 
 
+class Proposer(_Credentials):
+    """Credentials with which approved proposals are applied: they may impersonate users, and need no other right."""
+
+
+class OpenReports(_Credentials):
+    """Credentials with which findings and drift are written into the cluster as OpenReports: they need the rights to those alone."""
+
+
 class Cluster(Section):
     """One cluster of the fleet."""
 
@@ -175,6 +183,8 @@ class Cluster(Section):
     kubernetes: Kubernetes | None = None
     proposer: Proposer | None = None
     """How approved proposals are applied; with the credentials of `kubernetes` by default."""
+    open_reports: OpenReports | None = None
+    """How findings and drift are written into the cluster as OpenReports; they are not written by default."""
 
     @property
     def proposing(self) -> Kubernetes | None:

@@ -87,12 +87,17 @@ class DashboardAuth(Section):
     """How users are authenticated."""
 
     mode: Literal["local", "oidc", "proxy"] = "local"
-    """local: no sign-in, users of the machine choose who to be; available on loopback only."""
+    """local: no sign-in, users of the machine choose who to look as; available on loopback only."""
+    decide_without_sign_in: tuple[str, ...] = ()
+    """For demonstrations, in mode local: users as whom everyone who reaches the dashboard may propose, approve, apply and accept.
+    As others only the person who started the dashboard may, with the code that it prints at its terminal."""
     oidc: Oidc | None = None
     proxy: Proxy | None = None
 
     @model_validator(mode="after")
     def _settings_of_the_mode(self) -> Self:
+        if self.decide_without_sign_in and self.mode != "local":
+            raise ValueError("decide_without_sign_in is for mode: local; with sign-in everyone decides as herself")
         for mode in ("oidc", "proxy"):
             if (self.mode == mode) != (getattr(self, mode) is not None):
                 raise ValueError(

@@ -36,14 +36,21 @@ class Document:
 
     def build(self, model: type[Model], *, secret: Iterable[str] = ()) -> Model:
         """Build a model from the document. Raises ConfigError with one line per mistake; values below `secret` keys are not shown."""
+        return self.build_part(model, (), secret=secret)
+
+    def build_part(self, model: type[Model], part: Place, *, secret: Iterable[str] = ()) -> Model:
+        """Build a model from a part of the document, which must be in it. Raises ConfigError as `build` does."""
+        value: Any = self.value
+        for key in part:
+            value = value[key]
         try:
-            return model.model_validate(self.value)
+            return model.model_validate(value)
         except pydantic.ValidationError as error:
-            lines = [self._explain(model, problem, frozenset(secret)) for problem in error.errors()]
+            lines = [self._explain(model, part, problem, frozenset(secret)) for problem in error.errors()]
             raise ConfigError("\n".join(lines)) from error
 
-    def _explain(self, model: type[BaseModel], problem: Any, secret: frozenset[str]) -> str:
-        line, place = _walk(self.tree, problem["loc"])
+    def _explain(self, model: type[BaseModel], part: Place, problem: Any, secret: frozenset[str]) -> str:
+        line, place = _walk(self.tree, (*part, *problem["loc"]))
         if problem["type"] == "missing":
             place.append(problem["loc"][-1])
         dotted = ".".join(str(part) for part in place)

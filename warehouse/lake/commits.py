@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -12,14 +12,16 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
+from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, RemoveAction, Transaction
 
 from warehouse.errors import CommitConflictError
-from warehouse.lake import files, log
+from warehouse.lake import evolution, files, log
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.handles import FAILURES, Handles
-from warehouse.lake.transactions import Transactions
 from warehouse.schema import Table
+
+_HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
+"""After each commit deltalake would list the whole log to find expired entries; `tidy_log` and `checkpoint` delete those."""
 
 
 class Commits(Handles):
@@ -54,11 +56,10 @@ class Commits(Handles):
         with self._lock:
             try:
                 handle = self._newest(table)
+                evolution.refuse_newer(handle, table, where=self.address(table), rewrites=False)
                 # deltalake only refuses conflicts committed since the handle was read; older ones are checked here.
-                self._refuse_repeated(table, handle, transactions)
-                handle.create_write_transaction(
-                    actions, "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
-                )
+                self._refuse_repeated(table, transactions)
+                self._write(table, handle, actions, properties)
                 self._expire(table)
             except BaseException as error:
                 committed = self._is_committed(table, data_files)
@@ -100,6 +101,7 @@ class Commits(Handles):
         with self._lock:
             try:
                 handle = self._newest(table)
+                evolution.refuse_newer(handle, table, where=self.address(table), rewrites=bool(new))
                 # The snapshot checked here must not be older than the version that deltalake compares with: see _snapshot.
                 stored = self._snapshot(table, at_least=handle.version())
                 there = set() if whole is None else set(stored.partition(whole))
@@ -109,9 +111,7 @@ class Commits(Handles):
                 properties = CommitProperties(
                     custom_metadata=dict(metadata or {}), app_transactions=[Transaction(name, handle.version()) for name in guards]
                 )
-                handle.create_write_transaction(
-                    [*removed, *added], "append", handle.schema(), partition_by=list(table.partition_by), commit_properties=properties
-                )
+                self._write(table, handle, [*removed, *added], properties)
                 self._expire(table)
             except BaseException as error:
                 # Without new files, the commit succeeded if the old files are gone, unless another process removed them.
@@ -130,10 +130,20 @@ class Commits(Handles):
                     ) from error
                 raise self._error(table, "cannot be committed to", error) from error
 
-    def _refuse_repeated(self, table: Table, handle: DeltaTable, transactions: Mapping[str, int]) -> None:
-        committed = self._transactions_of(table).versions(handle, self._filesystems[table.name], transactions)
+    def _write(self, table: Table, handle: DeltaTable, actions: Sequence[Any], properties: CommitProperties) -> None:
+        handle.create_write_transaction(
+            list(actions),
+            "append",
+            handle.schema(),
+            partition_by=list(table.partition_by),
+            commit_properties=properties,
+            post_commithook_properties=_HOOKS,
+        )
+
+    def _refuse_repeated(self, table: Table, transactions: Mapping[str, int]) -> None:
+        known = self._transaction_versions(table, list(transactions))
         for app_id, version in transactions.items():
-            last = committed[app_id]
+            last = known[app_id]
             if last is not None and last >= version:
                 raise CommitConflictError(
                     f"table {table.name} at {self.address(table)}: {app_id} has committed version {last}, so {version} is refused"
@@ -150,22 +160,20 @@ class Commits(Handles):
     def delete_replaced(self, table: Table, paths: Sequence[str]) -> None:
         """Delete files that `replace` removed from the table; vacuum deletes any that cannot be deleted now. Raises LakeError."""
         known = {file.path for file in self._known(table).files()}
-        files.delete_files(self._filesystems[table.name], [path for path in paths if path not in known])
+        gone = [path for path in paths if path not in known]
+        files.delete_files(self._filesystems[table.name], gone)
+        self._copies.remove(table.name, gone)
 
     def transaction_version(self, table: Table, app_id: str) -> int | None:
         """Return the last version that `app_id` committed; None if there is none. Raises LakeError."""
         return self.transaction_versions(table, [app_id])[app_id]
 
-    def transaction_versions(self, table: Table, app_ids: Iterable[str]) -> dict[str, int | None]:
+    def transaction_versions(self, table: Table, app_ids: Collection[str]) -> dict[str, int | None]:
         """Return the last version that each app id committed; None for one that never did. Raises LakeError."""
-        with self._lock:
-            try:
-                return self._transactions_of(table).versions(self._newest(table), self._filesystems[table.name], app_ids)
-            except FAILURES as error:
-                raise self._error(table, "cannot be read", error) from error
-
-    def _transactions_of(self, table: Table) -> Transactions:
-        return self._transactions.setdefault(table.name, Transactions())
+        try:
+            return self._transaction_versions(table, app_ids)
+        except FAILURES as error:
+            raise self._error(table, "cannot be read", error) from error
 
     def metadata_after(self, table: Table, version: int, *, prefix: str) -> tuple[int, dict[str, str]]:
         """Return the newest version, and of the commits after `version` the newest value of each key that begins with `prefix`.
@@ -212,6 +220,8 @@ class Commits(Handles):
                 existing = [info for info in existing if info.type == pafs.FileType.File]
                 if existing and not dry_run:
                     handle.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+                if not dry_run:
+                    self._copies.remove(table.name, [unquote(path) for path in found])
             except FAILURES as error:
                 raise self._error(table, "cannot be vacuumed", error) from error
         return {info.path: info.size for info in existing}

@@ -1,9 +1,13 @@
 """Schema evolution: tables of an older Hindcast get the columns they lack; tables of a newer Hindcast are refused.
 
-Columns are only ever added, never renamed or given another meaning. Adding a column raises the table's `version`.
+Columns are only ever added, never renamed or given another meaning. Adding a column raises the table's `version`: an older process that
+is still running may go on appending, but not rewrite files, which would lose the column. Whatever else changes in what files, their
+names or the notes of commits mean raises FORMAT: an older process neither reads nor writes such a table any more.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pyarrow as pa
 from deltalake import DeltaTable, Field
@@ -17,6 +21,10 @@ STATISTICS_COLUMNS = "delta.dataSkippingNumIndexedCols"
 of one of the first 32 columns to hold no value at all of that column, and leaves it out of filtered reads."""
 VERSION = "hindcast.schemaVersion"
 """Table property that holds the version of its schema. A table without it has version 1."""
+FORMAT = 1
+"""The version of everything in a table that its columns do not tell; raised when an older Hindcast would misread or damage it."""
+FORMAT_VERSION = "hindcast.format"
+"""Table property that holds the FORMAT it was last opened for writing with. A table without it has format 1."""
 COLUMNS_ADDED = "hindcast.columnsAdded"
 """Table property that is set once columns were added: some files may lack them."""
 _TRIES = 5
@@ -24,7 +32,23 @@ _TRIES = 5
 
 def properties(table: Table) -> dict[str, str]:
     """Return the properties that a table must have."""
-    return {VERSION: str(table.version), STATISTICS_COLUMNS: str(table.statistics_columns)}
+    return {VERSION: str(table.version), FORMAT_VERSION: str(FORMAT), STATISTICS_COLUMNS: str(table.statistics_columns)}
+
+
+def refuse_newer(handle: DeltaTable, table: Table, *, where: str, rewrites: bool) -> None:
+    """Raise LakeError if a newer Hindcast has changed the table since it was opened so that this one must not go on with it.
+
+    `rewrites` says that files are to be written again, which needs to know all of their columns.
+    """
+    configuration = handle.metadata().configuration
+    newer = [("format", _number(configuration, FORMAT_VERSION), FORMAT)]
+    newer += [("schema", _number(configuration, VERSION), table.version)] if rewrites else []
+    for what, stored, known in newer:
+        if stored > known:
+            raise LakeError(
+                f"table {table.name} at {where} was written by a newer Hindcast: its {what} has version {stored}, this Hindcast knows "
+                f"{known}. Nothing was changed. Upgrade this Hindcast, or use another lake"
+            )
 
 
 def bring_up_to_date(handle: DeltaTable, table: Table, *, where: str) -> None:
@@ -56,20 +80,15 @@ def files_may_lack_columns(handle: DeltaTable) -> bool:
     return COLUMNS_ADDED in handle.metadata().configuration
 
 
-def _version(handle: DeltaTable) -> int:
-    text = handle.metadata().configuration.get(VERSION, "1")
+def _number(configuration: Mapping[str, str | None], name: str) -> int:
+    text = configuration.get(name) or "1"
     return int(text) if text.isdigit() else 1
 
 
 def _missing(handle: DeltaTable, table: Table, *, where: str) -> list[Field]:
     """Return the columns that the stored table lacks. Raises LakeError if the table cannot be used."""
+    refuse_newer(handle, table, where=where, rewrites=True)
     place = f"table {table.name} at {where}"
-    version = _version(handle)
-    if version > table.version:
-        raise LakeError(
-            f"{place} was written by a newer Hindcast: its schema has version {version}, this Hindcast knows {table.version}. "
-            "Nothing was changed. Upgrade this Hindcast, or use another lake"
-        )
     stored = {field.name: field.type for field in pa.schema(handle.schema().to_arrow())}
     strange = sorted(stored.keys() - set(table.schema.names))
     if strange:

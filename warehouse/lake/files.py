@@ -22,6 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from warehouse.errors import LakeError
+from warehouse.lake import remote
 from warehouse.lake.dictionaries import UNREPEATED
 from warehouse.schema import Table
 
@@ -120,9 +121,10 @@ def write_file(
                     writer = stack.enter_context(pq.ParquetWriter(sink, group.schema, **_how(table, is_small=group.num_rows < SMALL_ROWS)))
                 writer.write_table(group, row_group_size=group.num_rows)
                 statistics.add(group)
-        if writer is None:
-            return []
-        size = int(filesystem.get_file_info(path).size)
+            if writer is None or sink is None:
+                return []
+            writer.close()
+            size = int(sink.tell())  # asking an object store for the size would be two more requests
     except BaseException as error:
         delete_files(filesystem, [path])
         if isinstance(error, OSError | pa.ArrowException | KeyError | ValueError):
@@ -246,7 +248,7 @@ def _how(table: Table, *, is_small: bool) -> dict[str, Any]:
 
 
 def _unwritable(table: Table, where: str, error: BaseException) -> LakeError:
-    return LakeError(f"table {table.name} at {where}: the rows cannot be written: {error}")
+    return LakeError(f"table {table.name} at {where}: the rows cannot be written: {remote.explained(error)}")
 
 
 def _leaves(field: pa.Field, prefix: str = "") -> Iterator[str]:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
-from deltalake.fs import DeltaStorageHandler
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from warehouse.errors import LakeError
-from warehouse.lake import evolution, log
+from warehouse.lake import evolution, log, remote
 from warehouse.lake.file_cache import FileCache
 from warehouse.lake.local_copies import LocalCopies
 from warehouse.lake.snapshots import Snapshot, Wanted
-from warehouse.lake.transactions import Transactions
 from warehouse.schema import Table
 
 PROPERTIES = {"delta.checkpointInterval": "100"}
@@ -42,11 +40,12 @@ class Handles:
         self._lock = threading.RLock()
         self._tables: dict[str, DeltaTable] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._transactions: dict[str, dict[str, int | None]] = {}
+        """The last version of each app id that was asked for or seen in the log, as of the snapshot of the table."""
         self._pinned: dict[str, Snapshot] = {}
         """Versions that this handle keeps to, instead of following the log."""
         self._updated: dict[str, float] = {}
         self._looked: dict[str, float] = {}
-        self._transactions: dict[str, Transactions] = {}
         self._cache = FileCache()
         self._filesystems: dict[str, pafs.FileSystem] = {}
 
@@ -63,29 +62,35 @@ class Handles:
         address = self.address(table)
         for last_try in (False, True):
             try:
-                if not DeltaTable.is_deltatable(address, self._options):
-                    DeltaTable.create(
-                        address,
-                        table.schema,
-                        mode="ignore",
-                        partition_by=list(table.partition_by),
-                        name=table.name,
-                        description=table.doc,
-                        configuration=PROPERTIES | evolution.properties(table),
-                        storage_options=self._options,
-                        raise_if_key_not_exists=False,
-                    )
-                handle = DeltaTable(address, storage_options=self._options)
+                handle = self._opened(table)
                 evolution.bring_up_to_date(handle, table, where=address)
                 self._tables[table.name] = handle
                 if "://" in address:
-                    self._filesystems[table.name] = pafs.PyFileSystem(DeltaStorageHandler(address, self._options))
+                    self._filesystems[table.name] = remote.files(address, self._options)
                 else:
                     self._filesystems[table.name] = pafs.SubTreeFileSystem(address, pafs.LocalFileSystem())
                 return
             except FAILURES as error:  # another process may have just created it: try once more
                 if last_try:
                     raise self._error(table, "cannot be opened", error) from error
+
+    def _opened(self, table: Table) -> DeltaTable:
+        """Return a handle on a stored table, which is created if it does not exist."""
+        address = self.address(table)
+        with contextlib.suppress(TableNotFoundError):
+            return DeltaTable(address, storage_options=self._options)
+        DeltaTable.create(
+            address,
+            table.schema,
+            mode="ignore",
+            partition_by=list(table.partition_by),
+            name=table.name,
+            description=table.doc,
+            configuration=PROPERTIES | evolution.properties(table),
+            storage_options=self._options,
+            raise_if_key_not_exists=False,
+        )
+        return DeltaTable(address, storage_options=self._options)
 
     def _newest(self, table: Table) -> DeltaTable:
         handle = self._tables[table.name]
@@ -131,13 +136,31 @@ class Handles:
                 with contextlib.suppress(log.SchemaChangedError):
                     entries = list(log.entries_after(table, self._filesystems[table.name], known.version))
                     known = known.after(entries) if entries else known
+                    for entry in entries:
+                        self._transactions.setdefault(table.name, {}).update(entry.transactions)
                     if known.version >= at_least:
                         self._snapshots[table.name], self._looked[table.name] = known, now
                         return known
             handle = self._newest(table)
+            evolution.refuse_newer(handle, table, where=self.address(table), rewrites=False)
             known = Snapshot.of_actions(table, handle.version(), pa.table(handle.get_add_actions(flatten=True)))
             self._snapshots[table.name], self._looked[table.name] = known, now
+            self._transactions.pop(table.name, None)
             return known
+
+    def _transaction_versions(self, table: Table, app_ids: Collection[str]) -> dict[str, int | None]:
+        """Return the last version that each of `app_ids` committed, as of now.
+
+        deltalake reads the log back to the newest checkpoint to find it, so that is done once, and commits are followed from then on.
+        """
+        with self._lock:
+            handle = self._newest(table)
+            self._snapshot(table, at_least=handle.version(), anew=True)
+            known = self._transactions.setdefault(table.name, {})
+            for app_id in app_ids:
+                if app_id not in known:
+                    known[app_id] = handle.transaction_version(app_id)
+            return {app_id: known[app_id] for app_id in app_ids}
 
     def _pruned(
         self, table: Table, clusters: Iterable[str] | None, since: datetime | None, until: datetime | None, version: int | None = None
@@ -151,4 +174,5 @@ class Handles:
         return [file.path for file in stored.files(wanted)]
 
     def _error(self, table: Table, what: str, error: BaseException) -> LakeError:
-        return LakeError(f"table {table.name} at {self.address(table)} {what}: {error}")
+        said = str(error) if self.is_local else remote.explained(error)
+        return LakeError(f"table {table.name} at {self.address(table)} {what}: {said}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -42,6 +42,8 @@ class LogEntry:
     """The decoded path of each file, and the values of its partition if the log records them."""
     is_rearrangement: bool = False
     """True if the commit says that it changes no row, as one that merges files does."""
+    transactions: Mapping[str, int] = field(default_factory=dict)
+    """The version of each app id that the commit records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +84,6 @@ def metadata(filesystem: pafs.FileSystem, version: int) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(line).get("commitInfo", {})
             return found
     return {}
-
-
-def transactions(filesystem: pafs.FileSystem, version: int) -> dict[str, int] | None:
-    """Return the app ids in a version's entry, with the number of each; None if there is no such entry. Raises OSError, ValueError."""
-    content = _content(filesystem, version)
-    if content is None:
-        return None
-    found = [json.loads(line)["txn"] for line in content.splitlines() if line.startswith(b'{"txn"')]
-    return {one["appId"]: int(one["version"]) for one in found}
 
 
 def removals(filesystem: pafs.FileSystem, *, after: int) -> Iterator[Removals]:
@@ -179,7 +172,7 @@ def _listed(filesystem: pafs.FileSystem) -> list[pafs.FileInfo]:
 def _content(filesystem: pafs.FileSystem, version: int) -> bytes | None:
     """Return an entry's bytes; None if it does not exist."""
     try:
-        with filesystem.open_input_file(entry_name(version)) as entry:
+        with filesystem.open_input_stream(entry_name(version)) as entry:
             content: bytes = entry.read()
             return content
     except FileNotFoundError:
@@ -187,7 +180,7 @@ def _content(filesystem: pafs.FileSystem, version: int) -> bytes | None:
 
 
 def _parsed(table: Table, content: bytes) -> LogEntry:
-    added, removed = [], []
+    added, removed, transactions = [], [], {}
     is_rearrangement = True
     for line in content.splitlines():
         action = json.loads(line)
@@ -199,7 +192,9 @@ def _parsed(table: Table, content: bytes) -> LogEntry:
         elif (remove := action.get("remove")) is not None:
             removed.append((unquote(remove["path"]), remove.get("partitionValues")))
             is_rearrangement &= remove.get("dataChange") is False
-    return LogEntry(added=added, removed=removed, is_rearrangement=is_rearrangement)
+        elif (txn := action.get("txn")) is not None:
+            transactions[txn["appId"]] = txn["version"]
+    return LogEntry(added=added, removed=removed, is_rearrangement=is_rearrangement, transactions=transactions)
 
 
 def _stored(table: Table, add: Mapping[str, Any]) -> StoredFile:

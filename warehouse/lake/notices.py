@@ -10,11 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 from deltalake.exceptions import DeltaError
-from deltalake.fs import DeltaStorageHandler
 
 from warehouse import config
 from warehouse.errors import LakeError
-from warehouse.lake.tables import storage_options
+from warehouse.lake import remote
 
 _FAILURES = (DeltaError, OSError, ValueError, pa.ArrowException)
 _UNFINISHED = ".unfinished"
@@ -24,11 +23,11 @@ class Notices:
     """The texts in one folder of a lake that exists. Opens nothing until it is used; may be shared by threads."""
 
     def __init__(self, settings: config.Lake, folder: str) -> None:
-        """`folder` is a name that no table has. Raises ConfigError if an option names an environment variable that is not set."""
+        """`folder` is a name that no table has. Raises ConfigError if an option names a variable or a file that is not there."""
         self._is_local = settings.is_local
         url = str(Path(settings.url).absolute()) if settings.is_local else settings.url.rstrip("/")
         self._address = f"{url}/{folder}"
-        self._options = storage_options(settings)
+        self._options = remote.resolved(settings.options)
         self._opened: pafs.FileSystem | None = None
 
     def write(self, name: str, text: str) -> None:
@@ -75,7 +74,7 @@ class Notices:
                 Path(self._address).mkdir(exist_ok=True)  # not its parents: where the lake is not, no folder may be in its place
                 self._opened = pafs.SubTreeFileSystem(self._address, pafs.LocalFileSystem())
             else:
-                self._opened = pafs.PyFileSystem(DeltaStorageHandler(self._address, self._options))
+                self._opened = remote.files(self._address, remote.with_limits(self._options))
         return self._opened
 
     def _error(self, what: str, error: BaseException) -> LakeError:

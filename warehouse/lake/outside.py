@@ -6,35 +6,31 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.fs as pafs
-from deltalake.fs import DeltaStorageHandler
 
-from warehouse import config
 from warehouse.errors import LakeError
+from warehouse.lake import remote
 from warehouse.lake.handles import FAILURES
 
 
 def put(url: str, options: Mapping[str, str], files: Mapping[str, bytes]) -> None:
     """Write files below a folder or a prefix of object storage, given by their paths below it; each appears whole or not at all.
 
-    Options of the form env:NAME are read from the environment. Raises LakeError naming the address and the file, and ConfigError if
+    Options of the form env:NAME and file:PATH are read from there. Raises LakeError naming the address and the file, and ConfigError if
     a variable is not set.
     """
-    known = {
-        name: config.read_secret(None, value.removeprefix("env:")) if value.startswith("env:") else value for name, value in options.items()
-    }
+    known = remote.resolved(options)
     for path, content in files.items():
         try:
             if "://" in url:
-                _upload(pafs.PyFileSystem(DeltaStorageHandler(url, known)), path, content)
+                _upload(remote.files(url, known), path, content)
             else:
                 _write(Path(url, path), content)
         except FAILURES as error:
-            raise LakeError(f"{url}: {path} cannot be written: {error}") from error
+            raise LakeError(f"{url}: {path} cannot be written: {remote.explained(error)}") from error
 
 
 def _upload(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
-    # Without a buffer of its own pyarrow hands deltalake an object that it does not take.
-    with filesystem.open_output_stream(path, buffer_size=1 << 20) as stream:
+    with filesystem.open_output_stream(path) as stream:
         stream.write(content)
 
 

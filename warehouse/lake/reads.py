@@ -21,7 +21,7 @@ from warehouse.lake.dictionaries import CodedFile, present_columns
 from warehouse.lake.files import StoredFile
 from warehouse.lake.handles import FAILURES, Handles
 from warehouse.lake.snapshots import Snapshot, Wanted
-from warehouse.schema import Table
+from warehouse.schema import TABLES, Table
 
 
 class Reads(Handles):
@@ -146,9 +146,14 @@ class Reads(Handles):
         try:
             sizes = {file.path: file for file in self._snapshot(table).files()}
             wanted = [sizes[path] for path in paths if path in sizes]
+            self._copies.sweep(self._listed)
             return self._copies.fetch(table.name, self._filesystems[table.name], wanted)
         except FAILURES as error:
             raise self._error(table, "cannot be read", error) from error
+
+    def _listed(self, name: str) -> list[str] | None:
+        """Return the paths of a table's files; None if this handle does not know the table."""
+        return [file.path for file in self._snapshot(TABLES[name]).files()] if name in self._tables else None
 
     def _dataset(self, table: Table, paths: list[str]) -> pads.Dataset:
         folders = pads.partitioning(pa.schema([table.schema.field(name) for name in table.partition_by]), flavor="hive")

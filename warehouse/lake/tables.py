@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from warehouse import config
+from warehouse.lake import remote
 from warehouse.lake.commits import Commits
 from warehouse.lake.local_copies import LocalCopies
 from warehouse.lake.reads import Reads
 from warehouse.schema import TABLES, Table
+
+_AT_ONCE = 8
+"""Tables of a remote lake are opened side by side: each takes several requests, one after the other."""
 
 
 class Lake(Commits, Reads):
@@ -28,14 +33,17 @@ class Lake(Commits, Reads):
         """Open the lake, creating missing tables and columns; safe to do in several processes at once.
 
         Raises LakeError naming the table and address, also for a table written by a newer Hindcast, and ConfigError if an option
-        names an environment variable that is not set.
+        names a variable or a file that is not there, or the store is not safe for commits.
         """
-        options = storage_options(settings)
+        options = remote.resolved(settings.options)
         url = str(Path(settings.url).absolute()) if settings.is_local else settings.url.rstrip("/")
         folder = settings.cache or Path(tempfile.gettempdir(), f"hindcast-{os.getuid()}")
+        if not settings.is_local:
+            options = remote.with_limits(options)
+            remote.require_conditional_puts(url, options)
         lake = cls(url, options, LocalCopies(folder, url, settings.cache_bytes))
-        for table in TABLES.values():
-            lake._open_table(table)
+        with ThreadPoolExecutor(1 if settings.is_local else _AT_ONCE) as pool:
+            list(pool.map(lake._open_table, TABLES.values()))
         return lake
 
     def apart(self, table: Table) -> Lake:
@@ -43,11 +51,3 @@ class Lake(Commits, Reads):
         lake = Lake(self._url, self._options, self._copies)
         lake._open_table(table)
         return lake
-
-
-def storage_options(settings: config.Lake) -> dict[str, str]:
-    """Return the object store's options with their secrets. Raises ConfigError if one names an environment variable that is not set."""
-    return {
-        name: config.read_secret(None, value.removeprefix("env:")) if value.startswith("env:") else value
-        for name, value in settings.options.items()
-    }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -12,7 +15,7 @@ from warehouse.access import visible
 from warehouse.access.sight import Sight
 from warehouse.engine import Window
 from warehouse.records.coverage import NodeCoverage, cluster_shares, flows_lost, flows_lost_undated, node_coverage
-from warehouse.schema import FLOWS
+from warehouse.schema import COVERAGE, FLOWS
 
 
 class Coverage(tuple[NodeCoverage, ...]):
@@ -80,18 +83,42 @@ class LakeSummary:
     newest: datetime | None
 
 
+SECONDS = 5.0
+"""For how long the coverage of a window is remembered. It depends on the ledger, and on whether collectors are alive now."""
+_MOST = 8
+_REMEMBERED: OrderedDict[Hashable, tuple[float, Coverage]] = OrderedDict()
+_LOCK = threading.Lock()
+
+
 def coverage_of(sight: Sight, rows: pa.Table | None = None) -> Coverage:
     """Return the coverage of each node in a sight's window; empty if the window has no start.
 
-    Pass the ledger rows of that sight as `rows` if they have already been read. Raises LakeError.
+    Pass the ledger rows of that sight as `rows` if they have already been read. The questions of a page are about the same window and
+    are answered one after the other, so the answer is remembered for SECONDS, for the same scope and as long as the ledger has not
+    changed. Raises LakeError.
     """
+    if sight.window.since is None:
+        return Coverage()
+    version = sight.lake.version(COVERAGE)  # before its rows are read
+    key = (sight.lake.address(COVERAGE), version, sight.scope, sight.clusters, sight.window)
+    with _LOCK:
+        kept = _REMEMBERED.get(key)
+    if kept is not None and time.monotonic() - kept[0] < SECONDS:
+        return kept[1]
+    found = _computed(sight, sight.window.since, rows)
+    with _LOCK:
+        _REMEMBERED[key] = (time.monotonic(), found)
+        while len(_REMEMBERED) > _MOST:
+            _REMEMBERED.popitem(last=False)
+    return found
+
+
+def _computed(sight: Sight, since: datetime, rows: pa.Table | None) -> Coverage:
     window = sight.window
     now = datetime.now(UTC) if window.as_of is None else window.as_of.instant
-    if window.since is None:
-        return Coverage()
     until = min(window.until or now, now)
-    if until <= window.since:
+    if until <= since:
         return Coverage()
     rows = visible.ledger(sight) if rows is None else rows
-    bounds = window.since, until
+    bounds = since, until
     return Coverage(node_coverage(rows, *bounds, now=now), flows_lost(rows, *bounds), flows_lost_undated(rows, *bounds))

@@ -20,7 +20,9 @@ from warehouse.schema import EDGES_1H, FLOWS
 Level = Literal["cluster", "namespace", "workload", "pod"]
 LEVELS: tuple[Level, ...] = ("cluster", "namespace", "workload", "pod")
 MOST_EDGES = Limits(rows=5_000)
-_KEYS = "cluster, source_namespace, source_name, destination_namespace, destination_name, port, protocol"
+KEYS = ("cluster", "source_namespace", "source_name", "destination_namespace", "destination_name", "port", "protocol")
+"""Columns that make rows one edge."""
+_KEYS = ", ".join(KEYS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BUCKETS = 24
 """The number of time buckets in which an edge's flows are counted."""
@@ -77,6 +79,11 @@ def denials(wanted: FlowFilter, *, limits: Limits = MOST_EDGES) -> FlowQuestion:
     return _connections("denials", wanted, "workload", sql, limits)
 
 
+def named(level: Level) -> str:
+    """Return the SQL columns KEYS, for rows that have the columns of flows which the level needs, and `server_port`."""
+    return f"cluster, {_ends(level)}, {_port(level, 'server_port')}"
+
+
 def _of_hours(wanted: FlowFilter, level: Level, limits: Limits) -> RollupQuestion:
     rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
     named = f"""SELECT cluster, {_ends(level)}, {_port(level, "destination_port")}, hour AS bucket, verdict, drop_reason_desc, flows,
@@ -99,7 +106,7 @@ def _named_flows(level: Level) -> str:
                 {edge_rule.dns_name(side)} AS {side}_dns_name, {edge_rule.entity(side)} AS {side}_entity"""
         for side in SIDES
     )
-    return f"""SELECT cluster, {_ends(level)}, {_port(level, "server_port")}, bucket, verdict, drop_reason_desc, flows, first, last
+    return f"""SELECT {named(level)}, bucket, verdict, drop_reason_desc, flows, first, last
         FROM (
             SELECT cluster, verdict, drop_reason_desc, time_bucket(?, "time") AS bucket, {stored}, server_port, l4_protocol,
                 coalesce(sum(flow_count), 0) AS flows, min("time") AS first, max("time") AS last

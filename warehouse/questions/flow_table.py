@@ -72,6 +72,8 @@ class FlowQuestion(FilteredQuestion):
     resolves_workloads: bool = False
     """True to fill in the workloads of pods, as rollups do, where the flow itself does not name one. A filter by workload
     has the same effect."""
+    learned_until: tuple[datetime, ...] = ()
+    """The ends of the windows that workloads of pods are learned from; the end of the filter's window by default."""
 
     def answer(self, request: Request) -> Answer:
         """The rows of the SQL, with the coverage of the filter's window."""
@@ -84,7 +86,7 @@ class FlowQuestion(FilteredQuestion):
             completed = None
             if self.resolves_workloads or any(condition.field == "workload" for condition in wanted.conditions):
                 with engine.within(connection, self.limits):
-                    _learn_workloads(connection, sight)
+                    _learn_workloads(connection, sight, self.learned_until or (wanted.until,))
                 completed = partial(edge_rule.with_workloads, pods=_PODS)
             shown = visible.relations(connection, sight, FLOWS, completed=completed)
             relations = list(shown.relations)
@@ -103,35 +105,40 @@ class FlowQuestion(FilteredQuestion):
         return Answer(rows=rows, cut=cut, window=sight.window, coverage=coverage_of(sight), files=shown.files)
 
 
-def _learn_workloads(connection: Any, sight: Sight) -> None:
-    """Create a table of the pods' workloads from all flows in the last day of the window, rounded to whole hours."""
+def _learn_workloads(connection: Any, sight: Sight, ends: Sequence[datetime]) -> None:
+    """Create a table of the pods' workloads from all flows in the last day before each of the ends, rounded to whole hours."""
     window = sight.window
     if window.since is None or window.until is None:
         raise ValueError("a question about flows needs a window with a start and an end")
-    until = min(window.until, datetime.now(UTC) + HOUR)
-    since = max(window.since, until - _LEARNED_FROM).replace(minute=0, second=0, microsecond=0)
-    until = (until + HOUR - timedelta.resolution).replace(minute=0, second=0, microsecond=0)
+    seen = []
+    for number, end in enumerate(ends):
+        until = min(end, datetime.now(UTC) + HOUR)
+        since = max(window.since, until - _LEARNED_FROM).replace(minute=0, second=0, microsecond=0)
+        until = (until + HOUR - timedelta.resolution).replace(minute=0, second=0, microsecond=0)
+        seen.append(_pods_of_hours(connection, sight, since, until, f"flows_of_hours_{number}"))
+    recorded_workloads.learn(connection, " UNION ALL BY NAME ".join(f"({one})" for one in seen), _PODS, sight.lake, as_of=window.as_of)
+
+
+def _pods_of_hours(connection: Any, sight: Sight, since: datetime, until: datetime, name: str) -> str:
+    """Return the query for the pods in the flows of these hours."""
+    window = sight.window
     if window.as_of is None:
-        pods = _remembered_pods(connection, sight, since, until)
-        recorded_workloads.learn(connection, pods, _PODS, sight.lake)
-        return
-    hours = replace(window, since=since, until=until)
-    files = engine.files_of(sight.lake, FLOWS, hours, sight.clusters or None)
-    rows = engine.query_of(connection, sight.lake, FLOWS, files, "flows_of_hours", as_of=window.as_of)
+        return _remembered_pods(connection, sight, since, until, name)
+    files = engine.files_of(sight.lake, FLOWS, replace(window, since=since, until=until), sight.clusters or None)
+    rows = engine.query_of(connection, sight.lake, FLOWS, files, name, as_of=window.as_of)
     first, end = (f"{engine.literal(moment.isoformat())}::TIMESTAMPTZ" for moment in (since, until))
-    within = f"""(SELECT * FROM ({rows}) WHERE "time" >= {first} AND "time" < {end})"""
-    recorded_workloads.learn(connection, edge_rule.pods_seen(within), _PODS, sight.lake, as_of=window.as_of)
+    return edge_rule.pods_seen(f"""(SELECT * FROM ({rows}) WHERE "time" >= {first} AND "time" < {end})""")
 
 
-def _remembered_pods(connection: Any, sight: Sight, since: datetime, until: datetime) -> str:
+def _remembered_pods(connection: Any, sight: Sight, since: datetime, until: datetime, name: str) -> str:
     """Return the query for the pods in the flows of these hours, which are looked up once for each part of an hour."""
     last_change = sight.lake.last_change(FLOWS)
     files = sight.lake.contents(FLOWS, clusters=sight.clusters or None, since=since, until=until)
     spans = {cluster: [(since, until)] for cluster in sorted({file.partition["cluster"] for file in files})}
     flows = Flows(lake=sight.lake, spans=spans, files=files, last_change=last_change).within(spans)
-    rest, is_known = part_sums.recall(connection, flows, part_sums.PODS, "known_pods")
-    flows.within(rest).add_view(connection, "flows_of_hours")
-    return part_sums.PODS.of("flows_of_hours") + (" UNION ALL BY NAME SELECT * EXCLUDE (part) FROM known_pods" if is_known else "")
+    rest, is_known = part_sums.recall(connection, flows, part_sums.PODS, f"known_{name}")
+    flows.within(rest).add_view(connection, name)
+    return part_sums.PODS.of(name) + (f" UNION ALL BY NAME SELECT * EXCLUDE (part) FROM known_{name}" if is_known else "")
 
 
 def _oldest(connection: Any, relations: Sequence[str], given: Sequence[Any], wanted: FlowFilter, limits: Limits) -> datetime:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -218,6 +218,11 @@ def add(spans: Spans, cluster: str, span: Span) -> None:
     if there and there[-1][1] == span[0]:
         span = (there.pop()[0], span[1])
     there.append(span)
+
+
+def as_key(spans: Spans) -> Hashable:
+    """Return spans as a value that can be compared and hashed."""
+    return frozenset((cluster, tuple(listed)) for cluster, listed in spans.items())
 
 
 def within(column: str, spans: Spans) -> str:

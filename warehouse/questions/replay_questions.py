@@ -22,7 +22,7 @@ from warehouse.questions.edge_rule import SIDES
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.flow_table import CONNECTIONS, FlowQuestion
 from warehouse.questions.question import Question, Request, Subject
-from warehouse.questions.rollup_relations import RollupRelation
+from warehouse.questions.rollup_relations import RollupRelation, SummedUp
 from warehouse.questions.rollup_sql import ENDS
 from warehouse.schema import EDGES_1H, FLOWS, LABEL_SETS
 
@@ -31,6 +31,7 @@ Begins = tuple[tuple[str, datetime], ...]
 """Clusters and times at which something changed in them."""
 _LABELS = f"visible_{LABEL_SETS.name}"
 _NAMED_SETS = f"SELECT id, any_value(labels) AS labels FROM {_LABELS} WHERE id IN (SELECT unnest(?::VARCHAR[])) GROUP BY id"
+_NO_SETS = LABEL_SETS.schema.empty_table().select(["id", "labels"])
 _COUNTS = (
     "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats, sum(replies)::BIGINT AS replies, "
     "min(first_seen) AS first_seen, max(last_seen) AS last_seen"
@@ -78,6 +79,8 @@ class DistinctEdges(Question[EdgesAnswer]):
     begins: Begins = ()
     """Starts of spans, as whole hours: rows of one span are added up. Times before a cluster's first start have no `since`.
     When empty, every hour is a span of its own."""
+    with_labels: bool = True
+    """False for edges that are not told apart by labels, and have none: faster where hours are not rolled up yet."""
 
     @property
     def subject(self) -> Subject:
@@ -98,24 +101,26 @@ class DistinctEdges(Question[EdgesAnswer]):
             raise QueryError(refusal)
         sight = request.sight.within(rollup_relations.widened(request.sight, EDGES_1H))
         with engine.connect_warm() as connection:
-            made, sources = [], []
-            for name, table in ((rollup_filter.EDGES, EDGES_1H), (_LABELS, LABEL_SETS)):
-                relation = RollupRelation(table=table, name=name, namespaces=wanted.namespaces, labels=True)
+            made, sources, summed_up = [], [], SummedUp()
+            for name, table in ((rollup_filter.EDGES, EDGES_1H), (_LABELS, LABEL_SETS))[: 2 if self.with_labels else 1]:
+                relation = RollupRelation(table=table, name=name, namespaces=wanted.namespaces, labels=self.with_labels)
                 with engine.within(connection, self.limits):
-                    query, source = rollup_relations.query(connection, sight, relation, request.rollups)
+                    query, source = rollup_relations.query(connection, sight, relation, request.rollups, summed_up)
                 made.append(engine.relation(name, query))
                 sources.append(source)
             ends, salt = self._ends(connection, made[0], wanted)
             parts, cut, left = [], False, self.limits.rows
             for clusters in _portions(ends):
-                rows, values = rollup_filter.rows(rollup_filter.EDGES, replace(wanted, clusters=clusters))
+                rows, values = self._rows(replace(wanted, clusters=clusters))
                 sql, limits = _spans(rows, self.begins, salt), replace(self.limits, rows=left)
                 part, cut = engine.ask(connection, made[:1], sql, [*values, *_placed(self.begins)], limits)
                 parts.append(_compact(part, ends["key"]))
                 left -= part.num_rows
                 if cut:
                     break
-            labels, _ = engine.ask(connection, made[1:], _NAMED_SETS, (_named(ends),), self.limits)
+            labels = _NO_SETS
+            if self.with_labels:
+                labels, _ = engine.ask(connection, made[1:], _NAMED_SETS, (_named(ends),), self.limits)
         return EdgesAnswer(
             rows=pa.concat_tables(parts).unify_dictionaries(),
             ends=ends.drop_columns(["key", "edges"]),
@@ -127,9 +132,16 @@ class DistinctEdges(Question[EdgesAnswer]):
             source=rollup_relations.source_text(EDGES_1H, sources[:1]),
         )
 
+    def _rows(self, wanted: FlowFilter) -> tuple[str, list[Any]]:
+        """Return the query for the rows of edges_1h that match, and the values of its placeholders."""
+        rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
+        if not self.with_labels:
+            rows = f"SELECT * REPLACE ({', '.join(f'NULL::VARCHAR AS {side}_labels_id' for side in SIDES)}) FROM ({rows})"
+        return rows, values
+
     def _ends(self, connection: Any, relation: str, wanted: FlowFilter) -> tuple[pa.Table, int]:
         """Return the distinct ends with a `key` and their number of `edges`, and the salt with which no two ends have the same key."""
-        rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
+        rows, values = self._rows(wanted)
         for salt in range(_MOST_SALTS):
             ends, cut = engine.ask(connection, [relation], _distinct_ends(rows, salt), [*values, *values], self.limits)
             if cut:

@@ -7,7 +7,7 @@ Working out scopes and building questions do not belong here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -72,6 +72,13 @@ class Sources:
 
 
 @dataclass(kw_only=True)
+class SummedUp:
+    """Which flows `rollup_sql.edges` last summed up on a connection: two relations of a question may need the same sums."""
+
+    of: Hashable = None
+
+
+@dataclass(kw_only=True)
 class _Parts:
     """Which parts of a window are read from which files."""
 
@@ -87,9 +94,12 @@ class _Parts:
     """The whole hours that `flows` overlaps."""
 
 
-def query(connection: Any, sight: Sight, relation: RollupRelation, settings: config.Rollups) -> tuple[str, Sources]:
+def query(
+    connection: Any, sight: Sight, relation: RollupRelation, settings: config.Rollups, summed_up: SummedUp | None = None
+) -> tuple[str, Sources]:
     """Return the query for what a principal sees of a rollup, with the table's columns, and where its rows come from.
 
+    Pass the same `summed_up` for each relation of a question on the connection, so that their flows are summed up once.
     If the window starts or ends within an hour whose flows have been deleted, that hour is missing; `widened` returns a window that
     includes it. Raises LakeError.
     """
@@ -106,7 +116,7 @@ def query(connection: Any, sight: Sight, relation: RollupRelation, settings: con
             either.append(f"SELECT {of_hour} FROM ({hours}) WHERE {part_sums.within(EDGES_1H.time_column, parts.hourly)}")
         if parts.flows_files and not relation.stored_only:
             fresh = f"{relation.name}_fresh_{number}"
-            _sum_up(connection, lake, replace(relation, name=fresh), parts, piece.scope, settings)
+            _sum_up(connection, lake, replace(relation, name=fresh), parts, piece.scope, settings, summed_up or SummedUp())
             either.append(f"SELECT {columns} FROM {fresh}")
         whole = f"{relation.name}_whole_{number}"
         # A row may start before the piece although it covers only flows of the piece: the rows are already limited to the window.
@@ -165,7 +175,9 @@ def widened(sight: Sight, table: Table) -> Window:
     return replace(window, since=since, until=until)
 
 
-def _sum_up(connection: Any, lake: Lake, relation: RollupRelation, parts: _Parts, scope: Scope, settings: config.Rollups) -> None:
+def _sum_up(
+    connection: Any, lake: Lake, relation: RollupRelation, parts: _Parts, scope: Scope, settings: config.Rollups, summed_up: SummedUp
+) -> None:
     """Create a table with the relation's name that holds the rollup rows of the flows that are not rolled up."""
     table, names = relation.table, _names(scope, relation.namespaces)
     flows = Flows(lake=lake, spans=parts.flows, files=tuple(parts.flows_files.values()), last_change=parts.last_change)
@@ -173,16 +185,26 @@ def _sum_up(connection: Any, lake: Lake, relation: RollupRelation, parts: _Parts
         query = _with_remembered(connection, flows, part_sums.TIMELINE, names, relation.name)
     elif table is DNS_NAMES:
         query = rollup_sql.dns_names(_two_scans(connection, flows, names, f"{relation.name}_flows"))
+    elif table is LABEL_SETS and summed_up.of == (names, part_sums.as_key(parts.flows)):
+        query = rollup_sql.label_sets()
     else:
-        with_labels = relation.labels or table is LABEL_SETS
-        pods = _with_remembered(connection, replace(flows, spans=parts.hours), part_sums.PODS, None, f"{relation.name}_pods")
-        if with_labels:
-            sums = rollup_sql.edge_parts(_two_scans(connection, flows, names, f"{relation.name}_flows"), labels=True)
-        else:
-            sums = _with_remembered(connection, flows, part_sums.EDGE_PARTS, names, relation.name)
-        query = rollup_sql.edges(connection, sums, pods, settings, lake=lake)
-        query = rollup_sql.label_sets() if table is LABEL_SETS else query
+        query = _edges(connection, flows, relation, names, parts.hours, settings)
+        if relation.labels or table is LABEL_SETS:
+            summed_up.of = names, part_sums.as_key(parts.flows)
     connection.execute(f"CREATE TEMP TABLE {relation.name} AS SELECT *, {table.time_column}::DATE AS date FROM ({query})")
+
+
+def _edges(
+    connection: Any, flows: Flows, relation: RollupRelation, names: frozenset[str] | None, hours: Spans, settings: config.Rollups
+) -> str:
+    """Sum up the edges of flows, and return the query for their rows of edges_1h, or of label_sets."""
+    pods = _with_remembered(connection, replace(flows, spans=hours), part_sums.PODS, None, f"{relation.name}_pods")
+    if relation.labels or relation.table is LABEL_SETS:
+        sums = rollup_sql.edge_parts(_two_scans(connection, flows, names, f"{relation.name}_flows"), labels=True)
+    else:
+        sums = _with_remembered(connection, flows, part_sums.EDGE_PARTS, names, relation.name)
+    query = rollup_sql.edges(connection, sums, pods, settings, lake=flows.lake)
+    return rollup_sql.label_sets() if relation.table is LABEL_SETS else query
 
 
 def _with_remembered(connection: Any, flows: Flows, kind: part_sums.Kind, names: frozenset[str] | None, name: str) -> str:

@@ -24,7 +24,7 @@ DROP, POLICY_VERDICT = 1, 5
 
 ENDS = ("cluster_name", "namespace", "workload_kind", "workload_name", "entity", "dns_name", "cidr", "labels_id")
 _HOUR_US, _MINUTE_US = 3_600_000_000, 60_000_000
-_PACKET = (
+PACKET = (
     "cluster", "node_name", "source_namespace", "destination_namespace", "source_ip", "destination_ip", "source_port", "destination_port",
     "l4_protocol", "drop_reason_desc", "time",
 )  # fmt: skip
@@ -56,8 +56,8 @@ def counted(flows: str, columns: Sequence[str], *, empty: Sequence[str] = ()) ->
     """
     names = ", ".join(columns)
     some = ", ".join(f"NULL AS {name}" if name in empty else name for name in columns)
-    carried = ", ".join(name for name in dict.fromkeys([*columns, *_PACKET]) if name not in empty)
-    packet = f"""{", ".join(name for name in _PACKET if name != "time")}, epoch_us("time") // {_MINUTE_US}"""
+    carried = ", ".join(name for name in dict.fromkeys([*columns, *PACKET]) if name not in empty)
+    packet = f"""{", ".join(name for name in PACKET if name != "time")}, epoch_us("time") // {_MINUTE_US}"""
     return f"""SELECT {names}, coalesce(flow_count, 0) AS flows, 0::BIGINT AS repeats FROM {_located(flows)}
         UNION ALL
         SELECT {some}, 0, greatest(0, least(flow_count, verdicts - (drops - flow_count)))::BIGINT AS repeats FROM (

@@ -34,6 +34,11 @@ def speaks_for_owner(target: config.Delivery, cluster: str, namespace: str, gran
     return bool(scopes) and all(scope.owns(cluster, namespace, at) and not scope.everything for scope in scopes)
 
 
+def speaks_for(target: config.Delivery, subject: str) -> bool:
+    """Whether nobody but a subject reads at a target."""
+    return set(target.subjects) == {subject}
+
+
 def principal_of(subject: str) -> Principal:
     """Return the principal that a subject of grants names: a user, or the members of one group."""
     if subject.startswith(_GROUP):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipelines.evidence.reports import words
 from pipelines.evidence.reports.model import Section
+from pipelines.evidence.reports.parts import KEY, Parts
 from pipelines.evidence.reports.reading import LIMITS, Reader
 from warehouse.engine import Limits, Window
 from warehouse.questions.answers import Answer
@@ -18,8 +19,6 @@ from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.record_questions import Ledger
 
 MOST_EDGES = Limits(seconds=LIMITS.seconds, rows=20_000)
-KEY = ("cluster", "source_namespace", "source_name", "destination_namespace", "destination_name", "port", "protocol")
-"""What makes two edges of different windows the same."""
 _TIME = pa.timestamp("us", "UTC")
 SCHEMA = pa.schema(
     [
@@ -47,8 +46,14 @@ SEEN_WELL = 0.9
 """Below this share of observed time, that an edge was not seen says little."""
 
 
-def edges(reader: Reader, wanted: FlowFilter) -> tuple[list[dict[str, Any]], bool]:
-    """Return the edges between workloads, most flows first, and whether there were more than the limit."""
+def edges(reader: Reader, wanted: FlowFilter, parts: Parts | None = None) -> tuple[list[dict[str, Any]], bool]:
+    """Return the edges between workloads, most flows first, and whether there were more than the limit.
+
+    From `parts` if they were read already; `wanted` is then the report's window, or the one before.
+    """
+    if parts is not None:
+        found = parts.edges(before=wanted.until <= reader.request.since)
+        return found.slice(0, MOST_EDGES.rows).to_pylist(), found.num_rows > MOST_EDGES.rows
     answer = reader.ask(edges_in_time(wanted, limits=MOST_EDGES))
     columns = [*KEY, "flows", "denied", "first", "last"]  # the others may be told differently after compaction
     return answer.rows.select(columns).to_pylist(), answer.cut
@@ -87,7 +92,7 @@ def section(id_: str, title: str, rows: list[dict[str, Any]], *, text: str, cut:
 def compared(reader: Reader, wanted: FlowFilter, now: list[dict[str, Any]], *, cut: bool) -> list[Section]:
     """Return the sections about edges that are new and that vanished, against the window of the same length before."""
     before_filter = reader.before(wanted)
-    before, before_cut = edges(reader, before_filter)
+    before, before_cut = edges(reader, before_filter, reader.parts)
     olds, news = ({tuple(row[name] for name in KEY): row for row in rows} for rows in (before, now))
     appeared = [row for key, row in news.items() if key not in olds]
     vanished = [row for key, row in olds.items() if key not in news]

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipelines.evidence.reports import words
 from pipelines.evidence.reports.model import Bars, Columns, Figure, Report, Section, Series
+from pipelines.evidence.reports.parts import Parts
 from pipelines.evidence.reports.reading import LIMITS, Reader
 from warehouse.questions import count_questions
 from warehouse.questions.flow_filter import bucket_width
@@ -109,11 +110,10 @@ def _least(shares: dict[str, float]) -> str:
     return min(shares, key=lambda name: (shares[name], name)) if shares else "no cluster was observed"
 
 
-def volume(reader: Reader) -> Section:
-    """Return the section about the number of flows over time, by verdict."""
+def volume(reader: Reader, parts: Parts | None = None) -> Section:
+    """Return the section about the number of flows over time, by verdict; from `parts` if they were read already."""
     wanted = reader.flows()
-    answer = reader.ask(count_questions.timeline(wanted, limits=LIMITS))
-    rows = answer.rows
+    rows, cut = (parts.timeline(), False) if parts is not None else _timeline(reader)
     chart = over_time(rows.to_pylist(), wanted.since, wanted.until, bucket_width(wanted), "Flows by verdict")
     counts: Counter[str] = Counter()
     for row in rows.to_pylist():
@@ -132,9 +132,14 @@ def volume(reader: Reader) -> Section:
         rows=rows,
         names={"start": "From (UTC)", "verdict": "Verdict", "flows": "Flows", "repeats": "Repeated reports"},
         shown=8,
-        cut=answer.cut,
+        cut=cut,
         empty="No flow was recorded in this window.",
     )
+
+
+def _timeline(reader: Reader) -> tuple[pa.Table, bool]:
+    answer = reader.ask(count_questions.timeline(reader.flows(), limits=LIMITS))
+    return answer.rows, answer.cut
 
 
 def over_time(rows: list[dict[str, Any]], since: datetime, until: datetime, width: timedelta, title: str) -> Columns:

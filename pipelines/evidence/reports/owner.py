@@ -22,7 +22,7 @@ UNUSED = frozenset({Kind.UNUSED_POLICY, Kind.UNUSED_RULE, Kind.SHADOWED_RULE, Ki
 def report(reader: Reader) -> Report:
     """Return the report. Raises AccessDeniedError, QueryError, LakeError."""
     request, wanted = reader.request, reader.flows()
-    found, cut = edges.edges(reader, wanted)
+    found, cut = edges.edges(reader, wanted, reader.parts)
     scope = reader.scope
     inbound = [row for row in found if scope.owns(row["cluster"], row["destination_namespace"], request.until)]
     outbound = [row for row in found if scope.owns(row["cluster"], row["source_namespace"], request.until)]
@@ -32,7 +32,7 @@ def report(reader: Reader) -> Report:
             "It holds what this subject may see: flows of namespaces while she owned them, the other side as far as it is shown to her.",
         ),
         sections=[
-            fleet.volume(reader),
+            fleet.volume(reader, reader.parts),
             _talked("inbound", "Who talked to us", inbound, "source", cut=cut),
             _talked("outbound", "Whom we talked to", outbound, "destination", cut=cut),
             denied(reader),
@@ -75,7 +75,12 @@ def _talked(id_: str, title: str, rows: list[dict[str, Any]], side: str, *, cut:
 
 def denied(reader: Reader) -> Section:
     """Return the section about denied edges, by drop reason."""
-    answer = reader.ask(denials(reader.flows(verdicts=("DROPPED", "ERROR")), limits=edges.MOST_EDGES))
+    if reader.parts is not None:
+        everything = reader.parts.denials()
+        found, cut = everything.slice(0, edges.MOST_EDGES.rows), everything.num_rows > edges.MOST_EDGES.rows
+    else:
+        answer = reader.ask(denials(reader.flows(verdicts=("DROPPED", "ERROR")), limits=edges.MOST_EDGES))
+        found, cut = answer.rows, answer.cut
     rows = [
         {
             "cluster": row["cluster"],
@@ -87,7 +92,7 @@ def denied(reader: Reader) -> Section:
             "first": row["first"],
             "last": row["last"],
         }
-        for row in answer.rows.to_pylist()
+        for row in found.to_pylist()
     ]
     counts: Counter[str] = Counter()
     for row in rows:
@@ -102,7 +107,7 @@ def denied(reader: Reader) -> Section:
         chart=fleet.bars("Denied flows by reason", listed, tone="dropped"),
         rows=pa.Table.from_pylist(rows, schema=schema),
         names={**{name: heading for name, heading in edges.NAMES.items() if name != "denied"}, "reason": "Reason"},
-        cut=answer.cut,
+        cut=cut,
         shown=25,
         empty="No denied flow was recorded in this window.",
     )

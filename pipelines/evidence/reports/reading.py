@@ -7,9 +7,12 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from pipelines.evidence.reports.asked import ReportOf, written
+from pipelines.evidence.reports.parts import Parts
 from warehouse.access.principals import Grant, Scope
 from warehouse.engine import Limits, Window
+from warehouse.errors import QueryLimitError
 from warehouse.lake import time_travel
+from warehouse.questions import two_windows
 from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
 from warehouse.questions.flow_filter import FlowFilter
@@ -49,6 +52,7 @@ class Reader:
         self.as_of = time_travel.at_instant(request.known)
         self.noted: list[Noted] = []
         self._ledger: Answer | None = None
+        self._parts: Parts | None = None
 
     def ask(self, question: Question[T]) -> T:
         """Return the answer, within what the subject may see. Raises AccessDeniedError, QueryError, LakeError."""
@@ -82,6 +86,22 @@ class Reader:
         if self._ledger is None:
             self._ledger = self.ask(Ledger(window=self.window))
         return self._ledger
+
+    @property
+    def door(self) -> Door:
+        """What answers; questions of a report are asked through `ask`, which notes them."""
+        return self._door
+
+    @property
+    def parts(self) -> Parts | None:
+        """The sums of the window's flows, and of those before, read at once; None if the window is too short. Asked once."""
+        wanted = self.flows()
+        if self._parts is None and two_windows.is_possible(wanted):
+            answer = self.ask(two_windows.two_windows(wanted))
+            if answer.cut:
+                raise QueryLimitError("the window has too many different edges for one report: make it for a shorter window")
+            self._parts = Parts(answer.rows)
+        return self._parts
 
     @property
     def scope(self) -> Scope:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
+from pipelines.evidence.rules.reserved import Owns
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.engine import Window
@@ -52,6 +53,17 @@ class Asking:
     def ledger(self, principal: Principal, window: Window) -> Answer:
         """Return the ledger of a window."""
         return self.ask(principal, Ledger(window=window))
+
+    def owns(self, principal: Principal) -> Owns:
+        """Return what tells what a principal owns at the time of the evaluation. A namespace of no cluster is nobody's."""
+        scope = self.door.scope(principal)
+
+        def owned(cluster: str | None, namespace: str | None) -> bool:
+            if cluster is None:
+                return False
+            return scope.sees_cluster(cluster) if namespace is None else scope.owns(cluster, namespace, self.at)
+
+        return owned
 
     def clusters(self, principal: Principal) -> tuple[str, ...]:
         """Return the clusters that should be observed, as far as the principal may know of them."""

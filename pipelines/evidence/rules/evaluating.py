@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from pipelines.evidence.delivery.readers import principal_of
-from pipelines.evidence.rules import expressions, templates
+from pipelines.evidence.rules import expressions, reserved, templates
 from pipelines.evidence.rules.asking import Asking, Found
 from pipelines.evidence.rules.model import Rule
+from pipelines.evidence.rules.reserved import Owns
 from warehouse.access.principals import OPERATOR, Principal
 from warehouse.engine import Limits, Window
 from warehouse.errors import HindcastError
 from warehouse.questions.sql_question import OwnSql
 
+log = structlog.stdlib.get_logger(__name__)
 MOST_ALERTS = 1000
 """A rule that returns more rows fails: nobody reads as many alerts, and it is most likely a mistake."""
 
@@ -66,8 +70,9 @@ def evaluate(rule: Rule, asking: Asking) -> Evaluation:
         if rule.call is None or rule.call.needs_coverage:
             not_covered |= _not_covered(rule, asking, found, window)
         instances: dict[str, Instance] = {}
+        owns = asking.owns(principal(rule))
         for row in found.rows:
-            one = _instance(rule, row)
+            one = _instance(rule, row, owns)
             if row.get("cluster") in not_covered or ("cluster" not in row and not_covered):
                 continue
             if one.alert in instances:
@@ -77,13 +82,21 @@ def evaluate(rule: Rule, asking: Asking) -> Evaluation:
             instances[one.alert] = one
     except HindcastError as error:
         return Evaluation(rule=rule, window=window, failure=str(error))
+    except Exception as error:  # a fault of ours that one rule brings to light must not stop the others
+        log.exception("rule cannot be evaluated", rule=rule.name)
+        return Evaluation(rule=rule, window=window, failure=f"it cannot be evaluated: {type(error).__name__}: {error}")
     return Evaluation(rule=rule, window=window, instances=instances, not_covered=not_covered)
+
+
+def not_evaluated(rule: Rule, asking: Asking, why: str) -> Evaluation:
+    """Return the evaluation of a rule that was left out."""
+    return Evaluation(rule=rule, window=Window(since=asking.at - rule.text.window, until=asking.at), failure=why)
 
 
 def _found(rule: Rule, asking: Asking, window: Window) -> Found:
     if rule.call is not None:
         return expressions.evaluated(rule.call, asking, principal(rule), window)
-    question = OwnSql(name="alert rule", text=rule.text.expr, window=window, limits=Limits(rows=MOST_ALERTS))
+    question = OwnSql(name="alert rule", text=rule.text.expr, window=window, limits=Limits(rows=MOST_ALERTS), confined=True)
     answer = asking.ask(principal(rule), question)
     if answer.cut:
         raise HindcastError(f"the rule returns more than {MOST_ALERTS:,} rows, each of which would be an alert")
@@ -102,15 +115,15 @@ def _not_covered(rule: Rule, asking: Asking, found: Found, window: Window) -> di
     return missing if shares else {"*": f"nothing was observed from {span}"}
 
 
-def _instance(rule: Rule, row: Mapping[str, Any]) -> Instance:
+def _instance(rule: Rule, row: Mapping[str, Any], owns: Owns) -> Instance:
     own = {name: str(row[name]) for name in rule.label_columns if row.get(name) is not None}
-    labels = {**own, **{name: templates.filled(text, row) for name, text in rule.text.labels.items()}}
+    labels = {**{name: templates.filled(text, row) for name, text in rule.text.labels.items()}, **own}
     value = row.get("value", 1)
     row = {"value": value, **row}
     identity = json.dumps([rule.name, sorted(own.items())], ensure_ascii=False)
     return Instance(
         alert=hashlib.sha256(identity.encode()).hexdigest()[:16],
-        labels={"alertname": rule.text.alert, **{name: text for name, text in labels.items() if text}},
+        labels=reserved.settled(rule, {name: text for name, text in labels.items() if text}, owns),
         annotations={name: templates.filled(text, row) for name, text in rule.text.annotations.items()},
         value=float(value) if value is not None else 0.0,
     )

@@ -29,7 +29,10 @@ _CONDITIONS = {
 
 
 def view(base: str | None, rule: Rule, labels: Mapping[str, str], since: datetime, until: datetime) -> str:
-    """Return the address of the page with the alert's window and filters; empty if the dashboard's address is not configured."""
+    """Return the address of the page with the alert's window and filters; nothing without the dashboard's address.
+
+    With an empty one it is the page within the dashboard.
+    """
     if base is None:
         return ""
     page = _PAGES.get(type(rule.call), "flows") if rule.call is not None else "flows"

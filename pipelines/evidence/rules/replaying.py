@@ -48,6 +48,6 @@ def replay(
         silent += bool(evaluation.not_covered or evaluation.failure)
         new = running.changes([evaluation], before, when=when)
         before.update({one.alert: one for one in new})
-        changed += new
+        changed += [one for one in new if not (one.is_of_rule and one.state == "evaluated" and number == 0)]
         progress(number + 1, steps)
     return Replayed(changed=changed, evaluations=steps, silent=silent)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from pipelines.evidence.rules import links
 from pipelines.evidence.rules.evaluating import Evaluation, Instance
 
 State = Literal["pending", "firing", "resolved", "inactive", "evaluated", "not_covered", "failed"]
@@ -31,6 +32,13 @@ class AlertState:
     annotations: Mapping[str, str]
     made_for: str
     detail: str | None = None
+    owners_from: datetime | None = None
+    link: str | None = None
+
+    @property
+    def is_of_rule(self) -> bool:
+        """Whether it is the state of a rule, or rule file, and not of an alert."""
+        return self.alert == self.rule
 
     @property
     def cluster(self) -> str | None:
@@ -79,6 +87,8 @@ def _true(evaluation: Evaluation, instance: Instance, known: AlertState | None, 
     fires = at - since >= text.for_
     if known is not None and known.state == "pending" and not fires and known.since == since and known.absent is None:
         return known
+    back = evaluation.rule.call.looks_back if evaluation.rule.call is not None else None
+    shows_owners = back is not None and {"cluster", "namespace"} <= instance.labels.keys()
     return AlertState(
         alert=instance.alert,
         rule=evaluation.rule.name,
@@ -90,6 +100,8 @@ def _true(evaluation: Evaluation, instance: Instance, known: AlertState | None, 
         labels=instance.labels,
         annotations=instance.annotations,
         made_for=made_for,
+        owners_from=since - text.window - back if back is not None and shows_owners else None,
+        link=links.view("", evaluation.rule, instance.labels, since, at),
     )
 
 
@@ -115,8 +127,16 @@ def _gone(evaluation: Evaluation, known: AlertState | None, at: datetime) -> Ale
 
 
 def ended(known: AlertState, *, at: datetime, why: str) -> AlertState:
-    """Return the state of an alert whose rule is gone."""
+    """Return the state of an alert whose rule is gone, or of that rule."""
     return replace(known, state="resolved" if known.state == "firing" else "inactive", time=at, detail=why)
+
+
+def of_mistakes(name: str, texts: Iterable[str], before: AlertState | None, *, at: datetime, made_for: str) -> AlertState | None:
+    """Return the state of a rule, or rule file, that is not evaluated because of mistakes in it, if that changes."""
+    detail = "\n".join(texts)
+    if before is not None and (before.state, before.detail) == ("failed", detail):
+        return None
+    return AlertState(alert=name, rule=name, state="failed", time=at, labels={}, annotations={}, made_for=made_for, detail=detail)
 
 
 def of_rule(evaluation: Evaluation, before: AlertState | None, *, at: datetime, made_for: str) -> AlertState | None:
@@ -125,8 +145,6 @@ def of_rule(evaluation: Evaluation, before: AlertState | None, *, at: datetime, 
     state: State = "failed" if evaluation.failure else "not_covered" if reasons else "evaluated"
     detail = evaluation.failure or reasons or None
     if before is not None and before.state == state and (state != "not_covered" or _clusters(before.detail) == _clusters(detail)):
-        return None
-    if before is None and state == "evaluated":
         return None
     name = evaluation.rule.name
     return AlertState(alert=name, rule=name, state=state, time=at, labels={}, annotations={}, made_for=made_for, detail=detail)

@@ -22,6 +22,11 @@ def names(template: str) -> list[str]:
     return found
 
 
+def is_one(text: str) -> bool:
+    """Whether a text has any place that is filled in."""
+    return _PLACE.search(text) is not None
+
+
 def filled(template: str, row: Mapping[str, Any]) -> str:
     """Return a template with the values of a row; a column that is null, or not there, is left empty."""
 

@@ -17,7 +17,7 @@ from collectors.simulator import configuration, history
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.story import Story
 from hindcast.cli import app
-from pipelines.evidence.rules import model, replaying, running
+from pipelines.evidence.rules import reading, replaying, running
 from pipelines.evidence.rules.running import Run
 from warehouse import config
 from warehouse.lake.tables import Lake
@@ -77,7 +77,7 @@ def settings_of(folder: Path, rules: list[dict[str, Any]], *, lake: Lake | None 
 def replayed(folder: Path, lake: Lake, rule: dict[str, Any], *, until: dt.timedelta = 90 * MINUTE, **more: Any) -> list[Any]:
     """What a rule does at every minute of the incident: (minute, state, labels without the alert's name)."""
     settings = settings_of(folder, [{"alert": "A", **rule}], lake=lake, **more)
-    (loaded,) = model.load(settings)
+    (loaded,) = reading.load(settings).checked()
     door = Door(lake, settings.ownership, settings.rollups)
     found = replaying.replay(settings, door, loaded, since=T, until=T + until, step=5 * MINUTE)
     return [
@@ -111,7 +111,7 @@ def test_a_window_that_was_not_covered_says_nothing_and_the_rule_says_so(tmp_pat
     found = [one for one in replayed(tmp_path, lake, {"expr": DROPS}) if one[2].get("cluster") != "c1"]
     assert found == [(35, "not_covered", {}), (60, "evaluated", {})]
     settings = settings_of(tmp_path, [{"alert": "A", "expr": "SELECT count(*) AS value FROM flows"}], lake=lake)
-    (rule,) = model.load(settings)
+    (rule,) = reading.load(settings).checked()
     evaluation = replaying.replay(settings, Door(lake, settings.ownership), rule, since=T + 40 * MINUTE, until=T + 40 * MINUTE, step=MINUTE)
     (said,) = evaluation.changed
     assert (said.state, said.detail) == ("not_covered", "c2: 0% of 2026-11-02 12:30 to 12:40 UTC was observed, less than 90%")
@@ -182,6 +182,105 @@ def test_a_rule_sees_only_what_its_subject_may_see(tmp_path: Path, lake: Lake) -
     assert replayed(tmp_path, lake, {"expr": expr}, until=MINUTE, rights={"subject": "nobody"}) == [(0, "failed", {})]
 
 
+def test_a_rule_of_a_team_carries_only_what_is_hers_and_her_name(tmp_path: Path, lake: Lake) -> None:
+    """What she says of other namespaces, of clusters that she does not see, or of severity beyond hers leads nowhere."""
+    forged = "SELECT 'c1' AS cluster, x AS namespace, 'critical' AS severity, 1 AS value FROM (VALUES ('shop'), ('pay')) AS known(x)"
+    rights = {"subject": "group:shop"}
+    common = {"cluster": "c1", "exported_severity": "critical", "owner": "group:shop"}
+    found = replayed(tmp_path, lake, {"expr": forged}, until=MINUTE, rights=rights)
+    assert sorted((one[2] for one in found), key=str) == [{**common, "exported_namespace": "pay"}, {**common, "namespace": "shop"}]
+    rule = {"expr": "SELECT 'shop' AS namespace, 1 AS value", "labels": {"severity": "low", "team": "{{ namespace }}"}, "min_coverage": 0}
+    (found,) = replayed(tmp_path, lake, rule, until=MINUTE, rights=rights)  # a namespace of this name may be another team's elsewhere
+    assert found == (0, "firing", {"exported_namespace": "shop", "severity": "low", "team": "shop", "owner": "group:shop"})
+    elsewhere = {"expr": "SELECT 'c9' AS cluster, 'shop' AS namespace, 1 AS value", "min_coverage": 0}
+    grants = [{"subject": "group:shop", "role": "namespace-owner", "namespaces": ["shop"], "clusters": ["c1"]}]
+    (found,) = replayed(tmp_path, lake, elsewhere, until=MINUTE, rights=rights, ownership={"grants": grants})
+    assert found[2] == {"exported_cluster": "c9", "exported_namespace": "shop", "owner": "group:shop"}
+
+
+def test_a_built_in_rule_of_a_team_does_not_speak_for_the_namespaces_of_its_peers(tmp_path: Path, lake: Lake) -> None:
+    """The drops are from web to shop, and the team owns shop."""
+    found = replayed(tmp_path, lake, {"expr": "drops_spike()"}, until=25 * MINUTE, rights={"subject": "group:shop"})
+    fired = [one[2] for one in found if one[1] == "firing"]
+    assert {labels["namespace"] for labels in fired if "namespace" in labels} == {"shop"}
+    assert {labels["owner"] for labels in fired} == {"group:shop"}
+
+
+def test_mistakes_of_one_team_stop_no_other_rule_and_are_told_to_it_once(tmp_path: Path, receiver: Any) -> None:
+    fresh = incident.lake_in(tmp_path)
+    incident.covered(fresh, incident.observed(T - DAY, T + DAY))
+    (tmp_path / "url").write_text(receiver.url)
+    (tmp_path / "pay-url").write_text(f"{receiver.url}/pay")
+    targets = [
+        {"name": "platform", "role": "platform-admin", "webhook": {"url_file": "url"}, "tries": 1},
+        {"name": "pay", "subjects": ["group:pay"], "webhook": {"url_file": "pay-url"}, "tries": 1},
+    ]
+    sections = {"rules": [{"files": "rules.yaml"}, *({"files": f"{name}.yaml", "subject": f"group:{name}"} for name in ("shop", "pay"))]}
+    good = {"alert": "Good", "expr": "SELECT 'a' AS x, 7 AS value"}
+
+    def run(minutes: int, pay: str, shop: str = yaml.safe_dump({"groups": [{"name": "g", "rules": [good]}]})) -> Run:
+        (tmp_path / "pay.yaml").write_text(pay)
+        (tmp_path / "shop.yaml").write_text(shop)
+        settings = settings_of(tmp_path, [good], alerts={**sections, "deliver_to": ["platform"]}, deliveries=targets)
+        return running.run(settings, fresh, now=T + minutes * MINUTE, source="test")
+
+    alone = yaml.safe_dump({"groups": [{"name": "g", "rules": [good, {"alert": "Bad", "expr": "SELEC"}, {"alert": "Worse", "fro": 1}]}]})
+    live = ["g/Good", "group:pay/g/Good", "group:shop/g/Good"]
+    done = run(0, alone)
+    assert [one.rule for one in done.live] == live
+    assert {one.rule for one in done.mistakes} == {"group:pay/g/Bad", "group:pay/g/Worse"}
+    assert {one.subject for one in done.mistakes} == {"group:pay"}
+    assert done.problems(of_subjects=False) == []
+    assert len(done.problems(of_subjects=True)) == len(done.mistakes)
+    (told,) = receiver.got
+    assert (receiver.paths[0].endswith("/pay"), told["title"]) == (True, "2 alert rules of group:pay cannot be evaluated")
+    assert "pay.yaml:" in told["text"]
+    assert 'syntax error at or near "SELEC"' in told["text"]
+    run(5, alone)
+    assert len(receiver.got) == 1
+    for minutes, broken in ((10, "groups: ["), (15, "groups: [{nam: g}]"), (20, "groups: [{name: g, rules: [{alert: 1}]}]")):
+        done = run(minutes, broken)  # what fired before stays, since nobody knows which rules the file is to have
+        assert [one.rule for one in done.live] == live
+        assert [one.subject for one in done.mistakes][:1] == ["group:pay"]
+    done = run(25, yaml.safe_dump({"groups": []}))
+    assert [one.rule for one in done.live] == ["g/Good", "group:shop/g/Good"]
+    assert not done.mistakes
+    states = {one.rule: one.state for one in running.newest_states(fresh)}
+    assert [name for name, state in states.items() if state == "failed"] == []
+
+
+def test_teams_do_not_share_names_of_rules_and_a_mistake_of_a_team_without_deliveries_is_told_to_the_platform(
+    tmp_path: Path, receiver: Any
+) -> None:
+    fresh = incident.lake_in(tmp_path)
+    incident.covered(fresh, incident.observed(T - DAY, T + DAY))
+    (tmp_path / "url").write_text(receiver.url)
+    rule = {"alert": "Good", "expr": "SELECT 'a' AS x, 7 AS value"}
+    file = yaml.safe_dump({"groups": [{"name": "g", "rules": [rule]}]})
+    for name in ("shop", "pay"):
+        (tmp_path / f"{name}.yaml").write_text(file)
+    (tmp_path / "more.yaml").write_text(file)
+    named = [{"files": f"{name}.yaml", "subject": "group:shop"} for name in ("shop", "more")]
+    sections = {"rules": [*named, {"files": "pay.yaml", "subject": "group:pay"}, {"files": "rules.yaml"}], "deliver_to": ["platform"]}
+    target = {"name": "platform", "role": "platform-admin", "webhook": {"url_file": "url"}, "tries": 1}
+    settings = settings_of(tmp_path, [rule], alerts=sections, deliveries=[target])
+    done = running.run(settings, fresh, now=T, source="test")
+    assert [one.rule for one in done.live] == ["g/Good", "group:pay/g/Good", "group:shop/g/Good"]
+    (mistake,) = done.mistakes
+    said = "more.yaml:4: the rule group:shop/g/Good is defined a second time; the first is at shop.yaml:4, and is evaluated"
+    assert str(mistake).replace(f"{tmp_path}/", "") == said
+    assert [one["title"] for one in receiver.got] == ["1 alert rule of group:shop cannot be evaluated"]
+
+
+def test_the_sql_of_the_operators_rules_reads_the_lake_and_no_other_file(tmp_path: Path, lake: Lake) -> None:
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    for text in (f"FROM read_csv('{tmp_path}/secret.csv')", f"WITH w AS (COPY (SELECT 1) TO '{tmp_path}/out.csv') SELECT 1 AS value"):
+        done = settings_of(tmp_path, [{"alert": "A", "expr": text}], lake=lake)
+        (mistake,) = reading.load(done).mistakes
+        assert "Cannot access file" in str(mistake)
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_a_rule_that_fails_or_returns_too_much_does_not_stop_the_others(tmp_path: Path) -> None:
     fresh = incident.lake_in(tmp_path)
     incident.covered(fresh, incident.observed(T - DAY, T + DAY))
@@ -222,7 +321,8 @@ def test_for_goes_on_over_missed_evaluations_and_begins_anew_after_a_pause(tmp_p
     fresh = incident.lake_in(tmp_path)
     incident.covered(fresh, incident.observed(T - DAY, T + DAY))
     settings = settings_of(tmp_path, [always("a", **{"for": "20m"})])
-    changed = [one for minute in minutes for one in running.run(settings, fresh, now=T + minute * MINUTE, source="test").changed]
+    runs = [running.run(settings, fresh, now=T + minute * MINUTE, source="test") for minute in minutes]
+    changed = [one for run in runs for one in run.changed if not one.is_of_rule]
     assert [((one.time - T) // MINUTE, one.state) for one in changed] == expected
 
 
@@ -259,7 +359,7 @@ def test_an_alert_is_told_once_when_it_fires_and_once_when_it_ends_across_restar
     link = "https://h.example/x/flows?from=2026-11-02T11%3A45%3A00Z&until=2026-11-02T12%3A25%3A00Z&f=cluster%3Dc1&f=ns%3Dshop"
     assert firing["alerts"][0]["generatorURL"] == link
     assert (resolved["title"], resolved["alerts"][0]["endsAt"]) == ("[resolved] Drops: shop in c1", "2026-11-02T12:40:00+00:00")
-    rows = sorted(told.lake.read(ALERTS).to_pylist(), key=lambda row: row["time"])
+    rows = sorted((row for row in told.lake.read(ALERTS).to_pylist() if row["alert"] != row["rule"]), key=lambda row: row["time"])
     assert [(row["state"], row["made_for"]) for row in rows] == [("firing", "operator"), ("resolved", "operator")]
 
 
@@ -342,7 +442,9 @@ def test_an_alert_that_no_route_wants_is_not_told(told: Any, receiver: Any) -> N
 
 def test_an_alert_whose_rule_is_gone_ends_and_says_why(told: Any) -> None:
     told(25)
-    (gone,) = told(26, rules=[{"alert": "Other", "expr": "coverage_below()"}]).changed
+    changed = told(26, rules=[{"alert": "Other", "expr": "coverage_below()"}]).changed
+    assert [(one.rule, one.state) for one in changed if one.is_of_rule] == [("g/Other", "evaluated"), ("g/Drops", "inactive")]
+    (gone,) = [one for one in changed if not one.is_of_rule]
     assert (gone.state, gone.detail) == ("resolved", "the rule is in no file any more")
 
 
@@ -386,7 +488,7 @@ def test_verdicts_that_differ_from_the_policies_in_force_fire_and_those_that_agr
     history.backfill(made, fleet, story, since=now - 100 * MINUTE, until=now, flows_per_second=0.5, seed=1)
     configuration.backfill(made, fleet, story, since=now - DAY, until=now)
     settings = settings_of(tmp_path, [{"alert": "A", "expr": "verdicts_disagree(share=0.0001, least=1)", "window": "1h"}])
-    (rule,) = model.load(settings)
+    (rule,) = reading.load(settings).checked()
     at = now - 30 * MINUTE
     assert replaying.replay(settings, Door(made, settings.ownership), rule, since=at, until=at, step=MINUTE).changed == []
     dropped = [row for row in made.read(FLOWS, since=at - 60 * MINUTE, until=at).to_pylist() if row["drop_reason_desc"] == "POLICY_DENIED"]

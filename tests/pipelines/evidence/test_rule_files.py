@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from hindcast.cli import app
-from pipelines.evidence.rules import calls, links, model
+from pipelines.evidence.rules import calls, links, reading
 from warehouse import config
 from warehouse.errors import ConfigError
 from warehouse.questions import conditions
@@ -23,9 +23,9 @@ SQL = "SELECT cluster, source_namespace AS namespace, count(*) AS value FROM flo
 def mistakes(folder: Path, rule: str, *, subject: str | None = None) -> str:
     """What is wrong with a rule, whose first line is the fourth of the file."""
     (folder / "r.yaml").write_text("groups:\n  - name: g\n    rules:\n      - " + rule.replace("\n", "\n        "))
-    rules, found = model.read(folder / "r.yaml", subject=subject)
+    rules, found = reading.read(folder / "r.yaml", subject=subject)
     assert not (rules and found)
-    return "\n".join(found).replace(f"{folder}/", "")
+    return "\n".join(map(str, found)).replace(f"{folder}/", "")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,15 @@ def mistakes(folder: Path, rule: str, *, subject: str | None = None) -> str:
         ("alert: A\nexpr: drops_spike(3)", 'r.yaml:5: g/A: drops_spike(...) takes named arguments, such as drops_spike(factor="...")'),
         ("alert: A\nexpr: drops_spike(factor=open('x'))", "r.yaml:5: g/A: drops_spike(...) takes named arguments"),
         ("alert: A\nexpr: coverage_below()\nlabels:\n  bad-name: x", "r.yaml:7: g/A: 'bad-name' cannot be the name of a label"),
-        ("alert: A\nexpr: coverage_below()\nlabels:\n  alertname: x", "r.yaml:7: g/A: the label alertname is set by Hindcast"),
+        *(
+            (f"alert: A\nexpr: {expr}\nlabels:\n  {name}: x", f"r.yaml:7: g/A: the label {name} is set by Hindcast")
+            for expr in ("coverage_below()", SQL)
+            for name in ("alertname", "cluster", "namespace", "owner")
+        ),
+        ("alert: A\nexpr: drift_opened()\nlabels:\n  kind: x", "r.yaml:7: g/A: the label kind is set by Hindcast"),
+        ("alert: A\nexpr: drift_opened()\nlabels:\n  severity: low", "r.yaml:7: g/A: the severity is that of what was evaluated"),
+        ("alert: A\nexpr: SELECT verdict AS owner FROM flows", "r.yaml:5: g/A: the column owner would replace"),
+        ("alert: A\nexpr: SELECT list_sum(range(200000000)) AS value", "r.yaml:5: g/A: the query needs more than 256 MiB"),
         (f"alert: A\nexpr: {SQL}\nannotations:\n  summary: '{{{{ nope }}}}'", "r.yaml:7: g/A: the template names nope, which is no column"),
         (f"alert: A\nexpr: {SQL}\nlabels:\n  a: '{{{{ $labels.pod }}}}'", "r.yaml:7: g/A: the template names pod, which is no column"),
         (f"alert: A\nexpr: {SQL}\nlabels:\n  a: '{{{{ 1 + 1 }}}}'", "r.yaml:7: g/A: {{ 1 + 1 }} is not the name of a column"),
@@ -60,6 +68,17 @@ def mistakes(folder: Path, rule: str, *, subject: str | None = None) -> str:
 )
 def test_each_mistake_names_file_and_line(tmp_path: Path, rule: str, mistake: str) -> None:
     assert mistakes(tmp_path, rule).startswith(mistake)
+
+
+def test_rules_of_a_subject_have_the_severities_that_the_configuration_allows(tmp_path: Path) -> None:
+    rule = "alert: A\nexpr: coverage_below()\nlabels:\n  severity: critical"
+    assert mistakes(tmp_path, rule) == ""
+    (tmp_path / "r.yaml").write_text("groups: [{name: g, rules: [{alert: A, expr: coverage_below(), labels: {severity: critical}}]}]")
+    for severities, wrong in ((None, 1), (["critical"], 0)):
+        section = {"files": "r.yaml", "subject": "group:shop"} | ({} if severities is None else {"severities": severities})
+        found = reading.load(config.parse_config(json.dumps({"alerts": {"rules": [section]}}), source=tmp_path / "hindcast.yaml"))
+        assert len(found.mistakes) == wrong
+        assert not wrong or "the severities info, low, medium, warning" in str(found.mistakes[0])
 
 
 def test_a_file_that_is_missing_no_yaml_or_no_mapping_is_a_mistake(tmp_path: Path) -> None:
@@ -71,18 +90,18 @@ def test_a_file_that_is_missing_no_yaml_or_no_mapping_is_a_mistake(tmp_path: Pat
     ):
         if text is not None:
             (tmp_path / "r.yaml").write_text(text)
-        rules, (found,) = model.read(tmp_path / "r.yaml")
-        assert mistake in found
+        rules, (found,) = reading.read(tmp_path / "r.yaml")
+        assert mistake in str(found)
         assert not rules
 
 
 def test_all_mistakes_of_a_file_are_named_at_once_and_rules_that_are_right_are_read(tmp_path: Path) -> None:
     rules = [{"alert": name, "expr": expr} for name, expr in (("A", SQL), ("B", "SELEC"), ("C", "nope()"), ("A", SQL))]
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": rules}]}))
-    found, wrong = model.read(tmp_path / "r.yaml")
-    assert [rule.name for rule in found] == ["g/A", "g/A"]
-    assert sorted(line.partition(": ")[2].splitlines()[0] for line in wrong) == [
-        "g/A is defined twice",
+    found, wrong = reading.read(tmp_path / "r.yaml")
+    assert [rule.name for rule in found] == ["g/A"]
+    assert sorted(one.text.splitlines()[0] for one in wrong) == [
+        "g/A is defined twice; the first is evaluated",
         'g/B: syntax error at or near "SELEC"',
         f"g/C: there is no built-in nope(); there are {', '.join(calls.CALLS)}",
     ]
@@ -90,9 +109,9 @@ def test_all_mistakes_of_a_file_are_named_at_once_and_rules_that_are_right_are_r
 
 def test_a_file_cannot_take_more_rights_than_the_configuration_gives_it(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("groups:\n  - name: g\n    subject: root\n    rules: [{alert: A, expr: coverage_below()}]\n")
-    _, (wrong,) = model.read(tmp_path / "r.yaml", subject="group:shop")
-    assert "r.yaml:3: the configuration evaluates this file as group:shop, so the group cannot be evaluated as root" in wrong
-    (rule,), _ = model.read(tmp_path / "r.yaml")
+    _, (wrong,) = reading.read(tmp_path / "r.yaml", subject="group:shop")
+    assert "r.yaml:3: the configuration evaluates this file as group:shop, so the group cannot be evaluated as root" in str(wrong)
+    (rule,), _ = reading.read(tmp_path / "r.yaml")
     assert rule.subject == "root"
 
 
@@ -103,7 +122,7 @@ def test_rules_of_all_files_are_loaded_and_a_name_is_there_once(tmp_path: Path) 
     for files, wrong in (("*.yaml", "the rule g/A is defined a second time"), ("missing-*", "no file is named")):
         document = {"alerts": {"rules": [{"files": files}]}}
         with pytest.raises(ConfigError, match=wrong):
-            model.load(config.parse_config(json.dumps(document), source=tmp_path / "hindcast.yaml"))
+            reading.load(config.parse_config(json.dumps(document), source=tmp_path / "hindcast.yaml")).checked()
 
 
 def test_the_command_ends_with_one_if_there_are_mistakes(tmp_path: Path) -> None:
@@ -119,13 +138,13 @@ def test_the_command_ends_with_one_if_there_are_mistakes(tmp_path: Path) -> None
 
 
 def test_the_examples_are_right() -> None:
-    rules, mistakes = model.read(Path(__file__).parents[3] / "docs" / "examples" / "alerts.yaml")
+    rules, mistakes = reading.read(Path(__file__).parents[3] / "docs" / "examples" / "alerts.yaml")
     assert not mistakes
     assert {type(rule.call) for rule in rules if rule.call} == set(calls.CALLS.values())
 
 
 def test_links_lead_to_pages_with_filters_that_can_be_read() -> None:
-    rules, _ = model.read(Path(__file__).parents[3] / "docs" / "examples" / "alerts.yaml")
+    rules, _ = reading.read(Path(__file__).parents[3] / "docs" / "examples" / "alerts.yaml")
     at = dt.datetime(2026, 11, 2, 12, tzinfo=dt.UTC)
     for rule in rules:
         link = urlsplit(links.view("https://h.example/x/", rule, dict.fromkeys(rule.label_columns, "web"), at, at))

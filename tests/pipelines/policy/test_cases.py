@@ -119,6 +119,18 @@ def test_sarif_names_the_line_of_each_failure() -> None:
     assert "no policy selects shop/db for ingress" in finding["message"]["text"]
 
 
+def test_the_command_writes_sarif_and_an_empty_run_where_everything_is_as_expected(tmp_path: Path) -> None:
+    found = {}
+    for expected in ("denied", "allowed"):
+        cases = tmp_path / f"{expected}.yaml"
+        text = f"probes:\n  - {{src: {{pod: shop/web}}, dst: {{pod: shop/db}}, port: 80, expected: {expected}}}\n"
+        cases.write_text(TOPOLOGY + text, encoding="utf-8")
+        ran = CliRunner().invoke(policy, ["test", str(cases), "--output", "sarif"])
+        (run_of_it,) = json.loads(ran.stdout)["runs"]
+        found[expected] = (ran.exit_code, [one["locations"][0]["physicalLocation"]["artifactLocation"] for one in run_of_it["results"]])
+    assert found == {"denied": (1, [{"uri": str(tmp_path / "denied.yaml")}]), "allowed": (0, [])}
+
+
 def test_policies_are_read_from_the_files_that_a_case_names(tmp_path: Path) -> None:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "deny.yaml").write_text(

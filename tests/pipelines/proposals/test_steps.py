@@ -163,7 +163,9 @@ def test_nobody_approves_her_own_and_an_approval_counts_once(office: Any, closed
     made = office.propose("paula", closed, reason="only api needs it").proposal
     with pytest.raises(ProposalError, match="by a platform-admin of c1, which you are not"):
         steps.approve(office.desk("pete"), made)
-    approved = steps.approve(office.desk("ada"), made, "fine")
+    with pytest.raises(ProposalError, match=f"you approve 0123456789ab, and it was judged again as {made.judged}"):
+        steps.approve(office.desk("ada"), made, judged="0123456789ab")
+    approved = steps.approve(office.desk("ada"), made, "fine", judged=made.judged)
     assert approved.status(office.desk("ada").now) is Status.READY
     with pytest.raises(ProposalError, match="already approved"):
         steps.approve(office.desk("ada"), approved)

@@ -86,6 +86,16 @@ def test_segmentation_tells_what_went_through_though_nothing_allows_it(read_flee
     assert [(row["to"], row["flows"]) for row in rows(made, "rules")] == [("cardholder", 40), ("bank", 0)]
 
 
+def test_what_policies_allow_is_not_said_where_they_are_not_known(read_fleet: Any) -> None:
+    made = make(read_fleet, "segmentation", segmentation=ZONES)
+    assert [(row["policies"], row["beyond"]) for row in rows(made, "zones")] == [
+        ("uncertain in clusters that are not judged", 0),
+        ("uncertain in clusters that are not judged", 0),
+    ]
+    assert "eu is not judged: " in told(made, "zones")
+    assert rows(made, "beyond") == []
+
+
 @pytest.mark.parametrize(
     ("zones", "message"),
     [

@@ -58,10 +58,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- $tls := omit $cluster.hubble.tls "secretName" | merge (dict "ca" (printf "%s/ca.crt" $folder) "cert" (printf "%s/tls.crt" $folder) "key" (printf "%s/tls.key" $folder)) }}
     {{- $_ := set $cluster.hubble "tls" $tls }}
   {{- end }}
-  {{- range $section := list "kubernetes" "proposer" }}
+  {{- range $section := list "kubernetes" "proposer" "open_reports" }}
     {{- $given := index $cluster $section | default dict }}
     {{- if $given.secretName }}
-      {{- $_ := set $cluster $section (omit $given "secretName" | merge (dict "kubeconfig" (printf "/etc/hindcast/secrets/%s-%d/kubeconfig" $section $number))) }}
+      {{- $_ := set $cluster $section (omit $given "secretName" | merge (dict "kubeconfig" (printf "/etc/hindcast/secrets/%s-%d/kubeconfig" ($section | replace "_" "-") $number))) }}
     {{- end }}
   {{- end }}
   {{- $clusters = append $clusters $cluster }}

@@ -128,6 +128,9 @@ volumeMounts:
   {{- if and (eq $component "history") .kubernetes .kubernetes.secretName }}
     {{- $secrets = append $secrets (dict "name" (printf "kubernetes-%d" $number) "secretName" .kubernetes.secretName) }}
   {{- end }}
+  {{- if and (eq $component "maintenance") .open_reports .open_reports.secretName }}
+    {{- $secrets = append $secrets (dict "name" (printf "open-reports-%d" $number) "secretName" .open_reports.secretName) }}
+  {{- end }}
   {{- if and (eq $component "dashboard") .proposer .proposer.secretName }}
     {{- $secrets = append $secrets (dict "name" (printf "proposer-%d" $number) "secretName" .proposer.secretName) }}
   {{- end }}
