@@ -52,6 +52,16 @@ def flows_a_second(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def last_of_nodes(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, flow_questions.last_of_nodes(FlowFilter(since=START, until=START + 6 * DAY)))
+    last: dict[tuple[str, str], dt.datetime] = {}
+    for row in seen.flows:
+        key = row["cluster"], row["node_name"] or ""
+        last[key] = max(row["time"], last.get(key, row["time"]))
+    assert {(row["cluster"], row["node_name"]): row["last"] for row in answer.rows.to_pylist()} == last
+    return answer
+
+
 def span_of_flows(door: Door, who: Principal, seen: Seen) -> None:
     rows = door.answer(who, flow_spans.flows_of(WHOLE, FLOWS.schema.names)).to_pylist()
     assert keyed(rows) == keyed(seen.flows)
@@ -278,6 +288,7 @@ DOORS_ABOUT_FLOWS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] =
     "flow_questions.ordered": flows_in_order,
     "flow_questions.oldest_first": flows_oldest_first,
     "flow_questions.a_second": flows_a_second,
+    "flow_questions.last_of_nodes": last_of_nodes,
     "flow_questions.one_flow": one_flow,
     "flow_spans.SpanQuestion": span_of_flows,
     "flow_spans.flows_of": span_of_flows,

@@ -238,6 +238,24 @@ def test_status_shows_each_node_and_the_size_of_the_lake(folder: Path) -> None:
     assert " files" in printed  # with those of the access log, which each command adds to
 
 
+def test_status_has_the_nodes_of_imported_flows_and_prints_only_as_many_as_wanted(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    lake = Lake.open(config.Lake(url=str(tmp_path / "lake")))
+    rows = [
+        {"cluster": "files", "date": at.date(), "time": at, "node_name": f"n{number}"}
+        for number in range(3)
+        if (at := now - timedelta(hours=1 + number))
+    ]
+    lake.commit(FLOWS, lake.write_files(FLOWS, pa.Table.from_pylist(rows, schema=FLOWS.schema)), transactions={}, metadata={})
+    found = [json.loads(line) for line in run(tmp_path, "status", "--lake", str(tmp_path / "lake"), "-o", "json").stdout.splitlines()]
+    assert [(row["node"], row["state"]) for row in found] == [("n0", "imported"), ("n1", "imported"), ("n2", "imported")]
+    assert found[1]["last_flow"] == f"{now - timedelta(hours=2):%Y-%m-%d %H:%M:%S} UTC"
+    printed = run(tmp_path, "status", "--lake", str(tmp_path / "lake"), "--nodes", "1").stdout
+    assert "n0" in printed
+    assert "n1" not in printed
+    assert "files: 2 more nodes (2 imported)" in printed
+
+
 def test_status_of_an_empty_lake_has_no_node(tmp_path: Path) -> None:
     done = run(tmp_path, "status", "--lake", str(tmp_path / "lake"))
     assert done.returncode == 0

@@ -56,6 +56,12 @@ def a_second(wanted: FlowFilter) -> FlowQuestion:
     return FlowQuestion(name="flows", wanted=wanted, sql=A_SECOND, limits=Limits(rows=EVERY_ROW))
 
 
+def last_of_nodes(wanted: FlowFilter) -> FlowQuestion:
+    """Return the last matching flow of each node: columns `cluster`, `node_name` and `last`, in order."""
+    sql = f"SELECT cluster, coalesce(node_name, '') AS node_name, max(\"time\") AS last FROM {MATCHING} GROUP BY ALL ORDER BY ALL"
+    return FlowQuestion(name="flows", wanted=wanted, sql=sql, limits=Limits(rows=EVERY_ROW))
+
+
 ORDERS: dict[str, str] = {
     "time": '"time"',
     "latency": "l7_latency_ns",
