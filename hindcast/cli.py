@@ -34,7 +34,7 @@ app = group(
     Entry(
         "capacity",
         "hindcast.capacity:capacity",
-        "Print what a fleet needs, from measured unit costs, and what it would run into first.",
+        "Print what a fleet needs (cores, memory, disk, requests, money) and what it would run into first, from measured unit costs.",
         "hindcast capacity --flows 100000 --clusters 50 --retention 30d",
     ),
     Entry(
@@ -78,7 +78,7 @@ app = group(
     Entry(
         "status",
         "hindcast.status:status",
-        "Show for each cluster and node since when it is observed, the last flow, rate, coverage and flows known lost",
+        "Show each node's state, last flow, rate, coverage and flows known lost, in the last 24 hours; and the lake's size.",
         "hindcast status --output json",
     ),
     Entry("alerts", "hindcast.alerts:alerts", "Alert rules: check, run and replay them; list alerts."),

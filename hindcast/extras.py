@@ -8,7 +8,7 @@ EXTRA_OF_MODULE: Mapping[str, frozenset[str]] = {
     "collectors": frozenset({"certifi", "google", "grpc", "prometheus_client", "ptars", "pycurl", "re2"}),
     "api": frozenset({"cryptography", "grpclib", "joserfc", "uvloop"}),
     "pipelines": frozenset({"kubernetes", "urllib3"}),
-    "dashboards": frozenset({"altair", "starlette", "streamlit"}),
+    "dashboards": frozenset({"starlette", "streamlit"}),
     "client": frozenset({"adbc_driver_flightsql", "adbc_driver_manager"}),
     "airflow": frozenset({"airflow"}),
 }

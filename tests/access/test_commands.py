@@ -72,6 +72,7 @@ ACT = (
 strangers and auditors."""
 ANSWER_NOBODY = {
     "airflow": "runs a program on the lake's own files",
+    "capacity": "for who operates the lake: it counts a fleet's flows and shows none",
     "check": "looks at the configuration",
     "collect": "writes only",
     "import": "writes only",

@@ -50,4 +50,6 @@ def test_the_dag_evaluates_the_rules(tmp_path: Path) -> None:
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")] or [done.stdout + done.stderr]
     assert json.loads(line.removeprefix("RESULT ")) == ["success", "success"]
     rows = Lake.open(config.load_config(tmp_path / "hindcast.yaml").lake).read(ALERTS).to_pylist()
-    assert sorted((row["rule"], row["state"]) for row in rows) == [("g/Always", "firing"), ("g/Silent", "firing")]
+    assert sorted((row["rule"], row["state"]) for row in rows) == [
+        (f"g/{name}", state) for name in ("Always", "Silent") for state in ("evaluated", "firing")
+    ]

@@ -52,10 +52,14 @@ def test_from_a_file_to_a_patch(office: Any, tmp_path: Path) -> None:
     shown = run(office, "proposals", "show", proposal, user="ada").stdout
     assert "newly_denied: shop/batch to shop/web 80/TCP, 5 flows" in shown
     assert "proposed by paula: only api" in shown
-    assert json.loads(run(office, "proposals", "show", proposal, "-o", "json", user="ada").stdout)["edges"][0]["flows"] == 5
+    told = json.loads(run(office, "proposals", "show", proposal, "-o", "json", user="ada").stdout)
+    assert told["edges"][0]["flows"] == 5
+    judged = told["judged"]
     refused = run(office, "proposals", "hand-over", proposal)
     assert (refused.exit_code, "waits for the approval of the platform" in str(refused.exception)) == (1, True)
-    assert run(office, "proposals", "approve", proposal, user="ada").stdout.split()[1] == "ready"
+    missed = run(office, "proposals", "approve", proposal, "--judged", "another", user="ada")
+    assert missed.exit_code == 1, "an approval names the judgement that was looked at"
+    assert run(office, "proposals", "approve", proposal, "--judged", judged, user="ada").stdout.split()[1] == "ready"
     patch = run(office, "proposals", "hand-over", proposal)
     assert patch.stdout.startswith("diff --git a/c1/shop/ciliumnetworkpolicy-web.yaml b/")
     again = run(office, "proposals", "reject", proposal, "--reason", "x", user="ada")
@@ -78,7 +82,7 @@ def test_a_refused_proposal_has_the_exit_code_of_failures(office: Any, tmp_path:
         (["propose", "nowhere.yaml", "--cluster", "c1"], "nowhere.yaml: cannot be read"),
         (["propose", "--remove", "Secret shop/x", "--cluster", "c1"], "'Secret' is not a kind of policy"),
         (["proposals", "show", "nope"], "no proposal nope that you may see"),
-        (["proposals", "approve", "nope"], "no proposal nope that you may see"),
+        (["proposals", "approve", "nope", "--judged", "x"], "no proposal nope that you may see"),
         (["proposals", "watch", "nope"], "no proposal nope that you may see"),
     ],
 )
@@ -90,7 +94,16 @@ def test_what_is_wrong_is_said(office: Any, tmp_path: Path, arguments: list[str]
 
 def test_a_proposal_of_others_is_not_shown_and_not_acted_on(office: Any, tmp_path: Path) -> None:
     proposal = run(office, "propose", str(tmp_path / "web.yaml"), "--cluster", "c1").stdout.split()[0]
-    for command in (["show"], ["approve"], ["reject", "--reason", "x"], ["apply"], ["roll-back"], ["hand-over"], ["judge"], ["watch"]):
+    for command in (
+        ["show"],
+        ["approve", "--judged", "x"],
+        ["reject", "--reason", "x"],
+        ["apply"],
+        ["roll-back"],
+        ["hand-over"],
+        ["judge"],
+        ["watch"],
+    ):
         done = run(office, "proposals", command[0], proposal, *command[1:], user="carla")
         assert done.exit_code == 1, command
         assert "that you may see" in str(done.exception), command

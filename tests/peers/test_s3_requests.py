@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from collectors.streaming.claims import Claims
 from collectors.streaming.publish import Publisher
 from collectors.streaming.spool import Batch
 from pipelines.maintenance.compaction import compact_closed_hours
@@ -45,6 +46,13 @@ def taken(versitygw: Any) -> Any:
     return split
 
 
+def publisher_of(lake: Lake, *clusters: str) -> Publisher:
+    """A publisher that has claimed clusters that nobody else collects; a claim takes the first number of each."""
+    publisher = Publisher(lake)
+    Claims(lake, publisher, lambda instance: None).claim({cluster: cluster for cluster in clusters})
+    return publisher
+
+
 def batch(number: int, cluster: str, *, covered: bool = False) -> Batch:
     begin = NOON + number * MINUTE
     rows = [
@@ -55,7 +63,7 @@ def batch(number: int, cluster: str, *, covered: bool = False) -> Batch:
     booked = {"cluster": cluster, "date": begin.date(), "from": begin, "to": begin + MINUTE, "node_name": f"{cluster}/n",
               "state": "connected", "recorded": begin}  # fmt: skip
     coverage = [{name: booked.get(name) for name in COVERAGE.schema.names}] if covered else []
-    return Batch(cluster=cluster, sequence=number + 1, rows=pa.Table.from_pylist(rows, schema=FLOWS.schema), coverage=coverage)
+    return Batch(cluster=cluster, sequence=number + 2, rows=pa.Table.from_pylist(rows, schema=FLOWS.schema), coverage=coverage)
 
 
 def test_opening_a_lake_asks_a_few_times_a_table(versitygw: Any, lake: Lake, taken: Any) -> None:
@@ -67,10 +75,8 @@ def test_opening_a_lake_asks_a_few_times_a_table(versitygw: Any, lake: Lake, tak
 
 
 def test_a_flush_asks_as_often_after_many_commits_as_after_few_and_however_many_clusters_it_has(lake: Lake, taken: Any) -> None:
-    publisher = Publisher(lake, lease_seconds=60)
     clusters = ["f1", "f2", "f3"]
-    for cluster in clusters:
-        publisher.begin(cluster)
+    publisher = publisher_of(lake, *clusters)
     publisher.publish([batch(0, cluster) for cluster in clusters])
     taken()
     counts = []
@@ -88,8 +94,7 @@ def test_a_flush_asks_as_often_after_many_commits_as_after_few_and_however_many_
 
 
 def test_a_question_is_cheap_to_repeat_and_compaction_reads_each_file_once(lake: Lake, taken: Any) -> None:
-    publisher, own = Publisher(lake, lease_seconds=60), frozenset(["q"])
-    publisher.begin("q")
+    publisher, own = publisher_of(lake, "q"), frozenset(["q"])
     for number in range(FILES):
         publisher.publish([batch(number, "q", covered=number == 0)])
     door, asked = Door(lake, config.Ownership()), FlowFilter(since=NOON, until=NOON + HOUR, clusters=("q",), namespaces=("shop",))

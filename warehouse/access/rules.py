@@ -152,9 +152,9 @@ _WRITTEN: dict[str, dict[Reveals, str]] = {
         _R.ANYTHING: "name state",
     },
     "alerts": {
-        _R.NOTHING: "date time rule state since fired absent value made_for",
-        # What a rule's query returned, which may be labels.
-        _R.ANYTHING: "alert labels annotations detail",
+        _R.NOTHING: "date time rule state since fired absent value made_for owners_from",
+        # What a rule's query returned, which may be labels, and the filters of a page.
+        _R.ANYTHING: "alert labels annotations detail link",
     },
     "deliveries": {
         _R.NOTHING: "date time message target kind made_for source bytes outcome tries seconds",

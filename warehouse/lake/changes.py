@@ -56,5 +56,5 @@ def _spans_of(file: StoredFile) -> Iterable[int]:
     """Return the numbers of the spans that a file may have rows of."""
     if file.first is None or file.last is None:
         return [_WHOLE]
-    spans = range((file.first - _SLACK - _EPOCH) // SPAN, (file.last + _SLACK - _EPOCH) // SPAN + 1)
+    spans = range((file.first - _EPOCH - _SLACK) // SPAN, (file.last - _EPOCH + _SLACK) // SPAN + 1)
     return spans if len(spans) <= _MOST_SPANS else [_WHOLE]
