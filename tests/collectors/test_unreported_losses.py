@@ -173,6 +173,7 @@ def test_flows_that_a_ring_overwrites_while_the_collector_does_not_read_are_decl
                 time.sleep(0.001)
 
         with stand.collecting(stand.settings(node.address)):
+            wait(lambda: send(1) or stand.uuids(), what="first flow")  # before the stream is open, the ring may overwrite what it likes
             send(300)
             stand.wait_for_flows(200)
             go_on.clear()

@@ -151,9 +151,10 @@ def test_flows_lost_to_a_slow_reader_are_counted(running: ModuleType, stand: Any
         if not [row for row in stand.coverage("gap") if row["node_name"] == name]:
             rows = [row for row in lost if row["node_name"] == name]
             told = sum(row["flows_lost"] for row in rows)
-            # Cilium's ring may count the flow that it reads next, and what it lost after the collector stopped to store flows.
+            # With each loss Cilium's ring may count the flow that it reads next, and a row sums up several; it also counts what it lost
+            # after the collector stopped to store flows.
             after = flows_after_the_last(stand, first if name == first.name else second, max(row["to"] for row in rows)) if rows else 0
-            assert count <= told <= count + after + len(rows)
+            assert count <= told <= count + after + len(rows) + count // 100
 
 
 def test_a_node_of_a_relay_that_goes_away_is_unavailable_in_the_ledger(running: ModuleType, stand: Any, tmp_path: Path, wait: Any) -> None:
