@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards.access import identity
+from dashboards.central import planned
 from dashboards.frame import assets, navigation, summary, theme, time_control, url_state
 from dashboards.sql_page import running
 from dashboards.views import (
@@ -119,7 +120,7 @@ def _run(address: str, title: str, draw: Draw) -> None:
     settings, who = st.session_state["visit"]
     entered = url_state.begin(address)
     if entered:
-        for job in ("sql", what_if.JOB, recommend.JOB):
+        for job in ("sql", what_if.JOB, recommend.JOB, planned.JOB):
             running.leave(job)
     window = time_control.current(entered=entered)
     url_state.flush()

@@ -154,12 +154,28 @@ def publish(
     blueprints: BlueprintOption = None,
     cluster: ClusterOption = None,
     retire: RetireOption = None,
+    canary: Annotated[
+        list[str] | None,
+        typer.Option("--canary", help="Publish one blueprint to this cluster alone, as a change that waits to go on; repeatable."),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="With --canary: why; recorded with the change.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     wait: Annotated[bool, typer.Option(help="Let helm wait until Cilium is ready.")] = True,
 ) -> None:
-    """Apply the blueprints to the clusters, canaries first; stops at the first failure. Each change is recorded."""
+    """Apply the blueprints to the clusters, canaries first; stops at the first failure. Each change is recorded.
+
+    With --canary only these clusters are published to. `hindcast blueprint changes` says what that drops, goes on to the others (all by
+    default, or those of --cluster), stops, and rolls back.
+    """
     from pipelines.blueprints import fleet
 
+    if canary:
+        from hindcast.blueprint_edit import publish_to_canaries
+
+        if retire:
+            raise ConfigError("--retire cannot be used with --canary: retire a blueprint by itself")
+        publish_to_canaries(config_path, lake_url, blueprints, cluster, canary, reason=reason, is_agreed=yes)
+        return
     settings = config.load_config(config_path)
     files, clusters, now = load_files(blueprints, settings), _published(settings, cluster), datetime.now(UTC)
     _check(files, settings, open_door(config_path, lake_url, "blueprint"))

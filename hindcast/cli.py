@@ -87,7 +87,7 @@ app = group(
     Entry("access", "hindcast.access:access", "Show who may see what and why, test it, and read the access log."),
     Entry(
         "blueprint",
-        "hindcast.blueprint_publish:blueprint",
+        "hindcast.blueprint_changes:blueprint",
         "Define how clusters should be configured, publish it, and find drift.",
     ),
     Entry(

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
-import yaml
 
 from dashboards.frame import clock, navigation, theme, url_state
 from dashboards.visit import Visit
 from dashboards.whatif import editing, starting
+from pipelines.central import splicing
 from pipelines.policy.verdict import Verdict
 from pipelines.policy.walk import Step, Walk
 from pipelines.replay import explaining
@@ -89,7 +89,7 @@ def _changes(found: Explanation) -> None:
     """The smallest change that would allow it, and the way to try all of it on recorded traffic."""
     for number, change in enumerate(found.changes, 1):
         st.markdown(f"**What would allow it{f' ({number})' if len(found.changes) > 1 else ''}:** {theme.plain(change.text)}")
-        st.code(yaml.dump(change.part, Dumper=starting.PlainDumper, sort_keys=False), language="yaml", wrap_lines=True)
+        st.code(splicing.written(change.part), language="yaml", wrap_lines=True)
     if found.changes and navigation.exists("what-if"):
         text = "---\n".join(starting.plain_yaml(change.manifest) for change in found.changes)
         query = url_state.link(policy=editing.part_of(text), in_=found.cluster)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from dashboards.central import editor
 from dashboards.frame import clock, navigation, summary, theme, url_state
 from dashboards.history import manifests
+from dashboards.visit import Visit
 from dashboards.whatif import editing, starting
 from pipelines.replay import inventory
 from pipelines.replay.inventory import FleetObject, Variant
@@ -17,7 +19,7 @@ SHOWN_DECISIONS = 400
 _DIFFERS, _SAME, _ONE = "≠ differs", "= same", "· one cluster"
 
 
-def draw(found: Sequence[FleetObject]) -> None:
+def draw(visit: Visit, found: Sequence[FleetObject]) -> None:
     """Draw the table, and the object that was chosen."""
     if not found:
         summary.empty("No policy", "No policy that you may see, and that fits what is searched for, was in force then.", "policy")
@@ -47,7 +49,7 @@ def draw(found: Sequence[FleetObject]) -> None:
         )
     if picked:
         with grid.cell(column_span=2):
-            _panel(picked)
+            _panel(visit, picked)
 
 
 def _row(one: FleetObject, *, with_decision: bool) -> dict[str, object]:
@@ -81,7 +83,7 @@ def _close() -> None:
     st.session_state["policies round"] = st.session_state.get("policies round", 0) + 1
 
 
-def _panel(one: FleetObject) -> None:
+def _panel(visit: Visit, one: FleetObject) -> None:
     kind, namespace, name = one.name
     with st.container(border=True, key="panel"):
         with st.container(horizontal=True, vertical_alignment="center", wrap=True):
@@ -95,6 +97,7 @@ def _panel(one: FleetObject) -> None:
         first = one.variants[0]
         st.markdown(theme.plain(inventory.decides(first.manifest)))
         _variant(first, "The same in" if len(one.variants) == 1 else "As most have it, in")
+        editor.opener(visit, one, first.manifest, one.clusters)
         st.code(starting.plain_yaml(first.manifest), language="yaml", wrap_lines=True)
         for variant, differences in one.differences():
             _variant(variant, "Differs in")

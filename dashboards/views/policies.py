@@ -8,10 +8,13 @@ from typing import Any
 
 import streamlit as st
 
+from dashboards.central import changes, editor, planned
 from dashboards.frame import clickable, clock, head, navigation, summary, url_state
 from dashboards.history import causes, inventory, manifests, policy_findings
+from dashboards.proposals import acting
 from dashboards.visit import Visit, not_future
 from dashboards.whatif import editing, starting
+from pipelines.central import rights
 from pipelines.replay import inventory as fleet
 from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError
@@ -28,6 +31,9 @@ _FLEET = "fleet"
 def page(visit: Visit) -> None:
     """Draw the page. Raises HindcastError."""
     head.draw(visit, "Policies")
+    if url_state.get("show") == editor.SHOW:
+        _edit(visit)
+        return
     at = not_future(visit.time.until)
     window = Window(since=visit.time.since, until=max(at, visit.time.since + INSTANT))
     try:
@@ -40,9 +46,12 @@ def page(visit: Visit) -> None:
     in_force = {key: listed[-1] for key, listed in objects.items() if listed[-1]["valid_to"] is None or listed[-1]["valid_to"] > at}
     changed = {key for key, listed in objects.items() if _changes(listed, visit.time.since, at)}
     shown = _controls(objects, in_force, changed)
+    if url_state.get("show") == changes.SHOW:
+        changes.draw(visit)
+        return
     if url_state.get("show") == _FLEET:
         _not_known(visit, at)
-        inventory.draw(fleet.of(in_force[key] for key in shown))
+        inventory.draw(visit, fleet.of(in_force[key] for key in shown))
         return
     _line(visit, answer, in_force, changed, at)
     _not_known(visit, at)
@@ -54,6 +63,22 @@ def page(visit: Visit) -> None:
         )
         return
     _result(visit, shown, objects, in_force, at)
+
+
+def _edit(visit: Visit) -> None:
+    """One policy for many clusters: the editor, and what the change would do."""
+    acting.told()
+    desk = acting.desk_of(visit)
+    st.button("Across clusters", icon=":material/arrow_back:", type="tertiary", on_click=editor.leave, key="to the inventory")
+    if not rights.able(desk):
+        text = "A policy is edited for many clusters by their platform-admins, where the configuration has their API servers."
+        summary.empty("Not yours to edit", text, "lock")
+        return
+    grid = st.grid(3, gap="small", min_column_width=390)
+    with grid.cell():
+        editor.card(visit)
+    with grid.cell(column_span=2):
+        planned.draw(visit)
 
 
 def _by_object(versions: Sequence[Version]) -> dict[Key, list[Version]]:
@@ -77,15 +102,18 @@ def _controls(objects: Mapping[Key, Any], in_force: Mapping[Key, Any], changed: 
         "changed": f"Changed in the window **{len(changed)}**",
         "gone": f"Gone **{len(objects) - len(in_force)}**",
         _FLEET: "Across clusters",
+        changes.SHOW: "Changes of blueprints",
     }
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
-        chosen = url_state.choose(st.pills, "Show", sorts, "show", "force")
+        chosen = url_state.choose(st.pills, "Show", sorts, "show", "force", clears="change")
         st.session_state["find policy"] = url_state.get("find")
         st.text_input(
             "Find", key="find policy", placeholder="Find by name or namespace", label_visibility="collapsed", width=260,
             on_change=lambda: url_state.put("find", st.session_state["find policy"]),
         )  # fmt: skip
-    wanted = {"force": set(in_force), _FLEET: set(in_force), "changed": changed, "gone": set(objects) - set(in_force)}[chosen]
+    wanted = {"force": set(in_force), _FLEET: set(in_force), changes.SHOW: set(), "changed": changed, "gone": set(objects) - set(in_force)}[
+        chosen
+    ]
     text = url_state.get("find").lower()
     return sorted((key for key in wanted if text in f"{key[2] or ''}/{key[3]}".lower()), key=lambda key: (key[2] or "", key[3], key[0]))
 

@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from dashboards.visit import Visit, not_future
+from pipelines.central import splicing
 from pipelines.policy.policy_set import READERS
 from warehouse.engine import Window
 from warehouse.questions.record_questions import Configuration
@@ -76,14 +75,6 @@ spec:
 Version = Mapping[str, Any]
 
 
-class PlainDumper(yaml.SafeDumper):
-    """Writes equal parts in full, each time, instead of naming the first of them."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Return that no part has an alias."""
-        return True
-
-
 def example(name: str, namespace: str) -> str:
     """Return an example for a namespace."""
     return EXAMPLES[name].format(namespace=namespace, app=namespace.rsplit("-", 1)[0] + "-api")
@@ -115,4 +106,4 @@ def plain_yaml(manifest: Mapping[str, Any]) -> str:
     kept = {key: metadata[key] for key in ("name", "namespace", "labels", "annotations") if metadata.get(key)}
     order = {"apiVersion": manifest.get("apiVersion"), "kind": manifest.get("kind"), "metadata": kept}
     rest = {key: manifest[key] for key in ("spec", "specs") if manifest.get(key) is not None}
-    return yaml.dump(order | rest, Dumper=PlainDumper, sort_keys=False, allow_unicode=True, width=120)
+    return splicing.written(order | rest)

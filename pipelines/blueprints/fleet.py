@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pipelines.blueprints.model import BlueprintFile
 from pipelines.blueprints.planning import Plan, plan_cluster
 from pipelines.blueprints.publishing import LIMIT_WINDOW, Publication, new_run, publish_plan, record, revert, reverted_since
 from pipelines.blueprints.selectors import matches_any
-from pipelines.cluster_access import ClusterAccess
 from warehouse import config
 from warehouse.errors import ClusterError, ConfigError
 from warehouse.lake.tables import Lake
 
+if TYPE_CHECKING:  # the client of Kubernetes is not needed to import this
+    from pipelines.cluster_access import ClusterAccess
+
 Progress = Callable[[str, int, int], None]
 """Called with the progress: cluster, number of objects done, number of objects in total."""
+Open = Callable[[config.Cluster], "ClusterAccess"]
+"""Opens the API server of a cluster; raises ConfigError if that is not possible."""
 
 
 def _silent(_cluster: str, _done: int, _total: int) -> None:
@@ -52,6 +58,15 @@ def published_clusters(clusters: Sequence[config.Cluster]) -> list[config.Cluste
     return [cluster for cluster in clusters if cluster.kubernetes is not None and cluster.kubernetes.manifests is None]
 
 
+def open_as_configured(cluster: config.Cluster) -> ClusterAccess:
+    """Open the API server of a cluster with the credentials of its `kubernetes`. Raises ConfigError."""
+    try:
+        from pipelines.cluster_access import ClusterAccess
+    except ModuleNotFoundError as error:  # the dashboard is installed without it
+        raise ConfigError(f"asking cluster {cluster.name} needs the extra pipelines: pip install 'hindcast-flows[pipelines]'") from error
+    return ClusterAccess(_kubernetes(cluster), cluster=cluster.name)
+
+
 def plan_fleet(
     files: Sequence[BlueprintFile],
     clusters: Sequence[config.Cluster],
@@ -59,12 +74,13 @@ def plan_fleet(
     now: datetime,
     retired: Iterable[str] = (),
     progress: Progress = _silent,
+    opened: Open = open_as_configured,
 ) -> Iterator[Plan]:
     """Plan each cluster, in the order of publishing. Raises ConfigError if blueprints disagree."""
     retired = list(retired)
     for cluster in canary_order(files, clusters):
         try:
-            with _access(cluster) as api:
+            with _access(cluster, opened) as api:
                 yield plan_cluster(api, files, cluster, now=now, retired=retired, progress=_of(progress, cluster))
         except _NoAccess as error:
             yield Plan(cluster=cluster.name, problem=str(error))
@@ -80,22 +96,42 @@ def publish_fleet(
     retired: Iterable[str] = (),
     wait: bool = True,
     progress: Progress = _silent,
+    run: str | None = None,
+    canaries: Collection[str] = (),
+    opened: Open = open_as_configured,
+    check: Callable[[Plan], str] = lambda _plan: "",
 ) -> Iterator[tuple[Plan, Publication | None]]:
     """Publish cluster by cluster, canaries first, and stop at the first failure; results are recorded after each cluster.
 
     A plan with a problem is not started and also stops the run. A canary is planned again afterwards and must have no changes left.
+
+    Args:
+        lake: where the steps are recorded.
+        files: the blueprints.
+        clusters: the clusters to publish to.
+        now: the time, UTC, for exceptions that expire.
+        actor: who does it.
+        retired: names of blueprints whose objects are removed.
+        wait: whether helm waits until Cilium is ready.
+        progress: told of each object.
+        run: id of the publication; a new one by default.
+        canaries: clusters that are treated as canaries beside those that the blueprints name.
+        opened: opens the API server of a cluster.
+        check: returns why a plan may not be executed, or nothing if it may.
     """
-    retired, run = list(retired), new_run()
+    retired, run = list(retired), run or new_run()
     for cluster in canary_order(files, clusters):
         try:
-            with _access(cluster) as api:
+            with _access(cluster, opened) as api:
                 plan = plan_cluster(api, files, cluster, now=now, retired=retired)
+                if not plan.problems and (refusal := check(plan)):
+                    plan = replace(plan, problem=refusal)
                 if plan.problems:
                     yield plan, None
                     return
-                done = publish_plan(api, plan, _kubernetes(cluster), run=run, actor=actor, wait=wait, progress=_of(progress, cluster))
+                done = publish_plan(api, plan, cluster.kubernetes, run=run, actor=actor, wait=wait, progress=_of(progress, cluster))
                 record(lake, [done])
-                if done.failure is None and is_canary(files, cluster):
+                if done.failure is None and (cluster.name in canaries or is_canary(files, cluster)):
                     plan = _looked_at_again(plan, plan_cluster(api, files, cluster, now=now, retired=retired))
         except _NoAccess as error:
             yield Plan(cluster=cluster.name, problem=str(error)), None
@@ -110,9 +146,7 @@ def _looked_at_again(plan: Plan, again: Plan) -> Plan:
     if not left and not again.problems:
         return plan
     problem = "; ".join(again.problems) or f"{', '.join(left[:3])} is not as published a moment ago"
-    return Plan(
-        cluster=plan.cluster, changes=plan.changes, release=plan.release, chart=plan.chart, problem=f"canary {plan.cluster}: {problem}"
-    )
+    return replace(plan, problem=f"canary {plan.cluster}: {problem}")
 
 
 def revert_fleet(
@@ -125,7 +159,7 @@ def revert_fleet(
         if not any(file.blueprint.drift == "revert" and file.blueprint.clusters.selects(cluster.name, cluster.labels) for file in files):
             continue
         try:
-            with _access(cluster) as api:
+            with _access(cluster, open_as_configured) as api:
                 plan = plan_cluster(api, files, cluster, now=now)
                 if plan.problem:
                     yield plan, None
@@ -158,9 +192,9 @@ class _NoAccess(Exception):
 
 
 @contextmanager
-def _access(cluster: config.Cluster) -> Iterator[ClusterAccess]:
+def _access(cluster: config.Cluster, opened: Open) -> Iterator[ClusterAccess]:
     try:
-        api = ClusterAccess(_kubernetes(cluster), cluster=cluster.name)
+        api = opened(cluster)
     except ConfigError as error:
         raise _NoAccess(str(error)) from error
     try:

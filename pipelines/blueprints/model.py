@@ -20,7 +20,7 @@ from pipelines.blueprints.guard_rails import GuardRail
 from pipelines.blueprints.selectors import Part, Pattern, Selection, matches_any
 from pipelines.blueprints.template_parts import Template
 from pipelines.blueprints.templates import ClusterTemplate, NamespaceTemplate
-from warehouse.config.documents import Document, read_document
+from warehouse.config.documents import Document, parse_document, read_document
 from warehouse.errors import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
@@ -200,9 +200,18 @@ class BlueprintFile:
         return self.document.source
 
 
+_EXPECTED = "a mapping: a blueprint"
+
+
 def load_file(source: Path) -> BlueprintFile:
     """Read one blueprint. Raises ConfigError with a line for each mistake."""
-    document = read_document(source, expected="a mapping: a blueprint")
+    document = read_document(source, expected=_EXPECTED)
+    return BlueprintFile(blueprint=document.build(Blueprint), document=document)
+
+
+def parse(text: str, source: Path) -> BlueprintFile:
+    """Parse the text of the file `source`, whatever that file holds now. Raises ConfigError with a line for each mistake."""
+    document = parse_document(text, source=source, expected=_EXPECTED)
     return BlueprintFile(blueprint=document.build(Blueprint), document=document)
 
 

@@ -11,19 +11,21 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipelines.blueprints import helm, objects
 from pipelines.blueprints.model import BlueprintFile
 from pipelines.blueprints.planning import Change, Plan
-from pipelines.cluster_access import ClusterAccess
 from pipelines.objects.canonical import Manifest
 from warehouse import config
 from warehouse.errors import ClusterError, HindcastError
 from warehouse.lake.tables import Lake
 from warehouse.schema import POLICY_CHANGES
+
+if TYPE_CHECKING:  # the client of Kubernetes is not needed to import this
+    from pipelines.cluster_access import ClusterAccess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +108,19 @@ def new_run() -> str:
 def publish_plan(
     api: ClusterAccess,
     plan: Plan,
-    settings: config.Kubernetes,
+    settings: config.Kubernetes | None,
     *,
     run: str,
     actor: str,
     wait: bool = True,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Publication:
-    """Execute a plan. After the first failure the rest is skipped. A namespace deleted meanwhile is not a failure."""
+    """Execute a plan. After the first failure the rest is skipped. A namespace deleted meanwhile is not a failure.
+
+    `settings` are the credentials that helm uses; without a chart none are needed.
+    """
     done = Publication(cluster=plan.cluster, run=run, cause="publish", actor=actor)
-    if plan.chart is not None and plan.release is not None and plan.release.action != "unchanged":
+    if settings is not None and plan.chart is not None and plan.release is not None and plan.release.action != "unchanged":
         done.steps.append(_helm(plan, settings, wait))
     todo = [change for change in plan.changes if change.action != "unchanged"]
     _work(api, done, todo, progress)

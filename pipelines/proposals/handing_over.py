@@ -6,7 +6,7 @@ import difflib
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -71,21 +71,50 @@ def hand_over_commit(desk: Desk, proposal: Proposal) -> Proposal:
     git = desk.settings.proposals.git
     if git is None:
         raise ProposalError("the configuration names no repository: set proposals.git.repository, or hand the proposal over as a patch")
-    branch = git.branch.format(proposal=proposal.id)
+
+    def write(folder: Path) -> None:
+        for one in proposal.objects:
+            _write(folder, one, path_of(proposal, one, git.path))
+
+    about = pushed(git, proposal.id, write, who=desk.who.user, message=_message(proposal))
+    branch, commit = about["branch"], about["commit"]
+    return steps.add(desk, proposal, Event.HANDED_OVER, about=about, detail=f"commit {commit} on branch {branch} of {git.repository}")
+
+
+def pushed(git: config.Git, number: str, write: Callable[[Path], None], *, who: str, message: str) -> dict[str, str]:
+    """Push what `write` writes into a clone as a commit on a new branch, and return what is recorded of it.
+
+    Args:
+        git: the repository.
+        number: id of the proposal, or of the change, which names the branch.
+        write: writes the files into the folder of the clone.
+        who: the author of the commit.
+        message: its message.
+
+    Raises:
+        ProposalError: the branch already holds what would be written, or Git fails.
+    """
+    branch = git.branch.format(proposal=number)
     with tempfile.TemporaryDirectory(prefix="hindcast-git-") as name:
         folder = Path(name) / "repository"
         _git(["clone", "--quiet", "--depth", "1", "--single-branch", "--branch", git.base, "--", git.repository, str(folder)])
         _git(["checkout", "--quiet", "-b", branch], folder)
-        for one in proposal.objects:
-            _write(folder, one, path_of(proposal, one, git.path))
+        write(folder)
         _git(["add", "--all"], folder)
         if not _git(["status", "--porcelain"], folder):
-            raise ProposalError(f"branch {git.base} of {git.repository} already holds what proposal {proposal.id} proposes")
-        _commit(desk, proposal, folder)
+            raise ProposalError(f"branch {git.base} of {git.repository} already holds what {number} changes")
+        _commit(folder, who, message)
         commit = _git(["rev-parse", "HEAD"], folder)
         _git(["push", "--quiet", "origin", f"HEAD:refs/heads/{branch}"], folder)
-    about = {"as": "commit", "repository": git.repository, "branch": branch, "commit": commit}
-    return steps.add(desk, proposal, Event.HANDED_OVER, about=about, detail=f"commit {commit} on branch {branch} of {git.repository}")
+    return {"as": "commit", "repository": git.repository, "branch": branch, "commit": commit}
+
+
+def inside(folder: Path, path: str) -> Path:
+    """Return a file of a clone. Raises ProposalError if its path leads out of the clone."""
+    file = folder / path
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ProposalError(f"{path} leads out of the repository through a symbolic link")
+    return file
 
 
 def _check(desk: Desk, proposal: Proposal) -> None:
@@ -97,9 +126,7 @@ def _check(desk: Desk, proposal: Proposal) -> None:
 
 def _write(folder: Path, one: ProposedObject, path: str) -> None:
     """Write, or remove, the file of an object. A file that holds anything else is left alone."""
-    file = folder / path
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise ProposalError(f"{path} leads out of the repository through a symbolic link")
+    file = inside(folder, path)
     if file.exists():
         _check_holds(file, path, one)
     if one.after is None:
@@ -119,11 +146,13 @@ def _check_holds(file: Path, path: str, one: ProposedObject) -> None:
         raise ProposalError(f"{path} in the repository holds something else than {one.key}, so it is not overwritten")
 
 
-def _commit(desk: Desk, proposal: Proposal, folder: Path) -> None:
+def _message(proposal: Proposal) -> str:
     approved = f"\nApproved-by: {proposal.approval.actor}" if proposal.approval is not None else ""
     reason = str(proposal.judgement.about.get("reason") or "")
-    message = f"{proposal.title}\n\n{reason}\n\nProposal: {proposal.id}\nProposed-by: {proposal.author}{approved}\n"
-    who = desk.who.user
+    return f"{proposal.title}\n\n{reason}\n\nProposal: {proposal.id}\nProposed-by: {proposal.author}{approved}\n"
+
+
+def _commit(folder: Path, who: str, message: str) -> None:
     email = who if "@" in who else f"{who}@hindcast.invalid"
     identity = ["-c", f"user.name={who}", "-c", f"user.email={email}", "-c", "commit.gpgsign=false"]
     _git([*identity, "commit", "--quiet", "--no-verify", "--cleanup=whitespace", "-m", message], folder)

@@ -62,8 +62,8 @@ def judge(desk: Desk, cluster: str, asked: Sequence[Asked]) -> Judged:
     try:
         objects, more = _objects(desk, cluster, asked, api)
         checks += more
-        period = _period(desk, cluster)
-        after = _compiled(period, [one.document for one in asked if one.document is not None])
+        period = period_now(desk, cluster)
+        after = compiled(period, [one.document for one in asked if one.document is not None])
         checks += _schema(after)
         namespace = asked[0].key.namespace
         files = model.load(desk.settings.blueprints) if desk.settings.blueprints else []
@@ -163,15 +163,16 @@ def _labels(desk: Desk, cluster: str, namespace: str | None) -> Mapping[str, str
     return name | (found[-1] if found else {})
 
 
-def _period(desk: Desk, cluster: str) -> Period:
-    """What is in force in the cluster now, as far as the user may see; the agent's defaults where nothing is known."""
+def period_now(desk: Desk, cluster: str) -> Period:
+    """Return what is in force in the cluster now, as far as the user may see; the agent's defaults where nothing is known."""
     now, compiler = desk.now, Compiler()
     found = History(desk.door, desk.who).periods(Window(since=now - INSTANT, until=now), clusters=(cluster,), compiler=compiler)
     periods = found.periods.get(cluster, ())
     return periods[-1] if periods else Period(cluster=cluster, since=now - INSTANT, until=now, compiler=compiler)
 
 
-def _compiled(period: Period, documents: Sequence[Document]) -> PolicySet:
+def compiled(period: Period, documents: Sequence[Document]) -> PolicySet:
+    """Return policies compiled as they would be in a period: with its settings and surroundings."""
     return period.compiler.compile(documents, period.settings, period.surroundings)
 
 
@@ -228,7 +229,7 @@ def _risks(
 ) -> list[str]:
     namespace = objects[0].key.namespace
     owns = risks.owned_with(desk.scope, desk.door.grants(), cluster, namespace, desk.now)
-    before = _compiled(period, [Document(one.before) for one in objects if one.before is not None])
+    before = compiled(period, [Document(one.before) for one in objects if one.before is not None])
     found = risks.of_simulation(result, owns) if result is not None else []
     found += risks.of_rules(before, after, namespace, owns)
     for one in objects:

@@ -12,6 +12,7 @@ from pipelines.objects.compare import Difference, changes
 from pipelines.policy.model import Action, Direction
 from pipelines.policy.policy_set import READERS, compile_policies
 from pipelines.policy.reading import Document
+from warehouse.access.labels import HIDDEN
 
 Version = Mapping[str, Any]
 """A row of a version table."""
@@ -98,6 +99,8 @@ def decides(manifest: Manifest) -> str:
     if manifest.get("kind") not in READERS:
         return "is referred to by policies, and decides nothing by itself"
     compiled = compile_policies([Document(manifest)])
+    if HIDDEN in json.dumps(manifest):
+        return "cannot be told without its labels, which are not shown to auditors"
     if compiled.refusals:
         return f"is not enforced: {compiled.refusals[0].path}: {compiled.refusals[0].reason}"
     told = []

@@ -321,6 +321,19 @@ def _event(row: dict[str, Any], number: int) -> dict[str, Any]:
     return row | objects | {"event": "proposed", "record": json.dumps(record)}
 
 
+def _changes() -> Iterator[dict[str, Any]]:
+    """Changes of blueprints, each for one cluster or for both: a row of the whole fleet."""
+    for number in range(12):
+        moment = START + number * DAY / 2
+        clusters = (CLUSTERS[:1], CLUSTERS[1:], CLUSTERS)[number % 3]
+        file = {"source": f"source~{number}", "text": f"text~{number}", "before": f"before~{number}"}
+        record = {"number": 1, "about": {"file": file, "clusters": list(clusters), "canary": [], "plans": {}, "reason": f"why~{number}"}}
+        yield {
+            "cluster": "*", "date": moment.date(), "time": moment, "run": f"change~{number}", "cause": "change", "event": "begun",
+            "actor": f"actor~{number}", "blueprint": "base", "blueprint_version": "1.0.0", "record": json.dumps(record),
+        }  # fmt: skip
+
+
 def _proposed(flow: dict[str, Any]) -> dict[str, Any]:
     """What a simulation says of a flow; the reason names a pod of either end, and so may be seen by who owns both."""
     ends = [f"{side}_{name}" for side in ("source", "destination") for name in ("namespace", "cluster_name", "workload_name")]
@@ -378,6 +391,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     _store(lake, FINDINGS, findings)
     _store(lake, DRIFT, [_named(DRIFT, number, chance) | {"state": "open"} for number in range(60)])
     _store(lake, POLICY_CHANGES, [_event(_named(POLICY_CHANGES, number, chance), number) for number in range(60)])
+    _store(lake, POLICY_CHANGES, list(_changes()))
     _store(lake, PROPOSED_EDGES, [_proposed(row) for row in made if row["source_namespace"] and row["destination_namespace"]])
     _store(lake, POSTURE, [_named(POSTURE, number, chance) for number in range(10)])
     _store(

@@ -16,7 +16,7 @@ from warehouse.engine import Window
 from warehouse.questions.alert_questions import AlertStates, Deliveries
 from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
-from warehouse.questions.proposal_questions import ProposalEvents, ProposedEdges
+from warehouse.questions.proposal_questions import BlueprintChanges, ProposalEvents, ProposedEdges
 from warehouse.questions.record_questions import (
     AccessLog,
     Configuration,
@@ -109,6 +109,14 @@ def proposals(door: Door, who: Principal, seen: Seen) -> Answer:
     return answer
 
 
+def blueprint_changes(door: Door, who: Principal, seen: Seen) -> Answer:
+    answer = door.answer(who, BlueprintChanges())
+    assert set(answer.rows["run"].to_pylist()) == seen.changes
+    for run in ("change~0", "change~2", "run~0"):
+        assert set(door.answer(who, BlueprintChanges(run=run)).rows["run"].to_pylist()) == {run} & seen.changes
+    return answer
+
+
 def proposed_edges(door: Door, who: Principal, seen: Seen) -> Answer:
     answer = door.answer(who, ProposedEdges(proposal="p", judgement=1, limits=ALL))
     named = [row for row in seen.everything if row["source_namespace"] and row["destination_namespace"]]
@@ -167,6 +175,7 @@ DOORS_ABOUT_RECORDS: dict[str, Callable[[Door, Principal, Seen], Answer | None]]
     "alert_questions.Deliveries": deliveries,
     "proposal_questions.ProposalEvents": proposals,
     "proposal_questions.ProposedEdges": proposed_edges,
+    "proposal_questions.BlueprintChanges": blueprint_changes,
     "record_questions.Ledger": ledger,
     "report_questions.ReportsMade": reports_made,
     "report_questions.ReportFiles": report_files,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from typing import Any
 
@@ -61,9 +62,20 @@ class Seen:
             named, at = row["namespace"], row["time"]
             return bool(world.oracle.owns(who, row["cluster"], named, at) if named else world.oracle.whole(who, row["cluster"], at))
 
-        proposals = [row for row in changes if sees(row) and saw(row)]
+        proposals = [row for row in changes if row["proposal"] and sees(row) and saw(row)]
         self.proposals = {row["run"] for row in proposals}
-        standing = [*proposals, *filter(sees, drifts), *filter(sees, controls), *filter(sees, world.findings)]
+        of_blueprints = [row for row in changes if not row["proposal"]]
+        self.changes = {
+            row["run"]
+            for row in of_blueprints
+            if all(
+                world.oracle.whole(who, cluster, at)
+                for cluster in json.loads(row["record"])["about"]["clusters"]
+                for at in (row["time"], now)
+            )
+        }
+        shown_changes = [row for row in of_blueprints if row["run"] in self.changes]
+        standing = [*proposals, *shown_changes, *filter(sees, drifts), *filter(sees, controls), *filter(sees, world.findings)]
         self.tokens = tokens([self.flows, self.findings, held, *standing]) | self.manifests
         self.clusters = {cluster for cluster in ("c1", "c2") if world.oracle.knows(who, cluster)}
 

@@ -66,10 +66,11 @@ CONFIGURATION = {
 ACT = (
     "policy propose",
     *(f"findings {name}" for name in ("accept", "reopen", "history")),
+    *(f"blueprint changes {name}" for name in ("list", "show", "watch", "go-on", "stop", "roll-back", "hand-over")),
     *(f"policy proposals {name}" for name in ("show", "judge", "approve", "reject", "apply", "roll-back", "hand-over", "watch")),
 )
-"""Commands that act on a proposal or a finding as somebody; tests/pipelines/proposals and tests/pipelines/evidence ask them as owners,
-strangers and auditors."""
+"""Commands that act on a proposal, a finding or a blueprint's change as somebody; tests/pipelines/proposals, tests/pipelines/evidence and
+tests/peers/test_central.py ask them as owners, strangers and auditors."""
 ANSWER_NOBODY = {
     "airflow": "runs a program on the lake's own files",
     "capacity": "for who operates the lake: it counts a fleet's flows and shows none",
@@ -97,6 +98,7 @@ ANSWER_NOBODY = {
     "alerts test": "for who operates the lake; each rule sees what its subject may see",
     "config compact": "for who operates the lake",
     "blueprint validate": "looks at files",
+    "blueprint edit": "looks at files",
     "policy test": "looks at files",
     "blueprint templates": "looks at files",
     "blueprint library": "looks at files",

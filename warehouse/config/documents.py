@@ -27,6 +27,7 @@ class Document:
     """A parsed file: its mapping, and the line of each part of it."""
 
     source: Path
+    text: str
     value: dict[str, Any]
     tree: yaml.Node | None
 
@@ -103,7 +104,7 @@ def parse_document(text: str, *, source: Path, expected: str = "a mapping") -> D
         raise ConfigError(f"{source}:1: must be {expected}, not {type(value).__name__}")
     if repeated:
         raise ConfigError(f"{source}:{repeated[1]}: the key {repeated[0]!r} is given twice")
-    return Document(source=source, value=value, tree=tree)
+    return Document(source=source, text=text, value=value, tree=tree)
 
 
 def _repeated_key(node: yaml.Node | None, visited: set[int] | None = None) -> tuple[str, int] | None:

@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from warehouse.config.values import Duration, Section
 
 _OF_GIT = frozenset({"cluster", "namespace", "kind", "name", "proposal"})
+_OF_BLUEPRINT = frozenset({"file", "name"})
 
 
 def _check_fields(text: str, allowed: frozenset[str], what: str) -> None:
@@ -35,6 +36,8 @@ class Git(Section):
     """The branch that is pushed; it must not exist yet. `{proposal}` is the proposal's id."""
     path: str = "{cluster}/{namespace}/{kind}-{name}.yaml"
     """The file of an object; objects of a whole cluster have the namespace `_cluster`."""
+    blueprint_path: str = "blueprints/{file}"
+    """The file of a blueprint that was edited centrally; `{file}` is the name of its file here, `{name}` the blueprint's."""
 
     @field_validator("repository")
     @classmethod
@@ -53,12 +56,14 @@ class Git(Section):
             raise ValueError("branch must contain {proposal}, so that each proposal has a branch of its own")
         return value
 
-    @field_validator("path")
+    @field_validator("path", "blueprint_path")
     @classmethod
-    def _path_stays_inside(cls, value: str) -> str:
-        _check_fields(value, _OF_GIT, "path")
-        if value.startswith("/") or ".." in value.split("/") or "{name}" not in value:
-            raise ValueError("path must be below the repository's top folder and contain {name}")
+    def _path_stays_inside(cls, value: str, info: ValidationInfo) -> str:
+        is_object = info.field_name == "path"
+        _check_fields(value, _OF_GIT if is_object else _OF_BLUEPRINT, str(info.field_name))
+        named = ("{name}",) if is_object else ("{file}", "{name}")
+        if value.startswith("/") or ".." in value.split("/") or not any(name in value for name in named):
+            raise ValueError(f"{info.field_name} must be below the repository's top folder and contain {' or '.join(named)}")
         return value
 
 

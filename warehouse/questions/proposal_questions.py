@@ -1,4 +1,4 @@
-"""Questions about proposals of policy changes: their events, and the edges of their simulations."""
+"""Questions about changes of policies: the events of proposals, the edges of their simulations, and the events of blueprints' changes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ from warehouse.questions.answers import Answer
 from warehouse.questions.question import ALL_TIME, Question, Request, Subject
 from warehouse.schema import POLICY_CHANGES, PROPOSED_EDGES
 
+CHANGE = "change"
+"""The `cause` of rows that say what happened to a change of a blueprint."""
+BEGUN = "begun"
+"""The `event` with which a change begins; its record names the clusters."""
 _QUOTING = ("schema", "admission")
 """Checks whose texts quote what they refuse."""
 
@@ -98,3 +102,54 @@ class ProposedEdges(Question[Answer]):
             )
             rows, cut = engine.ask(connection, shown.relations, query, (self.proposal, self.judgement), self.limits)
         return Answer(rows=rows, cut=cut, window=ALL_TIME, files=shown.files, source=PROPOSED_EDGES.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlueprintChanges(Question[Answer]):
+    """Changes of blueprints for many clusters: their events, and of one also what was done to each object; rows of `policy_changes`.
+
+    A change is shown to those who see all its clusters whole, now and when it began. An auditor sees it without the text of its file, which
+    holds labels.
+    """
+
+    name: str = "blueprint_changes"
+    run: str | None = None
+    """One change, with what was done to each object; the events of all of them if None."""
+
+    @property
+    def subject(self) -> Subject:
+        """The change."""
+        return Subject(text=self.run)
+
+    def answer(self, request: Request) -> Answer:
+        """Return the rows, in no order."""
+        now, scope = datetime.now(UTC), request.sight.scope
+        wanted = pc.field("cause") == CHANGE if self.run is None else pc.field("run") == self.run
+        rows = request.sight.lake.read(POLICY_CHANGES, matching=wanted)
+        listed = rows.select(["run", "time", "cause", "event", "record"]).to_pylist()
+        begun = {
+            row["run"]: (row["time"], json.loads(row["record"])["about"]["clusters"])
+            for row in listed
+            if row["cause"] == CHANGE and row["event"] == BEGUN
+        }
+
+        def is_shown(row: Mapping[str, Any], to: Scope) -> bool:
+            began, clusters = begun.get(row["run"], (now, ()))
+            return bool(clusters) and all(to.sees_whole(name, at) for name in clusters for at in (began, now))
+
+        seen = rows.filter(pa.array([is_shown(row, scope) for row in listed], pa.bool_()))
+        seen = visible.without_labels(scope, POLICY_CHANGES, seen, is_shown)
+        if not scope.reads_every_label:
+            seen = _without_texts(seen, lambda row: is_shown(row, scope.without_audits))
+        return Answer(rows=seen, window=ALL_TIME, source=POLICY_CHANGES.name)
+
+
+def _without_texts(rows: pa.Table, is_own: Callable[[Mapping[str, Any]], bool]) -> pa.Table:
+    """Return events of changes without the texts of files, except for rows that an auditor sees by another role, too."""
+    listed = rows.to_pylist()
+    for row in listed:
+        record = json.loads(row["record"]) if row["record"] and not is_own(row) else None
+        if isinstance(record, dict) and isinstance(file := record.get("about", {}).get("file"), dict):
+            file |= {"text": HIDDEN, "before": HIDDEN if file.get("before") else ""}
+            row["record"] = json.dumps(record, sort_keys=True)
+    return pa.Table.from_pylist(listed, schema=rows.schema)

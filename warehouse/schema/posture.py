@@ -70,37 +70,45 @@ POSTURE = Table(
 
 POLICY_CHANGES = Table(
     name="policy_changes",
-    doc="Changes of clusters' policies that were made or proposed through Hindcast: one row per object, or chart, of each publication, and "
-    "one row per object of each event of a proposal. Rows are only ever added.",
+    doc="Changes of clusters' policies that were made or proposed through Hindcast: one row per object, or chart, of each publication, "
+    "one row per object of each event of a proposal, and one row, of the cluster *, per event of a blueprint's change. Rows are only ever added.",
     columns=(
         *partition_columns(),
         column("time", TIMESTAMP, "When the change was made, or attempted"),
-        column("run", _S, "Id of the publication, or of the proposal's event, shared by all its rows"),
-        column("cause", _S, "publish, revert, helm or proposal"),
+        column("run", _S, "Id of the publication, of the proposal's event, or of the blueprint's change, shared by all its rows"),
+        column("cause", _S, "publish, revert, helm, proposal, change (an event of a blueprint's change), or roll_back (of such a change)"),
         column("actor", _S, "Who did it: the name given to Hindcast, else the user of the operating system"),
         column("blueprint", _S, "Blueprint that contains the object; null for an object that is deleted because no blueprint contains it"),
         column("blueprint_version", _S, "Version of that blueprint"),
         column("action", _S, "create, update, delete, unchanged, install or upgrade"),
-        column("kind", _S, "Kind of the object; HelmRelease for a chart"),
+        column("kind", _S, "Kind of the object; HelmRelease for a chart, Blueprint for an event of a blueprint's change"),
         column("namespace", _S, "Namespace of the object; null for one of the whole cluster"),
         column("name", _S, "Name of the object"),
         column(
             "result",
             _S,
-            "done, failed, skipped (the publication had stopped), limited (too many reverts in an hour), or noted (an event of a proposal "
+            "done, failed, skipped (the publication had stopped), limited (too many reverts in an hour), or noted (an event "
             "that changes nothing in the cluster)",
         ),
         column("before", _S, "The object before, as JSON; null if there was none"),
         column("after", _S, "The object after, as JSON; null if there is none"),
-        column("detail", _S, "Why the change failed or was skipped, or what was said about a proposal; null otherwise"),
+        column(
+            "detail", _S, "Why the change failed or was skipped, or what was said about a proposal or a blueprint's change; null otherwise"
+        ),
         column("proposal", _S, "Id of the proposal; null for publications"),
         column(
             "event",
             _S,
             "What happened to the proposal: refused, proposed, judged, approved, rejected, applying, applied, failed, handed_over, "
-            "rolling_back, rolled_back or watched; null for publications",
+            "rolling_back, rolled_back or watched; to a blueprint's change: begun, publishing, published, failed, stopped, rolling_back, "
+            "rolled_back or handed_over; null for what was done to an object by publishing",
         ),
-        column("record", _S, "More about the event, as a JSON object: docs/proposals.md lists its fields; null for publications"),
+        column(
+            "record",
+            _S,
+            "More about the event, as a JSON object: docs/proposals.md and docs/blueprints.md list its fields; null for what was done by "
+            "publishing",
+        ),
     ),
     partition_by=("cluster", "date"),
     recorded='"time"',
