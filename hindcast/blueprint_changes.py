@@ -18,6 +18,7 @@ from warehouse.errors import ConfigError
 if TYPE_CHECKING:
     from pipelines.central.model import Change
     from pipelines.proposals.desk import Desk
+    from pipelines.proposals.watching import Watched
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The change's id.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; recorded with it.")]
@@ -91,13 +92,12 @@ def watch(
     change: IdArgument, config_path: ConfigOption = None, lake_url: LakeOption = None, user: AsOption = None, groups: GroupOption = None
 ) -> None:
     """List the flows that a change drops in each cluster that it was published to. Exit code 1 if there are any, or it cannot be told."""
-    from hindcast.policy_proposals import say_drops
     from pipelines.central import aftermath
 
     desk, one = _opened(change, user, groups, config_path, lake_url)
     found = aftermath.seen(desk, one)
     for cluster, watched in found.items():
-        say_drops(cluster, watched)
+        _say_drops(cluster, watched)
     if any(watched.drops or not watched.is_judged for watched in found.values()):
         raise typer.Exit(1)
 
@@ -186,6 +186,17 @@ def _opened(change: str, user: str | None, groups: list[str] | None, config_path
 
     desk = desk_of(config_path, lake_url, user, groups)
     return desk, store.visible_one(desk, change)
+
+
+def _say_drops(cluster: str, found: Watched) -> None:
+    if not found.is_judged:
+        messages.print(f"{cluster}: not judged: {'; '.join(found.notes)}", markup=False, style="red")
+        return
+    typer.echo(f"{cluster}: {found.in_words} dropped because of it until {found.until:%H:%M:%S} UTC")
+    for edge in found.drops:
+        row = edge.row()
+        ends = (row[f"{side}_workload_name"] or row[f"{side}_namespace"] or "?" for side in ("source", "destination"))
+        typer.echo(f"  {' to '.join(ends)}, {edge.flows:,} flows")
 
 
 def say(one: Change) -> None:

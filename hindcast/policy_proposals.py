@@ -279,12 +279,11 @@ def watch(
         raise typer.Exit(1)
 
 
-def say_drops(what: str, found: Watched) -> None:
-    """Print the flows that a change drops; `what` names the change, or the cluster."""
+def _say_watched(one: Proposal, found: Watched) -> None:
     if not found.is_judged:
-        messages.print(f"{what}: not judged: {'; '.join(found.notes)}", markup=False, style="red")
+        messages.print(f"{one.id}: not judged: {'; '.join(found.notes)}", markup=False, style="red")
         return
-    typer.echo(f"{what}: {found.in_words} dropped because of it until {found.until:%H:%M:%S} UTC")
+    typer.echo(f"{one.id}: {found.in_words} dropped because of it until {found.until:%H:%M:%S} UTC")
     for edge in found.drops:
         row = edge.row()
         said = "" if edge in found.unannounced else ", as announced"

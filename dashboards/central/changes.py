@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
-from dashboards.central import planned
+from dashboards.central import planned, steps
 from dashboards.frame import clickable, clock, summary, theme, url_state
-from dashboards.proposals import acting, shown
+from dashboards.proposals import acting
 from dashboards.visit import Visit
+from dashboards.whatif import edge_rows
 from pipelines.central import acting as publishing
 from pipelines.central import aftermath, handing_over, rights, store
 from pipelines.central.model import Change, Entry, Status
@@ -107,7 +108,7 @@ def _one(visit: Visit, change: Change) -> None:
         st.text(change.reason)
     drops = _drops_by_cluster(visit, desk, change)
     if all(rights.may(desk, name) for name in change.clusters):
-        _buttons(desk, change, drops)
+        _buttons(visit, desk, change, drops)
     _clusters(change, drops)
     _drops(drops)
     planned.file_difference(change.text_before, change.text, change.source.name)
@@ -164,7 +165,7 @@ def _clusters(change: Change, drops: Mapping[str, Watched]) -> None:
 
 def _drops(drops: Mapping[str, Watched]) -> None:
     rows = [
-        {"Cluster": cluster, "Edge": shown.edge_title(edge.row()), "Flows": edge.flows, "Last seen": edge.last_seen}
+        {"Cluster": cluster, "Edge": edge_rows.of_row(edge.row()), "Flows": edge.flows, "Last seen": edge.last_seen}
         for cluster, watched in drops.items()
         for edge in watched.drops
     ]
@@ -184,7 +185,7 @@ def _drops(drops: Mapping[str, Watched]) -> None:
         st.markdown(f":green[:material/check_circle:] No flow was dropped because of it until {clock.second(until)}.")
 
 
-def _buttons(desk: Desk, change: Change, drops: Mapping[str, Watched]) -> None:
+def _buttons(visit: Visit, desk: Desk, change: Change, drops: Mapping[str, Watched]) -> None:
     def fresh() -> Change:
         return store.visible_one(desk, change.id)
 
@@ -194,31 +195,33 @@ def _buttons(desk: Desk, change: Change, drops: Mapping[str, Watched]) -> None:
         if is_open and change.rest:
             dropped = sum(watched.flows for watched in drops.values())
             warning = f" It has dropped {counted(dropped, 'flow')} where it is published." if dropped else ""
-            acting.confirmed(
-                "Publish to the rest", "play_arrow", f"This changes {', '.join(change.rest)} as {desk.who.user}.{warning}",
+            steps.confirmed(
+                visit, "Publish to the rest", "play_arrow",
+                f"This changes {', '.join(change.rest)} as {desk.who.user}.{warning}",
                 lambda: publishing.go_on(desk, fresh()), "Published to the rest.", primary=not dropped,
             )  # fmt: skip
         if is_open:
-            _with_reason("Stop", "stop_circle", lambda reason: publishing.stop(desk, fresh(), reason), "Stopped.")
+            _with_reason(visit, "Stop", "stop_circle", lambda reason: publishing.stop(desk, fresh(), reason), "Stopped.")
         if is_done:
-            _roll_back(desk, change, fresh)
+            _roll_back(visit, desk, change, fresh)
         if desk.settings.proposals.git is not None:
-            acting.confirmed(
-                "Commit", "commit", f"This pushes the changed file to {desk.settings.proposals.git.repository}, on a branch of its own.",
+            steps.confirmed(
+                visit, "Commit", "commit",
+                f"This pushes the changed file to {desk.settings.proposals.git.repository}, on a branch of its own.",
                 lambda: handing_over.commit(desk, fresh()), "Handed over as a commit.",
             )  # fmt: skip
 
 
-def _with_reason(label: str, icon: str, step: Callable[[str], object], done: str) -> None:
+def _with_reason(visit: Visit, label: str, icon: str, step: Callable[[str], object], done: str) -> None:
     with st.popover(label, icon=f":material/{icon}:", key=f"change {label}"):
         reason = st.text_input("Why", key=f"change reason {label}", max_chars=LONGEST_REASON)
-        acting.button(f"{label} it", icon, lambda: step(reason), done)
+        steps.button(visit, f"{label} it", icon, lambda: step(reason), done)
 
 
-def _roll_back(desk: Desk, change: Change, fresh: Callable[[], Change]) -> None:
+def _roll_back(visit: Visit, desk: Desk, change: Change, fresh: Callable[[], Change]) -> None:
     with st.popover("Roll back", icon=":material/undo:", key="change roll back"):
         st.write(f"This puts back in {', '.join(change.published)} what was in force before, as {desk.who.user}.")
         force = st.checkbox("Also if somebody has changed an object since", key="change even if changed")
-        acting.button(
-            "Roll back now", "undo", lambda: publishing.roll_back(desk, fresh(), even_if_changed=force), "Rolled back.", primary=True
+        steps.button(
+            visit, "Roll back now", "undo", lambda: publishing.roll_back(desk, fresh(), even_if_changed=force), "Rolled back.", primary=True
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import streamlit as st
 
-from dashboards.central import editor
+from dashboards.central import editor, steps
 from dashboards.frame import summary, theme, url_state
 from dashboards.history import manifests
 from dashboards.proposals import acting
@@ -145,7 +145,9 @@ def _publish(visit: Visit, found: Preview, canary: tuple[str, ...]) -> None:
         later = f" {', '.join(rest)} {'waits' if len(rest) == 1 else 'wait'} until you go on." if rest else ""
         st.write(f"This changes {', '.join(first)} as {visit.who.user}.{later}")
         reason = st.text_input("Why", key="central reason", max_chars=LONGEST_REASON)
-        acting.button("Publish now", "play_arrow", lambda: _begin(visit, found, first, reason), "Published to the canary.", primary=True)
+        steps.button(
+            visit, "Publish now", "play_arrow", lambda: _begin(visit, found, first, reason), "Published to the canary.", primary=True
+        )
 
 
 def _begin(visit: Visit, found: Preview, first: list[str], reason: str) -> None:

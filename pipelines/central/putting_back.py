@@ -13,10 +13,10 @@ from pipelines.blueprints.publishing import Publication, Step
 from pipelines.central import rights
 from pipelines.central.model import Change
 from pipelines.objects.canonical import Manifest
-from pipelines.proposals import applying, states
+from pipelines.proposals import applying, live, states
 from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Entry
-from warehouse.errors import ClusterError
+from warehouse.errors import ClusterError, ProposalError
 
 if TYPE_CHECKING:
     from pipelines.cluster_access import ClusterAccess
@@ -38,7 +38,12 @@ class InCluster:
 
     def read(self, *, even_if_changed: bool) -> None:
         """Read the objects in force, and try to put them back by dry runs. Raises ProposalError, ClusterError."""
-        self.found = applying.read_to_restore(self.api, self.done.objects, even_if_changed=even_if_changed)
+        self.found = [live.read(self.api, one.key, one.after or one.before) for one in self.done.objects]
+        for one, now in zip(self.done.objects, self.found, strict=True):
+            if not even_if_changed and not live.is_as_judged(one.after, (one.uid, one.resource_version), now):
+                said = f"{self.cluster}: {one.key} was changed after it was applied, so rolling back would undo that as well"
+                raise ProposalError(f"{said}: look at it, and roll back with --even-if-changed if that is what you want")
+            applying.restore(self.api, one, now, dry_run=True)
 
     def put_back(self, change: Change, actor: str) -> Publication:
         """Put the objects back, the last first, and stop at the first failure."""
