@@ -94,7 +94,7 @@ class Fleet:
             proposer = {"kubeconfig": str(written["proposer"])}
             own = {"kubernetes": {"kubeconfig": str(written["admin"])}} if self.has_own_credentials else {}
             clusters.append({"name": name, "proposer": proposer, **own})
-        self.office.configure(clusters=clusters, **more)
+        self.office.configure(clusters=clusters, dashboard={"auth": {"decide_without_sign_in": ["ada"]}}, **more)
 
     def desk(self, user: str = "ada") -> Desk:
         made: Desk = self.office.desk(user)
