@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 
 import psutil
 import pyarrow.compute as pc
-from playwright.sync_api import Browser, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from benchmarks.dashboard import USEFUL, cpu_seconds, memory_bytes, painted, percentile, rest
 from benchmarks.screenshots import CHROMIUM
@@ -97,8 +97,7 @@ def _loads(browser: Browser, server: psutil.Process, address: str, name: str, qu
     for turn in range(rounds + 1):
         page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
         page.set_default_timeout(120_000)
-        made: list[Request] = []
-        page.on("request", made.append)
+        made = _requests(page)
         began = time.monotonic()
         page.goto(f"{address.rstrip('/')}/{'' if name == 'overview' else name}?{query}", wait_until="commit")
         painted(page, name)
@@ -111,6 +110,13 @@ def _loads(browser: Browser, server: psutil.Process, address: str, name: str, qu
     load = f"load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores"
     print(f"  {name}: {spent:.2f} s of the server's CPU and {requests / (rounds + 1):.0f} requests a load; {load}", flush=True)
     return found
+
+
+def _requests(page: Page) -> list[Request]:
+    """Return a list that grows with each request of a page."""
+    made: list[Request] = []
+    page.on("request", lambda request: made.append(request))  # Playwright cannot wrap a method of a built-in type
+    return made
 
 
 def _listening(port: int) -> psutil.Process:
