@@ -1,7 +1,5 @@
 """What SQL decides of a filter is what the flow itself decides, and what SQL leaves out never matches."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +7,12 @@ import pytest
 
 from collectors.filtering.filters import compile_filters
 from collectors.hubble_api.flow import flow_pb2
+from tests.modules import load
 
 FILTERS = 40
 
 
-def loaded(path: Path) -> Any:
-    """A module by its path."""
-    full = f"hindcast_tests_{path.parent.name}_{path.stem}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-generator = loaded(Path(__file__).parents[1] / "peers" / "filter_generator.py")
+generator = load(Path(__file__).parents[1] / "peers" / "filter_generator.py")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +42,7 @@ def test_requests_get_the_flows_that_match(stored: Any, client: Any, made: Any) 
 
 
 def test_a_flow_with_more_than_its_columns_hold_is_found_by_it(stored: Any, tmp_path: Any) -> None:
-    world = loaded(Path(__file__).with_name("conftest.py"))
+    world = load(Path(__file__).with_name("conftest.py"))
     flow = world.simulated(1)[0]
     flow.source.workloads.add(name="second", kind="StatefulSet")
     lake = world.Lake.open(world.config.Lake(url=str(tmp_path / "lake")))

@@ -1,9 +1,7 @@
 """Flight SQL: a real ADBC client as different users; what belongs to others is never in an answer."""
 
 import datetime as dt
-import importlib.util
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from adbc_driver_flightsql import DatabaseOptions
 from api import flight, identity, parameters
 from api.flight import FlightSql
 from api.flight_rows import Handover
+from tests.modules import load
 from warehouse import config
 from warehouse.access import access_log
 from warehouse.access.principals import OPERATOR, Principal
@@ -26,20 +25,7 @@ from warehouse.errors import QueryLimitError
 from warehouse.records import tokens
 from warehouse.schema import ACCESS_LOG
 
-
-def sibling(name: str) -> Any:
-    """A module beside this file."""
-    full = f"hindcast_tests_api_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-world = sibling("conftest")
+world: Any = load(Path(__file__).with_name("conftest.py"))
 
 
 class Serving:

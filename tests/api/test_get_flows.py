@@ -2,8 +2,6 @@
 
 import contextlib
 import datetime as dt
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,25 +15,13 @@ from api import ledger
 from collectors.hubble_api.flow import flow_pb2
 from collectors.streaming.coverage_rows import coverage_row
 from pipelines.maintenance import compaction
+from tests.modules import load
 from warehouse import config, schema
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
 
-
-def sibling(name: str) -> Any:
-    """A module beside this file."""
-    full = f"hindcast_tests_api_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-world = sibling("conftest")
+world: Any = load(Path(__file__).with_name("conftest.py"))
 
 
 @contextlib.contextmanager

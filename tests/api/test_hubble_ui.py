@@ -1,7 +1,5 @@
 """What Hubble UI's backend asks is answered as it expects: followed flows with its mask, while status and nodes are polled."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +8,12 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from collectors.hubble_api.flow import flow_pb2
+from tests.modules import load
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
 
-
-def sibling(name: str) -> Any:
-    """A module beside this file."""
-    full = f"hindcast_tests_api_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-world = sibling("conftest")
+world: Any = load(Path(__file__).with_name("conftest.py"))
 MASK = FieldMask(
     paths=[
         "time",

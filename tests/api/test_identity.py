@@ -2,9 +2,7 @@
 
 import base64
 import datetime as dt
-import importlib.util
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from joserfc.jwk import ECKey
 from api import identity, observer
 from api.observer import Observer
 from api.server import Server
+from tests.modules import load
 from warehouse import config
 from warehouse.access import access_log
 from warehouse.access.principals import Principal
@@ -31,20 +30,7 @@ from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.records import tokens
 from warehouse.schema import ACCESS_LOG, TOKENS
 
-
-def sibling(name: str) -> Any:
-    """A module beside this file."""
-    full = f"hindcast_tests_api_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-world = sibling("conftest")
+world: Any = load(Path(__file__).with_name("conftest.py"))
 ADA = Principal(user="ada", groups=frozenset({"payments"}))
 
 

@@ -1,30 +1,16 @@
 """What one caller may use, and that callers who hang do not keep others from answers."""
 
-import importlib.util
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from tests.modules import load
 from warehouse.access.principals import Principal
 
-
-def sibling(name: str) -> Any:
-    """A module beside this file."""
-    full = f"hindcast_tests_api_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-world = sibling("conftest")
+world: Any = load(Path(__file__).with_name("conftest.py"))
 ALL = 2**64 - 1
 
 

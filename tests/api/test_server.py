@@ -1,10 +1,8 @@
 """What the gRPC server offers besides flows: health, reflection, bounded requests, and certificates that are renewed while it runs."""
 
-import importlib.util
 import shutil
 import socket
 import ssl
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +14,12 @@ from grpclib.reflection.v1alpha import reflection_pb2
 from api import identity
 from api.observer import Observer
 from api.server import Server
+from tests.modules import load
 from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.errors import ConfigError
 
-
-def sibling(name: str) -> Any:
-    """A module beside this file."""
-    full = f"hindcast_tests_api_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-world = sibling("conftest")
+world: Any = load(Path(__file__).with_name("conftest.py"))
 MEGABYTE = 1024**2
 
 
@@ -102,7 +88,7 @@ def test_a_second_server_on_the_same_port_is_refused(stored: Any) -> None:
 
 
 def test_a_renewed_certificate_and_authority_are_used_without_a_restart(stored: Any, tmp_path: Path) -> None:
-    authorities = sibling("test_identity").Authority
+    authorities = load(Path(__file__).with_name("test_identity.py")).Authority
     old, new = authorities(tmp_path, "old"), authorities(tmp_path, "new")
     cert, key, ca = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
 

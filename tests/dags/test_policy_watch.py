@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from tests.modules import load
 from warehouse import config
 
 pytestmark = pytest.mark.airflow
 
 ROOT = Path(__file__).parents[2]
+PROPOSALS = ROOT / "tests" / "pipelines" / "proposals"
 PROGRAM = """
     import json, sys
     from airflow.dag_processing.dagbag import DagBag
@@ -30,19 +30,8 @@ PROGRAM = """
 """
 
 
-def load(name: str) -> ModuleType:
-    """A module beside the tests of proposals."""
-    path = ROOT / "tests" / "pipelines" / "proposals" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"hindcast_proposals_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_two_runs_record_a_drop_once(tmp_path: Path) -> None:
-    made, watching = load("conftest"), load("test_watching")
+    made, watching = (load(PROPOSALS / f"{name}.py") for name in ("conftest", "test_watching"))
     office = made.Office(tmp_path)
     office.flows("shop/batch", "shop/web")
     office.configure(proposals={"approval": "none"})

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from hindcast.cli import app
+from tests.modules import load
 from warehouse.errors import ConfigError
 
-
-def _beside(name: str) -> ModuleType:
-    """A module beside the tests of proposals."""
-    path = Path(__file__).parents[1] / "pipelines" / "proposals" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"hindcast_proposals_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-office_module = _beside("conftest")
+office_module = load(Path(__file__).parents[1] / "pipelines" / "proposals" / "conftest.py")
 
 
 @pytest.fixture
@@ -116,7 +103,7 @@ def test_watching_without_anything_to_watch_ends_well(office: Any) -> None:
 
 
 def test_a_proposal_that_cannot_be_judged_is_not_said_to_drop_nothing(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    watching = _beside("test_watching")
+    watching = load(Path(__file__).parents[1] / "pipelines" / "proposals" / "test_watching.py")
     office.configure(proposals={"approval": "none"})
     proposal = watching.applied(office, office_module.CLOSED)
 

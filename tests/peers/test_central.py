@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import subprocess
@@ -24,6 +23,7 @@ from pipelines.central.editing import Edit
 from pipelines.central.model import Change, Status
 from pipelines.central.previewing import Preview
 from pipelines.proposals.desk import Desk
+from tests.modules import load
 from warehouse.access.access_log import flush
 from warehouse.errors import AccessDeniedError, ClusterError, HindcastError, ProposalError
 from warehouse.schema import ACCESS_LOG, CONFIG_COVERAGE, NAMESPACES, POLICY_CHANGES, POLICY_VERSIONS
@@ -31,11 +31,7 @@ from warehouse.schema import ACCESS_LOG, CONFIG_COVERAGE, NAMESPACES, POLICY_CHA
 pytestmark = pytest.mark.peers
 
 ROOT = Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location("hindcast_central_office", ROOT / "tests" / "pipelines" / "proposals" / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-office_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(office_module)
+office_module: Any = load(ROOT / "tests" / "pipelines" / "proposals" / "conftest.py")
 _numbers = itertools.count()
 RBAC = "rbac.authorization.k8s.io"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
 import subprocess
@@ -16,13 +15,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.modules import load
+
 pytestmark = [pytest.mark.peers, pytest.mark.browser]
 
-_spec = importlib.util.spec_from_file_location("hindcast_central_fleet", Path(__file__).with_name("test_central.py"))
-assert _spec is not None
-assert _spec.loader is not None
-fleet_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fleet_module)
+fleet_module: Any = load(Path(__file__).with_name("test_central.py"))
 PATIENCE_MS = 300_000
 AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 

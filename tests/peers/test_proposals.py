@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import urllib.error
@@ -19,6 +18,7 @@ from pipelines.policy.documents import read_documents
 from pipelines.proposals import applying, reading, rolling_back, steps, store
 from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Event, Status
+from tests.modules import load
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.errors import (
@@ -35,11 +35,7 @@ from warehouse.errors import (
 pytestmark = pytest.mark.peers
 
 ROOT = Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location("hindcast_proposals_office", ROOT / "tests" / "pipelines" / "proposals" / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-office_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(office_module)
+office_module: Any = load(ROOT / "tests" / "pipelines" / "proposals" / "conftest.py")
 _numbers = itertools.count()
 OWN = {"role": "namespace-owner"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -17,14 +16,11 @@ import yaml
 from playwright.sync_api import Browser, Page, expect
 
 from dashboards.whatif import draft
+from tests.modules import load
 
 pytestmark = [pytest.mark.peers, pytest.mark.browser]
 
-_spec = importlib.util.spec_from_file_location("hindcast_proposals_place", Path(__file__).with_name("test_proposals.py"))
-assert _spec is not None
-assert _spec.loader is not None
-place_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(place_module)
+place_module: Any = load(Path(__file__).with_name("test_proposals.py"))
 PATIENCE_MS = 120_000
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import datetime as dt
-import importlib.util
 import itertools
 import json
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pipelines.blueprints.render import explicit, render
 from pipelines.blueprints.templates import all_templates
 from pipelines.cluster_access import ClusterAccess
 from pipelines.objects.compare import Verdict, compare
+from tests.modules import load
 from warehouse import config
 from warehouse.errors import ClusterError
 from warehouse.lake.tables import Lake
@@ -32,11 +32,7 @@ NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 DENY = {"template": "default-deny-ingress"}
 PAIRS = Path(__file__).parents[1] / "data" / "drift_pairs.json"
 STRATEGIES = Path(__file__).parents[1] / "pipelines" / "blueprints" / "policy_strategies.py"
-_spec = importlib.util.spec_from_file_location("hindcast_policy_strategies", STRATEGIES)
-assert _spec is not None
-assert _spec.loader is not None
-policies = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(policies)
+policies: Any = load(STRATEGIES)
 _numbers = itertools.count()
 
 

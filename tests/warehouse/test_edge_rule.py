@@ -1,7 +1,6 @@
 """One rule of edges: the edges that rollups keep are those of the flows, under any filter and for everyone."""
 
 import datetime as dt
-import importlib.util
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.maintenance import compaction, rollup
+from tests.modules import load
 from warehouse import config, engine
 from warehouse.access import access_log, redaction
 from warehouse.access.principals import OPERATOR, Principal
@@ -26,11 +26,7 @@ from warehouse.questions.flow_table import FlowQuestion
 from warehouse.questions.rollup_table import RollupQuestion
 from warehouse.schema import FLOWS, WORKLOADS
 
-_SPEC = importlib.util.spec_from_file_location("test_rollup_sums", Path(__file__).with_name("test_rollup_sums.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-sums: Any = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(sums)
+sums: Any = load(Path(__file__).with_name("test_rollup_sums.py"))
 
 START = sums.START
 HOUR = dt.timedelta(hours=1)

@@ -1,7 +1,6 @@
 """What counts as drift: shuffles and the server's own writing never, a changed meaning always."""
 
 import copy
-import importlib.util
 import json
 import random
 from pathlib import Path
@@ -12,15 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.objects.compare import Verdict, compare
+from tests.modules import load
 
 PAIRS = Path(__file__).parents[2] / "data" / "drift_pairs.json"
-_spec = importlib.util.spec_from_file_location(
-    "hindcast_policy_strategies", Path(__file__).parents[1] / "blueprints" / "policy_strategies.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-policies = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(policies)
+policies: Any = load(Path(__file__).parents[1] / "blueprints" / "policy_strategies.py")
 NETWORK_POLICY, CILIUM_POLICY, manifest = policies.NETWORK_POLICY, policies.CILIUM_POLICY, policies.manifest
 
 
