@@ -9,10 +9,10 @@ import pyarrow as pa
 import typer
 
 from hindcast.blueprint_edit import blueprint as blueprint
-from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
+from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
-from hindcast.query_options import AsOption, GroupOption, open_door, principal
-from warehouse import config
+from hindcast.policy_propose import open_desk
+from hindcast.query_options import AsOption, GroupOption, principal
 from warehouse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pipelines.proposals.desk import Desk
     from pipelines.proposals.watching import Watched
 
+COMMAND = "blueprint changes"
+"""The purpose that the access log gets."""
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The change's id.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; recorded with it.")]
 changes = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at changes of blueprints, go on, stop them, and roll back.")
@@ -38,7 +40,7 @@ def list_changes(
     """List changes of blueprints, the newest first: those for clusters that the user sees whole."""
     from pipelines.central import store
 
-    found = store.visible(desk_of(config_path, lake_url, user, groups))
+    found = store.visible(open_desk(config_path, lake_url, principal(user, groups), COMMAND))
     rows = [
         {
             "id": one.id,
@@ -171,20 +173,10 @@ def hand_over(
     typer.echo(done.entries[-1].detail)
 
 
-def desk_of(config_path: Path | None, lake_url: str | None, user: str | None, groups: list[str] | None) -> Desk:
-    """Return what a user, or the operator without one, acts with."""
-    from pipelines.proposals.desk import Desk
-    from warehouse.lake.tables import Lake
-
-    door = open_door(config_path, lake_url, "blueprint changes")
-    lake = Lake.open(lake_settings(config_path, lake_url))
-    return Desk(settings=config.load_config(config_path), lake=lake, door=door, who=principal(user, groups))
-
-
 def _opened(change: str, user: str | None, groups: list[str] | None, config_path: Path | None, lake_url: str | None) -> tuple[Desk, Change]:
     from pipelines.central import store
 
-    desk = desk_of(config_path, lake_url, user, groups)
+    desk = open_desk(config_path, lake_url, principal(user, groups), COMMAND)
     return desk, store.visible_one(desk, change)
 
 

@@ -65,11 +65,13 @@ def publish_to_canaries(
     is_agreed: bool,
 ) -> None:
     """Plan a blueprint for clusters, and publish it to the canaries among them, as a change that can go on or be rolled back."""
-    from hindcast.blueprint_changes import desk_of, say
+    from hindcast.blueprint_changes import COMMAND, say
+    from hindcast.policy_propose import open_desk
     from pipelines.blueprints.fleet import published_clusters
     from pipelines.central import acting, previewing
+    from warehouse.access.principals import OPERATOR
 
-    desk = desk_of(config_path, lake_url, None, None)
+    desk = open_desk(config_path, lake_url, OPERATOR, COMMAND)
     loaded = load_files(files, desk.settings)
     if len(loaded) != 1:
         named = ", ".join(one.blueprint.name for one in loaded)

@@ -12,7 +12,7 @@ import typer
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from hindcast.policy_files import write_text
-from hindcast.policy_propose import UserOption, open_desk, say
+from hindcast.policy_propose import UserOption, named, open_desk, say
 from hindcast.query_options import AsOption, GroupOption, open_door, principal
 from warehouse.errors import ProposalError
 
@@ -259,7 +259,7 @@ def watch(
     """
     from pipelines.proposals import store, watching, watching_all
 
-    desk = open_desk(config_path, lake_url, user or "", groups, "policy proposals watch")
+    desk = open_desk(config_path, lake_url, named(user or "", groups), "policy proposals watch")
     if proposal is not None:
         one = store.visible_one(desk, proposal) if user else store.one(desk.lake, proposal)
         found = watching.watch(desk, one, principal(user, groups))
@@ -297,7 +297,7 @@ def _say_watched(one: Proposal, found: Watched) -> None:
 def _opened(proposal: str, user: str, groups: list[str] | None, config_path: Path | None, lake_url: str | None) -> tuple[Desk, Proposal]:
     from pipelines.proposals import store
 
-    desk = open_desk(config_path, lake_url, user, groups, "policy proposals")
+    desk = open_desk(config_path, lake_url, named(user, groups), "policy proposals")
     return desk, store.visible_one(desk, proposal)
 
 

@@ -18,23 +18,29 @@ if TYPE_CHECKING:
     from pipelines.proposals.desk import Desk
     from pipelines.proposals.judging import Judged
     from pipelines.proposals.steps import Made
+    from warehouse.access.principals import Principal
 
 UserOption = Annotated[str, typer.Option("--as", help="The user who does it, within what ownership.grants allows.")]
 
 
-def open_desk(config_path: Path | None, lake_url: str | None, user: str, groups: list[str] | None, command: str) -> Desk:
-    """Open what acting on proposals as a user needs. Raises ConfigError, LakeError."""
+def open_desk(config_path: Path | None, lake_url: str | None, who: Principal, command: str) -> Desk:
+    """Open what acting on proposals, or on changes of blueprints, as a principal needs. Raises ConfigError, LakeError."""
     from hindcast.console import lake_settings
     from pipelines.proposals.desk import Desk
     from warehouse import config
-    from warehouse.access.principals import Principal
     from warehouse.lake.tables import Lake
     from warehouse.questions.door import Door
 
     settings = config.load_config(config_path)
     lake = Lake.open(lake_settings(config_path, lake_url))
-    door = Door(lake, settings.ownership, settings.rollups, purpose=f"hindcast {command}")
-    return Desk(settings=settings, lake=lake, door=door, who=Principal(user=user, groups=frozenset(groups or ())))
+    return Desk(settings=settings, lake=lake, door=Door(lake, settings.ownership, settings.rollups, purpose=f"hindcast {command}"), who=who)
+
+
+def named(user: str, groups: list[str] | None) -> Principal:
+    """Return the principal of a user who has to be named: an empty name is nobody, and not the operator."""
+    from warehouse.access.principals import Principal
+
+    return Principal(user=user, groups=frozenset(groups or ()))
 
 
 def propose(
@@ -58,7 +64,7 @@ def propose(
     """
     from pipelines.proposals import reading, steps
 
-    desk = open_desk(config_path, lake_url, user, groups, "policy propose")
+    desk = open_desk(config_path, lake_url, named(user, groups), "policy propose")
     asked = reading.read(_read(files or []), [identity_of(text) for text in remove or ()])
     is_refused = False
     for group in asked:

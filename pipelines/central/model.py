@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.blueprints import model as blueprints
 from pipelines.blueprints.model import BlueprintFile
+from pipelines.proposals.entries import Recorded
 
 STUCK_AFTER = timedelta(minutes=5)
 """Publishing that began so long ago and has no end was interrupted: it may be taken up again."""
@@ -60,18 +61,10 @@ _STATUS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(Recorded):
     """One event of a change."""
 
-    number: int
-    """From 1."""
     event: Event
-    time: datetime
-    actor: str
-    result: str = "noted"
-    detail: str | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """What is recorded of the event, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

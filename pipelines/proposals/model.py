@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from pipelines.objects.canonical import Manifest
 from pipelines.objects.names import Key
+from pipelines.proposals.entries import Recorded
 
 
 class Event(StrEnum):
@@ -97,18 +97,10 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(Recorded):
     """One event of a proposal."""
 
-    number: int
-    """From 1."""
     event: Event
-    time: datetime
-    actor: str
-    result: str = "noted"
-    detail: str | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """What is recorded of the event, by name."""
     objects: tuple[ProposedObject, ...] = ()
     """The objects as they are at this event: of an applied one, with the uid and resource version that applying gave them."""
     run: str = ""

@@ -2,8 +2,12 @@
 
 import contextlib
 import importlib.util
+import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -154,3 +158,32 @@ def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 def faults() -> ModuleType:
     """What can be made to go wrong on the way to a store."""
     return load("store_proxy")
+
+
+@pytest.fixture
+def dashboard(tmp_path: Path) -> Callable[[Path], contextlib.AbstractContextManager[str]]:
+    """What runs a real dashboard on a configuration, as a process, and says its address."""
+
+    @contextlib.contextmanager
+    def running(configuration: Path) -> Iterator[str]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            listen = f"127.0.0.1:{probe.getsockname()[1]}"
+        command = [sys.executable, "-m", "hindcast", "dashboard", "--config", str(configuration), "--listen", listen]
+        with (tmp_path / "log").open("wb") as log:
+            server = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 300
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://{listen}/_stcore/health", timeout=1)
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                    time.sleep(0.2)
+            yield f"http://{listen}"
+        finally:
+            server.terminate()
+            server.wait(100)
+
+    return running

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,27 +33,10 @@ def fleet(clusters: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
-def address(fleet: Any, tmp_path: Path) -> Iterator[str]:
+def address(fleet: Any, dashboard: Any) -> Iterator[str]:
     """Of the dashboard over it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, "-m", "hindcast", "dashboard", "--config", str(fleet.office.file), "--listen", listen]
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                urllib.request.urlopen(f"http://{listen}/_stcore/health", timeout=1)
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-                time.sleep(0.2)
-        yield f"http://{listen}"
-    finally:
-        server.terminate()
-        server.wait(100)
+    with dashboard(fleet.office.file) as address:
+        yield address
 
 
 @pytest.fixture

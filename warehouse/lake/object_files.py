@@ -93,7 +93,7 @@ class ObjectFiles(pafs.FileSystemHandler):  # type: ignore[misc]
         return _described(path, meta["size"], meta["last_modified"])
 
     def _refuse(self, *_arguments: object) -> None:
-        raise NotImplementedError("files of a table are written, read and deleted, nothing else")
+        raise io.UnsupportedOperation("files of a table are written, read and deleted, nothing else")
 
     delete_dir = delete_dir_contents = delete_root_dir_contents = move = copy_file = open_append_stream = _refuse
 
