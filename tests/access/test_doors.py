@@ -76,6 +76,7 @@ def test_nothing_else_answers_a_principal() -> None:
         "warehouse.access.access_log.visible",
         "hindcast.query_options.known_at",  # names a moment
         "hindcast.flow_export.every",  # asks the door piece by piece
+        "hindcast.policy_propose.open_desk",  # opens the lake that the command's questions are asked of
         "warehouse.records.saved_views.change",
         # Of a finding that the door has shown: who may decide about it.
         "warehouse.records.findings.accept",

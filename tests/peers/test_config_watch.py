@@ -65,7 +65,7 @@ class Watched:
 
     def versions(self, name: str) -> list[dict[str, Any]]:
         since = self.begin - timedelta(minutes=5)
-        until, named = datetime.now(UTC) + timedelta(days=1), versions.Selection(names=[name])
+        until, named = datetime.now(UTC) + timedelta(days=1), versions.Selection(names=[name], namespaces=["watched"])
         rows: list[dict[str, Any]] = versions.between(self.lake, since, until, named).to_pylist()
         return rows
 

@@ -61,19 +61,30 @@ class ProposalEvents(Question[Answer]):
         seen = rows.filter(pa.array([is_shown(row, scope) for row in listed], pa.bool_()))
         seen = visible.without_labels(scope, POLICY_CHANGES, seen, is_shown)
         if not scope.reads_every_label:
-            seen = _without_quotes(seen, lambda row: is_shown(row, scope.without_audits))
+            seen = _hidden(seen, lambda row: is_shown(row, scope.without_audits), _hide_quotes)
         return Answer(rows=seen, window=ALL_TIME, source=POLICY_CHANGES.name)
 
 
-def _without_quotes(rows: pa.Table, is_own: Callable[[Mapping[str, Any]], bool]) -> pa.Table:
-    """Return events without the texts of checks, which may quote labels, except for rows that an auditor owns."""
+def _hidden(rows: pa.Table, is_own: Callable[[Mapping[str, Any]], bool], hide: Callable[[dict[str, Any]], None]) -> pa.Table:
+    """Return events after `hide` has taken labels out of what is recorded about each, except for rows that an auditor owns."""
     listed = rows.to_pylist()
     for row in listed:
         record = json.loads(row["record"]) if row["record"] and not is_own(row) else None
         if isinstance(record, dict) and isinstance(about := record.get("about"), dict):
-            about["checks"] = [one | {"text": HIDDEN} if one.get("check") in _QUOTING else one for one in about.get("checks", ())]
+            hide(about)
             row["record"] = json.dumps(record, sort_keys=True)
     return pa.Table.from_pylist(listed, schema=rows.schema)
+
+
+def _hide_quotes(about: dict[str, Any]) -> None:
+    """Hide the texts of checks that may quote labels."""
+    about["checks"] = [one | {"text": HIDDEN} if one.get("check") in _QUOTING else one for one in about.get("checks", ())]
+
+
+def _hide_texts(about: dict[str, Any]) -> None:
+    """Hide the texts of a blueprint's file."""
+    if isinstance(file := about.get("file"), dict):
+        file |= {"text": HIDDEN, "before": HIDDEN if file.get("before") else ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,16 +151,5 @@ class BlueprintChanges(Question[Answer]):
         seen = rows.filter(pa.array([is_shown(row, scope) for row in listed], pa.bool_()))
         seen = visible.without_labels(scope, POLICY_CHANGES, seen, is_shown)
         if not scope.reads_every_label:
-            seen = _without_texts(seen, lambda row: is_shown(row, scope.without_audits))
+            seen = _hidden(seen, lambda row: is_shown(row, scope.without_audits), _hide_texts)
         return Answer(rows=seen, window=ALL_TIME, source=POLICY_CHANGES.name)
-
-
-def _without_texts(rows: pa.Table, is_own: Callable[[Mapping[str, Any]], bool]) -> pa.Table:
-    """Return events of changes without the texts of files, except for rows that an auditor sees by another role, too."""
-    listed = rows.to_pylist()
-    for row in listed:
-        record = json.loads(row["record"]) if row["record"] and not is_own(row) else None
-        if isinstance(record, dict) and isinstance(file := record.get("about", {}).get("file"), dict):
-            file |= {"text": HIDDEN, "before": HIDDEN if file.get("before") else ""}
-            row["record"] = json.dumps(record, sort_keys=True)
-    return pa.Table.from_pylist(listed, schema=rows.schema)
