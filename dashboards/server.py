@@ -6,6 +6,7 @@ Secrets are read from the files or variables that the configuration names, and h
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import pkgutil
 import threading
@@ -60,7 +61,8 @@ def _to_first_page(request: Request) -> RedirectResponse:
 
 def options(settings: config.Dashboard, host: str, port: int) -> dict[str, Any]:
     """Settings of Streamlit that depend on ours."""
-    found: dict[str, Any] = {"server.address": host, "server.port": port}
+    # The pages' files do not change while they are served: watching each of them for every visitor would only cost.
+    found: dict[str, Any] = {"server.address": host, "server.port": port, "server.fileWatcherType": "none"}
     if settings.auth.mode == "local":
         # A page elsewhere on the web must not reach this one by a name that it lets lead to loopback.
         found["server.allowedHosts"] = ["localhost", "127.0.0.1", "::1"]
@@ -70,9 +72,14 @@ def options(settings: config.Dashboard, host: str, port: int) -> dict[str, Any]:
 
 
 def _import_pages() -> None:
-    """Import the pages, so that the first visitor does not wait for it."""
+    """Import the pages, so that the first visitor does not wait for it.
+
+    Streamlit collects garbage after each run of a page; what was imported stays for good and need not be looked through each time.
+    """
     for page in pkgutil.iter_modules(views.__path__, f"{views.__name__}."):
         importlib.import_module(page.name)
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> None:
