@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -48,12 +49,16 @@ class Table:
     version: int = 1
     """Schema version; raised whenever a column is added, so that an older Hindcast refuses the table."""
 
-    @property
+    def __hash__(self) -> int:
+        """Return the hash of the name, which is unique; hashing every column would take longer than what is looked up by it."""
+        return hash(self.name)
+
+    @functools.cached_property
     def schema(self) -> pa.Schema:
         """Arrow schema of a row, including partition columns."""
         return pa.schema([pa.field(column.name, column.type) for column in self.columns])
 
-    @property
+    @functools.cached_property
     def file_schema(self) -> pa.Schema:
         """Arrow schema of a data file, without the partition columns, which are in its path."""
         return pa.schema([pa.field(column.name, column.type) for column in self.columns if column.name not in self.partition_by])
