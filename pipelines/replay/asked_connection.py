@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
 
-from pipelines.policy.labels import LabelSet
+from pipelines.replay import recorded_ends
 from pipelines.replay.ends import End
 from pipelines.replay.explaining import Explanation, edge_between, explain, explain_row, flow_of
 from pipelines.replay.in_force import History
-from pipelines.replay.observed_traffic import Objects
 from warehouse.engine import Window
 from warehouse.errors import ConfigError
 from warehouse.questions import edge_rule, replay_questions
@@ -53,7 +52,12 @@ def explain_connection(history: History, asked: AskedConnection) -> Explanation:
     edge = edge_between(ends[0], ends[1], asked.protocol, asked.port, asked.at)
     found_nothing = f"no flow of this connection was recorded in the {LOOK_BACK / timedelta(hours=1):.0f} hours before"
     explanation = explain(history, cluster, edge, None)
-    return replace(explanation, notes=(found_nothing, *explanation.notes))
+    return replace(explanation, notes=(found_nothing, *_not_known(ends), *explanation.notes))
+
+
+def _not_known(ends: Sequence[End]) -> list[str]:
+    """What is not known of the labels of ends, in sentences."""
+    return [f"{end.title}: not known: {end.missing}" for end in ends if end.missing]
 
 
 def _recorded(history: History, asked: AskedConnection) -> Mapping[str, Any] | None:
@@ -104,10 +108,9 @@ def _end(history: History, text: str, cluster: str, asked: AskedConnection) -> E
     """An end of which no flow was recorded."""
     if _is_pod(text):
         namespace, _, workload = text.partition("/")
-        window = Window(since=asked.at, until=asked.at + timedelta(seconds=1))
-        sets = Objects(history, cluster, window).label_sets(namespace, ()).get(("", namespace), {}).get(workload, [])
-        labels = sets[0] if sets else LabelSet(())
-        return End(cluster=cluster, namespace=namespace, workload=workload, labels=labels.texts or None)
+        period = history.periods(Window(since=asked.at, until=asked.at + timedelta(seconds=1)), clusters=(cluster,)).at(cluster, asked.at)
+        named = period.settings.cluster_name if period is not None else cluster
+        return recorded_ends.pod_end(history, recorded_ends.Asked(at=asked.at, cluster=cluster, cluster_name=named), namespace, workload)
     if text in _ENTITIES:
         return End(cluster=cluster, entity=text)
     try:

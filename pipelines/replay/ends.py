@@ -41,6 +41,10 @@ class End:
     """All DNS names that the agent had learned for the address; None when only `dns_name` is known."""
     is_hidden: bool = False
     """Whether the labels may be known but are not the principal's to see."""
+    some_labels: tuple[str, ...] = ()
+    """Those that are known of a pod, where `labels` is None."""
+    missing: str = ""
+    """What is not known of the labels, in words; by default all of them."""
 
     @property
     def title(self) -> str:
@@ -122,19 +126,22 @@ def _pod(end: End, named_ports: Mapping[tuple[str, str], int] | None) -> Side:
     if end.labels is not None:
         labels = LabelSet(end.labels)
         return Side(end.title, subject=labels if is_local else None, enforced=is_local, seen_as=labels, names=(), named_ports=named_ports)
-    known = LabelSet(
-        (
-            f"{KUBERNETES}:{POD_NAMESPACE}={end.namespace}",
-            f"{KUBERNETES}:{NAMESPACE_LABELS}.kubernetes.io/metadata.name={end.namespace}",
-            f"{KUBERNETES}:{CLUSTER}={end.cluster_name or end.cluster}",
-        ),
-        complete=False,
-    )
+    known = LabelSet(end.some_labels or namespace_labels(end.namespace or "", end.cluster_name or end.cluster, {}), complete=False)
     return Side(end.title, enforced=is_local, seen_as=known, names=(), named_ports=named_ports, unknown_labels=_unknown(end))
 
 
+def namespace_labels(name: str, cluster_name: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the labels that Cilium gives every pod of a namespace with these labels of its own."""
+    every = {"kubernetes.io/metadata.name": name, **labels}
+    return (
+        f"{KUBERNETES}:{POD_NAMESPACE}={name}",
+        f"{KUBERNETES}:{CLUSTER}={cluster_name}",
+        *(f"{KUBERNETES}:{NAMESPACE_LABELS}.{key}={value}" for key, value in every.items()),
+    )
+
+
 def _unknown(end: End) -> str:
-    return NOT_YOURS if end.is_hidden else ""
+    return NOT_YOURS if end.is_hidden else end.missing
 
 
 def known_labels(labels: Iterable[str] | None) -> tuple[str, ...] | None:

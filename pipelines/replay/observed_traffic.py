@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from pipelines.policy.labels import CLUSTER, KUBERNETES, NAMESPACE_LABELS, POD_NAMESPACE, LabelSet
+from pipelines.policy.labels import LabelSet
 from pipelines.policy.model import Direction
-from pipelines.policy.topology import is_identity_relevant
 from pipelines.recommend import observed
 from pipelines.recommend.observed import ObservedEdge, Seen
 from pipelines.recommend.recommendation import Traffic
 from pipelines.recommend.triage import ServicePort
-from pipelines.replay.ends import End, LearnedNames, side_of, valid_address
+from pipelines.replay import recorded_ends
+from pipelines.replay.ends import End, LearnedNames, namespace_labels, side_of, valid_address
 from pipelines.replay.in_force import History
 from warehouse.access.principals import Scope
 from warehouse.engine import Window
@@ -277,15 +277,9 @@ class Objects:
         """The labels of the namespace's workloads of which no flow shows any."""
         found: dict[str, list[LabelSet]] = {}
         for manifest in self._of_kind("PodLabels"):
-            metadata, spec = manifest["metadata"], manifest.get("spec") or {}
-            workload = (spec.get("workload") or {}).get("name") or metadata["name"]
-            if metadata.get("namespace") == namespace and workload not in seen:
-                texts = [
-                    f"{KUBERNETES}:{key}={value}" for key, value in (metadata.get("labels") or {}).items() if is_identity_relevant(key)
-                ]
-                texts.append(f"{KUBERNETES}:{POD_NAMESPACE}={namespace}")
-                texts.append(f"{KUBERNETES}:{NAMESPACE_LABELS}.kubernetes.io/metadata.name={namespace}")
-                texts.append(f"{KUBERNETES}:{CLUSTER}={self._cluster}")
+            workload = recorded_ends.workload_of(manifest)
+            if manifest["metadata"].get("namespace") == namespace and workload not in seen:
+                texts = (*recorded_ends.pod_labels(manifest), *namespace_labels(namespace, self._cluster, {}))
                 found[workload] = [LabelSet(texts)]  # the last version counts
         return {("", namespace): found}
 

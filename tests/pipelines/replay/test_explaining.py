@@ -25,13 +25,14 @@ from warehouse.engine import Window
 from warehouse.errors import AccessDeniedError, ConfigError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
-from warehouse.schema import CONFIG_COVERAGE, FLOWS, POLICY_VERSIONS, WORKLOADS, Table
+from warehouse.schema import CONFIG_COVERAGE, FLOWS, NAMESPACES, POLICY_VERSIONS, WORKLOADS, Table
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = Window(since=NOON, until=NOON + 48 * HOUR)
 PAULA, EVE = Principal(user="paula"), Principal(user="eve")
-KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ConfigMap", "CiliumAgents", "PodLabels", "Service"]
+_POLICIES = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"]
+KINDS = [*_POLICIES, "ConfigMap", "CiliumAgents", "PodLabels", "Service", "Namespace"]
 
 
 def pod(namespace: str, app: str) -> flow_pb2.Endpoint:
@@ -95,6 +96,16 @@ class Town:
         rows = decode([one.SerializeToString()], cluster="c1", recorded=NOON, live=False).rows
         self.lake.commit(FLOWS, self.lake.write_files(FLOWS, rows), transactions={}, metadata={})
         return str(one.uuid)
+
+    def space(self, name: str, begin: float = -1, end: float | None = None, **labels: str) -> None:
+        """A namespace, as configuration history has it."""
+        self.manifest(NAMESPACES, "Namespace", name, name, begin, end, metadata={"labels": labels})
+
+    def pods(self, namespace: str, app: str, *, variant: str = "", **traits: Any) -> None:
+        """The pods of a workload, as configuration history has them."""
+        labels = {"app": app, **({"variant": variant} if variant else {}), "pod-template-hash": "5d4b9c7f6"}
+        spec = {"workload": {"name": app}, "serviceAccountName": app, **traits}
+        self.manifest(WORKLOADS, "PodLabels", namespace, f"deployment.{app}{variant}", metadata={"labels": labels}, spec=spec)
 
     def explained(self, name: str, who: Principal = OPERATOR) -> Explanation:
         return explain_flow(History(self.door, who), name, DAY)
@@ -227,10 +238,9 @@ def test_a_policy_change_between_the_flow_and_the_given_time_is_reported(town: T
 
 def test_a_connection_that_was_never_seen_is_judged_by_the_recorded_labels_of_its_pods(town: Town) -> None:
     town.policy("shop", "web", "web", ingress=[allow("bff")])
+    town.space("shop")
     for app in ("web", "bff", "cart"):
-        town.manifest(
-            WORKLOADS, "PodLabels", "shop", f"deployment.{app}", metadata={"labels": {"app": app}}, spec={"workload": {"name": app}}
-        )
+        town.pods("shop", app)
     assert town.asked("shop/bff", "shop/web").verdict is Verdict.ALLOWED
     found = town.asked("shop/cart", "shop/web")
     assert found.verdict is Verdict.DENIED
@@ -238,6 +248,79 @@ def test_a_connection_that_was_never_seen_is_judged_by_the_recorded_labels_of_it
     assert any("no flow of this connection was recorded" in note for note in found.notes)
     assert town.asked("203.0.113.9", "shop/web").verdict is Verdict.DENIED
     assert town.asked("shop/web", "api.example.com", 443).verdict is Verdict.ALLOWED
+
+
+def of_namespaces(**labels: str) -> dict[str, Any]:
+    """A rule that lets in pods of namespaces with these labels."""
+    keys = {f"k8s:io.cilium.k8s.namespace.labels.{key}": value for key, value in labels.items()}
+    return {"fromEndpoints": [{"matchLabels": keys}]}
+
+
+def test_labels_of_namespaces_of_that_time_decide_about_a_connection_that_was_never_seen(town: Town) -> None:
+    town.policy("shop", "web", "web", ingress=[of_namespaces(tier="data")])
+    town.space("shop")
+    town.space("data", -1, 3, tier="data")
+    town.space("data", 3, None, tier="lab")
+    for namespace, app in (("shop", "web"), ("data", "db")):
+        town.pods(namespace, app)
+    assert town.asked("data/db", "shop/web", at=2).verdict is Verdict.ALLOWED
+    assert town.asked("data/db", "shop/web", at=4).verdict is Verdict.DENIED
+
+
+def test_a_namespace_or_pods_that_history_does_not_have_make_the_verdict_uncertain_and_are_named(town: Town) -> None:
+    town.policy("shop", "web", "web", ingress=[of_namespaces(tier="data")])
+    town.space("shop")
+    town.pods("shop", "web")
+    town.pods("data", "db")
+    found = town.asked("data/db", "shop/web")
+    assert found.verdict is Verdict.UNCERTAIN
+    assert "data/db: not known: the labels of namespace data, which configuration history does not have at that time" in found.notes
+    town.space("data", tier="data")
+    assert town.asked("data/db", "shop/web").verdict is Verdict.ALLOWED
+    found = town.asked("data/other", "shop/web")
+    assert found.verdict is Verdict.ALLOWED, "the labels of its namespace are known, and they decide"
+    town.policy("shop", "web", "web", 3, None, ingress=[allow("bff")])
+    town.policy("data", "db", "db", 3, None, ingress=[{"fromEndpoints": [{}]}])
+    assert town.asked("data/other", "data/db", at=4).verdict is Verdict.ALLOWED
+    found = town.asked("data/db", "data/other", at=4)
+    assert found.verdict is Verdict.UNCERTAIN, "it may be one of the pods that the policy selects"
+    assert any("not known: the labels of the pods of data/other" in note for note in found.notes)
+
+
+def test_pods_of_a_workload_with_different_labels_have_those_that_all_of_them_have(town: Town) -> None:
+    town.policy("shop", "web", "web", ingress=[allow("bff"), {"fromEndpoints": [{"matchLabels": {"variant": "blue"}}]}])
+    town.space("shop")
+    for app, variant in (("web", ""), ("bff", "green"), ("bff", "blue"), ("cart", "green"), ("cart", "blue")):
+        town.pods("shop", app, variant=variant)
+    assert town.asked("shop/bff", "shop/web").verdict is Verdict.ALLOWED
+    found = town.asked("shop/cart", "shop/web")
+    assert found.verdict is Verdict.UNCERTAIN
+    assert "shop/cart: not known: which of its 2 sets of labels a pod of shop/cart has" in found.notes
+
+
+def test_the_service_account_decides_and_pods_on_the_network_of_their_node_are_refused(town: Town) -> None:
+    account = {"k8s:io.cilium.k8s.policy.serviceaccount": "bff"}
+    town.policy("shop", "web", "web", ingress=[{"fromEndpoints": [{"matchLabels": account}]}])
+    town.space("shop")
+    for app in ("web", "bff", "cart"):
+        town.pods("shop", app)
+    town.pods("shop", "agent", hostNetwork=True)
+    assert town.asked("shop/bff", "shop/web").verdict is Verdict.ALLOWED
+    assert town.asked("shop/cart", "shop/web").verdict is Verdict.DENIED
+    with pytest.raises(ConfigError, match="run on the network of their node, so policies see the node: name it as host or remote-node"):
+        town.asked("shop/agent", "shop/web")
+
+
+def test_what_an_owner_may_not_see_of_the_other_end_is_not_used_for_a_connection_that_was_never_seen(town: Town) -> None:
+    town.policy("shop", "web", "web", ingress=[of_namespaces(tier="data")])
+    for namespace, app in (("shop", "web"), ("data", "db")):
+        town.space(namespace, tier=namespace)
+        town.pods(namespace, app)
+    found = town.asked("data/db", "shop/web", who=PAULA)
+    (ingress,) = [one for one in found.walks if one.direction is Direction.INGRESS]
+    assert ingress.decision.verdict is Verdict.UNCERTAIN
+    assert "labels of a peer that is not yours" in ingress.decision.reason
+    assert not any("tier" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("end", ["web", "shop/web/x.y", "no such thing"])
