@@ -17,9 +17,10 @@ REPORTS = Asset(name="hindcast_reports", uri="hindcast://lake/reports")
 DOC = """
 ### Reports, on schedule
 
-- **subjects**: for whom reports are made: those that `reports.schedules` names, or the platform.
-- **make**: makes one report for each, records it in the table `reports` and delivers it to the targets of `deliver_to`, only where
-  everyone who reads there may see all of it. Manually: `hindcast report`.
+- **subjects**: for whom reports are made: those that `reports.schedules` names, or the platform; divided into batches of up to 25.
+- **make**: makes one report for each of a batch, which share what they read; records it in the table `reports` and delivers it to the
+  targets of `deliver_to`, only where everyone who reads there may see all of it. One that fails does not keep the others from being
+  made. Manually: `hindcast report`.
 - **verify**: makes the report before again, as the lake was known then, and records whether it is identical. A report that differs does not
   fail the run: the page *Reports* shows it. Manually: `hindcast report verify`.
 
@@ -60,31 +61,31 @@ def made_of(schedule: Schedule) -> Any:
         """Make the reports of the schedule, then verify those before."""
 
         @task
-        def subjects() -> list[str]:
-            """Return for whom the reports are made; an empty name is the platform."""
+        def subjects() -> list[list[str]]:
+            """Return for whom the reports are made, in batches; an empty name is the platform."""
             from pipelines.evidence.reports import scheduling
 
             settings = load_config()
-            return scheduling.subjects_of(settings, scheduling.schedule_of(settings, schedule.name))
+            return scheduling.batches(scheduling.subjects_of(settings, scheduling.schedule_of(settings, schedule.name)))
 
         @task(outlets=[REPORTS], max_active_tis_per_dag=2)
-        def make(subject: str) -> str:
-            """Make and deliver one report; return its id."""
+        def make(batch: list[str]) -> list[str]:
+            """Make and deliver the reports of a batch; return their ids."""
             from pipelines.evidence.reports import scheduling
 
             settings = load_config()
-            return scheduling.run(settings, scheduling.schedule_of(settings, schedule.name), subject, at=_time())
+            return scheduling.run_batch(settings, scheduling.schedule_of(settings, schedule.name), batch, at=_time())
 
         @task(max_active_tis_per_dag=2)
-        def verify(subject: str) -> str | None:
-            """Verify the report before; return identical, differs, or nothing without one."""
+        def verify(batch: list[str]) -> list[str | None]:
+            """Verify the reports before; return identical, differs, or nothing without one, for each."""
             from pipelines.evidence.reports import scheduling
 
             settings = load_config()
-            return scheduling.verify_before(settings, scheduling.schedule_of(settings, schedule.name), subject, at=_time())
+            return scheduling.verify_batch(settings, scheduling.schedule_of(settings, schedule.name), batch, at=_time())
 
         wanted = subjects()
-        make.expand(subject=wanted) >> verify.expand(subject=wanted)
+        make.expand(batch=wanted) >> verify.expand(batch=wanted)
 
     return report()
 

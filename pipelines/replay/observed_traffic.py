@@ -181,7 +181,7 @@ class _Reader:
         return source, destination, protocol, row["destination_port"], icmp_type, row["verdict"] or "", row["drop_reason_desc"] or ""
 
     def _end(self, row: Mapping[str, Any], side: str) -> End:
-        part = {name: row.get(f"{side}_{name}") for name in ("cluster_name", "namespace", "entity", "dns_name", "cidr")}
+        part: dict[str, Any] = {name: row.get(f"{side}_{name}") for name in ("cluster_name", "namespace", "entity", "dns_name", "cidr")}
         labels = row.get(f"{side}_labels")
         if labels is None:
             labels = self._labels.get(row.get(f"{side}_labels_id") or "")

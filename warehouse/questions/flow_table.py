@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,13 +13,13 @@ from warehouse import engine
 from warehouse.access import visible
 from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
-from warehouse.questions import edge_rule, flow_filter, part_sums, recorded_workloads
+from warehouse.questions import edge_rule, flow_filter, part_sums, pods_as_of, recorded_workloads
 from warehouse.questions.answers import Answer, coverage_of
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.part_sums import Flows
 from warehouse.questions.question import Question, Request, Subject
 from warehouse.questions.time_buckets import HOUR
-from warehouse.schema import FLOWS, Table
+from warehouse.schema import FLOWS, WORKLOADS, Table
 
 MATCHING = "matching_flows"
 """The relation that the SQL of a FlowQuestion reads: the flows that the principal may see and that match the filter."""
@@ -110,13 +110,26 @@ def _learn_workloads(connection: Any, sight: Sight, ends: Sequence[datetime]) ->
     window = sight.window
     if window.since is None or window.until is None:
         raise ValueError("a question about flows needs a window with a start and an end")
-    seen = []
-    for number, end in enumerate(ends):
+    spans = []
+    for end in ends:
         until = min(end, datetime.now(UTC) + HOUR)
         since = max(window.since, until - _LEARNED_FROM).replace(minute=0, second=0, microsecond=0)
-        until = (until + HOUR - timedelta.resolution).replace(minute=0, second=0, microsecond=0)
-        seen.append(_pods_of_hours(connection, sight, since, until, f"flows_of_hours_{number}"))
+        spans.append((since, (until + HOUR - timedelta.resolution).replace(minute=0, second=0, microsecond=0)))
+    key = _learned_from(sight, spans)
+    if key is not None and pods_as_of.MEMORY.recall(connection, _PODS, key):
+        return
+    seen = [_pods_of_hours(connection, sight, *span, f"flows_of_hours_{number}") for number, span in enumerate(spans)]
     recorded_workloads.learn(connection, " UNION ALL BY NAME ".join(f"({one})" for one in seen), _PODS, sight.lake, as_of=window.as_of)
+    if key is not None:
+        pods_as_of.MEMORY.keep(connection, _PODS, key)
+
+
+def _learned_from(sight: Sight, spans: Sequence[tuple[datetime, datetime]]) -> Hashable | None:
+    """Return what decides which pods are learned; None if they are those known now, which are remembered by parts of hours."""
+    lake, as_of = sight.lake, sight.window.as_of
+    if as_of is None:
+        return None
+    return lake.address(FLOWS), lake.version(FLOWS), lake.version(WORKLOADS), as_of, sight.clusters, tuple(spans)
 
 
 def _pods_of_hours(connection: Any, sight: Sight, since: datetime, until: datetime, name: str) -> str:
