@@ -1,4 +1,4 @@
-"""The DAG `policy_watch`: every five minutes, looks for flows that recently applied proposals drop, and rolls back where a rule says so."""
+"""The DAG `policy_watch`: every five minutes, looks for flows that recent changes of policies drop, and rolls back where a rule says so."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from dags.alerts import FailureAlert, late
 
 DOC = """
-### Applied proposals, every five minutes
+### Applied proposals and published changes of blueprints, every five minutes
 
-For the time after a proposal was applied that `proposals.watch` says, records new drops that it causes in `policy_changes`, and rolls it
-back, as the user who applied it, where `proposals.roll_back_at` says so. Manually: `hindcast policy proposals watch`.
+- **proposals**: for the time after a proposal was applied that `proposals.watch` says, records new drops that it causes in
+  `policy_changes`, and rolls it back, as the user who applied it, where `proposals.roll_back_at` says so. Manually:
+  `hindcast policy proposals watch`.
+- **blueprints**: the same for changes of blueprints that were published to canaries first; they are rolled back in every cluster, as
+  whoever published them. Manually: `hindcast blueprint changes watch`.
 
 **Safe to run again**, at any time: the same drops are recorded once, and what is rolled back is watched no more.
 
-A proposal that cannot be judged does not keep the others from being looked at.
+One that cannot be judged does not keep the others from being looked at.
 
-**When it fails** (three tries), a proposal cannot be judged or rolled back, or it has not ended half an hour after it was queued, a
-finding `pipeline_failed` or `pipeline_late` is written and a message is sent to the webhook in `alerts`. `HINDCAST_CONFIG` names the
-configuration.
+**When it fails** (three tries), a proposal or a change cannot be judged or rolled back, or it has not ended half an hour after it was
+queued, a finding `pipeline_failed` or `pipeline_late` is written and a message is sent to the webhook in `alerts`. `HINDCAST_CONFIG`
+names the configuration.
 
 **Owner:** platform.
 """
@@ -48,17 +51,26 @@ configuration.
     },
 )
 def policy_watch() -> None:
-    """Watch applied proposals."""
+    """Watch applied proposals, and published changes of blueprints."""
 
     @task
-    def watch() -> dict[str, int]:
+    def proposals() -> dict[str, int]:
         """Look at every proposal that is being watched; return how many there are, how many drop flows and how many were rolled back."""
         from pipelines.proposals.watching_all import watch_fleet
         from warehouse.config import load_config
 
         return watch_fleet(load_config())
 
-    watch()
+    @task
+    def blueprints() -> dict[str, int]:
+        """Look at every change of a blueprint that is being watched; return the same of those."""
+        from pipelines.central.watching_all import watch_fleet
+        from warehouse.config import load_config
+
+        return watch_fleet(load_config())
+
+    proposals()
+    blueprints()
 
 
 policy_watch()

@@ -91,16 +91,38 @@ def show(
 
 @changes.command("watch", epilog="Example: hindcast blueprint changes watch 3f2a9c0d")
 def watch(
-    change: IdArgument, config_path: ConfigOption = None, lake_url: LakeOption = None, user: AsOption = None, groups: GroupOption = None
+    change: Annotated[str | None, typer.Argument(metavar="ID", help="One change; all that are being watched if absent.")] = None,
+    config_path: ConfigOption = None,
+    lake_url: LakeOption = None,
+    user: AsOption = None,
+    groups: GroupOption = None,
 ) -> None:
-    """List the flows that a change drops in each cluster that it was published to. Exit code 1 if there are any, or it cannot be told."""
-    from pipelines.central import aftermath
+    """List the flows that a change drops in each cluster that it was published to. Exit code 1 if there are any, or it cannot be told.
 
-    desk, one = _opened(change, user, groups, config_path, lake_url)
-    found = aftermath.seen(desk, one)
-    for cluster, watched in found.items():
-        _say_drops(cluster, watched)
-    if any(watched.drops or not watched.is_judged for watched in found.values()):
+    Without ID, look at all that are being watched, as the operator, and roll back where `proposals.roll_back_at` says so; drops that the
+    plan of a change had announced do not count.
+    """
+    from pipelines.central import aftermath, watching_all
+
+    if change is None and user is not None:
+        raise ConfigError("--as: name the change that is looked at; all of them are looked at by the operator")
+    if change is not None:
+        desk, one = _opened(change, user, groups, config_path, lake_url)
+        found = aftermath.seen(desk, one)
+        for cluster, watched in found.items():
+            _say_drops(cluster, watched)
+        if any(watched.drops or not watched.is_judged for watched in found.values()):
+            raise typer.Exit(1)
+        return
+    is_well = True
+    for looked in watching_all.look_at_all(open_desk(config_path, lake_url, principal(None, None), COMMAND)):
+        say(looked.change)
+        for cluster, watched in looked.clusters.items():
+            _say_drops(cluster, watched)
+        if looked.failure:
+            messages.print(f"{looked.change.id}: cannot be rolled back: {looked.failure}", markup=False, style="red")
+        is_well = is_well and looked.is_judged and not looked.unannounced_flows
+    if not is_well:
         raise typer.Exit(1)
 
 

@@ -5,7 +5,7 @@
 - `previewing`: what the change would do in each cluster: the plan, the simulation, what guard-rails say.
 - `model`: a change as it follows from its events. `store` keeps them, append-only, in the table `policy_changes`.
 - `acting`: publishes a change to canaries, then to the rest; stops it, and rolls it back.
-- `aftermath`: what was dropped in a cluster because of a change.
+- `aftermath`: what was dropped in a cluster because of a change. `watching_all` looks at every change, and rolls back by the rule.
 - `handing_over`: hands the changed file over to Git.
 
 Planning and publishing are those of `pipelines.blueprints`, watching and putting back those of `pipelines.proposals`.

@@ -101,7 +101,8 @@ def roll_back(desk: Desk, change: Change, *, even_if_changed: bool = False, reas
 
 def _publish(desk: Desk, change: Change, names: Sequence[str]) -> Change:
     """Publish to some clusters, one after the other; stop at the first failure."""
-    claimed = _noted(desk, change, Event.PUBLISHING, about={"clusters": list(names)})
+    groups = {} if desk.who.is_operator else {"groups": sorted(desk.who.groups)}
+    claimed = _noted(desk, change, Event.PUBLISHING, about={"clusters": list(names), **groups})
     reached: list[str] = []
     problems: list[str] = []
     try:
@@ -160,6 +161,11 @@ def _noted(
         about=about or {},
     )  # fmt: skip
     return store.append(desk.lake, change, entry)
+
+
+def watched(desk: Desk, change: Change, about: dict[str, Any], detail: str) -> Change:
+    """Record flows that the change drops. Raises ProposalError if somebody did something with it at the same time, LakeError."""
+    return _noted(desk, change, Event.WATCHED, about=about, detail=detail[:LONGEST_REASON])
 
 
 def handed_over(desk: Desk, change: Change, about: dict[str, Any], detail: str) -> Change:

@@ -12,6 +12,7 @@ from typing import Any
 from pipelines.blueprints import model as blueprints
 from pipelines.blueprints.model import BlueprintFile
 from pipelines.proposals.entries import Recorded
+from warehouse.access.principals import OPERATOR, Principal
 
 STUCK_AFTER = timedelta(minutes=5)
 """Publishing that began so long ago and has no end was interrupted: it may be taken up again."""
@@ -33,6 +34,8 @@ class Event(StrEnum):
     ROLLED_BACK = "rolled_back"
     HANDED_OVER = "handed_over"
     """The changed file was handed over to Git."""
+    WATCHED = "watched"
+    """New flows were found that it drops."""
 
 
 class Status(StrEnum):
@@ -137,13 +140,19 @@ class Change:
         return tuple(dict.fromkeys(done))
 
     @property
+    def publisher(self) -> Principal:
+        """As whom it was published last: a user with her groups, or the operator, who has the configuration's own credentials."""
+        found = next((entry for entry in reversed(self.entries) if entry.event is Event.PUBLISHING and "groups" in entry.about), None)
+        return OPERATOR if found is None else Principal(user=found.actor, groups=frozenset(found.about["groups"]))
+
+    @property
     def rest(self) -> tuple[str, ...]:
         """The clusters that it was not published to."""
         return tuple(name for name in self.clusters if name not in self.published)
 
     @property
     def status(self) -> Status:
-        last = next(entry for entry in reversed(self.entries) if entry.event is not Event.HANDED_OVER)
+        last = next(entry for entry in reversed(self.entries) if entry.event not in (Event.HANDED_OVER, Event.WATCHED))
         if last.event is Event.PUBLISHED:
             return Status.CANARY if self.rest else Status.PUBLISHED
         return _STATUS[last.event]

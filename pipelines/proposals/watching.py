@@ -148,23 +148,24 @@ def without_change(desk: Desk, proposal: Proposal, who: Principal, until: dateti
     return whatif.simulate(_Applied(History(desk.door, who), proposal.cluster, entry), asked)
 
 
-_Name = tuple[Any, ...]
+Name = tuple[Any, ...]
 
 
-def _announced(desk: Desk, proposal: Proposal, who: Principal) -> frozenset[_Name]:
+def _announced(desk: Desk, proposal: Proposal, who: Principal) -> frozenset[Name]:
     """The edges that the simulation of the proposal has said it denies, and that were therefore accepted with it."""
     rows = desk.door.answer(who, ProposedEdges(proposal=proposal.id, judgement=proposal.judgement.number)).rows.to_pylist()
-    return frozenset(_name(row) for row in rows if row["change"] == Change.NEWLY_DENIED.value)
+    return frozenset(name_of(row) for row in rows if row["change"] == Change.NEWLY_DENIED.value)
 
 
-def _names(edge: ChangedEdge, peer_detail: str) -> frozenset[_Name]:
+def _names(edge: ChangedEdge, peer_detail: str) -> frozenset[Name]:
     """The names under which an edge may have been announced: its own, and without the workload that its author was not shown."""
     row = edge.row()
     hidden = ("source_workload_name", "destination_workload_name") if peer_detail == "namespace" else ()
-    return frozenset({_name(row), *(_name({**row, column: None}) for column in hidden)})
+    return frozenset({name_of(row), *(name_of({**row, column: None}) for column in hidden)})
 
 
-def _name(row: Mapping[str, Any]) -> _Name:
+def name_of(row: Mapping[str, Any]) -> Name:
+    """Return what makes two rows of changed edges the same edge."""
     ends = [row[f"{side}_{column}"] for side in ("source", "destination") for column in END_COLUMNS]
     return row["cluster"], *ends, row["destination_port"], row["l4_protocol"]
 

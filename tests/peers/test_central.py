@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from hindcast.cli import app
 from pipelines.blueprints import model
-from pipelines.central import acting, aftermath, editing, handing_over, previewing, store
+from pipelines.central import acting, aftermath, editing, handing_over, previewing, store, watching_all
 from pipelines.central.editing import Edit
 from pipelines.central.model import Change, Status
 from pipelines.central.previewing import Preview
@@ -148,10 +148,10 @@ class Fleet:
             (row["cause"], row["cluster"], row["action"], row["result"], row["actor"]) for row in sorted(rows, key=lambda row: row["time"])
         ]
 
-    def drop(self, cluster: str) -> None:
-        """Batch calls web right now, and is dropped."""
+    def drop(self, cluster: str, app: str = "batch") -> None:
+        """A workload calls web right now, and is dropped."""
         self.office.now = datetime.now(UTC)
-        self.office.flows(f"{self.space}/batch", f"{self.space}/web", ago=0, times=1, verdict="DROPPED", cluster=cluster)
+        self.office.flows(f"{self.space}/{app}", f"{self.space}/web", ago=0, times=1, verdict="DROPPED", cluster=cluster)
 
 
 @pytest.fixture
@@ -258,6 +258,21 @@ def test_it_goes_to_the_canary_first_is_watched_there_goes_on_and_is_rolled_back
         acting.roll_back(fleet.desk(), change)
 
 
+def test_the_rule_rolls_a_change_back_everywhere_as_who_published_it_once_it_drops_what_its_plan_had_not_announced(fleet: Fleet) -> None:
+    fleet.has_own_credentials = False
+    fleet.configure(proposals={"roll_back_at": 1})
+    fleet.put("c2", "api", "batch")
+    change = acting.go_on(fleet.desk(), fleet.begin("api"))
+    fleet.drop("c1")
+    assert watching_all.watch_fleet(fleet.office.settings) == {"watched": 1, "dropping": 1, "rolled_back": 0}
+    fleet.drop("c1", "cron")
+    assert watching_all.watch_fleet(fleet.office.settings) == {"watched": 1, "dropping": 1, "rolled_back": 1}
+    assert (fleet.apps("c1"), fleet.apps("c2")) == (None, ["api", "batch"])
+    assert fleet.events(change)[-4:] == ["watched", "watched", "rolling_back", "rolled_back"]
+    assert {step[4] for step in fleet.steps(change) if step[0] == "roll_back"} == {"ada"}
+    assert watching_all.watch_fleet(fleet.office.settings) == {"watched": 0, "dropping": 0, "rolled_back": 0}
+
+
 def test_a_cluster_that_changed_since_the_plan_is_not_published_to(fleet: Fleet) -> None:
     change = fleet.begin("api")
     fleet.put("c2", "batch")
@@ -360,7 +375,7 @@ def test_the_command_line_edits_publishes_to_a_canary_watches_goes_on_and_rolls_
 
     run(fleet, "changes", "watch", change)
     fleet.drop("c1")
-    assert "c1: 1 flow on 1 edge dropped" in run(fleet, "changes", "watch", change, code=1).stdout
+    assert "c1: 1 flow on 1 edge, as announced, dropped" in run(fleet, "changes", "watch", change, code=1).stdout
     assert "roll it back, or go on with --even-if-drops" in run(fleet, "changes", "go-on", change, code=2).stderr
     assert fleet.apps("c2") is None
     run(fleet, "changes", "go-on", change, "--even-if-drops")

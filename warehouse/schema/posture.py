@@ -101,7 +101,7 @@ POLICY_CHANGES = Table(
             _S,
             "What happened to the proposal: refused, proposed, judged, approved, rejected, applying, applied, failed, handed_over, "
             "rolling_back, rolled_back or watched; to a blueprint's change: begun, publishing, published, failed, stopped, rolling_back, "
-            "rolled_back or handed_over; null for what was done to an object by publishing",
+            "rolled_back, handed_over or watched; null for what was done to an object by publishing",
         ),
         column(
             "record",
