@@ -11,17 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.policy.layer7 import DnsQuery, HttpRequest
 from pipelines.policy.side_vectors import Mask
 from pipelines.replay.candidates import Candidates
-from pipelines.replay.ends import End, is_within, known_labels, known_names, valid_address
+from pipelines.replay.connections_of_flows import traffic_of
+from pipelines.replay.ends import End, is_within
 from pipelines.replay.grouping import Ints
-from pipelines.replay.in_force import History, InForce, Period
+from pipelines.replay.in_force import History, InForce
 from pipelines.replay.outcomes import Outcomes
-from pipelines.replay.requests import request_of
 from pipelines.replay.simulation import Simulator
 from pipelines.replay.steps import Steps
-from pipelines.replay.traffic import Asked, Traffic, as_microseconds, microseconds, of_answer, recorded_of, sides_of
+from pipelines.replay.traffic import Asked, of_answer
 from warehouse.errors import QueryLimitError
 from warehouse.questions import replay_questions
 from warehouse.questions.replay_questions import DistinctEdges
@@ -103,7 +102,7 @@ class FlowsAgain:
             self._steps.next(f"reading flows of {named} from {since:%Y-%m-%d %H:%M} UTC")
             for one, rows in self._rows(some, since, until, asked):
                 cluster, periods = one.traffic.cluster, one.traffic.periods
-                made, there = _traffic(cluster, periods, rows, folded[cluster], sees_labels=self._history.sees_labels)
+                made, there = traffic_of(cluster, periods, rows, folded[cluster], sees_labels=self._history.sees_labels)
                 read |= {(cluster, hour) for hour in there}
                 if len(made):
                     found.append(Simulator(made, self._candidates).run())
@@ -168,87 +167,6 @@ class _Folded:
 def _coarse(end: End) -> tuple[Any, ...]:
     labels = None if end.labels is None else tuple(sorted(text for text in end.labels if end.namespace or not text.startswith("cidr:")))
     return end.cluster_name, end.namespace, end.workload, end.entity, end.dns_name, labels or None
-
-
-def _traffic(cluster: str, periods: tuple[Period, ...], rows: pa.Table, wanted: _Folded, *, sees_labels: bool) -> tuple[Traffic, set[int]]:
-    """Return the connections of flows that are looked at again, and the hours that have any flows."""
-    kinds, directions = recorded_of(rows)
-    first, last = microseconds(rows["first_seen"]), microseconds(rows["last_seen"])
-    starts = np.array([as_microseconds(period.since) for period in periods], np.int64)
-    period = np.maximum(np.searchsorted(starts, first, "right") - 1, 0)
-    hour = first // 3_600_000_000 * 3_600_000_000
-    ends: dict[End, int] = {}
-    protocols: dict[str, int] = {}
-    connections: dict[tuple[Any, ...], int] = {}
-    requests: list[HttpRequest | DnsQuery | None] = []
-    entries: list[tuple[int, int]] = []
-    for place, row in enumerate(rows.drop_columns(["first_seen", "last_seen", "since"]).to_pylist()):
-        if kinds[place] < 0:
-            continue
-        source, destination = (_end(cluster, side, row, sees_labels=sees_labels) for side in ("source", "destination"))
-        protocol = row["l4_protocol"] or ""
-        port = row["icmp_type"] or 0 if protocol.startswith("ICMP") else row["destination_port"]
-        number = -1 if port is None else port
-        if not wanted.has(int(hour[place]), source, destination, protocol, number):
-            continue
-        request = request_of(row, all_headers=False)
-        key = (
-            ends.setdefault(source, len(ends)),
-            ends.setdefault(destination, len(ends)),
-            protocols.setdefault(protocol, len(protocols)),
-            number,
-            int(period[place]),
-            int(hour[place]),
-            repr(request),
-        )
-        if key not in connections:
-            requests.append(request)
-        entries.append((place, connections.setdefault(key, len(connections))))
-    columns = np.array([key[:6] for key in connections], np.int64).reshape(-1, 6).T
-    places, of = (np.array(column, np.int64) for column in zip(*entries, strict=True)) if entries else (np.zeros(0, np.int64),) * 2
-    flows = np.zeros((len(connections), 3, 3), np.int64)
-    np.add.at(flows, (of, directions[places], kinds[places]), np.asarray(rows["flows"].to_numpy())[places])
-    first_seen, last_seen = np.full(len(connections), np.iinfo(np.int64).max), np.zeros(len(connections), np.int64)
-    np.minimum.at(first_seen, of, first[places])
-    np.maximum.at(last_seen, of, last[places])
-    return (
-        Traffic(
-            cluster=cluster,
-            periods=periods,
-            ends=tuple(ends),
-            sides=tuple(sides_of(periods, list(ends))),
-            source=columns[0],
-            destination=columns[1],
-            protocol=columns[2],
-            protocols=tuple(protocols),
-            number=columns[3],
-            since=columns[5],
-            first_period=columns[4],
-            last_period=columns[4],
-            flows=flows,
-            first_seen=first_seen,
-            last_seen=last_seen,
-            requests=tuple(requests),
-            not_judged=0,
-        ),
-        set(np.unique(hour).tolist()),
-    )
-
-
-def _end(cluster: str, side: str, row: Mapping[str, Any], *, sees_labels: bool) -> End:
-    labels = row[f"{side}_labels"]
-    return End(
-        cluster=cluster,
-        cluster_name=row[f"{side}_cluster_name"],
-        namespace=row[f"{side}_namespace"],
-        workload=row[f"{side}_workload_name"],
-        entity=row[f"{side}_entity"],
-        dns_name=row[f"{side}_dns_name"],
-        address=valid_address(row[f"{side}_ip"]),
-        labels=known_labels(labels),
-        names=known_names(row[f"{side}_names"]),
-        is_hidden=not labels and not sees_labels,
-    )
 
 
 class _Chosen:

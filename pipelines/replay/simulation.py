@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipelines.policy.bulk import ALLOWED, CODES, DENIED, UNCERTAIN, BulkJudge, Verdicts
 from pipelines.policy.model import Direction
 from pipelines.policy.side_vectors import Mask
+from pipelines.policy.verdict import Decision
 from pipelines.replay import traffic as recorded
 from pipelines.replay.candidates import Candidates
 from pipelines.replay.grouping import Ints
@@ -94,11 +95,17 @@ class Simulator:
         found = self.judge.judge(traffic.connections(places, sets))
         if not traffic.requests:
             return found
+        columns = (traffic.source, traffic.destination, traffic.protocol, traffic.number)
         parts = ((Direction.INGRESS, found.ingress, found.ingress_undecided), (Direction.EGRESS, found.egress, found.egress_undecided))
         for direction, codes, undecided in parts:
+            decided: dict[tuple[int, ...], Decision] = {}
             for entry in np.flatnonzero(undecided):
-                place = int(places[entry])
-                decision = self.judge.decide(int(sets[entry]), direction, traffic.connection(place), traffic.subject(direction, place))
+                place, policies = int(places[entry]), int(sets[entry])
+                key = (policies, *(int(column[place]) for column in columns), id(traffic.requests[place]))  # the same in many hours
+                decision = decided.get(key)
+                if decision is None:
+                    decision = self.judge.decide(policies, direction, traffic.connection(place), traffic.subject(direction, place))
+                    decided[key] = decision
                 codes[entry] = CODES.index(decision.verdict)
                 # The packets of a connection whose requests were recorded are allowed by the port.
                 undecided[entry] = decision.layer7_undecided and place not in self._has_requests
