@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from collectors.filtering import matching
 from collectors.hubble_api.flow import flow_pb2
 from warehouse.questions.flow_spans import Scan
 from warehouse.schema import FLOWS
@@ -118,13 +119,11 @@ def _names(column: str, kind: Any, values: Sequence[int], *, zero: str | None = 
 
 
 def _namespaced(side: str, values: Sequence[str], namespace: str, name: str, *, pins: bool) -> Condition:
-    """`namespace/prefix`; `/prefix` in any namespace; without a slash, in the namespace "default"."""
+    """`namespace/prefix`, as matching.namespace_and_prefix reads it."""
     parts, given = [], []
     pinned = pins
     for value in values:
-        wanted, slash, prefix = value.partition("/")
-        if not slash:
-            wanted, prefix = "default", value
+        wanted, prefix = matching.namespace_and_prefix(value)
         if wanted:
             parts.append(f"{namespace} = ? AND starts_with(coalesce({name}, ''), ?)")
             given += [wanted, prefix]

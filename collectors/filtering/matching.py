@@ -35,13 +35,21 @@ def address(value: str) -> Callable[[str], bool]:
     return test
 
 
-def namespaced_prefix(value: str) -> Callable[[tuple[str, str]], bool]:
-    """`namespace/prefix`; `/prefix` matches any namespace, and no slash means the namespace "default"."""
+def namespace_and_prefix(value: str) -> tuple[str, str]:
+    """Return the namespace and the beginning of the name that `namespace/prefix` asks for, as Hubble reads it.
+
+    Without a slash, the namespace is "default"; an empty part matches anything, and what follows a second slash is ignored. Raises
+    ValueError if the value is empty.
+    """
     if not value:
         raise ValueError("an empty value")
-    namespace, slash, prefix = value.partition("/")
-    if not slash:
-        namespace, prefix = "default", value
+    parts = value.split("/")
+    return ("default", value) if len(parts) == 1 else (parts[0], parts[1])
+
+
+def namespaced_prefix(value: str) -> Callable[[tuple[str, str]], bool]:
+    """Return a test of a namespace and a name by `namespace/prefix`; it never holds for an end that has neither."""
+    namespace, prefix = namespace_and_prefix(value)
 
     def test(found: tuple[str, str]) -> bool:
         return bool(found[0] or found[1]) and namespace in ("", found[0]) and found[1].startswith(prefix)

@@ -6,7 +6,7 @@ from typing import Any
 
 from collectors.hubble_api.flow import flow_pb2
 
-ODD = ("", "*", "a", "/", "a/b/c", "10.0.0.0/8", "::1", "nowhere", "kube-*", "(", "65536", "-1", "00080", "k8s:", "!", "=")
+ODD = ("", "*", "a", "/", "//", "///", "a/b/c", "10.0.0.0/8", "::1", "nowhere", "kube-*", "(", "65536", "-1", "00080", "k8s:", "!", "=")
 
 
 def filters(flows: Sequence[flow_pb2.Flow], seed: int) -> Callable[[], flow_pb2.FlowFilter]:
@@ -66,6 +66,11 @@ def _plain(name: str, flow: flow_pb2.Flow, chance: random.Random) -> Any:
             side.pod_name,
             f"{side.namespace}/{side.pod_name[:6]}",
             side.namespace,
+            "//",
+            f"{side.namespace}//",
+            f"//{side.pod_name[:4]}",
+            f"/{side.pod_name[:4]}/more",
+            f"{side.namespace}/{side.pod_name[:4]}/more",
         ],
         "fqdn": [names[0], f"*.{names[0].partition('.')[2]}", "*", names[0].upper(), "*.*", f"{names[0]}."],
         "label": [
@@ -77,8 +82,8 @@ def _plain(name: str, flow: flow_pb2.Flow, chance: random.Random) -> Any:
             f"{label.partition('=')[0]} in (a, {label.partition('=')[2]})",
             f"{label.partition('=')[0]}!=x",
         ],
-        "service": [f"{service.namespace}/{service.name}", f"{service.namespace}/", service.name, f"/{service.name}"],
-        "cluster_name": [side.cluster_name, "c2"],
+        "service": [f"{service.namespace}/{service.name}", f"{service.namespace}/", service.name, f"/{service.name}", "//", f"/{service.name}/more"],
+        "cluster_name": [side.cluster_name, "c2", f"{side.cluster_name}/", f"{side.cluster_name}*", side.cluster_name.upper()],
         "identity": [side.identity, 2],
         "port": [port, "53", "0"],
     }
