@@ -1,13 +1,17 @@
 """One GetFlows call: reads the lake up to a version, then what later versions add, within what one caller may use.
 
 Nothing is sent twice and nothing is left out where recorded flows end and followed flows begin: the lake's versions say which is which.
+A call that takes long goes on with a newer handle on the lake before the files of its own may be deleted. From then on it gives
+the flows that the lake has by then; a follower gets what was added to the time before at once.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from api import frames, ledger
@@ -28,8 +32,11 @@ from warehouse.schema import COVERAGE, FLOWS
 class Call:
     """One call of one caller. Its methods block, and are used by one thread at a time."""
 
-    def __init__(self, door: Door, principal: Principal, plan: Plan, limits: config.ServeLimits) -> None:
+    def __init__(self, door: Door, principal: Principal, plan: Plan, limits: config.ServeLimits, ahead: Executor | None = None) -> None:
+        """`ahead` reads the next flows while others are encoded."""
         self._door = door
+        self._ahead = ahead
+        self._opened_at = 0.0
         self._principal = principal
         self._plan = plan
         self._limits = limits
@@ -44,30 +51,54 @@ class Call:
         reading = self._opened.enter_context(self._door.reading(self._principal, "GetFlows", subject))
         self._reading = reading
         lake = self._door.lake.pinned(FLOWS).pinned(COVERAGE)
+        self._opened_at = time.monotonic()
         self._versions = {table.name: lake.version(table) for table in (FLOWS, COVERAGE)}
         if plan.has_past:
-            yield from self._with_events(reading, lake, History(reading, lake, plan).pieces())
+            yield from self._with_events(reading, lake, History(reading, lake, plan, self._ahead))
 
     def appended(self) -> Iterator[Batch]:
         """Yield what was added since the last call. Raises AccessDeniedError, QueryLimitError, LakeError."""
         lake = self._door.lake
         flows, self._versions[FLOWS.name] = lake.appended(FLOWS, self._versions[FLOWS.name])
-        booked, self._versions[COVERAGE.name] = lake.appended(COVERAGE, self._versions[COVERAGE.name])
+        yield from self._booked()
+        yield from self._added(flows, self._plan.of_additions())
+
+    def _booked(self) -> Iterator[Batch]:
+        """Yield what was added to the ledger."""
+        booked, self._versions[COVERAGE.name] = self._door.lake.appended(COVERAGE, self._versions[COVERAGE.name])
         if booked.contents(COVERAGE) and (events := ledger.events_added(self._reading, booked)):
             yield from map(_of_event, events)
+
+    def _added(self, flows: Lake, plan: Plan) -> Iterator[Batch]:
+        """Yield the flows of a handle that has nothing but what was added."""
         if flows.contents(FLOWS):
-            for piece in self._timed(History(self._reading, flows, self._plan.of_additions()).pieces()):
+            for piece in self._timed(History(self._reading, flows, plan).pieces()):
                 self._reading.rows += len(piece)
                 yield frames.of_many(piece.messages)
+
+    def _renewed(self, history: History) -> Iterator[Batch]:
+        """Go on with the lake as it is now, if the handle is old; yield what a follower is still owed of the time before."""
+        reached = history.reached
+        if reached is None or time.monotonic() - self._opened_at < flow_spans.HANDLE_SECONDS:
+            return
+        flows, version = self._door.lake.appended(FLOWS, self._versions[FLOWS.name])
+        newest = self._door.lake.pinned(FLOWS)
+        if newest.version(FLOWS) != version:  # a commit came in between: after the next piece
+            return
+        history.renew(newest)
+        self._opened_at, self._versions[FLOWS.name] = time.monotonic(), version
+        if self._plan.follow:
+            yield from self._booked()
+            yield from self._added(flows, replace(self._plan.of_additions(), until=reached * 1000 - 1))
 
     def close(self) -> None:
         """End the call's entry in the access log."""
         self._opened.close()
 
-    def _with_events(self, reading: Reading, lake: Lake, pieces: Iterator[Piece]) -> Iterator[Batch]:
+    def _with_events(self, reading: Reading, lake: Lake, history: History) -> Iterator[Batch]:
         """Yield the flows, with what was not seen between them."""
         pending: ledger.Pending | None = None
-        for piece in self._timed(pieces):
+        for piece in self._timed(history.pieces()):
             if reading.rows + len(piece) > self._limits.rows:
                 yield frames.of_many(piece.messages[: max(0, self._limits.rows - reading.rows)])
                 raise QueryLimitError(f"cut after {self._limits.rows:,} flows, the most of one call: ask for less time")
@@ -76,6 +107,7 @@ class Call:
             due = pending.until(piece.nanoseconds[-1])
             reading.rows += len(piece)
             yield from ledger.merged(piece.messages, piece.nanoseconds, due)
+            yield from self._renewed(history)
         left = pending.until(None) if pending else self._events(reading, lake, None)
         yield from map(_of_event, left)
 

@@ -7,14 +7,14 @@ column holds are finished one by one. What a principal may see was decided befor
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import ptars
 import pyarrow as pa
 import pyarrow.compute as pc
-from google.protobuf import descriptor_pb2, descriptor_pool, timestamp_pb2
+from google.protobuf import descriptor_pb2
 
 from api import frames
 from api.masks import Mask
@@ -24,55 +24,75 @@ from collectors.hubble_api.observer import observer_pb2
 from warehouse.schema import FLOWS
 
 _FILE = "hindcast_response.proto"
-_FLOW_TAG = b"\x0a"
-"""The tag of the field `flow` in GetFlowsResponse: number 1, length-delimited."""
+BATCH_ROWS = 8_192
+"""Rows that are encoded together at least: ptars holds the interpreter's lock while it encodes, and each call of it costs something."""
 
 
 @functools.cache
-def _tails() -> Any:
-    """Return ptars' converter for what a response holds besides its flow."""
+def _handler() -> Any:
+    """Return ptars' converter for GetFlowsResponse messages with a flow."""
     full: Any = observer_pb2.GetFlowsResponse.DESCRIPTOR
     file = descriptor_pb2.FileDescriptorProto(name=_FILE, package="hindcast", syntax="proto3")
-    file.dependency.append("google/protobuf/timestamp.proto")
+    file.dependency.extend([flow_pb2.DESCRIPTOR.name, "google/protobuf/timestamp.proto"])
     response = file.message_type.add(name="Response")
-    for name, type_, of in (("node_name", "TYPE_STRING", None), ("time", "TYPE_MESSAGE", ".google.protobuf.Timestamp")):
+    for name, type_, of in (
+        ("flow", "TYPE_MESSAGE", ".flow.Flow"),
+        ("node_name", "TYPE_STRING", None),
+        ("time", "TYPE_MESSAGE", ".google.protobuf.Timestamp"),
+    ):
         number = full.fields_by_name[name].number
         response.field.add(name=name, number=number, type=type_, type_name=of, label="LABEL_OPTIONAL")
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(timestamp_pb2.DESCRIPTOR.serialized_pb)
+    pool = columns.pool()
     pool.AddSerializedFile(file.SerializeToString())
-    compiled = pool.FindFileByName(_FILE)
-    return ptars.HandlerPool([compiled], config=ptars.PtarsConfig()).get_for_message(compiled.message_types_by_name["Response"])
+    return columns.handler_of(pool.FindFileByName(_FILE), "Response")
 
 
-def responses(rows: pa.Table, mask: Mask) -> pa.BinaryArray:
-    """Return an encoded response with its prefix for each row, in the order of the rows, which have the mask's columns at least."""
-    flat = _flat(rows, hidden=mask.hidden.union(rows.column_names) - (frozenset(mask.columns) - mask.hidden))
-    encoded = _finished(columns.encode(flat).cast(pa.binary()), flat["rest"], mask)
-    type_ = _tails().schema()
-    fields = [columns.texts_of(flat, "node_name"), columns.times_of(flat, type_.field("time").type)]
-    tails = _tails().record_batch_to_array(pa.RecordBatch.from_arrays(fields, schema=type_)).cast(pa.binary())
-    heads = _heads(encoded)
-    lengths = sum(pc.binary_length(part).to_numpy().astype(np.int64) for part in (heads, encoded, tails))
-    return pc.binary_join_element_wise(frames.prefixes(lengths), heads, encoded, tails, b"")
+@functools.cache
+def _type() -> pa.Schema:
+    return _handler().schema()
 
 
-def _heads(flows: pa.BinaryArray) -> pa.BinaryArray:
-    """Return the tag of the field `flow` and the length of each flow."""
-    lengths = pc.binary_length(flows).dictionary_encode()
-    return pa.array([_FLOW_TAG + _varint(length) for length in lengths.dictionary.to_pylist()], pa.binary()).take(lengths.indices)
+def responses(rows: pa.Table, mask: Mask) -> tuple[pa.BinaryArray, npt.NDArray[np.int64]]:
+    """Return an encoded response with gRPC's prefix for each row, in the order of time, and their times in nanoseconds since 1970.
+
+    The rows have the mask's columns at least.
+    """
+    hidden = mask.hidden.union(rows.column_names) - (frozenset(mask.columns) - mask.hidden)
+    parts, times = list[pa.BinaryArray](), list[npt.NDArray[np.int64]]()
+    for batch in _batches(rows):
+        parts.append(_encoded(_flat(batch, hidden=hidden), mask))
+        times.append(nanoseconds_of(batch))
+    encoded, nanoseconds = pa.concat_arrays(parts) if len(parts) > 1 else parts[0], np.concatenate(times)
+    places = order(encoded, nanoseconds)
+    taken = encoded.take(pa.array(places))
+    lengths = pc.binary_length(taken).to_numpy().astype(np.int64)
+    return pc.binary_join_element_wise(frames.prefixes(lengths), taken, b""), nanoseconds[places]
 
 
-def _varint(number: int) -> bytes:
-    written = bytearray()
-    while number >= 0x80:
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*written, number])
+def _batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in batches of a size that is good to encode, without copying those that have it already."""
+    small, held = list[pa.RecordBatch](), 0
+    for batch in rows.to_batches(max_chunksize=4 * BATCH_ROWS):
+        small.append(batch)
+        held += batch.num_rows
+        if held >= BATCH_ROWS:
+            yield _one(small)
+            small, held = [], 0
+    if held:
+        yield _one(small)
 
 
-def _finished(encoded: pa.BinaryArray, rests: pa.BinaryArray, mask: Mask) -> pa.BinaryArray:
-    """Return the flows with the fields in `rest`, and without fields that the mask does not name."""
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _encoded(flat: dict[str, pa.Array], mask: Mask) -> pa.BinaryArray:
+    """Return the responses of a batch, without prefixes, in the order of its rows."""
+    type_, fields = _type(), columns.fields_of(flat)
+    flows = pa.StructArray.from_arrays(fields, fields=list(type_.field("flow").type))
+    ends = [columns.texts_of(flat, "node_name"), columns.times_of(flat, type_.field("time").type)]
+    encoded = _handler().record_batch_to_array(pa.RecordBatch.from_arrays([flows, *ends], schema=type_)).cast(pa.binary())
+    rests = flat["rest"]
     if mask.is_exact and rests.null_count == len(rests):
         return encoded
     made = []
@@ -80,20 +100,24 @@ def _finished(encoded: pa.BinaryArray, rests: pa.BinaryArray, mask: Mask) -> pa.
         if rest is None and mask.is_exact:
             made.append(message)
         else:
-            made.append(mask.apply(_whole(message, rest)).SerializeToString())
+            response = observer_pb2.GetFlowsResponse.FromString(message)
+            response.flow.CopyFrom(mask.apply(_whole(response.flow, rest)))
+            made.append(response.SerializeToString())
     return pa.array(made, pa.binary())
 
 
 def flows(rows: pa.Table) -> list[flow_pb2.Flow]:
     """Return the flow of each row; fields whose columns were not read are missing."""
-    flat = _flat(rows, hidden=frozenset())
-    encoded = columns.encode(flat).to_pylist()
-    return [_whole(message, rest) for message, rest in zip(encoded, flat["rest"].to_pylist(), strict=True)]
+    found = []
+    for batch in _batches(rows):
+        flat = _flat(batch, hidden=frozenset())
+        encoded = columns.encode(flat).to_pylist()
+        found += [_whole(flow_pb2.Flow.FromString(message), rest) for message, rest in zip(encoded, flat["rest"].to_pylist(), strict=True)]
+    return found
 
 
-def _whole(message: bytes, rest: bytes | None) -> flow_pb2.Flow:
+def _whole(flow: flow_pb2.Flow, rest: bytes | None) -> flow_pb2.Flow:
     """Return a flow, whose fields in `rest` replace those of its columns."""
-    flow = flow_pb2.Flow.FromString(message)
     if rest is not None:
         for name in _names_in(rest):
             flow.ClearField(name)
@@ -123,19 +147,15 @@ def order(encoded: pa.BinaryArray, nanoseconds: npt.NDArray[np.int64]) -> npt.ND
     return places
 
 
-def nanoseconds_of(rows: pa.Table) -> npt.NDArray[np.int64]:
+def nanoseconds_of(rows: pa.Table | pa.RecordBatch) -> npt.NDArray[np.int64]:
     """Return the time of each row in nanoseconds since 1970."""
     microseconds = rows["time"].cast(pa.int64()).to_numpy()
     more: npt.NDArray[np.int64] = microseconds * 1000 + rows["time_ns"].fill_null(0).cast(pa.int64()).to_numpy()
     return more
 
 
-def _flat(rows: pa.Table, *, hidden: frozenset[str]) -> dict[str, pa.Array]:
+def _flat(rows: pa.RecordBatch, *, hidden: frozenset[str]) -> dict[str, pa.Array]:
     """Return every column of a flow; those that were not read, or are hidden, are null."""
-    present = {name: _one(rows[name]) for name in rows.column_names if name not in hidden}
-    return {column.name: present.get(column.name, pa.nulls(rows.num_rows, column.type)) for column in FLOWS.columns}
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    combined = column.combine_chunks()
-    return combined if isinstance(combined, pa.Array) else combined.chunk(0) if combined.num_chunks else pa.array([], column.type)
+    present = {name: rows[name] for name in rows.schema.names if name not in hidden}
+    missing = {column.name: pa.nulls(rows.num_rows, column.type) for column in FLOWS.columns if column.name not in present}
+    return missing | present

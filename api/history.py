@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,8 +29,8 @@ MOST_HELD = 20_000
 SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
 LOOK_BACK = (HOUR, 6 * HOUR, DAY)
 """How much of the past is searched in the first steps, in microseconds; each later step is a day."""
-
-
+AHEAD_AFTER = 2
+"""Pieces after which the next one is read while one is encoded; a client that stops reading at once costs no more than its first."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -61,12 +63,22 @@ _NO_MESSAGES = pa.array([], pa.binary())
 
 
 class History:
-    """The flows that a plan wants of one version of the lake."""
+    """The flows that a plan wants of one version of the lake, or, if `renew` is called, of several, one after another."""
 
-    def __init__(self, reading: Reading, lake: Lake, plan: Plan) -> None:
+    def __init__(self, reading: Reading, lake: Lake, plan: Plan, ahead: Executor | None = None) -> None:
+        """`ahead` reads the next piece while one is encoded; without it nothing is read ahead."""
         self._reading = reading
         self._lake = lake
         self._plan = plan
+        self._ahead = ahead
+        self._is_renewed = False
+        self.reached: int | None = None
+        """Up to when flows were given, in microseconds since 1970, in a stream that goes forward in time; None in any other."""
+
+    def renew(self, lake: Lake) -> None:
+        """Read what comes after `reached`, which must not be None, from another handle on the lake."""
+        self._lake = lake
+        self._is_renewed = True
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the wanted flows, oldest first. Raises AccessDeniedError, QueryError, LakeError."""
@@ -100,15 +112,53 @@ class History:
 
     def _ascending(self, begin: int, end: int) -> Iterator[Piece]:
         """Yield the pieces of a span, oldest first, without pieces that are empty."""
-        first = min(FIRST_ROWS, self._plan.number) if self._plan.number and self._plan.first else FIRST_ROWS
+        first = max(1, min(FIRST_ROWS, self._plan.number) if self._plan.number and self._plan.first else FIRST_ROWS)
+        self.reached = begin
+        while True:
+            for piece in self._encoded(self._spans(self.reached, end, first)):
+                first = MOST_ROWS
+                self.reached = piece.end
+                if len(piece):
+                    yield piece
+                if self._is_renewed:
+                    break
+            if not self._is_renewed:
+                return
+            self._is_renewed = False
+            found = self._span()
+            if found is None:
+                return
+            end = found[1]
+
+    def _spans(self, begin: int, end: int, first_rows: int) -> Iterator[tuple[int, int]]:
+        """Yield spans with about as many wanted flows as a piece is to have."""
         for day, until in self._days(begin, end):
             question = flow_spans.seconds_of(_window(day, until), self._plan.wanted.selection)
             seconds = self._reading.answer(question, lake=self._lake)
-            for one, other in flow_spans.pieces(seconds, first_rows=max(first, 1), most_rows=MOST_ROWS):
-                piece = self._piece(max(one, day), min(other, until))
-                first = MOST_ROWS
-                if len(piece):
-                    yield piece
+            for one, other in flow_spans.pieces(seconds, first_rows=first_rows, most_rows=MOST_ROWS):
+                first_rows = MOST_ROWS
+                yield max(one, day), min(other, until)
+
+    def _encoded(self, spans: Iterable[tuple[int, int]]) -> Iterator[Piece]:
+        """Yield the piece of each span. After the first few, the next one is read while one is encoded and sent."""
+        coming: tuple[tuple[int, int], Future[pa.Table]] | None = None
+        rest = iter(spans)
+        try:
+            for number in itertools.count():
+                if coming is None:
+                    span = next(rest, None)
+                    if span is None:
+                        return
+                    rows = self._rows(*span)
+                else:
+                    span, rows = coming[0], coming[1].result()
+                    coming = None
+                if self._ahead is not None and number >= AHEAD_AFTER and (following := next(rest, None)) is not None:
+                    coming = following, self._ahead.submit(self._rows, *following)
+                yield self._piece(*span, rows)
+        finally:
+            if coming is not None and not coming[1].cancel():
+                wait([coming[1]])
 
     def _days(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of a span by day, without days of which there are no files."""
@@ -147,25 +197,25 @@ class History:
                 start = times[-1].as_py()
                 steps = iter(LOOK_BACK)
             if len(times):
-                yield self._piece(start, end)
+                yield self._piece(start, end, self._rows(start, end))
                 count = min(count * 4, MOST_ROWS) if selected.matches is not None else count  # some of these may not match
             end = start
 
-    def _piece(self, begin: int, end: int) -> Piece:
-        """Return the encoded flows of a span that match."""
+    def _rows(self, begin: int, end: int) -> pa.Table:
+        """Return the rows of a span that may match."""
         plan = self._plan
         names = masks.ALL if plan.wanted.decides_all else tuple({*plan.mask.columns, *plan.wanted.selection.columns})
-        question = flow_spans.flows_of(_window(begin, end), names, plan.wanted.selection)
-        rows = self._reading.answer(question, lake=self._lake)
-        nanoseconds = encoding.nanoseconds_of(rows)
-        chosen = self._chosen(rows, nanoseconds)
+        return self._reading.answer(flow_spans.flows_of(_window(begin, end), names, plan.wanted.selection), lake=self._lake)
+
+    def _piece(self, begin: int, end: int, rows: pa.Table) -> Piece:
+        """Return the encoded flows of a span that match, given its rows."""
+        chosen = self._chosen(rows, encoding.nanoseconds_of(rows))
         if chosen is not None:
-            rows, nanoseconds = rows.filter(pa.array(chosen)), nanoseconds[chosen]
+            rows = rows.filter(pa.array(chosen))
         if not rows.num_rows:
             return Piece(begin=begin, end=end, messages=_NO_MESSAGES, nanoseconds=_NO_TIMES)
-        encoded = encoding.responses(rows, plan.mask)
-        places = encoding.order(encoded, nanoseconds)
-        return Piece(begin=begin, end=end, messages=encoded.take(pa.array(places)), nanoseconds=nanoseconds[places])
+        messages, nanoseconds = encoding.responses(rows, self._plan.mask)
+        return Piece(begin=begin, end=end, messages=messages, nanoseconds=nanoseconds)
 
     def _chosen(self, rows: pa.Table, nanoseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
         """Return which rows match; None if all do."""

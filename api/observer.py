@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -72,6 +72,7 @@ class Observer:
         self._identities = identities
         self._limits = limits
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="observer")
+        self._ahead = ThreadPoolExecutor(READERS, thread_name_prefix="observer-ahead")
         self._open: set[_Sending] = set()
         self._streams: Counter[Principal] = Counter()
         self.stopping = asyncio.Event()
@@ -80,6 +81,7 @@ class Observer:
     def close(self) -> None:
         """Wait for the pieces that are being read."""
         self._pool.shutdown(cancel_futures=True)
+        self._ahead.shutdown(cancel_futures=True)
 
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let open ones end for a moment, then end them with UNAVAILABLE."""
@@ -147,15 +149,16 @@ class Observer:
             sending.progress = loop.time()
 
         self._open.add(sending)
-        call = Call(self._door, made.principal, planned, self._limits)
+        call = Call(self._door, made.principal, planned, self._limits, self._ahead)
         try:
             if planned.follow:  # perhaps nothing is sent for a long time
                 await made.stream.send_initial_metadata()
-            async for batch in self._batches(call, made, follows=planned.follow):
-                sending.is_writing = True
-                progressed()
-                await streams.send(made.stream, batch, progressed)
-                sending.is_writing = False
+            async with contextlib.aclosing(self._batches(call, made, follows=planned.follow)) as batches:
+                async for batch in batches:
+                    sending.is_writing = True
+                    progressed()
+                    await streams.send(made.stream, batch, progressed)
+                    sending.is_writing = False
         except asyncio.CancelledError:
             if sending.cut is None:
                 raise
@@ -167,24 +170,26 @@ class Observer:
         if planned.follow and self.stopping.is_set():
             raise GRPCError(Status.UNAVAILABLE, "the server is stopping")
 
-    async def _batches(self, call: Call, made: _Call, *, follows: bool) -> AsyncIterator[Batch]:
+    async def _batches(self, call: Call, made: _Call, *, follows: bool) -> AsyncGenerator[Batch]:
         """Yield encoded flows: those that are recorded, then, for a follower, those of later commits.
 
         Raises NotSignedInError when the credentials that the call began with are no longer valid.
         """
         loop = asyncio.get_running_loop()
         checked = loop.time()
-        async for batch in self._read(call.recorded()):
-            if loop.time() - checked > CHECKED_EVERY_SECONDS:
-                await self._still(made)
-                checked = loop.time()
-            yield batch
+        async with contextlib.aclosing(streams.made(self._pool, call.recorded())) as recorded:
+            async for batch in recorded:
+                if loop.time() - checked > CHECKED_EVERY_SECONDS:
+                    await self._still(made)
+                    checked = loop.time()
+                yield batch
         while follows and not self.stopping.is_set():
             if loop.time() - checked > CHECKED_EVERY_SECONDS:
                 await self._still(made)
                 checked = loop.time()
-            async for batch in self._read(call.appended()):
-                yield batch
+            async with contextlib.aclosing(streams.made(self._pool, call.appended())) as appended:
+                async for batch in appended:
+                    yield batch
             try:
                 await asyncio.wait_for(self.stopping.wait(), POLL_SECONDS)
             except TimeoutError:
@@ -194,10 +199,6 @@ class Observer:
         """Raise NotSignedInError unless the call's credentials still name its principal."""
         if await self._identities.principal(made.caller) != made.principal:
             raise NotSignedInError("the credentials of this call name someone else by now")
-
-    async def _read(self, batches: Iterator[Batch]) -> AsyncIterator[Batch]:
-        while (batch := await self._in_thread(lambda: next(batches, None))) is not None:
-            yield batch
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -5,7 +5,9 @@ A message that is sent by itself costs tens of microseconds, as in any server of
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Executor
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -17,6 +19,8 @@ from api import frames
 LARGEST_REQUEST_BYTES = 1024**2
 FRAME_BYTES = 16_384
 """The size of a frame that every client of HTTP/2 accepts."""
+AHEAD_AFTER_BYTES = 4 * 1024**2
+"""After so much was sent, the next batch is made while one is sent; a client that stops reading at once costs no more than its first."""
 Stream = Any
 """A call as grpclib's server gives it to a handler."""
 
@@ -46,6 +50,31 @@ async def send(stream: Stream, batch: frames.Batch, on_progress: Callable[[], No
         await stream._stream.send_data(batch.content[begin : begin + FRAME_BYTES])
         on_progress()
     stream._send_message_done = True
+
+
+async def made(pool: Executor, batches: Iterator[frames.Batch]) -> AsyncGenerator[frames.Batch]:
+    """Yield batches that a pool makes; in a long answer, the next one is made while one is sent.
+
+    When the generator is closed, it waits for the batch that is being made.
+    """
+
+    def following() -> asyncio.Future[frames.Batch | None]:
+        return asyncio.get_running_loop().run_in_executor(pool, lambda: next(batches, None))
+
+    sent, coming = 0, following()
+    try:
+        while (batch := await coming) is not None:
+            sent += len(batch.content)
+            if sent > AHEAD_AFTER_BYTES:
+                coming = following()
+                yield batch
+            else:
+                yield batch
+                coming = following()
+    finally:
+        await asyncio.wait([coming])
+        if not coming.cancelled():
+            coming.exception()  # it was raised already, or nobody is there any more to be told
 
 
 class Bounded:

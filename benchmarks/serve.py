@@ -1,7 +1,8 @@
 """What `hindcast serve` costs: the first flow of a namespace, a stream of history beside the real relay, and fifty followers.
 
-Run: .venv/bin/python -m benchmarks.serve [--lake DIR] [--flows N]. Without a lake one of 1 M flows is generated and compacted. Both
-servers are read by the same client, which takes messages off the wire and does nothing with them; the relay's flows come from real nodes.
+Run: .venv/bin/python -m benchmarks.serve [--lake DIR] [--flows N] [--stream N]. Without a lake one of 1 M flows is generated and
+compacted. Of history, the oldest `--stream` flows are read. Both servers are read by the same client, which takes messages off the
+wire and does nothing with them; the relay's flows come from real nodes.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lake", type=Path)
     parser.add_argument("--flows", type=int, default=1_000_000)
+    parser.add_argument("--stream", type=int, default=1_000_000)
     parser.add_argument("--namespace", default="cart-00")
     given = parser.parse_args()
     running = stand.peers("hubble", "hubble-relay", "hubble-node")
@@ -111,7 +113,7 @@ def main() -> None:
             lake = folder / "lake"
             fill(lake, given.flows)
             compaction.compact_closed_hours(Lake.open(config.Lake(url=str(lake))), now=SINCE + dt.timedelta(days=30))
-        measured(running, folder, lake, given.namespace)
+        measured(running, folder, lake, given)
 
 
 def first_flows(running: Any, address: str, namespace: str) -> None:
@@ -139,13 +141,13 @@ def history(label: str, address: str, process: int, request: observer_pb2.GetFlo
     return count / seconds
 
 
-def measured(running: Any, folder: Path, lake: Path, namespace: str) -> None:
+def measured(running: Any, folder: Path, lake: Path, given: argparse.Namespace) -> None:
     """Measure over a lake and print."""
     print(f"{Lake.open(config.Lake(url=str(lake))).rows(FLOWS):,} flows in the lake")
-    whole = observer_pb2.GetFlowsRequest(number=2**63 - 1)
-    masked = observer_pb2.GetFlowsRequest(number=2**63 - 1, field_mask=FieldMask(paths=OF_THE_COMMAND))
+    whole = observer_pb2.GetFlowsRequest(number=given.stream, first=True)
+    masked = observer_pb2.GetFlowsRequest(number=given.stream, first=True, field_mask=FieldMask(paths=OF_THE_COMMAND))
     with serving(lake) as (address, process):
-        first_flows(running, address, namespace)
+        first_flows(running, address, given.namespace)
         rates = {
             label: history(label, address, process, request)
             for label, request in (("whole flows", whole), ("as hubble observe asks", masked))

@@ -30,9 +30,8 @@ _ICMP_PROTOCOLS = ("ICMPv4", "ICMPv6")
 _PROTOCOLS = (*_PORT_PROTOCOLS, *_ICMP_PROTOCOLS)
 
 
-@functools.cache
-def handler() -> Any:
-    """Return ptars' converter between encoded Flow messages and Arrow.
+def pool() -> descriptor_pool.DescriptorPool:
+    """Return a new pool of Hubble's flow messages, whose Flow ptars decodes and encodes without a difference.
 
     `is_reply` is declared as a plain message of one bool: for a wrapper type ptars would write an explicit false, which
     no agent sends, so that every such flow would look as if something had been lost.
@@ -41,12 +40,22 @@ def handler() -> Any:
     file.message_type.add(name="IsReply").field.add(name="value", number=1, type="TYPE_BOOL", label="LABEL_OPTIONAL")
     flow = next(message for message in file.message_type if message.name == "Flow")
     next(field for field in flow.field if field.name == "is_reply").type_name = ".flow.IsReply"
-    pool = descriptor_pool.DescriptorPool()
+    made = descriptor_pool.DescriptorPool()
     for imported in flow_pb2.DESCRIPTOR.dependencies:
-        pool.AddSerializedFile(imported.serialized_pb)
-    pool.AddSerializedFile(file.SerializeToString())
-    compiled = pool.FindFileByName(file.name)
-    return ptars.HandlerPool([compiled], config=ptars.PtarsConfig()).get_for_message(compiled.message_types_by_name["Flow"])
+        made.AddSerializedFile(imported.serialized_pb)
+    made.AddSerializedFile(file.SerializeToString())
+    return made
+
+
+@functools.cache
+def handler() -> Any:
+    """Return ptars' converter between encoded Flow messages and Arrow."""
+    return handler_of(pool().FindFileByName(flow_pb2.DESCRIPTOR.name), "Flow")
+
+
+def handler_of(file: Any, message: str) -> Any:
+    """Return ptars' converter between encoded messages of one type of a file and Arrow."""
+    return ptars.HandlerPool([file], config=ptars.PtarsConfig()).get_for_message(file.message_types_by_name[message])
 
 
 @functools.cache
@@ -232,9 +241,13 @@ def _flag_names(flags: pa.StructArray) -> pa.Array:
 
 def encode(columns: Columns) -> pa.Array:
     """Return encoded Flow messages (binary) for columns, without `rest`: one per row, in canonical byte order."""
+    return handler().record_batch_to_array(pa.RecordBatch.from_arrays(fields_of(columns), schema=_messages()))
+
+
+def fields_of(columns: Columns) -> list[pa.Array]:
+    """Return the fields of the Flow messages that `encode` encodes."""
     builder = _Builder(columns)
-    batch = pa.RecordBatch.from_arrays([builder.field(field, "") for field in _messages()], schema=_messages())
-    return handler().record_batch_to_array(batch)
+    return [builder.field(field, "") for field in _messages()]
 
 
 def times_of(columns: Columns, type_: pa.DataType) -> pa.Array:

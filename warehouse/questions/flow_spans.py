@@ -24,6 +24,8 @@ from warehouse.schema import FLOWS
 MOST_ROWS = Limits(rows=5_000_000)
 """Limit of a piece: far more than callers ask for, so that a mistake in planning pieces cannot exhaust the memory."""
 
+HANDLE_SECONDS = 1_200.0
+"""How long flows are read piece by piece from one handle on the lake: files that were replaced meanwhile may be deleted after an hour."""
 
 A_SECOND = f"""SELECT epoch_us("time") // 1000000 * 1000000 AS second, count(*) AS flows FROM {MATCHING} GROUP BY ALL ORDER BY ALL"""
 """Flows a second: columns `second` (microseconds since 1970) and `flows`, in order; `pieces` reads them."""
