@@ -198,7 +198,7 @@ class History:
                 steps = iter(LOOK_BACK)
             if len(times):
                 yield self._piece(start, end, self._rows(start, end))
-                count = min(count * 4, MOST_ROWS) if selected.matches is not None else count  # some of these may not match
+                count = min(count * 4, MOST_ROWS) if selected.decide is not None else count  # some of these may not match
             end = start
 
     def _rows(self, begin: int, end: int) -> pa.Table:
@@ -219,12 +219,12 @@ class History:
 
     def _chosen(self, rows: pa.Table, nanoseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
         """Return which rows match; None if all do."""
-        plan, chosen, matches = self._plan, None, self._plan.wanted.matches
-        if matches is not None and plan.wanted.decides_all:
-            chosen = np.fromiter(map(matches, encoding.flows(rows)), np.bool_, rows.num_rows)
-        elif matches is not None and rows["rest"].null_count < rows.num_rows:
+        plan, chosen, decide = self._plan, None, self._plan.wanted.decide
+        if decide is not None and plan.wanted.decides_all:
+            chosen = np.array(decide(encoding.flows(rows)), np.bool_)
+        elif decide is not None and rows["rest"].null_count < rows.num_rows:
             chosen = rows["rest"].is_null().to_numpy()
-            chosen[~chosen] = list(map(matches, encoding.flows(rows.filter(rows["rest"].is_valid()))))
+            chosen[~chosen] = decide(encoding.flows(rows.filter(rows["rest"].is_valid())))
         for bound, is_since in ((plan.since, True), (plan.until, False)):
             if bound is None or (not bound % 1000 and is_since):
                 continue

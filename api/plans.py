@@ -1,4 +1,4 @@
-"""What a GetFlows request asks for, checked. Pure."""
+"""What a GetFlows request asks for, checked."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Plan:
 
 
 def plan(request: observer_pb2.GetFlowsRequest) -> Plan:
-    """Check a request and return what it asks for. Raises RefusedRequestError."""
+    """Check a request and return what it asks for. Raises RefusedRequestError, and QueryLimitError for an expression."""
     if request.first and request.follow:
         raise RefusedRequestError("first cannot be used with follow: leave one of them out")
     if request.HasField("extensions"):

@@ -45,14 +45,17 @@ OF_THE_COMMAND = (
 @contextlib.contextmanager
 def serving(lake: Path) -> Iterator[tuple[str, int]]:
     """Run the command; yield its address and process id."""
-    command = [sys.executable, "-u", "-m", "hindcast", "serve", "--plaintext", "--lake", str(lake), "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[1], process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "hindcast.yaml"
+        file.write_text(json.dumps({"lake": {"url": str(lake.resolve())}, "serve": {"limits": {"streams": 2 * FOLLOWERS}}}))
+        command = [sys.executable, "-u", "-m", "hindcast", "serve", "--plaintext", "--config", str(file), "--listen", "127.0.0.1:0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().split()[1], process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
 
 
 def drained(address: str, request: observer_pb2.GetFlowsRequest) -> tuple[int, float, float]:
@@ -159,7 +162,8 @@ def measured(running: Any, folder: Path, lake: Path, given: argparse.Namespace) 
         print(f"{label}: {rate / relay:.2f} x relay {goals}")
     with serving(lake) as (address, process):
         follow = [str(running.program("hubble")), "observe", "--server", address, "--follow", "--last", "20", "-o", "jsonpb"]
-        followers = [subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) for _ in range(FOLLOWERS)]
+        more: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        followers = [subprocess.Popen(follow, **more) for _ in range(FOLLOWERS)]
         for follower in followers:
             assert follower.stdout is not None
             json.loads(follower.stdout.readline())

@@ -160,15 +160,19 @@ _L7 = 129
 _OF_L7 = ("http_status_code", "http_method", "http_path", "http_url", "http_header")
 
 
-def _compile_one(wanted: flow_pb2.FlowFilter) -> Match:
+def _compile_one(wanted: flow_pb2.FlowFilter, expressions: Build | None) -> Match:
     tests: list[Match] = []
 
     for field, values in wanted.ListFields():
-        if field.name == "experimental":
-            raise RefusedFilterError(
-                "filter field experimental: CEL expressions are not evaluated here; use the other fields of the filter"
-            )
         build = FIELDS.get(field.name)
+        if field.name == "experimental":
+            if not values.cel_expression:
+                continue
+            if expressions is None:
+                raise RefusedFilterError(
+                    "filter field experimental: CEL expressions are not evaluated here; use the other fields of the filter"
+                )
+            build, values = expressions, values.cel_expression
         if build is None:
             raise RefusedFilterError(f"filter field {field.name} is not supported by this node")
         try:
@@ -181,8 +185,13 @@ def _compile_one(wanted: flow_pb2.FlowFilter) -> Match:
     return lambda flow: all(test(flow) for test in tests)
 
 
-def compile_filters(whitelist: Iterable[flow_pb2.FlowFilter], blacklist: Iterable[flow_pb2.FlowFilter]) -> Match:
-    """Return the combined test of a request: some whitelist filter matches (or there is none), and no blacklist filter does."""
-    wanted = [_compile_one(each) for each in whitelist]
-    unwanted = [_compile_one(each) for each in blacklist]
+def compile_filters(
+    whitelist: Iterable[flow_pb2.FlowFilter], blacklist: Iterable[flow_pb2.FlowFilter], *, expressions: Build | None = None
+) -> Match:
+    """Return the combined test of a request: some whitelist filter matches (or there is none), and no blacklist filter does.
+
+    `expressions` builds the test of CEL expressions, of which one must hold; without it they are refused. Raises RefusedFilterError.
+    """
+    wanted = [_compile_one(each, expressions) for each in whitelist]
+    unwanted = [_compile_one(each, expressions) for each in blacklist]
     return lambda flow: (not wanted or any(test(flow) for test in wanted)) and not any(test(flow) for test in unwanted)

@@ -126,3 +126,100 @@ def _plain(name: str, flow: flow_pb2.Flow, chance: random.Random) -> Any:
     if isinstance(values[0], str) and chance.random() < 0.08:
         return chance.choice(ODD)
     return chance.choice(values)
+
+
+def expressions(flows: Sequence[flow_pb2.Flow], seed: int) -> Callable[[], list[str]]:
+    """Return a function that makes one or two CEL expressions."""
+    chance = random.Random(seed)
+
+    def joined(depth: int) -> str:
+        if not depth or chance.random() < 0.3:
+            return chance.choice(_TERMS).format(**_values(chance.choice(flows), chance))
+        kind = chance.choice(["{} && {}", "{} || {}", "!({}) || {}", "({}) ? ({}) : false"])
+        return kind.format(joined(depth - 1), joined(depth - 1))
+
+    return lambda: [joined(chance.choice([0, 0, 0, 1, 2])) for _ in range(chance.choice([1, 1, 1, 2]))]
+
+
+_TERMS = (
+    "_flow.verdict == Verdict.{verdict}",
+    "_flow.verdict == flow.Verdict.{verdict}",
+    "_flow.verdict in [1, 2]",
+    "_flow.verdict > 1",
+    "_flow.traffic_direction == TrafficDirection.{direction}",
+    "_flow.Type == FlowType.L7",
+    "_flow.source.namespace == '{namespace}'",
+    "_flow.destination.namespace != '{namespace}'",
+    "_flow.source.pod_name.startsWith('{pod}')",
+    "_flow.destination.pod_name.contains('{pod}')",
+    "_flow.source.pod_name.matches('^{pod}.*-[a-z0-9]+$')",
+    "_flow.source.pod_name.matches('(')",
+    "_flow.source.identity == {identity}u",
+    "_flow.source.identity == {identity}",
+    "_flow.source.identity == uint({identity})",
+    "int(_flow.source.identity) % 2 == 0",
+    "10 / int(_flow.source.identity - _flow.source.identity) == 1",
+    "_flow.source.labels.exists(l, l == '{label}')",
+    "_flow.source.labels.all(l, l.startsWith('k8s:'))",
+    "_flow.destination.labels.exists_one(l, l.contains('app'))",
+    "_flow.source.labels.filter(l, l.contains('=')).size() > 3",
+    "_flow.source.labels.map(l, l.size()).exists(n, n > 20)",
+    "'{label}' in _flow.source.labels",
+    "size(_flow.source.labels) > 4",
+    "_flow.source.labels[0] == '{label}'",
+    "_flow.source.labels[1000] == ''",
+    "has(_flow.l7)",
+    "has(_flow.l7.http)",
+    "has(_flow.l4.TCP) && _flow.l4.TCP.destination_port == {port}u",
+    "has(_flow.source.namespace)",
+    "_flow.l4.UDP.destination_port == 53u",
+    "_flow.l4.TCP.flags.SYN",
+    "_flow.l7.http.code >= 400u",
+    "_flow.l7.http.headers.exists(h, h.key == 'Host')",
+    "_flow.l7.dns.query.endsWith('.')",
+    "_flow.is_reply == true",
+    "_flow.is_reply == null",
+    "_flow.is_reply",
+    "_flow.is_reply.value",
+    "_flow.IP.source == '{address}'",
+    "_flow.IP.encrypted || _flow.IP.source_xlated != ''",
+    "_flow.event_type.type == 4",
+    "_flow.node_name == '{node}'",
+    "_flow.time > timestamp('{time}')",
+    "_flow.time.getHours() == 0",
+    "_flow.time.getMinutes('Europe/Berlin') > 1",
+    "_flow.time - timestamp('{time}') < duration('10s')",
+    "_flow.source.workloads.exists(w, w.kind == 'Deployment')",
+    "_flow.source.workloads[0].name.size() > 4",
+    "_flow.source_names.size() == 1",
+    "_flow.trace_context.parent.trace_id == 'trace-1'",
+    "_flow.source == _flow.destination",
+    "_flow.nothing == 1",
+    "_flow.verdict",
+    "'text'",
+    "true",
+    "1 == 1.0",
+    "dyn(1) == 1.0",
+    "Flow{{}} == _flow",
+    "type(_flow) == Flow",
+    "[1, 2].exists(x, x > 1)",
+    "{{'a': 1}}['b'] == 1",
+    "string(_flow.verdict) == '1'",
+    "_flow.summary == ''",
+    "",
+)
+
+
+def _values(flow: flow_pb2.Flow, chance: random.Random) -> dict[str, Any]:
+    return {
+        "verdict": flow_pb2.Verdict.Name(flow.verdict),
+        "direction": flow_pb2.TrafficDirection.Name(flow.traffic_direction),
+        "namespace": flow.source.namespace,
+        "pod": flow.source.pod_name[:4],
+        "identity": flow.source.identity,
+        "label": chance.choice(list(flow.source.labels) or ["k8s:app=x"]),
+        "port": flow.l4.TCP.destination_port,
+        "address": flow.IP.source,
+        "node": flow.node_name,
+        "time": flow.time.ToJsonString(),
+    }

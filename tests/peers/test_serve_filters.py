@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from api.expression_worker import expressions
 from collectors.filtering.filters import compile_filters
 from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
@@ -17,7 +18,7 @@ from collectors.simulator.traffic import Traffic
 
 pytestmark = pytest.mark.peers
 NODE = "test/node-1"
-FLOWS, FILTERS = 600, 3_000
+FLOWS, FILTERS, EXPRESSIONS = 600, 3_000, 400
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def theirs(channel: grpc.Channel, wanted: flow_pb2.FlowFilter) -> set[str] | Non
 
 def ours(flows: list[flow_pb2.Flow], wanted: flow_pb2.FlowFilter) -> set[str] | None:
     try:
-        matches = compile_filters([wanted], [])
+        matches = compile_filters([wanted], [], expressions=expressions)
     except ValueError:
         return None
     return {flow.uuid for flow in flows if matches(flow)}
@@ -91,3 +92,19 @@ def test_filters_match_what_ciliums_own_code_matches(node: Any, flows: list[flow
     assert not differing, "\n".join(map(str, differing[:20]))
     assert matched > FILTERS // 4
     assert refused > FILTERS // 100
+
+
+def test_expressions_match_what_ciliums_own_code_matches(node: Any, flows: list[flow_pb2.Flow], filter_generator: ModuleType) -> None:
+    make = filter_generator.expressions(flows, seed=1)
+    differing = []
+    matched = refused = 0
+    for _ in range(EXPRESSIONS):
+        wanted = flow_pb2.FlowFilter(experimental=flow_pb2.FlowFilter.Experimental(cel_expression=make()))
+        one, other = theirs(node, wanted), ours(flows, wanted)
+        matched += bool(one)
+        refused += one is None
+        if one != other:
+            differing.append((str(wanted), "refused" if one is None else len(one), "refused" if other is None else len(other)))
+    assert not differing, "\n".join(map(str, differing[:20]))
+    assert matched > EXPRESSIONS // 4
+    assert refused > EXPRESSIONS // 100
