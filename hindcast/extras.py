@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 EXTRA_OF_MODULE: Mapping[str, frozenset[str]] = {
     "collectors": frozenset({"certifi", "google", "grpc", "prometheus_client", "ptars", "pycurl", "re2"}),
-    "api": frozenset({"cryptography", "grpclib", "joserfc", "uvloop"}),
+    "api": frozenset({"cel_expr_python", "cryptography", "grpclib", "joserfc", "uvloop"}),
     "pipelines": frozenset({"kubernetes", "urllib3"}),
     "dashboards": frozenset({"starlette", "streamlit"}),
     "client": frozenset({"adbc_driver_flightsql", "adbc_driver_manager"}),
