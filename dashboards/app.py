@@ -35,7 +35,7 @@ from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
-from warehouse.schema import ALERTS, DELIVERIES, DRIFT, FINDINGS, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE, REPORTS
+from warehouse.schema import DRIFT, FINDINGS, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE, REPORTS
 
 Draw = Callable[[Visit], None]
 
@@ -106,7 +106,7 @@ def _pages(tables: frozenset[str]) -> dict[str, list[tuple[str, str, str, Callab
         ],
         "Evidence": [
             page("coverage", "Coverage", "sensors", coverage.page),
-            *([page("alerts", "Alerts", "notifications", alerts.page)] if {ALERTS.name, DELIVERIES.name} & tables else []),
+            page("alerts", "Alerts", "notifications", alerts.page),
             *([page("reports", "Reports", "summarize", reports.page)] if REPORTS.name in tables else []),
             page("sql", "SQL", "terminal", sql.page),
             page("access", "Access", "key", access.page),

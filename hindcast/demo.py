@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -110,7 +110,7 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
         document["collect"] = {"flush_every": "5s", "listen": collect}
         people = [grant["subject"] for grant in GRANTS]
         document["dashboard"] = {"listen": f"127.0.0.1:{ports['dashboard']}", "auth": {"decide_without_sign_in": people}}
-        document["blueprints"] = [_blueprint(folder)]
+        document |= _files(folder)
         file = folder / "hindcast.yaml"
         file.write_text(yaml.safe_dump(document, sort_keys=False))
         settings = config.load_config(file)
@@ -130,10 +130,10 @@ def _start(folder: Path, config_path: Path | None, rate: float, children: list[C
     return stored
 
 
-def _blueprint(folder: Path) -> str:
-    from hindcast import demo_history
+def _files(folder: Path) -> dict[str, Any]:
+    from hindcast import demo_files
 
-    return demo_history.write_blueprint(folder)
+    return demo_files.write(folder)
 
 
 def _backfill(settings: config.Config) -> None:

@@ -1,16 +1,14 @@
-"""The demo's past: two days of the simulated fleet's flows and configuration, its blueprint, what drifted from it, and rollups.
+"""The demo's past: two days of the simulated fleet's flows and configuration, what drifted from its blueprint, and rollups.
 
 Flows and configuration are made up; drift, posture and rollups are what the pipelines find in them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from collectors.simulator import configuration, policies
+from collectors.simulator import configuration
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.history import backfill
 from collectors.simulator.story import Story
@@ -25,37 +23,6 @@ HISTORY = timedelta(days=2)
 FLOWS_PER_SECOND = 3.0
 EVALUATED_EVERY = timedelta(hours=6)
 NODES = 3
-BLUEPRINT = f"""\
-blueprint: v1
-name: {policies.BLUEPRINT}
-version: 1.0.0
-description: Ingress closed in every namespace but for the gateway's port, Cilium enforcing, Hubble on.
-clusters: {{}}
-
-cilium:
-  settings:
-    enable-policy: always
-    enable-hubble: "true"
-    enable-wireguard: "true"
-
-namespaces:
-  - policies:
-      - template: default-deny-ingress
-  - select: {{names: [ingress]}}
-    policies:
-      - template: manifest
-        object: {json.dumps(policies.gateway_policy())}
-
-drift: notify
-"""
-
-
-def write_blueprint(folder: Path) -> str:
-    """Write the fleet's blueprint below a folder; return its path relative to the configuration there."""
-    file = folder / "blueprints" / f"{policies.BLUEPRINT}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(BLUEPRINT, encoding="utf-8")
-    return f"./blueprints/{file.name}"
 
 
 def fill(

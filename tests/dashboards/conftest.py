@@ -24,7 +24,7 @@ from collectors.simulator.fleet import build_fleet
 from collectors.simulator.history import backfill
 from collectors.simulator.story import Story
 from collectors.simulator.traffic import Traffic
-from hindcast import demo_history
+from hindcast import demo_files, demo_history
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
@@ -135,7 +135,7 @@ def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def judged(folder: Path) -> config.Config:
     """A configuration of the cluster with the demo's blueprint, below a folder."""
-    document = {"clusters": [{"name": "c1"}], "blueprints": [demo_history.write_blueprint(folder)]}
+    document = {"clusters": [{"name": "c1"}], "blueprints": demo_files.write(folder)["blueprints"]}
     (folder / "judged.yaml").write_text(json.dumps(document))
     return config.load_config(folder / "judged.yaml")
 

@@ -7,8 +7,9 @@ import pytest
 
 from collectors.simulator import configuration, policies
 from collectors.simulator.story import Story
-from hindcast import demo_history
-from hindcast.simulate import CLUSTERS
+from hindcast import demo_files, demo_history
+from hindcast.simulate import CLUSTERS, GRANTS
+from pipelines.evidence.rules import running
 from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.lake.tables import Lake
@@ -26,7 +27,7 @@ HISTORY = dt.timedelta(hours=23)
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, config.Config]:
     folder = tmp_path_factory.mktemp("demo")
-    document = {"clusters": [{"name": name} for name in CLUSTERS[:3]], "blueprints": [demo_history.write_blueprint(folder)]}
+    document = {"clusters": [{"name": name} for name in CLUSTERS[:3]], "ownership": {"grants": GRANTS}} | demo_files.write(folder)
     (folder / "hindcast.yaml").write_text(json.dumps(document))
     settings = config.load_config(folder / "hindcast.yaml")
     lake = Lake.open(config.Lake(url=str(folder / "lake")))
@@ -60,6 +61,18 @@ def test_drops_of_the_incident_and_edges_of_the_deployment_are_there(past: tuple
     inside = FlowFilter(since=story.incident[0], until=story.incident[1], namespaces=("cart",), verdicts=("DROPPED",))
     assert door.answer(OPERATOR, flow_questions.newest(inside)).rows.num_rows > 0
     assert past[0].rows(EDGES_1H) > 0, "closed hours are rolled up"
+
+
+def test_the_alert_rules_have_no_mistake_and_tell_of_the_drift(past: tuple[Lake, config.Config]) -> None:
+    lake, settings = past
+    done = running.run(settings, lake, now=NOW, source="test")
+    assert (done.mistakes, done.failures) == ((), [])
+    states = running.newest_states(lake)
+    assert {(one.labels["cluster"], one.labels["severity"]) for one in states if one.state == "firing"} >= {
+        ("us-east", "critical"),
+        ("us-east", "high"),
+    }
+    assert {one.rule.split("/")[0] for one in states} == {"platform", demo_files.OWNER}
 
 
 def test_a_second_run_adds_nothing(past: tuple[Lake, config.Config]) -> None:
