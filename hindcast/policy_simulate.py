@@ -198,7 +198,12 @@ def _say_last(result: Result, *, listed: bool) -> None:
         share = agreement.share
         known = "no flow can be compared" if share is None else f"{share:.2%} of the flows that can be compared have the recorded verdict"
         classes = " · ".join(f"{kind.value}: {flows:,}" for kind, flows in agreement.disagreed.items())
-        messages.print(f"confidence: {known} · {classes} · flows that say nothing about policies: {agreement.not_judged:,}", markup=False)
+        if result.concerned.uncertain:
+            known += f"; {result.concerned.uncertain_share:.2%} of the flows that the change concerns are uncertain"
+        messages.print(
+            f"{result.confidence.value} confidence: {known} · {classes} · flows that say nothing about policies: {agreement.not_judged:,}",
+            markup=False,
+        )
         if not listed:
             for row in result.disagreements[:_SHOWN_DISAGREEMENTS]:
                 ends = f"{_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}".strip()

@@ -145,6 +145,8 @@ def _confidence(found: Mapping[str, Any]) -> str:
     told.append(f"as {found['as_seen_by']} may see it")
     if found.get("confidence") is not None:
         told.append(f"{theme.percent(found['confidence'])} of recorded verdicts reproduced by the policies in force then")
+    if found.get("uncertain_share"):
+        told.append(f"{theme.percent(found['uncertain_share'])} of the flows that it concerns are uncertain")
     observed = list(found.get("coverage", {}).values())
     told.append(f"{theme.percent(sum(observed) / len(observed))} of node-time observed" if observed else "not observed")
     return " · ".join(told) + "."

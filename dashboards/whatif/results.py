@@ -12,6 +12,7 @@ from dashboards.frame import clickable, clock, navigation, ownership, summary, t
 from dashboards.visit import Visit
 from dashboards.whatif import by_day, edge_rows
 from dashboards.whatif.edge_rows import CHANGES, EdgeRow
+from pipelines.replay.confidence import Level
 from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import Result
 from warehouse.records.coverage import Gaps
@@ -23,6 +24,7 @@ _CARDS = {
     Change.UNCERTAIN: ("Uncertain", "help", "yellow"),
     Change.UNCHANGED: ("Unchanged", "equal", "gray"),
 }
+_CONFIDENCE = {Level.HIGH: ("verified", "green"), Level.FAIR: ("info", "blue"), Level.LOW: ("warning", "orange")}
 _FILTERS = {"changed": "Changed or uncertain", **{change.value: _CARDS[change][0] for change in CHANGES}}
 
 
@@ -82,15 +84,17 @@ def _confidence(visit: Visit, result: Result, gaps: Gaps) -> None:
     observed = sum(shares.values()) / len(shares) if shares else 0.0
     flows = sum(edge.flows for edge in result.edges)
     share, unknown = result.agreement.share, result.agreement.unknown_share
-    good = observed > 0.95 and not result.alone and share is not None and share > 0.99 and unknown < 0.02
-    fair = observed > 0.8 and not result.alone and share is not None and share > 0.95
-    word, icon, colour = ("High", "verified", "green") if good else ("Fair", "info", "blue") if fair else ("Low", "warning", "orange")
-    told = [f":{colour}[:material/{icon}:] **{word} confidence**: replayed **{theme.compact(flows)}** flows"]
+    icon, colour = _CONFIDENCE[result.confidence]
+    told = [
+        f":{colour}[:material/{icon}:] **{result.confidence.value.capitalize()} confidence**: replayed **{theme.compact(flows)}** flows"
+    ]
     told.append(f"**{theme.percent(observed)}** of node-time observed")
     if share is not None:
         told.append(f"**{theme.percent(share)}** of recorded verdicts reproduced by the policies in force then")
     if unknown:
         told.append(f"{theme.percent(unknown)} could not be judged")
+    if result.concerned.uncertain:
+        told.append(f"**{theme.percent(result.concerned.uncertain_share)}** of the flows that the change concerns are uncertain")
     st.markdown("; ".join(told) + "." + _hidden_by(gaps))
     if result.notes:
         with st.expander(f"What is not known ({len(result.notes)})", icon=":material/help:"):

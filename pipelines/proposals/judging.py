@@ -250,6 +250,7 @@ def _in_numbers(desk: Desk, result: Result | None) -> dict[str, Any] | None:
         "until": None if until is None else until.isoformat(),
         "changes": counts,
         "confidence": result.agreement.share,
+        "uncertain_share": result.concerned.uncertain_share,
         "coverage": result.answer.shares,
         "alone": result.alone,
         "notes": list(result.notes),

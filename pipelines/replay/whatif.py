@@ -11,10 +11,11 @@ from pipelines.policy.policy_set import READERS
 from pipelines.policy.reading import Document
 from pipelines.policy.refusals import Refusal
 from pipelines.policy.settings import Semantics
-from pipelines.replay import agreement, changed_edges, examples, traffic
+from pipelines.replay import agreement, changed_edges, confidence, examples, traffic
 from pipelines.replay.agreement import Agreement
 from pipelines.replay.candidates import Candidates, Identity, identity
 from pipelines.replay.changed_edges import ChangedEdge
+from pipelines.replay.confidence import Concerned, Level
 from pipelines.replay.flows_again import FlowsAgain
 from pipelines.replay.in_force import Compiler, History, InForce
 from pipelines.replay.outcomes import Change, Outcomes
@@ -57,7 +58,9 @@ class Result:
     edges: list[ChangedEdge]
     """Those that change first, then the uncertain ones, then all others."""
     agreement: Agreement
-    """How well the policies in force reproduce what was recorded: the confidence of the simulation."""
+    """How well the policies in force reproduce what was recorded."""
+    concerned: Concerned
+    """The flows that the change concerns, and how many of them are uncertain."""
     alone: bool
     """Whether the candidates were judged alone, because no configuration history is known."""
     notes: tuple[str, ...]
@@ -70,6 +73,18 @@ class Result:
     hours_left: int = 0
     """Hours of which they would have been needed, but are not stored or too many."""
     disagreements: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def confidence(self) -> Level:
+        """How far the result is to be trusted."""
+        shares = self.answer.shares
+        return confidence.level(
+            observed=sum(shares.values()) / len(shares) if shares else 0.0,
+            reproduced=self.agreement.share,
+            unknown=self.agreement.unknown_share,
+            uncertain=self.concerned.uncertain_share,
+            alone=self.alone,
+        )
 
     def count(self, change: Change) -> tuple[int, int]:
         """Return the number of flows and of edges with this change."""
@@ -129,6 +144,7 @@ def simulate(history: History, asked: WhatIf, *, progress: Progress = tell_nobod
     return Result(
         edges=edges,
         agreement=found,
+        concerned=confidence.concerned(again.outcomes),
         alone=candidates.alone,
         notes=(*in_force.notes, *_notes(asked, edges)),
         refusals=refusals,

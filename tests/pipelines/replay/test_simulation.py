@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipelines.policy.documents import read_documents
 from pipelines.replay.agreement import Disagreement
 from pipelines.replay.changed_edges import rows_of
+from pipelines.replay.confidence import Level, level
 from pipelines.replay.grouping import grouped
 from pipelines.replay.in_force import History
 from pipelines.replay.outcomes import Change
@@ -151,6 +152,38 @@ def test_time_that_history_does_not_cover_is_uncertain(recorded: Any, ends: Any)
     assert changes(result) == {("newly_denied", "batch"): 1, ("uncertain", "batch"): 1}
     assert "does not cover that time" in result.edges[1].reason
     assert result.agreement.disagreed[Disagreement.NOT_KNOWN] == 1
+    assert (result.concerned.flows, result.concerned.uncertain) == (2, 1)
+
+
+def test_confidence_is_low_while_what_the_change_concerns_is_uncertain_however_much_else_is_known(recorded: Any, ends: Any) -> None:
+    """The newest flows are those that the change is about, and no snapshot has seen their time yet."""
+    recorded.observed(0, 20)
+    recorded.flow(ends.pod("shop", "batch"), ends.pod("shop", "db"), at=8, times=500)
+    recorded.flow(ends.pod("shop", "batch"), ends.pod("shop", "web"), at=21)
+    result = recorded.simulate(ONLY_API)
+    assert result.agreement.share == 1
+    assert result.agreement.unknown_share < 0.02
+    assert result.concerned.uncertain_share == 1
+    assert result.confidence is Level.LOW
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, Level.HIGH),
+        ({"uncertain": 0.05}, Level.FAIR),
+        ({"uncertain": 0.3}, Level.LOW),
+        ({"unknown": 0.05}, Level.FAIR),
+        ({"unknown": 0.3}, Level.LOW),
+        ({"observed": 0.9}, Level.FAIR),
+        ({"reproduced": 0.9}, Level.LOW),
+        ({"reproduced": None}, Level.LOW),
+        ({"alone": True}, Level.LOW),
+    ],
+)
+def test_each_thing_that_is_not_known_lowers_confidence(changed: dict[str, Any], expected: Level) -> None:
+    known: dict[str, Any] = {"observed": 1.0, "reproduced": 1.0, "unknown": 0.0, "uncertain": 0.0, "alone": False}
+    assert level(**(known | changed)) is expected
 
 
 def test_a_change_within_an_hour_is_judged_on_both_of_its_sides(recorded: Any, ends: Any) -> None:
