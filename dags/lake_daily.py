@@ -20,7 +20,8 @@ DOC = """
 Each run is named by the day that has ended (`2026-03-02`, UTC).
 
 - **retain**, one task per cluster: deletes rows that are older than the configuration's `retention` allows; legal
-  holds take precedence. Manually: `hindcast maintain retain`, with `--dry-run` to preview.
+  holds take precedence. The configuration's `engine` does it, if there is one. Manually: `hindcast maintain retain`,
+  with `--dry-run` to preview.
 - **vacuum**: deletes files that left the tables longer than `retention.vacuum_after` ago, and files left by crashes.
   Manually: `hindcast maintain vacuum`.
 - **checkpoint**: writes a checkpoint of each table's log, so that the lake opens fast. Manually: `hindcast maintain checkpoint`.
@@ -71,10 +72,12 @@ def lake_daily() -> None:
         """Delete a cluster's expired rows; return how many were deleted, and how many are held."""
         from pipelines.maintenance.retention import retain
         from warehouse.config import load_config
+        from warehouse.engines.opening import usable
         from warehouse.lake.tables import Lake
 
         settings = load_config()
-        done = retain(Lake.open(settings.lake), settings.retention, now=datetime.now(UTC), clusters=frozenset([cluster]))
+        on = usable(settings.engine)
+        done = retain(Lake.open(settings.lake), settings.retention, now=datetime.now(UTC), clusters=frozenset([cluster]), on=on)
         return {"rows": sum(one.rows for one in done), "held": sum(one.held for one in done)}
 
     @task

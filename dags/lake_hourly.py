@@ -21,6 +21,8 @@ Each run is named by the hour that has closed, ten minutes after its end (`2026-
 the small files of closed hours are compacted into a few sorted ones, without duplicate flows, and rolled up. In parallel,
 small files of all other tables are merged. Then the asset `hindcast_lake_hour` is published with the hour as its partition key.
 
+If the configuration names an `engine`, that server compacts and rolls up, and the task only submits and commits.
+
 **Safe to run again**, at any time and twice at once: a run does whatever is left to do for closed hours, so a run that was
 missed, stopped or failed loses nothing, and late flows are processed by the next one. Manually: `hindcast maintain compact` and
 `hindcast maintain rollup`.
@@ -72,21 +74,26 @@ def lake_hourly() -> None:
         """Compact the closed hours of a group of clusters; return how many."""
         from pipelines.maintenance.compaction import compact_closed_hours
         from warehouse.config import load_config
+        from warehouse.engines.opening import usable
         from warehouse.lake.tables import Lake
 
         cast("dict[str, Any]", get_current_context())["cluster_names"] = ", ".join(clusters)
-        return len(compact_closed_hours(Lake.open(load_config().lake), now=datetime.now(UTC), clusters=frozenset(clusters)))
+        settings, now = load_config(), datetime.now(UTC)
+        on = usable(settings.engine)
+        return len(compact_closed_hours(Lake.open(settings.lake), now=now, clusters=frozenset(clusters), on=on))
 
     @task(max_active_tis_per_dagrun=2, map_index_template="{{ cluster_names }}")
     def roll_up(clusters: list[str]) -> int:
         """Roll up the closed hours of a group of clusters whose flows have changed; return how many."""
         from pipelines.maintenance.rollup import roll_up_closed_hours
         from warehouse.config import load_config
+        from warehouse.engines.opening import usable
         from warehouse.lake.tables import Lake
 
         cast("dict[str, Any]", get_current_context())["cluster_names"] = ", ".join(clusters)
         settings, now = load_config(), datetime.now(UTC)
-        done = roll_up_closed_hours(Lake.open(settings.lake), settings.rollups, now=now, clusters=frozenset(clusters))
+        on = usable(settings.engine)
+        done = roll_up_closed_hours(Lake.open(settings.lake), settings.rollups, now=now, clusters=frozenset(clusters), on=on)
         return sum(one.hours for one in done)
 
     @task

@@ -129,7 +129,13 @@ def _run(address: str, title: str, draw: Draw) -> None:
         visit = Visit(
             settings=settings,
             lake=open_lake(settings.lake),
-            door=Door(open_lake(settings.lake), settings.ownership, settings.rollups, purpose=f"dashboard: {address}"),
+            door=Door(
+                open_lake(settings.lake),
+                settings.ownership,
+                settings.rollups,
+                purpose=f"dashboard: {address}",
+                engine_settings=settings.engine,
+            ),
             who=who,
             time=window,
             page=address,

@@ -22,3 +22,8 @@ def lake_settings(config_path: Path | None, lake_url: str | None) -> config.Lake
     if lake_url:
         return config.Lake(url=lake_url if "://" in lake_url else str(Path(lake_url).absolute()))
     return config.load_config(config_path).lake
+
+
+def engine_settings(config_path: Path | None, lake_url: str | None) -> config.Engine:
+    """Return the settings of the engine of the configuration; none where --lake is given without one. Raises ConfigError."""
+    return config.Engine() if lake_url and not config_path else config.load_config(config_path).engine

@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hindcast import removal, upkeep
-from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
+from hindcast.console import ConfigOption, LakeOption, engine_settings, lake_settings, messages
 from warehouse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ def compact(
     """
     from pipelines.maintenance import merging
     from pipelines.maintenance.compaction import compact_closed_hours, plan, plan_days
+    from warehouse.engines.opening import usable
     from warehouse.lake.tables import Lake
     from warehouse.schema import COVERAGE, FLOWS
 
     if hour and day:
         raise ConfigError("give --hour or --day, not both")
     lake, now = Lake.open(lake_settings(config_path, lake_url)), datetime.now(UTC)
+    on = None if dry_run else usable(engine_settings(config_path, lake_url))
     clusters = frozenset(cluster) if cluster else None
     start, midnight = _hour(hour) if hour else None, _day(day) if day else None
     tasks = [task for table in (FLOWS, COVERAGE) for task in plan(lake, now=now, clusters=clusters, hour=start, day=midnight, table=table)]
@@ -72,7 +74,7 @@ def compact(
             progress.update(bar, advance=task.rows, description=str(task))
             finished.extend([task] if result else [])
 
-        done = compact_closed_hours(lake, now=now, clusters=clusters, hour=start, day=midnight, progress=show_progress)
+        done = compact_closed_hours(lake, now=now, clusters=clusters, hour=start, day=midnight, progress=show_progress, on=on)
     merged = [] if start or midnight else merging.merge(lake, now=now, clusters=clusters)
     before, after = (sum(getattr(one, name) for one in done) for name in ("bytes_before", "bytes_after"))
     files = [sum(getattr(one, name) for one in done) for name in ("files_before", "files_after")]
@@ -95,6 +97,7 @@ def rollup(
     """Roll up closed hours into edges_1h, timeline_1m, label_sets and dns_names. Running it again changes nothing."""
     from pipelines.maintenance import rollup as rollups
     from warehouse.config import Config, load_config
+    from warehouse.engines.opening import usable
     from warehouse.lake.tables import Lake
 
     settings = Config() if lake_url and not config_path else load_config(config_path)
@@ -111,7 +114,13 @@ def rollup(
     with Progress(*columns, console=messages) as progress:
         bar = progress.add_task("rolling up", total=len(tasks))
         done = rollups.roll_up_closed_hours(
-            lake, settings.rollups, now=now, clusters=clusters, hour=start, progress=lambda _task, _done: progress.advance(bar)
+            lake,
+            settings.rollups,
+            now=now,
+            clusters=clusters,
+            hour=start,
+            progress=lambda _task, _done: progress.advance(bar),
+            on=usable(settings.engine),
         )
     rows = {table.name: sum(one.rows[table.name] for one in done) for table in rollups.ORDER}
     typer.echo(

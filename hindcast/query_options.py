@@ -31,7 +31,13 @@ def open_door(config_path: Path | None, lake_url: str | None, command: str) -> D
 
     settings = config.Config() if lake_url and not config_path else config.load_config(config_path)
     purpose = f"hindcast {command}"
-    return Door(Lake.open(lake_settings(config_path, lake_url)), settings.ownership, settings.rollups, purpose=purpose)
+    return Door(
+        Lake.open(lake_settings(config_path, lake_url)),
+        settings.ownership,
+        settings.rollups,
+        purpose=purpose,
+        engine_settings=settings.engine,
+    )
 
 
 def principal(user: str | None, groups: list[str] | None) -> Principal:

@@ -35,15 +35,17 @@ def retain(
 ) -> None:
     """Delete rows that are older than the configuration's `retention` allows. Running it again changes nothing."""
     from pipelines.maintenance import retention
+    from warehouse.engines.opening import usable
     from warehouse.lake.tables import Lake
 
     # Retention is set in the configuration: without one nothing is deleted, even if --lake is given.
-    settings = config.load_config(config_path).retention
+    whole = config.load_config(config_path)
+    settings, on = whole.retention, usable(whole.engine)
     lake, now = Lake.open(lake_settings(config_path, lake_url)), datetime.now(UTC)
     clusters = frozenset(cluster) if cluster else None
     with _progress("days") as progress:
         bar = progress.add_task("retaining", total=len(retention.due(lake, settings, now=now, clusters=clusters)))
-        done = retention.retain(lake, settings, now=now, clusters=clusters, dry_run=dry_run, progress=lambda: progress.advance(bar))
+        done = retention.retain(lake, settings, now=now, clusters=clusters, dry_run=dry_run, progress=lambda: progress.advance(bar), on=on)
     _print(done, output, dry_run=dry_run)
 
 
@@ -62,9 +64,11 @@ def erase(
 ) -> None:
     """Erase a namespace's flows and rollups, including those with other namespaces, and record a finding. Cannot be undone."""
     from pipelines.maintenance import erasure
+    from warehouse.engines.opening import usable
     from warehouse.lake.tables import Lake
 
-    settings, now = config.load_config(config_path).retention, datetime.now(UTC)
+    whole, now = config.load_config(config_path), datetime.now(UTC)
+    settings, on = whole.retention, usable(whole.engine)
     config.check_cluster_name(cluster)
     if not namespace or not reason.strip():
         raise ConfigError("--namespace and --reason must not be empty")
@@ -77,7 +81,7 @@ def erase(
         asked_by=asked_by,
     )
     lake = Lake.open(lake_settings(config_path, lake_url))
-    planned = erasure.erase(lake, request, settings.holds, now=now, dry_run=True)
+    planned = erasure.erase(lake, request, settings.holds, now=now, dry_run=True, on=on)
     if not dry_run and any(one.rows for one in planned):
         rows = sum(one.rows for one in planned)
         if not yes and not typer.confirm(f"Permanently erase {rows:,} rows that name {namespace} in {cluster}?", err=True):
@@ -85,7 +89,12 @@ def erase(
         with _progress("days") as progress:
             bar = progress.add_task("erasing", total=len(planned))
             done = erasure.erase(
-                lake, request, settings.holds, now=now, progress=lambda number, of: progress.update(bar, completed=number, total=of)
+                lake,
+                request,
+                settings.holds,
+                now=now,
+                progress=lambda number, of: progress.update(bar, completed=number, total=of),
+                on=on,
             )
     else:
         done = planned

@@ -10,6 +10,7 @@ import json
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -48,6 +49,34 @@ class Window:
     since: datetime | None = None
     until: datetime | None = None
     as_of: AsOf | None = None
+
+
+MOST_LIMIT = 2**31 - 2
+"""The greatest number of rows that engines elsewhere take as a limit; a greater one is none."""
+
+
+class Elsewhere(ABC):
+    """A connection to another engine, which takes the SQL and the calls that a DuckDB connection takes, as far as they are used here."""
+
+    @abstractmethod
+    def add_files(self, name: str, lake: Lake, table: Table, files: Sequence[str]) -> None:
+        """Give the rows of files of a table (as listed by `Lake.files`) a name. Raises EngineError."""
+
+    @abstractmethod
+    def register(self, name: str, rows: pa.Table) -> None:
+        """Give rows of ours a name. Raises EngineError."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Stop what the connection runs."""
+
+    @abstractmethod
+    def sql(self, sql: str, *, params: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+        """Return the rows of a query, which is not run yet. Raises QueryError, EngineError."""
+
+    @abstractmethod
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """Run a query, or create a temporary table or view of one. Raises QueryError, EngineError."""
 
 
 def connect(limits: Limits, *, confined: bool = False, threads: int = 2) -> duckdb.DuckDBPyConnection:
@@ -141,6 +170,9 @@ def query_of(
     as_of: AsOf | None = None,
 ) -> str:
     """Return the query for a table's rows in its files, as in add_view_of_files, for this connection; `name` must be unique on it."""
+    if isinstance(connection, Elsewhere):
+        connection.add_files(f"{name}_files", lake, table, files)
+        return _selected(table, f"{name}_files", as_stored=as_stored, as_of=as_of)
     if not files:
         return query_of_nothing(table)
     if lake.is_local:
@@ -282,7 +314,7 @@ def streaming(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -
 
 
 def ask(
-    connection: duckdb.DuckDBPyConnection, relations: Sequence[str], sql: str, parameters: Sequence[Any], limits: Limits
+    connection: duckdb.DuckDBPyConnection | Elsewhere, relations: Sequence[str], sql: str, parameters: Sequence[Any], limits: Limits
 ) -> tuple[pa.Table, bool]:
     """Like `run`, for SQL written by us over relations returned by `relation`, which are planned together in one statement."""
     text = f"WITH {', '.join(relations)} FROM ({sql}) LIMIT {limits.rows + 1}"
@@ -311,7 +343,7 @@ def cancelled_by(event: threading.Event | None) -> Iterator[None]:
 
 
 @contextmanager
-def within(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Iterator[None]:
+def within(connection: duckdb.DuckDBPyConnection | Elsewhere, limits: Limits) -> Iterator[None]:
     """Interrupt the connection after `limits.seconds`, and translate DuckDB's errors.
 
     Raises QueryError, QueryLimitError, and within `cancelled_by` CancelledError.
@@ -334,7 +366,9 @@ def within(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Iterator[No
             watch.cancel()
 
 
-def _interrupt(connection: duckdb.DuckDBPyConnection, seconds: float, cancelled: threading.Event, over: threading.Event) -> None:
+def _interrupt(
+    connection: duckdb.DuckDBPyConnection | Elsewhere, seconds: float, cancelled: threading.Event, over: threading.Event
+) -> None:
     """Interrupt a connection when its time is up or the event is set; again and again, since it may be between two statements."""
     deadline = time.monotonic() + seconds
     while not over.wait(_POLL_SECONDS):
@@ -397,7 +431,7 @@ def is_alive(connection: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
-def replace_view(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
+def replace_view(connection: duckdb.DuckDBPyConnection | Elsewhere, name: str, query: str) -> None:
     """Create a view on this connection, replacing one with the same name."""
     connection.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {query}')
 

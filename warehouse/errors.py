@@ -18,6 +18,7 @@ HindcastError                   shown to the user without a traceback; exit code
 ├── ImportFailedError           an exporter file cannot be read at all
 ├── ProposalError               a proposal cannot be made, approved or applied as it stands
 │   └── RollBackDeniesError     rolling it back would deny traffic, which has to be accepted
+├── EngineError                 the configured engine cannot be reached or used, or failed
 ├── AccessDeniedError           the principal may not see or do this
 └── QueryError                  the query is wrong
     ├── QueryLimitError         it ran into its time or memory limit
@@ -108,6 +109,10 @@ class RollBackDeniesError(ProposalError):
     def __init__(self, message: str, *, judged: str) -> None:
         super().__init__(message)
         self.judged = judged
+
+
+class EngineError(HindcastError):
+    """The configured engine cannot be reached or used, or failed; the embedded one may serve instead."""
 
 
 class AccessDeniedError(HindcastError):

@@ -87,4 +87,4 @@ def _finding(cluster: str, namespace: str, window: timedelta, found: Recommendat
 
 
 def _history(settings: config.Config, lake: Lake, source: str) -> History:
-    return History(Door(lake, settings.ownership, settings.rollups, purpose=source), OPERATOR)
+    return History(Door(lake, settings.ownership, settings.rollups, purpose=source, engine_settings=settings.engine), OPERATOR)

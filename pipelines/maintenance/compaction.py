@@ -16,10 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.maintenance import layout
+from pipelines.maintenance import elsewhere, layout
 from pipelines.maintenance.compaction_plan import DAY, GRACE, HOUR, Task, guard, is_loose, is_within, plan, plan_days
+from pipelines.maintenance.engine_compaction import EngineWork
 from pipelines.maintenance.layout import DAY_GROUP_ROWS, EVERYTHING, LAYOUTS, Band
 from pipelines.maintenance.pieces import Pieces, Span
+from warehouse.engines.opening import Engine
 from warehouse.errors import CommitConflictError
 from warehouse.lake.dictionaries import CodedRows
 from warehouse.lake.files import ROW_GROUP_ROWS, DataFile, StoredFile
@@ -60,50 +62,68 @@ def compact_closed_hours(
     hour: datetime | None = None,
     day: datetime | None = None,
     progress: Callable[[Task, Done | None], None] = lambda _task, _done: None,
+    on: Engine | None = None,
 ) -> list[Done]:
     """Compact flows and the ledger, closed hours first and then closed days, and yield the result of each task.
 
-    Covers all clusters or the given ones, and optionally only one hour or one day. Raises LakeError.
+    Covers all clusters or the given ones, and optionally only one hour or one day; on an engine elsewhere if given. Raises LakeError.
     """
     done: list[Done] = []
     for table in (FLOWS, COVERAGE):
         for task in plan(lake, now=now, clusters=clusters, hour=hour, day=day, table=table):
-            result = compact(lake, task)
+            result = compact(lake, task, on=on)
             progress(task, result)
             done += [result] if result else []
         for task in plan_days(lake, now=now, clusters=clusters, day=day, table=table) if hour is None else ():
-            result = compact(lake, task)
+            result = compact(lake, task, on=on)
             progress(task, result)
             done += [result] if result else []
     return done
 
 
-def compact(lake: Lake, task: Task) -> Done | None:
-    """Do a task in one commit; return None if nothing is left to do or another process did it first. Raises LakeError."""
-    work = _Work(lake, task)
-    if task.hours:
-        used = work.hours()
-    elif any(is_loose(file) for file in task.files):
+def compact(lake: Lake, task: Task, *, on: Engine | None = None) -> Done | None:
+    """Do a task in one commit; return None if nothing is left to do or another process did it first. Raises LakeError.
+
+    `on` writes the files if given, or else, and if it fails, the embedded engine; they are committed here in any case.
+    """
+    if not task.hours and any(is_loose(file) for file in task.files):
         return None  # flows have arrived meanwhile; they go into their hours' files first
-    else:
-        used = work.day()
+    used, written = elsewhere.tried(on, lambda: _there(lake, task, on), lambda: _here(lake, task))
     if not used:
         return None
     try:
-        lake.replace(task.table, used, work.written, guard=task.guard)
+        lake.replace(task.table, used, written, guard=task.guard)
     except CommitConflictError:
         return None
     return Done(
         files_before=len(used),
-        files_after=len(work.written),
+        files_after=len(written),
         bytes_before=sum(file.size for file in used),
-        bytes_after=sum(file.size for file in work.written),
-        duplicates=work.duplicates,
+        bytes_after=sum(file.size for file in written),
+        duplicates=sum(file.rows for file in used) - sum(file.rows for file in written),
     )
 
 
+def _here(lake: Lake, task: Task) -> tuple[list[StoredFile], list[DataFile]]:
+    """Return the files that are replaced, and those that the embedded engine wrote instead."""
+    work = _Work(lake, task)
+    return work.hours() if task.hours else work.day(), work.written
+
+
+def _there(lake: Lake, task: Task, on: Engine | None) -> tuple[list[StoredFile], list[DataFile]]:
+    """Return the files that are replaced, and those that an engine elsewhere wrote instead."""
+    assert on is not None  # noqa: S101
+    with on.connect() as connection:
+        work = EngineWork(connection, lake, task)
+        try:
+            return work.hours() if task.hours else work.day(), work.written
+        except BaseException:
+            lake.forget(task.table, work.written)
+            raise
+
+
 class _Work:
-    """A task in progress: the files it has written, and how many duplicate rows it dropped."""
+    """A task in progress: the files it has written."""
 
     def __init__(self, lake: Lake, task: Task) -> None:
         self._lake, self._task, self._table = lake, task, task.table
@@ -112,7 +132,6 @@ class _Work:
         self._partition = {"cluster": task.cluster, "date": f"{task.day:%Y-%m-%d}"}
         self._files = sorted(task.files, key=lambda file: (file.first or task.day, file.path))
         self.written: list[DataFile] = []
-        self.duplicates = 0
 
     def hours(self) -> list[StoredFile]:
         """Write each hour that has loose rows; return the files that are replaced."""
@@ -148,7 +167,6 @@ class _Work:
         lead = layout.places(rows, [band.first for band in bands[1:] if band.first]) if len(bands) > 1 else None
         order = layout.ordered(rows, keys, self._table.time_column, lead)
         chosen = _each_once(rows, self._pieces.uuids(self._task.day_files, span))
-        self.duplicates += len(rows) - int(chosen.sum())
         groups = layout.row_groups(order[chosen[order]], ROW_GROUP_ROWS if self._task.hours else DAY_GROUP_ROWS, lead)
         self.written += self._lake.write_file(self._table, self._partition, (rows.take(group) for group in groups), prefix=prefix)
         del rows

@@ -18,8 +18,11 @@ import pyarrow.compute as pc
 
 from pipelines.evidence import findings
 from pipelines.maintenance import removal
+from pipelines.maintenance.engine_removal import Names, moment, one_of
 from pipelines.maintenance.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name
 from warehouse import config
+from warehouse.engine import literal
+from warehouse.engines.opening import Engine
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
 from warehouse.schema import ERASURES, TABLES, TIMESTAMP, Table
@@ -72,6 +75,20 @@ class Named:
                 named |= _holds_text(rows[name], _LABEL + self.request.namespace)
         return named & self._inside(rows)
 
+    def condition(self, names: Names) -> str:
+        """Return the same as SQL; see removal.Selection."""
+        wanted, columns = self.request.namespace, self.table.schema.names
+        named = [one_of(name, [wanted], none=False) for name in (*NAMESPACE_COLUMNS, *_SERVICES) if name in columns]
+        label = literal(_LABEL + wanted)
+        named += [f"coalesce(list_contains({name}, {label}), false)" for name in _LABELS if name in columns]
+        parts = [f"({' OR '.join(named)})"]
+        time, span = f'"{self.table.time_column}"', self.table.row_span
+        if self.request.since is not None:
+            parts.append(f"{time} >= {moment(self.request.since - span + timedelta(microseconds=1) if span else self.request.since)}")
+        if self.request.until is not None:
+            parts.append(f"{time} < {moment(self.request.until)}")
+        return f"({' AND '.join(parts)})"
+
     def _inside(self, rows: pa.Table) -> Mask:
         begin = rows[self.table.time_column].cast(TIMESTAMP)
         inside = np.ones(rows.num_rows, bool)
@@ -93,14 +110,15 @@ def erase(
     now: datetime,
     dry_run: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
+    on: Engine | None = None,
 ) -> list[Removal]:
     """Remove the rows and record the findings; return what was removed or, with `dry_run`, would be. Raises LakeError.
 
-    `progress` is called with the number of partitions done and their total.
+    `progress` is called with the number of partitions done and their total. `on` reads and writes the rows if given.
     """
     request = replace(request, until=min(request.until or now, now), asked_by=request.asked_by or getpass.getuser())
     selections = [Named(table=TABLES[name], request=request) for name in TABLE_NAMES if name in TABLES]
-    planned = [(selection, found) for selection in selections for found in _find(lake, selection, holds)]
+    planned = [(selection, found) for selection in selections for found in _find(lake, selection, holds, on)]
     if dry_run or not any(found.rows for _, found in planned):
         return [found for _, found in planned]
     _leave_finding(lake, request, BEGUN, [found for _, found in planned], now)
@@ -108,26 +126,26 @@ def erase(
     for number, (selection, found) in enumerate(planned):
 
         def current(selection: Named = selection, found: Removal = found) -> list[Removal]:
-            return [one for one in _find(lake, selection, holds) if (one.cluster, one.day) == (found.cluster, found.day)]
+            return [one for one in _find(lake, selection, holds, on) if (one.cluster, one.day) == (found.cluster, found.day)]
 
-        gone = removal.remove(lake, found, selection, holds, why="erasure", again=current)
+        gone = removal.remove(lake, found, selection, holds, why="erasure", again=current, on=on)
         if gone:
             done.append(gone)
         progress(number + 1, len(planned))
     # A collector may have stored more flows of the window since: they are few, and are removed the same way.
     for selection in selections:
-        for found in _find(lake, selection, holds):
-            gone = removal.remove(lake, found, selection, holds, why="erasure", again=lambda: [])
+        for found in _find(lake, selection, holds, on):
+            gone = removal.remove(lake, found, selection, holds, why="erasure", again=lambda: [], on=on)
             if gone and gone.rows:
                 done.append(gone)
     _leave_finding(lake, request, DONE, done, max(now, datetime.now(UTC)))
     return done
 
 
-def _find(lake: Lake, selection: Named, holds: Sequence[config.Hold]) -> list[Removal]:
+def _find(lake: Lake, selection: Named, holds: Sequence[config.Hold], on: Engine | None) -> list[Removal]:
     request = selection.request
     files = [file for file in lake.contents(selection.table) if file.partition["cluster"] == request.cluster and _in_reach(file, request)]
-    return removal.find(lake, selection.table, selection, holds, files)
+    return removal.find(lake, selection.table, selection, holds, files, on)
 
 
 def _in_reach(file: StoredFile, request: Request) -> bool:

@@ -18,9 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.evidence.findings import FLEET
-from pipelines.maintenance import compaction_plan
+from pipelines.maintenance import compaction_plan, elsewhere, engine_removal
+from pipelines.maintenance.engine_removal import Names
 from warehouse import config
 from warehouse.access import principals
+from warehouse.engines.opening import Engine
 from warehouse.errors import CommitConflictError, LakeError
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.log import REMOVAL
@@ -46,6 +48,9 @@ class Selection(Protocol):
     def mask(self, rows: pa.Table) -> Mask:
         """Return a mask that is True for each row to remove."""
 
+    def condition(self, names: Names) -> str:
+        """Return the same as SQL, never null, for files whose columns have the distinct values that `names` returns."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
@@ -68,8 +73,15 @@ class Removal:
         return sum(file.size for file in (*self.whole, *self.partly))
 
 
-def find(lake: Lake, table: Table, selection: Selection, holds: Iterable[config.Hold], files: Sequence[StoredFile]) -> list[Removal]:
-    """Return what would be removed from these files, one removal per partition, oldest first. Raises LakeError."""
+def find(
+    lake: Lake,
+    table: Table,
+    selection: Selection,
+    holds: Iterable[config.Hold],
+    files: Sequence[StoredFile],
+    on: Engine | None = None,
+) -> list[Removal]:
+    """Return what would be removed from these files, one removal per partition, oldest first; `on` counts if given. Raises LakeError."""
     partitions: dict[tuple[date, str], list[StoredFile]] = {}
     for file in files:
         partitions.setdefault(partition_of(file), []).append(file)
@@ -77,24 +89,32 @@ def find(lake: Lake, table: Table, selection: Selection, holds: Iterable[config.
     for (day, cluster), listed in sorted(partitions.items(), key=lambda item: item[0]):
         here = Holds(holds, table, cluster, day)
         removal = _Found(table=table, cluster=cluster, day=day)
-        for file in listed:
-            removal.add(file, *_count(lake, table, selection, here, file))
+        for counted, going, held in _counts(lake, table, selection, here, listed, on):
+            removal.add(counted, going, held)
         if removal.rows or removal.held:
             found.append(removal.done())
     return found
 
 
 def remove(
-    lake: Lake, removal: Removal, selection: Selection, holds: Sequence[config.Hold], *, why: str, again: Callable[[], list[Removal]]
+    lake: Lake,
+    removal: Removal,
+    selection: Selection,
+    holds: Sequence[config.Hold],
+    *,
+    why: str,
+    again: Callable[[], list[Removal]],
+    on: Engine | None = None,
 ) -> Removal | None:
     """Remove the rows in one commit; return what was removed, or None if another process left nothing to do.
 
-    If another process replaces the partition's files meanwhile, `again` must return what is to be removed now. Raises LakeError.
+    If another process replaces the partition's files meanwhile, `again` must return what is to be removed now. `on` writes the
+    remaining rows if given; they are committed here in any case. Raises LakeError.
     """
     for tries_left in reversed(range(_TRIES)):
         table, cluster = removal.table, removal.cluster
         here = Holds(holds, table, cluster, removal.day)
-        rewritten = [data for file in removal.partly for data in _write_remaining(lake, table, selection, here, file)]
+        rewritten = _remaining(lake, removal, selection, here, on)
         old = [*removal.whole, *removal.partly]
         if not old:
             return removal
@@ -167,6 +187,26 @@ class Holds:
             held |= inside
         return held
 
+    def condition(self, names: Names) -> str:
+        """Return `mask` as SQL, never null; see Selection.condition."""
+        time, held = f'"{self._table.time_column}"', []
+        for hold in self._holds:
+            parts = []
+            if hold.since is not None:
+                began = f"{time} >= {engine_removal.moment(hold.since)}"
+                lasted = f'"to" > {engine_removal.moment(hold.since)}' if "to" in self._table.schema.names else "false"
+                if self._table.row_span:
+                    lasted = f"{time} > {engine_removal.moment(hold.since - self._table.row_span)}"
+                parts.append(f"coalesce({began} OR {lasted}, false)")
+            if hold.until is not None:
+                parts.append(f"{time} < {engine_removal.moment(hold.until)}")
+            if hold.namespace != "*" and self._named:
+                matching = {name: [text for text in names(name) if matches(hold.namespace, text)] for name in self._named}
+                named = " OR ".join(engine_removal.one_of(name, texts, none=False) for name, texts in matching.items())
+                parts.append(f"({named})")
+            held.append(f"({' AND '.join(parts) or 'true'})")
+        return f"({' OR '.join(held) or 'false'})"
+
 
 def partition_of(file: StoredFile) -> tuple[date, str]:
     """Return the day and the cluster of a file; a table without clusters covers the whole fleet."""
@@ -235,6 +275,35 @@ def _count(lake: Lake, table: Table, selection: Selection, holds: Holds, file: S
 
 def _write_remaining(lake: Lake, table: Table, selection: Selection, holds: Holds, file: StoredFile) -> list[DataFile]:
     return write_without(lake, table, file, lambda rows: selection.mask(rows) & ~holds.mask(rows))
+
+
+def _counts(
+    lake: Lake, table: Table, selection: Selection, holds: Holds, files: Sequence[StoredFile], on: Engine | None
+) -> list[tuple[StoredFile, int, int]]:
+    """Return each file with the counts of `_count`, made by an engine elsewhere if given."""
+    if on is None or not (selection.columns or holds.columns):
+        return [(file, *_count(lake, table, selection, holds, file)) for file in files]
+
+    def there() -> list[tuple[StoredFile, int, int]]:
+        with on.connect() as connection:
+            found = engine_removal.Files(connection, lake, table, files)
+            return found.counts(selection.condition(found.names), holds.condition(found.names))
+
+    return elsewhere.tried(on, there, lambda: _counts(lake, table, selection, holds, files, None))
+
+
+def _remaining(lake: Lake, removal: Removal, selection: Selection, holds: Holds, on: Engine | None) -> list[DataFile]:
+    """Write the remaining rows of a removal's files; on an engine elsewhere if given."""
+    if on is None or not removal.partly:
+        return [data for file in removal.partly for data in _write_remaining(lake, removal.table, selection, holds, file)]
+
+    def there() -> list[DataFile]:
+        with on.connect() as connection:
+            found = engine_removal.Files(connection, lake, removal.table, removal.partly)
+            goes = f"({selection.condition(found.names)} AND NOT {holds.condition(found.names)})"
+            return found.write_without(goes, [file.name[:-_UNIQUE_NAME] for file in removal.partly])
+
+    return elsewhere.tried(on, there, lambda: _remaining(lake, removal, selection, holds, None))
 
 
 def write_without(lake: Lake, table: Table, file: StoredFile, goes: Callable[[pa.Table], Mask]) -> list[DataFile]:

@@ -17,8 +17,10 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from pipelines.configuration import expiry
 from pipelines.maintenance import removal, rollup
+from pipelines.maintenance.engine_removal import Names, one_of
 from pipelines.maintenance.removal import NAMESPACE_COLUMNS, Mask, Removal, each_name, matches, partition_of
 from warehouse import config
+from warehouse.engines.opening import Engine
 from warehouse.errors import CommitConflictError
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
@@ -65,6 +67,14 @@ class Expired:
             expired &= each_name(rows[name], self._has_expired, none=True)
         expired[without_any] = self._has_expired(None)
         return expired
+
+    def condition(self, names: Names) -> str:
+        """Return the same as SQL; see removal.Selection."""
+        if not self.columns:
+            return "true"
+        without_any = " AND ".join(f'"{name}" IS NULL' for name in self._named)
+        expired = " AND ".join(one_of(name, [text for text in names(name) if self._has_expired(text)], none=True) for name in self._named)
+        return f"(CASE WHEN {without_any} THEN {str(self._has_expired(None)).lower()} ELSE {expired} END)"
 
     @property
     def _named(self) -> list[str]:
@@ -119,20 +129,24 @@ def retain(
     clusters: frozenset[str] | None = None,
     dry_run: bool = False,
     progress: Callable[[], None] = lambda: None,
+    on: Engine | None = None,
 ) -> list[Removal]:
-    """Remove expired rows, partition by partition; return what was removed or, with `dry_run`, would be. Raises LakeError."""
+    """Remove expired rows, partition by partition; return what was removed or, with `dry_run`, would be. Raises LakeError.
+
+    `on` reads and writes the rows if given.
+    """
     done: list[Removal] = []
     for planned in due(lake, settings, now=now, clusters=clusters):
         selection = planned.selection
 
         def current(planned: Due = planned) -> list[Removal]:
             files = [file for file in lake.contents(planned.table) if partition_of(file) == (planned.day, planned.cluster)]
-            return removal.find(lake, planned.table, planned.selection, settings.holds, files)
+            return removal.find(lake, planned.table, planned.selection, settings.holds, files, on)
 
-        for found in removal.find(lake, planned.table, selection, settings.holds, planned.files):
+        for found in removal.find(lake, planned.table, selection, settings.holds, planned.files, on):
             if planned.table is FLOWS and found.rows and not dry_run:
                 _seal(lake, planned)
-            gone = found if dry_run else removal.remove(lake, found, selection, settings.holds, why="retention", again=current)
+            gone = found if dry_run else removal.remove(lake, found, selection, settings.holds, why="retention", again=current, on=on)
             if gone:
                 done.append(gone)
         progress()

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.maintenance.compaction import GRACE
+from pipelines.maintenance import elsewhere
+from pipelines.maintenance.compaction_plan import GRACE
 from warehouse import config, engine
 from warehouse.engine import Limits
+from warehouse.engines.opening import Engine
 from warehouse.errors import CommitConflictError
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
@@ -91,12 +94,12 @@ def clusters_to_roll_up(lake: Lake, *, now: datetime) -> list[str]:
     return sorted({task.cluster for task in plan(lake, now=now)})
 
 
-def roll_up(lake: Lake, task: Task, settings: config.Rollups) -> Done | None:
-    """Do a task; return None if another process did it meanwhile. Stored rows of the day's other hours stay. Raises LakeError."""
-    made: dict[str, list[pa.Table]] = {table.name: [] for table in ORDER}
-    for hours in _batches(task):
-        for name, rows in _sums(lake, task, hours, settings).items():
-            made[name].append(rows)
+def roll_up(lake: Lake, task: Task, settings: config.Rollups, *, on: Engine | None = None) -> Done | None:
+    """Do a task; return None if another process did it meanwhile. Stored rows of the day's other hours stay. Raises LakeError.
+
+    `on` computes the sums if given, or else, and if it fails, the embedded engine; they are committed here in any case.
+    """
+    made = elsewhere.tried(on, lambda: _made(lake, task, settings, on), lambda: _made(lake, task, settings, None))
     notes = {begin: rollup_notes.note(files) for begin, files in task.hours}
     counts = {}
     try:
@@ -117,11 +120,12 @@ def roll_up_closed_hours(
     clusters: frozenset[str] | None = None,
     hour: datetime | None = None,
     progress: Callable[[Task, Done | None], None] = lambda _task, _done: None,
+    on: Engine | None = None,
 ) -> list[Done]:
-    """Roll up what is due, and yield the result of each task. Raises LakeError."""
+    """Roll up what is due, and yield the result of each task; on an engine elsewhere if given. Raises LakeError."""
     done = []
     for task in plan(lake, now=now, clusters=clusters, hour=hour):
-        result = roll_up(lake, task, settings)
+        result = roll_up(lake, task, settings, on=on)
         progress(task, result)
         if result:
             done.append(result)
@@ -141,6 +145,16 @@ def seal(lake: Lake, cluster: str, day: datetime) -> None:
             _put(lake, table, partition, None, dict.fromkeys(notes, SEALED), f"rollup:{cluster}/{day:%Y-%m-%d}")
 
 
+def _made(lake: Lake, task: Task, settings: config.Rollups, on: Engine | None) -> dict[str, list[pa.Table]]:
+    """Compute the rollup rows of a task, by table; an engine elsewhere computes all hours at once."""
+    made: dict[str, list[pa.Table]] = {table.name: [] for table in ORDER}
+    for hours in _batches(task) if on is None else [dict(task.hours)]:
+        with engine.connect(LIMITS) if on is None else on.connect() as connection:
+            for name, rows in _sums(connection, lake, task, hours, settings).items():
+                made[name].append(rows)
+    return made
+
+
 def _batches(task: Task) -> Iterator[dict[datetime, tuple[StoredFile, ...]]]:
     """Batch the task's hours up to BATCH_ROWS rows; hours that share all their files, as in a compacted day, stay together."""
     alike: dict[tuple[str, ...], dict[datetime, tuple[StoredFile, ...]]] = {}
@@ -158,24 +172,23 @@ def _batches(task: Task) -> Iterator[dict[datetime, tuple[StoredFile, ...]]]:
     yield batch
 
 
-def _sums(lake: Lake, task: Task, hours: Mapping[datetime, tuple[StoredFile, ...]], settings: config.Rollups) -> dict[str, pa.Table]:
+def _sums(
+    connection: Any, lake: Lake, task: Task, hours: Mapping[datetime, tuple[StoredFile, ...]], settings: config.Rollups
+) -> dict[str, pa.Table]:
     """Compute the rollup rows of some hours."""
     paths = sorted({file.path for files in hours.values() for file in files})
     within = " OR ".join(f"(\"time\" >= '{begin.isoformat()}' AND \"time\" < '{(begin + HOUR).isoformat()}')" for begin in hours)
-    with engine.connect(LIMITS) as connection:
-        engine.add_view_of_files(connection, lake, FLOWS, [f"{lake.address(FLOWS)}/{path}" for path in paths], "flows_of_files")
-        connection.execute(f"CREATE TEMP VIEW flows AS SELECT * FROM flows_of_files WHERE {within}")
-        parts, pods = rollup_sql.edge_parts("flows", labels=True), edge_rule.pods_seen("flows")
-        edges = rollup_sql.edges(connection, parts, pods, settings, lake=lake)
-        queries = {
-            EDGES_1H: edges,
-            LABEL_SETS: rollup_sql.label_sets(),
-            TIMELINE_1M: rollup_sql.timeline("flows"),
-            DNS_NAMES: rollup_sql.dns_names("flows"),
-        }
-        return {
-            table.name: _fitting(table, engine.run(connection, query, (), LIMITS)[0], task.partition) for table, query in queries.items()
-        }
+    engine.add_view_of_files(connection, lake, FLOWS, [f"{lake.address(FLOWS)}/{path}" for path in paths], "flows_of_files")
+    connection.execute(f"CREATE TEMP VIEW flows AS SELECT * FROM flows_of_files WHERE {within}")
+    parts, pods = rollup_sql.edge_parts("flows", labels=True), edge_rule.pods_seen("flows")
+    edges = rollup_sql.edges(connection, parts, pods, settings, lake=lake)
+    queries = {
+        EDGES_1H: edges,
+        LABEL_SETS: rollup_sql.label_sets(),
+        TIMELINE_1M: rollup_sql.timeline("flows"),
+        DNS_NAMES: rollup_sql.dns_names("flows"),
+    }
+    return {table.name: _fitting(table, engine.run(connection, query, (), LIMITS)[0], task.partition) for table, query in queries.items()}
 
 
 def _put(lake: Lake, table: Table, partition: Mapping[str, str], new: pa.Table | None, notes: Mapping[datetime, str], guard: str) -> None:

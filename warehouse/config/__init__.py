@@ -19,6 +19,7 @@ from warehouse.config.collecting import SECRET_HEADERS, SECRET_PARAMETERS, Colle
 from warehouse.config.dashboard import QUICK_FILTERS, Dashboard, DashboardAuth, Oidc, Proxy, QuickFilter
 from warehouse.config.delivery import Delivery, Folder, Hook, Smtp
 from warehouse.config.documents import parse_document
+from warehouse.config.engines import Engine
 from warehouse.config.leases import LeaseObjects, Leases
 from warehouse.config.ownership import Grant, Ownership, OwnershipSource
 from warehouse.config.proposals import Git, Proposals
@@ -76,6 +77,7 @@ __all__ = [
     "DashboardAuth",
     "Delivery",
     "Duration",
+    "Engine",
     "Folder",
     "Git",
     "Grant",
@@ -134,6 +136,7 @@ class Config(Section):
     """The whole file."""
 
     lake: Lake = Lake()
+    engine: Engine = Engine()
     clusters: tuple[Cluster, ...] = ()
     ownership: Ownership = Ownership()
     blueprints: tuple[Path, ...] = ()

@@ -111,7 +111,7 @@ def write_file(
     dictionaries of them. Raises LakeError as `write_files` does.
     """
     path = "/".join([f"{name}={quote(value, safe='')}" for name, value in partition.items()] + [f"{prefix}{uuid.uuid4()}.parquet"])
-    statistics = _Statistics(table.statistics_columns)
+    statistics = Statistics(table.statistics_columns)
     try:
         filesystem.create_dir(path.rpartition("/")[0], recursive=True)
         with contextlib.ExitStack() as stack:
@@ -148,7 +148,7 @@ def delete_files(filesystem: pafs.FileSystem, paths: list[str]) -> None:
             continue
 
 
-class _Statistics:
+class Statistics:
     """Delta's statistics of a file: the number of rows, and the null count, minimum and maximum of the first leaf columns.
 
     For columns that are all null, lists and bytes, only nulls are counted. All others get both bounds, because deltalake's

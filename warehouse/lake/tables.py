@@ -1,7 +1,8 @@
 """The lake's tables: exactly-once appends, and reads through pruned file lists.
 
 Writing takes two steps: `write_files` puts Parquet files into the table's folder, and `commit` makes all of them part of the
-table, or none. A `Lake` may be shared by threads. How it writes is in `commits`, how it reads in `reads`.
+table, or none. A `Lake` may be shared by threads. How it writes is in `commits`, how it reads in `reads`, what it takes over
+from other engines in `adopting`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from warehouse import config
 from warehouse.lake import remote
+from warehouse.lake.adopting import Adopting
 from warehouse.lake.commits import Commits
 from warehouse.lake.local_copies import LocalCopies
 from warehouse.lake.reads import Reads
@@ -22,7 +24,7 @@ _AT_ONCE = 8
 """Tables of a remote lake are opened side by side: each takes several requests, one after the other."""
 
 
-class Lake(Commits, Reads):
+class Lake(Commits, Reads, Adopting):
     """A handle on the tables below one address.
 
     Each call sees the newest commit; in a remote lake, commits of other handles may become visible a second later.

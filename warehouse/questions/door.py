@@ -50,12 +50,24 @@ class Reading:
 class Door:
     """Answers questions about one lake under one ownership configuration."""
 
-    def __init__(self, lake: Lake, ownership: config.Ownership, rollups: config.Rollups | None = None, *, purpose: str = "") -> None:
-        """`purpose` is recorded in the access log and says where questions come from: a command, a page or a report."""
+    def __init__(
+        self,
+        lake: Lake,
+        ownership: config.Ownership,
+        rollups: config.Rollups | None = None,
+        *,
+        purpose: str = "",
+        engine_settings: config.Engine | None = None,
+    ) -> None:
+        """`purpose` is recorded in the access log and says where questions come from: a command, a page or a report.
+
+        `engine_settings` name the engine that answers what is too large for the embedded one; none by default.
+        """
         self._lake = lake
         self._ownership = ownership
         self._rollups = rollups or config.Rollups()
         self._purpose = purpose
+        self._engine = engine_settings or config.Engine()
 
     def answer(self, principal: Principal, question: Question[T], *, cancelled: threading.Event | None = None) -> T:
         """Answer one question within what the principal may see, on the shared warm engine.
@@ -76,7 +88,7 @@ class Door:
                 clusters=subject.clusters,
             )
             with engine.cancelled_by(cancelled):
-                found = question.answer(Request(sight=sight, rollups=self._rollups, cancelled=cancelled))
+                found = question.answer(Request(sight=sight, rollups=self._rollups, engine=self._engine, cancelled=cancelled))
             if isinstance(found, Answer):
                 note.rows = found.rows.num_rows
                 found = replace(found, seconds=time.monotonic() - began)
@@ -136,7 +148,7 @@ class Door:
             window=subject.window,
             clusters=subject.clusters,
         )
-        return question.answer(Request(sight=sight, rollups=self._rollups))
+        return question.answer(Request(sight=sight, rollups=self._rollups, engine=self._engine))
 
     def _scope_of_someone(self, principal: Principal) -> Scope:
         """Return the scope of a principal who may see something; raises AccessDeniedError for anyone else."""

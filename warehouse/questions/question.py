@@ -17,6 +17,7 @@ from warehouse.engine import Limits, Window
 
 T = TypeVar("T", covariant=True)
 ALL_TIME = Window()
+NO_ENGINE = config.Engine()
 USUAL, FEW = Limits(), Limits(rows=200)
 """Default limits of questions."""
 
@@ -39,6 +40,8 @@ class Request:
     sight: Sight
     rollups: config.Rollups
     """How hours that are not rolled up yet are aggregated."""
+    engine: config.Engine = NO_ENGINE
+    """The distributed engine, for questions that it may answer."""
     cancelled: threading.Event | None = None
     """Set when the answer is no longer wanted."""
 

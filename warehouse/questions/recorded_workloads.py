@@ -43,22 +43,32 @@ def learn(connection: Any, seen: str, pods: str, lake: Lake | None, *, as_of: As
     Columns: those of `edge_rule.pods_of`; `name` and `kind` are null where nothing tells them. Without a lake the flows alone are
     asked; with `as_of` only what the lake knew then of its workloads counts. Raises LakeError.
     """
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {pods} AS {edge_rule.pods_of(seen)}")
-    if lake is None:
+    told = f"{pods}_told"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {told} AS {edge_rule.pods_of(seen)}")
+    found = None if lake is None else _recorded(connection, told, lake, as_of)
+    if found is None:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {pods} AS SELECT * FROM {told}")
         return
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE {pods} AS
+            SELECT told.cluster, told.hour, told.pod_cluster, told.namespace, told.pod, coalesce(told.name, found.name) AS name,
+                CASE WHEN told.name IS NULL AND found.name IS NOT NULL THEN found.kind ELSE told.kind END AS kind
+            FROM {told} AS told LEFT JOIN ({found}) AS found
+                ON told.name IS NULL AND coalesce(told.pod_cluster, told.cluster) = found.of_cluster
+                AND told.hour = found.hour AND told.namespace = found.namespace AND told.pod = found.pod"""
+    )
+
+
+def _recorded(connection: Any, told: str, lake: Lake, as_of: AsOf | None) -> str | None:
+    """Return the query for the recorded workloads of the pods in the table `told` that have no name; None if there are none."""
     ((clusters, first, last),) = connection.execute(
-        f"SELECT list(DISTINCT coalesce(pod_cluster, cluster)), min(hour), max(hour) FROM {pods} WHERE {_UNNAMED}"
+        f"""SELECT list(DISTINCT coalesce(pod_cluster, cluster)) AS clusters, min(hour) AS first, max(hour) AS last
+            FROM {told} WHERE {_UNNAMED}"""
     ).fetchall()
     if not clusters:
-        return
+        return None
     files = versions.files_between(lake, WORKLOADS, since=_start(first), until=_start(last) + HOUR, clusters=clusters)
-    if files:
-        recorded = engine.query_of(connection, lake, WORKLOADS, files, f"{pods}_recorded", as_of=as_of)
-        connection.execute(
-            f"""UPDATE {pods} SET name = found.name, kind = found.kind FROM ({_found(pods, recorded)}) AS found
-            WHERE {pods}.name IS NULL AND coalesce({pods}.pod_cluster, {pods}.cluster) = found.of_cluster
-                AND {pods}.hour = found.hour AND {pods}.namespace = found.namespace AND {pods}.pod = found.pod"""
-        )
+    return _found(told, engine.query_of(connection, lake, WORKLOADS, files, f"{told}_recorded", as_of=as_of)) if files else None
 
 
 _UNNAMED = "name IS NULL AND namespace IS NOT NULL"

@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from warehouse import engine
+from warehouse import config, engine
 from warehouse.access import scoping
+from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
-from warehouse.errors import QueryError, QueryLimitError
-from warehouse.questions import edge_rule, flow_filter, rollup_filter, rollup_relations
+from warehouse.errors import EngineError, QueryError, QueryLimitError
+from warehouse.questions import edge_rule, flow_filter, large_questions, rollup_filter, rollup_relations
 from warehouse.questions.answers import Answer, coverage_of
 from warehouse.questions.edge_rule import SIDES
 from warehouse.questions.flow_filter import FlowFilter
@@ -24,13 +25,14 @@ from warehouse.questions.flow_table import CONNECTIONS, FlowQuestion
 from warehouse.questions.question import Question, Request, Subject
 from warehouse.questions.rollup_relations import RollupRelation, SummedUp
 from warehouse.questions.rollup_sql import ENDS
-from warehouse.schema import EDGES_1H, FLOWS, LABEL_SETS
+from warehouse.schema import EDGES_1H, FLOWS, LABEL_SETS, TIMESTAMP
 
 MANY = Limits(rows=5_000_000, seconds=300)
 Begins = tuple[tuple[str, datetime], ...]
 """Clusters and times at which something changed in them."""
+_SPANS, _SETS = "spans_of_time", "named_sets"
 _LABELS = f"visible_{LABEL_SETS.name}"
-_NAMED_SETS = f"SELECT id, any_value(labels) AS labels FROM {_LABELS} WHERE id IN (SELECT unnest(?::VARCHAR[])) GROUP BY id"
+_NAMED_SETS = f"SELECT id, any_value(labels) AS labels FROM {_LABELS} WHERE id IN ({{}}) GROUP BY id"
 _NO_SETS = LABEL_SETS.schema.empty_table().select(["id", "labels"])
 _COUNTS = (
     "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats, sum(replies)::BIGINT AS replies, "
@@ -100,27 +102,45 @@ class DistinctEdges(Question[EdgesAnswer]):
         if refusal is not None:
             raise QueryError(refusal)
         sight = request.sight.within(rollup_relations.widened(request.sight, EDGES_1H))
+        on = large_questions.engine_for(request.engine, sight.lake, EDGES_1H, sight.window, sight.clusters)
+        if on is not None:
+            try:
+                with on.connect() as connection:
+                    return self._answered(connection, sight, wanted, request.rollups)
+            except EngineError as error:
+                large_questions.say_that_it_failed(on, error)
         with engine.connect_warm() as connection:
-            made, sources, summed_up = [], [], SummedUp()
-            for name, table in ((rollup_filter.EDGES, EDGES_1H), (_LABELS, LABEL_SETS))[: 2 if self.with_labels else 1]:
-                relation = RollupRelation(table=table, name=name, namespaces=wanted.namespaces, labels=self.with_labels)
-                with engine.within(connection, self.limits):
-                    query, source = rollup_relations.query(connection, sight, relation, request.rollups, summed_up)
-                made.append(engine.relation(name, query))
-                sources.append(source)
-            ends, salt = self._ends(connection, made[0], wanted)
-            parts, cut, left = [], False, self.limits.rows
-            for clusters in _portions(ends):
-                rows, values = self._rows(replace(wanted, clusters=clusters))
-                sql, limits = _spans(rows, self.begins, salt), replace(self.limits, rows=left)
-                part, cut = engine.ask(connection, made[:1], sql, [*values, *_placed(self.begins)], limits)
-                parts.append(_compact(part, ends["key"]))
-                left -= part.num_rows
-                if cut:
-                    break
-            labels = _NO_SETS
-            if self.with_labels:
-                labels, _ = engine.ask(connection, made[1:], _NAMED_SETS, (_named(ends),), self.limits)
+            return self._answered(connection, sight, wanted, request.rollups)
+
+    def _answered(self, connection: Any, sight: Sight, wanted: FlowFilter, rollups: config.Rollups) -> EdgesAnswer:
+        """Return the answer from one connection, which may be one to an engine elsewhere."""
+        made, sources, summed_up = [], [], SummedUp()
+        for name, table in ((rollup_filter.EDGES, EDGES_1H), (_LABELS, LABEL_SETS))[: 2 if self.with_labels else 1]:
+            relation = RollupRelation(table=table, name=name, namespaces=wanted.namespaces, labels=self.with_labels)
+            with engine.within(connection, self.limits):
+                query, source = rollup_relations.query(connection, sight, relation, rollups, summed_up)
+            made.append(engine.relation(name, query))
+            sources.append(source)
+        ends, salt = self._ends(connection, made[0], wanted)
+        parts, cut, left = [], False, self.limits.rows
+        for clusters in _portions(ends):
+            rows, values = self._rows(replace(wanted, clusters=clusters))
+            sql, limits = _spans(rows, self.begins, salt), replace(self.limits, rows=left)
+            placed = _placed(self.begins)
+            if self.begins and isinstance(connection, engine.Elsewhere):
+                connection.register(_SPANS, _spans_of(self.begins))
+                sql, placed = _spans_elsewhere(rows, salt), []
+            part, cut = engine.ask(connection, made[:1], sql, [*values, *placed], limits)
+            parts.append(_compact(part, ends["key"]))
+            left -= part.num_rows
+            if cut:
+                break
+        labels = _NO_SETS
+        if self.with_labels and isinstance(connection, engine.Elsewhere):
+            connection.register(_SETS, pa.table({"id": pa.array(_named(ends), pa.string())}))
+            labels, _ = engine.ask(connection, made[1:], _NAMED_SETS.format(f"SELECT id FROM {_SETS}"), (), self.limits)
+        elif self.with_labels:
+            labels, _ = engine.ask(connection, made[1:], _NAMED_SETS.format("SELECT unnest(?::VARCHAR[])"), (_named(ends),), self.limits)
         return EdgesAnswer(
             rows=pa.concat_tables(parts).unify_dictionaries(),
             ends=ends.drop_columns(["key", "edges"]),
@@ -198,6 +218,24 @@ def _spans(rows: str, begins: Begins, salt: int) -> str:
     return f"""SELECT cluster, spans.begins AS since, {key}, {_COUNTS}
         FROM ({rows}) AS edges ASOF LEFT JOIN (SELECT unnest(?::VARCHAR[]) AS at_cluster, unnest(?::TIMESTAMPTZ[]) AS begins) AS spans
             ON edges.cluster = spans.at_cluster AND edges.hour >= spans.begins
+        GROUP BY ALL"""
+
+
+def _spans_of(begins: Begins) -> pa.Table:
+    """Return each span with its cluster, its start and its end, which is the next start of the cluster."""
+    ordered = sorted(begins)
+    ends = [after[1] if after and after[0] == cluster else None for (cluster, _), after in zip(ordered, [*ordered[1:], None], strict=True)]
+    schema = pa.schema([("at_cluster", pa.string()), ("begins", TIMESTAMP), ("ends", TIMESTAMP)])
+    return pa.table([[cluster for cluster, _ in ordered], [moment for _, moment in ordered], ends], schema=schema)
+
+
+def _spans_elsewhere(rows: str, salt: int) -> str:
+    """Return the query of `_spans` for an engine without ASOF joins, over the registered spans."""
+    ends = ", ".join(f"{_key(side, salt)} AS {side}" for side in SIDES)
+    key = f"{ends}, destination_port, l4_protocol, verdict, drop_reason_desc, traffic_direction"
+    return f"""SELECT cluster, spans.begins AS since, {key}, {_COUNTS}
+        FROM ({rows}) AS edges LEFT JOIN {_SPANS} AS spans
+            ON edges.cluster = spans.at_cluster AND edges.hour >= spans.begins AND (spans.ends IS NULL OR edges.hour < spans.ends)
         GROUP BY ALL"""
 
 

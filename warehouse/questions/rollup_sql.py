@@ -171,7 +171,7 @@ def label_sets() -> str:
         for side in ("source", "destination")
     )
     return f"""SELECT cluster, make_timestamptz(hour * {_HOUR_US}) AS hour, {_labels_id("labels")} AS id, namespace, labels
-        FROM ({sides}) WHERE len(labels) > 0 GROUP BY ALL"""
+        FROM ({sides}) WHERE array_length(labels) > 0 GROUP BY ALL"""
 
 
 def edge_parts(flows: str, *, labels: bool, part: str | None = None) -> str:
@@ -195,7 +195,7 @@ def edge_parts(flows: str, *, labels: bool, part: str | None = None) -> str:
     # Repeats were counted without labels, so they are added to the row that is the same apart from labels.
     alike = ", ".join(_PART_KEY)
     return f"""SELECT * EXCLUDE (place, all_repeats) REPLACE (CASE WHEN place = 1 THEN all_repeats ELSE 0 END AS repeats) FROM (
-            SELECT *, row_number() OVER (PARTITION BY {alike} ORDER BY flows DESC, source_labels_hash, destination_labels_hash) AS place,
+            SELECT *, row_number() OVER (PARTITION BY {alike} ORDER BY flows DESC, source_labels, destination_labels) AS place,
                 sum(repeats) OVER (PARTITION BY {alike})::BIGINT AS all_repeats
             FROM ({sums})
         ) WHERE flows > 0 OR place = 1"""
@@ -244,7 +244,7 @@ def _labels(side: str) -> str:
 
 
 def _labels_id(labels: str) -> str:
-    return f"CASE WHEN len({labels}) > 0 THEN left(md5(array_to_string({labels}, chr(10))), 16) END"
+    return f"CASE WHEN array_length({labels}) > 0 THEN left(md5(array_to_string({labels}, chr(10))), 16) END"
 
 
 def range_of(address: str, settings: config.Rollups) -> str | None:

@@ -1,0 +1,141 @@
+"""Compaction and rollups on other engines beside the embedded one: CPU and wall time, and whether the rows are the same.
+
+Run: .venv/bin/python -m benchmarks.engines [FLOWS] [sail] [spark]. Both servers have this machine's cores; Sail is started from
+this environment, Apache Spark with local[2] from the folder in HINDCAST_TEST_SPARK (docs/engines.md). The lakes are copies of each
+other: two clusters, 12 hours, compacted into hours and days and rolled up. CPU is that of this process and of the server together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from collectors.simulator import history
+from collectors.simulator.fleet import build_fleet
+from collectors.simulator.story import Story
+from pipelines.maintenance.compaction import compact_closed_hours
+from pipelines.maintenance.rollup import roll_up_closed_hours
+from warehouse import config
+from warehouse import engine as duck
+from warehouse.engine import Limits
+from warehouse.engines import opening
+from warehouse.engines.opening import Engine
+from warehouse.errors import EngineError
+from warehouse.lake.tables import Lake
+from warehouse.schema import FLOWS, ROLLUPS, Table
+
+FLOWS_WANTED, HOURS = 200_000, 12
+CLUSTERS = ("eu-central", "us-east")
+SINCE = dt.datetime(2026, 3, 2, 8, tzinfo=dt.UTC)
+HOUR = dt.timedelta(hours=1)
+NEXT_DAY = SINCE + 48 * HOUR
+LIMITS = Limits(rows=duck.EVERY_ROW, seconds=3600)
+
+
+def main() -> None:
+    """Measure and print."""
+    wanted = next((int(word) for word in sys.argv[1:] if word.isdigit()), FLOWS_WANTED)
+    servers = [word for word in sys.argv[1:] if not word.isdigit()] or ["sail"]
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder, "base")
+        rate = wanted / len(CLUSTERS) / HOURS / 3600 / 0.85
+        lake, until = Lake.open(config.Lake(url=str(base))), SINCE + HOURS * HOUR
+        history.backfill(lake, build_fleet(1, CLUSTERS), Story.before(until), since=SINCE, until=until, flows_per_second=rate, seed=1)
+        print(f"{lake.rows(FLOWS):,} flows in {lake.size(FLOWS)[1]} files; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        embedded = _copy(base, "embedded")
+        costs = _work(embedded, None, None, {})
+        for name in servers:
+            with _server(name, Path(folder)) as (on, process):
+                there = _copy(base, name)
+                _work(there, on, process, costs)
+                for table in (FLOWS, *ROLLUPS):
+                    print(f"  {table.name:12} {there.rows(table):9,} rows, equal: {_are_equal(embedded, there, table)}")
+
+
+def _work(lake: Lake, on: Engine | None, process: psutil.Process | None, embedded: dict[str, float]) -> dict[str, float]:
+    """Do the work and print what it cost; return the CPU seconds by kind of work."""
+    jobs: dict[str, Callable[[], object]] = {
+        "compact": lambda: compact_closed_hours(lake, now=NEXT_DAY, on=on),
+        "roll up": lambda: roll_up_closed_hours(lake, config.Rollups(), now=NEXT_DAY, on=on),
+    }
+    costs: dict[str, float] = {}
+    for name, job in jobs.items():
+        cpu, wall = _cpu(process), time.monotonic()
+        job()
+        costs[name] = _cpu(process) - cpu
+        ratio = f", {costs[name] / embedded[name]:.1f} x the embedded engine's CPU" if embedded else ""
+        print(f"{on or 'embedded'!s:18} {name}: {costs[name]:7.1f} s CPU, {time.monotonic() - wall:7.1f} s wall{ratio}", flush=True)
+    return costs
+
+
+def _cpu(process: psutil.Process | None) -> float:
+    """CPU seconds of this process and of a server with its children."""
+    used = [process, *process.children(recursive=True)] if process else []
+    return time.process_time() + sum(sum(one.cpu_times()[:2]) for one in used)
+
+
+def _copy(base: Path, name: str) -> Lake:
+    shutil.copytree(base, base.with_name(name))
+    return Lake.open(config.Lake(url=str(base.with_name(name))))
+
+
+def _are_equal(one: Lake, other: Lake, table: Table) -> bool:
+    """Whether two lakes have the same rows of a table, each as often."""
+    with duck.connect(LIMITS) as connection:
+        for name, lake in (("one", one), ("other", other)):
+            duck.add_view_of_files(connection, lake, table, lake.files(table), name)
+        sql = "SELECT count(*) AS rows FROM ((FROM one EXCEPT ALL FROM other) UNION ALL (FROM other EXCEPT ALL FROM one))"
+        return bool(duck.run(connection, sql, (), LIMITS)[0]["rows"].to_pylist() == [0])
+
+
+@contextlib.contextmanager
+def _server(name: str, folder: Path) -> Iterator[tuple[Engine, psutil.Process]]:
+    """Run a server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    if name == "sail":
+        command = [str(Path(sys.executable).with_name("sail")), "spark", "server", "--ip", "127.0.0.1", "--port", port]
+    else:
+        home = config.read_secret(None, "HINDCAST_TEST_SPARK")
+        names = {"spark.connect.grpc.binding.address": "127.0.0.1", "spark.connect.grpc.binding.port": port, "spark.ui.enabled": "false"}
+        command = [f"{home}/bin/spark-submit", "--master", "local[2]", "--driver-memory", "2g"]
+        command += [word for key, value in (names | {"spark.sql.shuffle.partitions": "2"}).items() for word in ("--conf", f"{key}={value}")]
+        command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
+    with Path(folder, f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, env=config.environment(RUST_LOG="error"), start_new_session=True
+        )
+    try:
+        yield _awaited(config.Engine(spark=f"sc://127.0.0.1:{port}")), psutil.Process(process.pid)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _awaited(settings: config.Engine) -> Engine:
+    """Return the engine as soon as it answers."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return opening.checked(settings)
+        except EngineError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    main()

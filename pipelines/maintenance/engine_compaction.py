@@ -1,0 +1,124 @@
+"""Compaction on an engine elsewhere: the same plan, order of rows and rule for duplicates as in `compaction`, as SQL.
+
+The engine writes files; they are committed here, under the partition's guard. It sorts a whole hour or day at once, so nothing is cut
+into pieces, and its row groups do not end where bands do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pipelines.maintenance import layout
+from pipelines.maintenance.compaction_plan import DAY, HOUR, Task, is_loose
+from pipelines.maintenance.layout import DESTINATION, LAYOUTS, SOURCE, Band, Pair
+from warehouse.engine import literal
+from warehouse.errors import EngineError
+from warehouse.lake.files import DataFile, StoredFile
+from warehouse.lake.tables import Lake
+
+if TYPE_CHECKING:
+    from warehouse.engines.spark import SparkConnection  # its client is optional
+
+_ALL, _LOOSE, _STORED = "compacted_files", "loose_files", "stored_files"
+
+
+class EngineWork:
+    """A task in progress on one connection. Its methods raise QueryError, EngineError, LakeError."""
+
+    def __init__(self, connection: SparkConnection, lake: Lake, task: Task) -> None:
+        self._connection, self._lake, self._task, self._table = connection, lake, task, task.table
+        self._partition = {"cluster": task.cluster, "date": f"{task.day:%Y-%m-%d}"}
+        self._time = f'"{task.table.time_column}"'
+        self.written: list[DataFile] = []
+
+    def hours(self) -> list[StoredFile]:
+        """Write each hour that has loose rows; return the files that are replaced."""
+        loose = [file for file in self._task.files if is_loose(file)]
+        self._add(_LOOSE, loose)
+        numbers = self._connection.sql(
+            f"SELECT DISTINCT epoch_us({self._time}) // 3600000000 AS hour FROM {_LOOSE}"
+        ).to_arrow_table()["hour"].to_pylist()  # fmt: skip
+        due = [begin for begin in self._task.hours if int(begin.timestamp()) // 3600 in numbers]
+        prefixes = {f"hour-{begin:%H}-": begin for begin in due}
+        used = [*loose, *(file for file in self._task.files if file.name.startswith(tuple(prefixes)))] if due else []
+        if due:
+            self._read(used)
+            self._add(_STORED, self._task.day_files)
+        for prefix, begin in prefixes.items():
+            self._write(prefix, self._within(begin, HOUR), LAYOUTS[self._table.name].hour)
+        outside = " AND ".join(f"NOT {self._within(begin, HOUR)}" for begin in self._task.hours)
+        if due and set(numbers) - {int(begin.timestamp()) // 3600 for begin in self._task.hours}:
+            self.written += self._connection.write(
+                f"SELECT {self._columns} FROM {_LOOSE} WHERE {outside}", self._lake, self._table, self._partition
+            )
+        return used
+
+    def day(self) -> list[StoredFile]:
+        """Write the day in its final layout; return the files that are replaced."""
+        used = list(self._task.files)
+        self._read(used)
+        self._add(_STORED, ())
+        keys: list[str] = []
+        if {SOURCE, DESTINATION} <= set(self._table.schema.names):
+            rows = self._connection.sql(f"SELECT {SOURCE}, {DESTINATION}, count(*) AS flows FROM {_ALL} GROUP BY ALL").to_arrow_table()
+            pairs: dict[Pair, int] = {(row[SOURCE], row[DESTINATION]): row["flows"] for row in rows.to_pylist()}
+            keys = [_place(layout.cut(pairs))]
+        self._write("day-", self._within(self._task.day, DAY), [*keys, *LAYOUTS[self._table.name].day])
+        return used
+
+    def _add(self, name: str, files: Iterable[StoredFile]) -> None:
+        self._connection.add_files(name, self._lake, self._table, [f"{self._lake.address(self._table)}/{file.path}" for file in files])
+
+    def _write(self, prefix: str, condition: str, keys: Sequence[str]) -> None:
+        """Write the rows for which a condition holds, each flow once, in the order of keys and then time."""
+        rows, expected = f"SELECT * FROM {_ALL} WHERE {condition}", "count(*)"
+        if "uuid" in self._table.schema.names:
+            # What was first known of a flow is kept. Flows without uuid are all kept: the time only spreads them.
+            rows = f"""SELECT * FROM (
+                    SELECT *, row_number() OVER (
+                        PARTITION BY uuid, CASE WHEN uuid IS NULL THEN {self._time} END ORDER BY coalesce(recorded_lag_ms, 0)
+                    ) AS copy FROM ({rows})
+                ) AS numbered LEFT JOIN (SELECT DISTINCT uuid AS stored_uuid FROM {_STORED} WHERE {condition}) AS stored
+                    ON numbered.uuid = stored.stored_uuid"""
+            expected = "count(*) - count(uuid) + count(DISTINCT CASE WHEN stored_uuid IS NULL THEN uuid END)"
+        ((due,),) = self._connection.sql(f"SELECT {expected} AS due FROM ({rows})").fetchall()
+        kept = "WHERE uuid IS NULL OR (copy = 1 AND stored_uuid IS NULL)" if "uuid" in self._table.schema.names else ""
+        sql = f"SELECT {self._columns} FROM ({rows}) {kept} ORDER BY {', '.join([*keys, self._time])}"
+        files = self._connection.write(sql, self._lake, self._table, self._partition, prefix=prefix)
+        self.written += files
+        self._check(sum(file.rows for file in files), due)
+
+    def _check(self, rows: int, due: int) -> None:
+        """Raise EngineError unless the engine read or wrote as many rows as are due, so that none can be lost unseen."""
+        if rows != due:
+            raise EngineError(f"the engine has {rows:,} rows of {self._task} where there are {due:,}")
+
+    def _read(self, used: Sequence[StoredFile]) -> None:
+        """Give the files to the engine, and check that it finds all their rows."""
+        self._add(_ALL, used)
+        ((rows,),) = self._connection.sql(f"SELECT count(*) AS rows FROM {_ALL}").fetchall()
+        self._check(rows, sum(file.rows for file in used))
+
+    def _within(self, begin: datetime, span: timedelta) -> str:
+        end = begin + span
+        return f"({self._time} >= '{begin.isoformat()}'::TIMESTAMPTZ AND {self._time} < '{end.isoformat()}'::TIMESTAMPTZ)"
+
+    @property
+    def _columns(self) -> str:
+        return ", ".join(f'"{name}"' for name in self._table.file_schema.names)
+
+
+def _place(bands: Sequence[Band]) -> str:
+    """Return the SQL for the number of a row's band: how many of the bands' starts its pair of namespaces is not before."""
+    starts = [f"CASE WHEN {_not_before(*band.first)} THEN 1 ELSE 0 END" for band in bands if band.first]
+    return " + ".join(starts) or "0"
+
+
+def _not_before(source: str | None, destination: str | None) -> str:
+    """Return the SQL for whether a row's pair sorts at or after another, null last: see `layout.sort_key`."""
+    equal = f"{SOURCE} IS NULL" if source is None else f"{SOURCE} = {literal(source)}"
+    after = "false" if source is None else f"{SOURCE} IS NULL OR {SOURCE} > {literal(source)}"
+    then = f"{DESTINATION} IS NULL" if destination is None else f"({DESTINATION} IS NULL OR {DESTINATION} >= {literal(destination)})"
+    return f"({after} OR ({equal} AND {then}))"
