@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,12 +69,8 @@ def _connected(settings: config.Engine) -> SparkConnection:
     except OSError as error:
         raise EngineError(f"the engine at {host}:{port} cannot be reached: {error}") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # pyspark about pandas 3, of which nothing is used here
-            from pyspark.sql.connect.client.retries import DefaultPolicy
-            from pyspark.sql.connect.session import SparkSession
-
-            from warehouse.engines.spark import SparkConnection
+        from warehouse.engines.client import DefaultPolicy, SparkSession
+        from warehouse.engines.spark import SparkConnection
     except ImportError as error:
         raise EngineError("an engine is configured, but its client is not installed: install hindcast-flows[spark]") from error
     session: SparkSession | None = None

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
 import pyarrow as pa
-from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame
-from pyspark.sql.connect.session import SparkSession
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from warehouse import engine
 from warehouse.engines import dialect
+from warehouse.engines.client import DataFrame, PySparkException, SparkSession, from_arrow_schema
 from warehouse.errors import EngineError, QueryError, QueryLimitError
 from warehouse.schema import Table
 
