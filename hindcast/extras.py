@@ -11,6 +11,7 @@ EXTRA_OF_MODULE: Mapping[str, frozenset[str]] = {
     "dashboards": frozenset({"starlette", "streamlit"}),
     "client": frozenset({"adbc_driver_flightsql", "adbc_driver_manager"}),
     "airflow": frozenset({"airflow"}),
+    "spark": frozenset({"pyspark", "sqlglot"}),
 }
 """The top-level modules that each extra provides."""
 

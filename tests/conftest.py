@@ -37,7 +37,7 @@ _SLOW = (
     "collectors/simulator/test_verdicts.py", "collectors/test_arrivals.py", "collectors/test_collect.py", "collectors/test_collect_gaps.py",
     "collectors/test_collect_sharing.py", "collectors/test_collect_spool.py", "collectors/test_import.py",
     "collectors/test_json_lines.py", "collectors/test_known_flows.py", "collectors/test_last_losses.py", "collectors/test_lossless.py",
-    "collectors/test_unreported_losses.py", "dags", "dashboards", "hindcast", "pipelines/audits/test_rules.py",
+    "collectors/test_unreported_losses.py", "dags", "dashboards", "engines", "hindcast", "pipelines/audits/test_rules.py",
     "pipelines/blueprints/test_evaluation.py", "pipelines/blueprints/test_notifying.py", "pipelines/configuration/test_expiry.py",
     "pipelines/configuration/test_recording.py", "pipelines/evidence/test_alert_rules.py", "pipelines/evidence/test_delivery.py",
     "pipelines/evidence/test_finding_life.py", "pipelines/proposals", "pipelines/recommend/test_merging.py",

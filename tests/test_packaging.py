@@ -58,8 +58,9 @@ def test_every_requirement_of_the_lock_has_one_version_and_a_hash() -> None:
 
 # Dependencies -------------------------------------------------------------------------------------------------
 
-EXTRAS = {"api": "api", "collectors": "collectors", "pipelines": "pipelines", "dashboards": "dashboards", "dags": "airflow"}
-"""The extra that each package's own third-party imports belong to; `warehouse` and `hindcast` have to do with the base."""
+EXTRAS = {"api": "api", "collectors": "collectors", "pipelines": "pipelines", "dashboards": "dashboards", "dags": "airflow",
+    "warehouse": "spark"}  # fmt: skip
+"""The extra that each package's own third-party imports belong to; `hindcast` has to do with the base."""
 SHARED_NAMESPACES = {"google": "protobuf", "airflow": "apache-airflow"}
 """Top-level names that several distributions install into, and the one whose modules are used here."""
 

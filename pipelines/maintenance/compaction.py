@@ -88,7 +88,7 @@ def compact(lake: Lake, task: Task, *, on: Engine | None = None) -> Done | None:
     """
     if not task.hours and any(is_loose(file) for file in task.files):
         return None  # flows have arrived meanwhile; they go into their hours' files first
-    used, written = elsewhere.tried(on, lambda: _there(lake, task, on), lambda: _here(lake, task))
+    used, written = elsewhere.tried(on, lambda engine: _there(lake, task, engine), lambda: _here(lake, task))
     if not used:
         return None
     try:
@@ -110,9 +110,8 @@ def _here(lake: Lake, task: Task) -> tuple[list[StoredFile], list[DataFile]]:
     return work.hours() if task.hours else work.day(), work.written
 
 
-def _there(lake: Lake, task: Task, on: Engine | None) -> tuple[list[StoredFile], list[DataFile]]:
+def _there(lake: Lake, task: Task, on: Engine) -> tuple[list[StoredFile], list[DataFile]]:
     """Return the files that are replaced, and those that an engine elsewhere wrote instead."""
-    assert on is not None  # noqa: S101
     with on.connect() as connection:
         work = EngineWork(connection, lake, task)
         try:

@@ -14,14 +14,14 @@ T = TypeVar("T")
 _log = structlog.get_logger()
 
 
-def tried(on: Engine | None, there: Callable[[], T], here: Callable[[], T]) -> T:
+def tried(on: Engine | None, there: Callable[[Engine], T], here: Callable[[], T]) -> T:
     """Return what the engine makes of some work or, without an engine or if it fails, what the embedded engine makes of it.
 
     Neither commits anything, so work that failed half way leaves nothing. Raises what `here` raises.
     """
     if on is not None:
         try:
-            return there()
+            return there(on)
         except (EngineError, QueryError) as error:
             _log.warning("the engine failed; the embedded engine does this work", engine=str(on), reason=str(error))
     return here()

@@ -284,7 +284,7 @@ def _counts(
     if on is None or not (selection.columns or holds.columns):
         return [(file, *_count(lake, table, selection, holds, file)) for file in files]
 
-    def there() -> list[tuple[StoredFile, int, int]]:
+    def there(on: Engine) -> list[tuple[StoredFile, int, int]]:
         with on.connect() as connection:
             found = engine_removal.Files(connection, lake, table, files)
             return found.counts(selection.condition(found.names), holds.condition(found.names))
@@ -297,7 +297,7 @@ def _remaining(lake: Lake, removal: Removal, selection: Selection, holds: Holds,
     if on is None or not removal.partly:
         return [data for file in removal.partly for data in _write_remaining(lake, removal.table, selection, holds, file)]
 
-    def there() -> list[DataFile]:
+    def there(on: Engine) -> list[DataFile]:
         with on.connect() as connection:
             found = engine_removal.Files(connection, lake, removal.table, removal.partly)
             goes = f"({selection.condition(found.names)} AND NOT {holds.condition(found.names)})"

@@ -99,7 +99,7 @@ def roll_up(lake: Lake, task: Task, settings: config.Rollups, *, on: Engine | No
 
     `on` computes the sums if given, or else, and if it fails, the embedded engine; they are committed here in any case.
     """
-    made = elsewhere.tried(on, lambda: _made(lake, task, settings, on), lambda: _made(lake, task, settings, None))
+    made = elsewhere.tried(on, lambda there: _made(lake, task, settings, there), lambda: _made(lake, task, settings, None))
     notes = {begin: rollup_notes.note(files) for begin, files in task.hours}
     counts = {}
     try:

@@ -37,7 +37,7 @@ def test_flows_that_arrive_while_the_engine_writes_are_kept(twins: Any, server: 
         return done
 
     monkeypatch.setattr(spark.SparkConnection, "write", late)
-    (task,) = plan(twins.there, now=NOON + 61 * dt.timedelta(minutes=1) + 10 * dt.timedelta(minutes=1))
+    (task,) = plan(twins.there, now=NOON + dt.timedelta(minutes=71))
     assert compact(twins.there, task, on=server) is not None
     assert twins.there.rows(FLOWS) == 550
     twins.assert_equal(FLOWS)

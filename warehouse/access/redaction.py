@@ -18,7 +18,7 @@ POLICIES = {"source": ("egress_allowed_by", "egress_denied_by"), "destination": 
 FIRST_POD_IDENTITY, FIRST_CIDR_IDENTITY = 100, 1 << 24
 """Security identities in this range belong to pods; lower ones are reserved, higher ones belong to address ranges and nodes."""
 
-_IN_CLUSTER = r"(?i)[a-z0-9_*-]\.(svc|pod)([^a-z0-9_-]|$)|\bcluster\.local\b"
+_IN_CLUSTER = r"(?i)[a-z0-9_*-]\.(svc|pod)([^a-z0-9_-]|$)|(^|[^a-z0-9_])cluster\.local([^a-z0-9_]|$)"
 """Matches a DNS name of a Service or pod anywhere in a text."""
 _OUTSIDE_LABELS = r"(^|\n)(reserved|cidr|cidrgroup|fqdn|node):"
 _NAMESPACE_LABELS = r"io\.(kubernetes\.pod|cilium\.k8s)\."
@@ -66,14 +66,15 @@ def is_inside(table: Table, side: str, own_names: str = "", is_own_service: str 
     labels = "array_to_string({name}, chr(10))"
     evidence += has(
         "labels",
-        f"(len({{name}}) > 0 AND (regexp_matches({labels}, '{_NAMESPACE_LABELS}') OR NOT regexp_matches({labels}, '{_OUTSIDE_LABELS}')))",
+        f"(array_length({{name}}) > 0 AND (regexp_matches({labels}, '{_NAMESPACE_LABELS}') "
+        f"OR NOT regexp_matches({labels}, '{_OUTSIDE_LABELS}')))",
     )
     evidence += has("labels", _names_cluster(labels, own_names))
     evidence += has("names", _names_cluster(labels, own_names))
     evidence += has("dns_name", _names_cluster("{name}", own_names))
     if f"{side}_entity" in columns:  # a rollup has neither identity nor labels: a side without any name may be a pod
         evidence.append(f"({side}_entity IS NULL AND {side}_dns_name IS NULL)")
-    evidence += [f"len(list_filter({name}, lambda p: p.namespace <> '')) > 0" for name in POLICIES[side] if name in columns]
+    evidence += [f"array_length(list_filter({name}, lambda p: p.namespace <> '')) > 0" for name in POLICIES[side] if name in columns]
     if "learned_from" in columns:
         evidence.append(_names_cluster("name", own_names))
     if "l7_type" in columns:
@@ -104,7 +105,7 @@ def _names_cluster(text: str, own_names: str) -> str:
 
 def _has_short_host(text: str, own_names: str) -> str:
     is_short = f"contains(rtrim(h, '.'), '.') AND NOT regexp_matches(h, '{_PUBLIC_HOST}')"
-    return f"len(list_filter(regexp_extract_all({_without(text, own_names)}, '{_HOSTS}', 1), lambda h: {is_short})) > 0"
+    return f"array_length(list_filter(regexp_extract_all({_without(text, own_names)}, '{_HOSTS}', 1), lambda h: {is_short})) > 0"
 
 
 def _without(text: str, own_names: str) -> str:

@@ -23,7 +23,7 @@ class Engine(Section):
     """The lake's address as the server reaches it, if that is another than `lake.url`, e.g. s3a://flows/lake for Apache Spark."""
 
     questions_over_bytes: int | None = Field(default=None, ge=0)
-    """Policy replay over stored edges whose files are larger than this together reads them on the server; none does by default."""
+    """Questions over files that are larger than this together are answered by the server; none is by default."""
 
     @model_validator(mode="after")
     def _usable(self) -> Self:

@@ -243,7 +243,7 @@ def _on_column(column: str, field: FilterField, condition: Condition) -> tuple[s
     if field.kind == "policy":
         names = f"list_transform({column}, lambda p: coalesce(p.namespace || '/', '') || coalesce(p.name, ''))"
         if matches:
-            return f"len(list_filter({names}, lambda n: regexp_matches(n, ?))) > 0", given
+            return f"array_length(list_filter({names}, lambda n: regexp_matches(n, ?))) > 0", given
         either = " OR ".join(
             ["list_contains(list_transform(" + column + ", lambda p: p.name), ?) OR list_contains(" + names + ", ?)"] * len(given)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,7 +13,7 @@ from warehouse import engine
 from warehouse.access import visible
 from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
-from warehouse.questions import edge_rule, flow_filter, part_sums, pods_as_of, recorded_workloads
+from warehouse.questions import edge_rule, flow_filter, large_questions, part_sums, pods_as_of, recorded_workloads
 from warehouse.questions.answers import Answer, coverage_of
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.part_sums import Flows
@@ -77,31 +77,35 @@ class FlowQuestion(FilteredQuestion):
 
     def answer(self, request: Request) -> Answer:
         """The rows of the SQL, with the coverage of the filter's window."""
-        wanted, values = self.wanted, self.values
+        wanted = self.wanted
         text = f"{self.sql} {flow_filter.matching(wanted)[0]}"
         named = {name for name in FLOWS.schema.names if re.search(rf"\b{name}\b", text)}
         columns = named | edge_rule.NEEDED if self.connections else named
         sight = request.sight.of_columns(columns)
-        with engine.connect_warm() as connection:
-            completed = None
-            if self.resolves_workloads or any(condition.field == "workload" for condition in wanted.conditions):
-                with engine.within(connection, self.limits):
-                    _learn_workloads(connection, sight, self.learned_until or (wanted.until,))
-                completed = partial(edge_rule.with_workloads, pods=_PODS)
-            shown = visible.relations(connection, sight, FLOWS, completed=completed)
-            relations = list(shown.relations)
-            if self.connections and flow_filter.has_sides(wanted):
-                relations.append(engine.relation("turned_flows", edge_rule.turned_round(f"visible_{FLOWS.name}", columns)))
-                matching, given = flow_filter.matching(wanted, {"turned_flows": False})
-                relations.append(engine.relation(CONNECTIONS, matching))
-            else:
-                matching, given = flow_filter.matching(wanted, shown.parts)
-                relations.append(engine.relation(MATCHING, matching))
-                if self.connections:
-                    relations.append(engine.relation(CONNECTIONS, edge_rule.turned_round(MATCHING, columns)))
-            if self.newest:
-                values = (*values, _oldest(connection, relations, given, wanted, self.limits))
-            rows, cut = engine.ask(connection, relations, self.sql, [*given, *values], self.limits)
+        return large_questions.answered(request.engine, sight, FLOWS, lambda connection: self._answered(connection, sight, columns))
+
+    def _answered(self, connection: Any, sight: Sight, columns: Set[str]) -> Answer:
+        """Return the answer from one connection."""
+        wanted, values = self.wanted, self.values
+        completed = None
+        if self.resolves_workloads or any(condition.field == "workload" for condition in wanted.conditions):
+            with engine.within(connection, self.limits):
+                _learn_workloads(connection, sight, self.learned_until or (wanted.until,))
+            completed = partial(edge_rule.with_workloads, pods=_PODS)
+        shown = visible.relations(connection, sight, FLOWS, completed=completed)
+        relations = list(shown.relations)
+        if self.connections and flow_filter.has_sides(wanted):
+            relations.append(engine.relation("turned_flows", edge_rule.turned_round(f"visible_{FLOWS.name}", columns)))
+            matching, given = flow_filter.matching(wanted, {"turned_flows": False})
+            relations.append(engine.relation(CONNECTIONS, matching))
+        else:
+            matching, given = flow_filter.matching(wanted, shown.parts)
+            relations.append(engine.relation(MATCHING, matching))
+            if self.connections:
+                relations.append(engine.relation(CONNECTIONS, edge_rule.turned_round(MATCHING, columns)))
+        if self.newest:
+            values = (*values, _oldest(connection, relations, given, wanted, self.limits))
+        rows, cut = engine.ask(connection, relations, self.sql, [*given, *values], self.limits)
         return Answer(rows=rows, cut=cut, window=sight.window, coverage=coverage_of(sight), files=shown.files)
 
 

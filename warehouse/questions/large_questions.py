@@ -1,30 +1,46 @@
-"""Which questions are too large for the embedded engine and go to the configured one, under the same scope and in the same SQL."""
+"""Which engine answers a question: the configured one if the question is too large for the embedded one, in the same SQL and scope."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import structlog
 
-from warehouse import config
-from warehouse.engine import Window
+from warehouse import config, engine
+from warehouse.access.sight import Sight
 from warehouse.engines import opening
 from warehouse.engines.opening import Engine
-from warehouse.errors import EngineError
-from warehouse.lake.tables import Lake
+from warehouse.errors import EngineError, QueryError, QueryLimitError
 from warehouse.schema import Table
 
+T = TypeVar("T")
 _log = structlog.get_logger()
 
 
-def engine_for(settings: config.Engine, lake: Lake, table: Table, window: Window, clusters: Sequence[str]) -> Engine | None:
-    """Return the engine if it is configured for so many bytes and can be used, else None. Raises LakeError."""
+def answered(settings: config.Engine, sight: Sight, table: Table, ask: Callable[[Any], T]) -> T:
+    """Return what `ask` makes of a connection to the engine that suits a question about a table.
+
+    If the configured engine cannot be used, fails, or has no translation of the SQL, the log says so and the embedded engine
+    answers; `ask` is then called a second time. Raises what it raises, and LakeError.
+    """
+    on = engine_for(settings, sight, table)
+    if on is not None:
+        try:
+            with on.connect() as connection:
+                return ask(connection)
+        except QueryLimitError:
+            raise
+        except (EngineError, QueryError) as error:
+            _log.warning("the engine failed; the embedded engine answers this question", engine=str(on), reason=str(error))
+    with engine.connect_warm() as connection:
+        return ask(connection)
+
+
+def engine_for(settings: config.Engine, sight: Sight, table: Table) -> Engine | None:
+    """Return the engine if the table's files in the window are larger than it is configured for, and it can be used. Raises LakeError."""
     if settings.spark is None or settings.questions_over_bytes is None:
         return None
-    files = lake.contents(table, clusters=clusters or None, since=window.since, until=window.until)
+    window = sight.window
+    files = sight.lake.contents(table, clusters=sight.clusters or None, since=window.since, until=window.until)
     return opening.usable(settings) if sum(file.size for file in files) > settings.questions_over_bytes else None
-
-
-def say_that_it_failed(on: Engine, error: EngineError) -> None:
-    """Log that the embedded engine answers what the other began to."""
-    _log.warning("the engine failed; the embedded engine answers this question", engine=str(on), reason=str(error))

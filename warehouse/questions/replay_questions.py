@@ -16,7 +16,7 @@ from warehouse import config, engine
 from warehouse.access import scoping
 from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
-from warehouse.errors import EngineError, QueryError, QueryLimitError
+from warehouse.errors import QueryError, QueryLimitError
 from warehouse.questions import edge_rule, flow_filter, large_questions, rollup_filter, rollup_relations
 from warehouse.questions.answers import Answer, coverage_of
 from warehouse.questions.edge_rule import SIDES
@@ -102,15 +102,9 @@ class DistinctEdges(Question[EdgesAnswer]):
         if refusal is not None:
             raise QueryError(refusal)
         sight = request.sight.within(rollup_relations.widened(request.sight, EDGES_1H))
-        on = large_questions.engine_for(request.engine, sight.lake, EDGES_1H, sight.window, sight.clusters)
-        if on is not None:
-            try:
-                with on.connect() as connection:
-                    return self._answered(connection, sight, wanted, request.rollups)
-            except EngineError as error:
-                large_questions.say_that_it_failed(on, error)
-        with engine.connect_warm() as connection:
-            return self._answered(connection, sight, wanted, request.rollups)
+        return large_questions.answered(
+            request.engine, sight, EDGES_1H, lambda connection: self._answered(connection, sight, wanted, request.rollups)
+        )
 
     def _answered(self, connection: Any, sight: Sight, wanted: FlowFilter, rollups: config.Rollups) -> EdgesAnswer:
         """Return the answer from one connection, which may be one to an engine elsewhere."""

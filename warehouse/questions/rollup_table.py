@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from warehouse import engine
+from warehouse.access.sight import Sight
 from warehouse.engine import Window
 from warehouse.errors import QueryError
-from warehouse.questions import inferred_names, rollup_relations
+from warehouse.questions import inferred_names, large_questions, rollup_relations
 from warehouse.questions.answers import Answer, Coverage, coverage_of
 from warehouse.questions.flow_table import FilteredQuestion
 from warehouse.questions.question import Request
@@ -43,17 +46,21 @@ class RollupQuestion(FilteredQuestion):
         if self.before is not None:
             earlier = request.sight.within(self.before)
             seen[BEFORE] = earlier.within(rollup_relations.widened(earlier, table))
+        return large_questions.answered(request.engine, sight, table, lambda connection: self._answered(connection, seen, request))
+
+    def _answered(self, connection: Any, seen: Mapping[str, Sight], request: Request) -> Answer:
+        """Return the answer from one connection."""
         made, sources = [], []
-        with engine.connect_warm() as connection:
-            for name, one in seen.items():
-                relation = RollupRelation(
-                    table=table, name=name, namespaces=wanted.namespaces, by_hour=self.by_hour, stored_only=self.stored_only
-                )
-                with engine.within(connection, self.limits):
-                    query, source = rollup_relations.query(connection, one, relation, request.rollups)
-                made.append(engine.relation(name, query))
-                sources.append(source)
-            rows, cut = engine.ask(connection, made, self.sql, self.values, self.limits)
+        for name, one in seen.items():
+            relation = RollupRelation(
+                table=self.source, name=name, namespaces=self.wanted.namespaces, by_hour=self.by_hour, stored_only=self.stored_only
+            )
+            with engine.within(connection, self.limits):
+                query, source = rollup_relations.query(connection, one, relation, request.rollups)
+            made.append(engine.relation(name, query))
+            sources.append(source)
+        rows, cut = engine.ask(connection, made, self.sql, self.values, self.limits)
+        sight = seen[f"visible_{self.source.name}"]
         if self.infers_names:
             rows = inferred_names.added(rows, request, self.limits)
         return Answer(
@@ -62,5 +69,5 @@ class RollupQuestion(FilteredQuestion):
             window=sight.window,
             coverage=Coverage() if self.stored_only else coverage_of(sight),
             files=sum(source.files for source in sources),
-            source=rollup_relations.source_text(table, sources),
+            source=rollup_relations.source_text(self.source, sources),
         )
