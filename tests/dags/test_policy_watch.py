@@ -32,10 +32,12 @@ PROGRAM = """
 
 def test_two_runs_record_a_drop_once(tmp_path: Path) -> None:
     made, watching = (load(PROPOSALS / f"{name}.py") for name in ("conftest", "test_watching"))
+    central = load(PROPOSALS.parent / "central" / "test_watching.py")
     office = made.Office(tmp_path)
     office.flows("shop/batch", "shop/web")
     office.configure(proposals={"approval": "none"})
     proposal = watching.applied(office, made.CLOSED)
+    change = central.published(office)
     office.flows("shop/batch", "shop/web", ago=5, times=4, verdict="DROPPED")
     environment = config.environment(
         AIRFLOW_HOME=str(tmp_path / "airflow"),
@@ -51,3 +53,4 @@ def test_two_runs_record_a_drop_once(tmp_path: Path) -> None:
     assert lines, done.stdout[-3000:] + done.stderr[-3000:]
     assert json.loads(lines[0].removeprefix("RESULT ")) == {"states": ["success", "success"], "doc": True, "owner": "platform"}
     assert [row["event"] for row in office.rows(proposal)].count("watched") == 1
+    assert central.events(office, change).count("watched") == 1

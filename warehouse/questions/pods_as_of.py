@@ -26,13 +26,17 @@ class Memory:
         self._most_bytes = most_bytes
 
     def recall(self, connection: Any, name: str, key: Hashable) -> bool:
-        """Create a view with this name of what is remembered; return False if nothing is."""
+        """Create a temporary table with this name of what is remembered; return False if nothing is.
+
+        It is copied: DuckDB knows nothing of the size of Arrow tables, and joins all flows the wrong way round.
+        """
         with self._lock:
             found = self._kept.get(key)
             if found is None:
                 return False
             self._kept.move_to_end(key)
-        connection.register(name, found)
+        connection.register(f"remembered_{name}", found)
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM remembered_{name}")
         return True
 
     def keep(self, connection: Any, name: str, key: Hashable) -> None:
