@@ -121,7 +121,9 @@ class Call:
         now = datetime.now(UTC)
         until = now if self._plan.until is None else min(now, flow_spans.moment(self._plan.until // 1000 + 1))
         since = flow_spans.moment(start // 1000)
-        return ledger.events_between(reading, lake, since, until) if since < until else []
+        if since >= until:
+            return []
+        return ledger.events_between(reading, lake, since, until, self._door.clusters(self._principal, of=COVERAGE))
 
     def _timed(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """Yield the pieces while the time of reading lasts; what a follower reads counts anew with each commit."""

@@ -19,7 +19,7 @@ from api import flight_messages as messages
 from api import flight_metadata as metadata
 from api import parameters
 from api.flight_identity import IDENTITY, Identify, NoHandshake, RefusedError, asking_of, principal_of
-from api.flight_rows import Handover
+from api.flight_rows import Handover, parts
 from api.identity import Fixed, SignedIn
 from warehouse import config
 from warehouse.access.principals import Principal
@@ -197,7 +197,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
                     reading.rows += batch.num_rows
                     if reading.rows > limits.rows:
                         raise QueryLimitError(f"cut after {limits.rows:,} rows, the most of one statement: ask for fewer")
-                    yield batch
+                    yield from parts(batch)
 
         try:
             yield from handed.taken(read())

@@ -8,13 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow as pa
+
 from warehouse.errors import QueryLimitError
 
 _AHEAD = 2
 """Batches that wait for the client."""
 _POLL_SECONDS = 0.2
 """How often a statement looks whether its client is still there."""
+MOST_BYTES = 2 * 1024**2
+"""Bytes of a batch, about: clients of Go and Java refuse messages of more than 4 MB, ADBC of more than 16 MB."""
 _END = object()
+
+
+def parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield a batch in parts that are small enough for clients."""
+    rows = max(1, batch.num_rows * MOST_BYTES // max(1, batch.nbytes))
+    for begin in range(0, batch.num_rows, rows):
+        yield batch.slice(begin, rows)
 
 
 class Handover:

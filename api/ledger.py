@@ -38,9 +38,10 @@ class Event:
     """For a LostEvent: how many flows it says were lost."""
 
 
-def events_between(reading: Reading, lake: Lake, since: datetime, until: datetime) -> list[Event]:
+def events_between(reading: Reading, lake: Lake, since: datetime, until: datetime, clusters: Sequence[str]) -> list[Event]:
     """Return what was not seen in a span, by the ledger of the given handle: flows known lost, and times at which nodes were not observed.
 
+    `clusters` are those that the caller may know of; one about which the ledger has nothing in the span was not observed at all.
     Raises LakeError.
     """
     rows = reading.answer(Ledger(window=Window(since=since, until=until)), lake=lake).rows
@@ -49,6 +50,10 @@ def events_between(reading: Reading, lake: Lake, since: datetime, until: datetim
     for gap in coverage.gaps(rows, since, until):
         alike.setdefault((gap.since, gap.until, gap.cause), []).append(gap.node_name)
     found += [_away(nodes, *span) for span, nodes in alike.items()]
+    silent = sorted(set(clusters) - set(rows["cluster"].to_pylist()))
+    recorded = min(until, datetime.now(UTC) - coverage.ALIVE)  # what is newer may be yet to be recorded
+    if silent and since < recorded:
+        found.append(_away(silent, since, recorded, "nothing was recorded about these clusters"))
     return _newest(found)
 
 

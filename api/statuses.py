@@ -16,6 +16,8 @@ from warehouse.questions.record_questions import Ledger, SizeOfLake
 from warehouse.records.coverage import ALIVE, NodeCoverage
 from warehouse.schema import FLOWS
 
+LEAST_RATE = 1e-9
+"""Told when no flows come: for a rate of zero `hubble status` divides all flows of the lake by the time that the server has run."""
 RECENT = timedelta(hours=1)
 """How much of the past tells which nodes there are, and at which rate flows come."""
 _BEGAN_NS = time.monotonic_ns()
@@ -28,7 +30,7 @@ def server_status(door: Door, principal: Principal) -> observer_pb2.ServerStatus
     status = observer_pb2.ServerStatusResponse(
         uptime_ns=time.monotonic_ns() - _BEGAN_NS,
         version=f"hindcast v{importlib.metadata.version('hindcast-flows')}",
-        flows_rate=sum(node.flows_received for node in found) / RECENT.total_seconds(),
+        flows_rate=max(LEAST_RATE, sum(node.flows_received for node in found) / RECENT.total_seconds()),
         unavailable_nodes=away,
     )
     status.num_connected_nodes.value = len(found) - len(away)

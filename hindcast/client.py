@@ -96,7 +96,9 @@ class Connection:
         self.close()
 
 
-def connect(url: str, *, token: str | None = None, user: str = "", ca: str | Path | None = None) -> Connection:
+def connect(
+    url: str, *, token: str | None = None, user: str = "", ca: str | Path | None = None, since: str = "", until: str = ""
+) -> Connection:
     """Connect to `hindcast serve` over Arrow Flight SQL.
 
     Args:
@@ -104,6 +106,8 @@ def connect(url: str, *, token: str | None = None, user: str = "", ca: str | Pat
         token: a personal token (`hindcast token create`, or the Access page); without one the server must run with --plaintext.
         user: the user, where the server should check that the token is that user's.
         ca: a file with the authority that signed the server's certificate, unless the system trusts it.
+        since: the start of the window of an owner's rows: an age such as `30d`, or a time; without it the last 24 hours.
+        until: the end of that window; without it now.
 
     Raises:
         ConfigError: the address or the file of the authority is wrong, or the extra `client` is not installed.
@@ -125,6 +129,9 @@ def connect(url: str, *, token: str | None = None, user: str = "", ca: str | Pat
             options[DatabaseOptions.TLS_ROOT_CERTS.value] = Path(ca).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"ca {ca}: cannot be read: {error}") from error
+    for name, given in (("since", since), ("until", until)):
+        if given:
+            options[f"{DatabaseOptions.RPC_CALL_HEADER_PREFIX.value}hindcast-{name}"] = given
     address = _address(url)
     try:
         opened = Connection(flight_sql.connect(address, db_kwargs=options, autocommit=True))

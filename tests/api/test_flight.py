@@ -185,6 +185,12 @@ def test_more_rows_than_a_batch_are_streamed(serving: Serving) -> None:
         assert cursor.fetch_arrow_table().num_rows == 300_000
 
 
+def test_wide_rows_come_in_messages_that_clients_accept(serving: Serving) -> None:
+    with serving.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT repeat('x', 2000) || i AS wide FROM range(20000) t(i)")
+        assert cursor.fetch_arrow_table()["wide"].to_pylist() == [f"{'x' * 2000}{number}" for number in range(20_000)]
+
+
 def test_more_rows_than_a_statement_gets_are_cut_with_an_error(serving: Serving) -> None:
     with serving.connect("ada") as connection, pytest.raises(adbc_driver_manager.Error, match="cut after 100,000 rows"):
         rows(connection, "SELECT i FROM range(200000) t(i)")

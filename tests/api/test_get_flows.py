@@ -165,6 +165,15 @@ def undated(day: int, detail: str = "file.log: 1,000 flows were lost at an unkno
     return coverage_row("c1", interval, "c1/node", "lost_undated", "OBSERVER_EVENTS_QUEUE", None, 1_000, detail, world.START)
 
 
+def test_a_time_about_which_nothing_was_recorded_is_told_by_cluster(stored: Any, client: Any) -> None:
+    later = Timestamp(seconds=stored.flows[-1].time.seconds + 86_400)
+    (told,) = client.responses(since=later, until=Timestamp(seconds=later.seconds + 60))
+    assert list(told.node_status.node_names) == ["c1"]
+    assert "nothing was recorded about these clusters" in told.node_status.message
+    with world.serving(stored.door(), Principal(user="ada")) as hers:
+        assert [list(one.node_status.node_names) for one in hers.responses(since=later)] == [["c1"]]
+
+
 def test_a_loss_of_unknown_time_is_told_once_though_each_day_has_a_row_about_it(tmp_path: Path) -> None:
     lake = Lake.open(config.Lake(url=str(tmp_path / "lake")))
     flows = world.simulated(40)
@@ -272,6 +281,10 @@ def test_a_stopping_server_tells_followers_so(stored: Any) -> None:
         call.initial_metadata()
     with channel, refused(grpc.StatusCode.UNAVAILABLE, "stopping"):
         list(call)
+
+
+def test_a_rate_of_nothing_is_not_one_that_hubble_computes_itself(client: Any) -> None:
+    assert 0 < client.ask("ServerStatus").flows_rate < 0.005
 
 
 def test_status_nodes_and_namespaces_are_those_that_the_caller_may_know(stored: Any, client: Any) -> None:

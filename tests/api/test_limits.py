@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import h2.connection
 import pytest
 
+from collectors.hubble_api.observer import observer_pb2
 from tests.modules import load
 from warehouse.access.principals import Principal
 
@@ -90,6 +92,23 @@ def test_a_cancelled_call_is_over(stored: Any) -> None:
             next(call)
             call.cancel()
         world.until(lambda: not server._observer._open)
+
+
+def test_a_call_whose_connection_is_cut_is_over_and_the_next_one_is_answered(stored: Any) -> None:
+    request = observer_pb2.GetFlowsRequest(number=ALL).SerializeToString()
+    with world.running(lambda: world.plain_server(stored.door())) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            http = h2.connection.H2Connection()
+            http.initiate_connection()
+            headers = [(":method", "POST"), (":scheme", "http"), (":path", "/observer.Observer/GetFlows"), (":authority", "x")]
+            http.send_headers(1, [*headers, ("content-type", "application/grpc"), ("te", "trailers")])
+            http.send_data(1, b"\0" + len(request).to_bytes(4) + request, end_stream=True)
+            connection.sendall(http.data_to_send())
+            world.until(lambda: server._observer._open)
+            assert connection.recv(1024)
+        world.until(lambda: not server._observer._open)
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            assert len(world.Client(channel).flows(number=5)) == 5
 
 
 def test_garbage_on_the_port_harms_no_one(stored: Any) -> None:

@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pytest
+import yaml
+from pyarrow import flight
 
 import hindcast
+from api import flight_messages
 from collectors.decoding.decode import decode
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
@@ -25,6 +30,7 @@ from warehouse.errors import ConfigError, QueryError
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
 
+ROOT = Path(__file__).resolve().parents[2]
 HINDCAST = [sys.executable, "-c", "from hindcast.cli import main; main()"]
 
 
@@ -122,6 +128,46 @@ def test_values_are_bound_and_a_result_has_its_schema_before_its_rows(served: Se
         result = lake.sql("SELECT ? AS who, ?::INTEGER + 1 AS number", ("o'clock", 6))
         assert result.schema.names == ["who", "number"]
         assert result.to_arrow().to_pylist() == [{"who": "o'clock", "number": 7}]
+
+
+def test_a_window_that_is_wrong_is_refused_and_another_one_is_asked_about(served: Served) -> None:
+    with pytest.raises(ConnectionFailedError, match="hindcast-since"):
+        hindcast.connect(served.url, token=served.token, ca=served.ca, since="yesterday")
+    with hindcast.connect(served.url, token=served.token, ca=served.ca, since="3d", until="2d") as lake:
+        assert lake.sql("SELECT count(*) AS n FROM flows").to_arrow()["n"].to_pylist() == [0]
+
+
+def test_the_page_about_notebooks_works_as_written(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HINDCAST_TOKEN", served.token)
+    text = (ROOT / "docs" / "notebook.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    here = code.replace('"grpc+tls://hindcast.example:4246"', f'"{served.url}", ca=r"{served.ca}"')
+    assert here != code
+    names: dict[str, Any] = {}
+    exec(here, names)  # noqa: S102 - the page's own code
+    assert len(names["talkers"]) > 0
+    assert names["seen"] == names["minutes"]["flows"].sum() > 0
+
+
+def test_what_the_page_about_grafana_says_is_answered(served: Served) -> None:
+    (source,) = yaml.safe_load((ROOT / "deploy" / "grafana" / "datasource.yaml").read_text(encoding="utf-8"))["datasources"]
+    (more,) = source["jsonData"]["metadata"]
+    now = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
+    queries = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "grafana.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(queries) == 3
+    with flight.connect(served.url, tls_root_certs=served.ca.read_bytes()) as client:
+        headers = [(name.encode(), value.encode()) for name, value in {"authorization": f"Bearer {served.token}", **more}.items()]
+        options = flight.FlightCallOptions(headers=headers)
+
+        def answer(sql: str) -> pa.Table:
+            command = flight_messages.packed(flight_messages.made("CommandStatementQuery", query=sql))
+            (end,) = client.get_flight_info(flight.FlightDescriptor.for_command(command), options).endpoints
+            return client.do_get(end.ticket, options).read_all()
+
+        assert answer("select 1").num_rows == 1
+        found = [answer(query.replace("$__from", str(now - 3_600_000)).replace("$__to", str(now))) for query in queries]
+    assert pa.compute.sum(found[0]["flows"]).as_py() > 0
+    assert found[1].num_rows > 0
 
 
 def test_the_package_is_light_until_the_client_is_used() -> None:

@@ -110,3 +110,17 @@ def test_what_dbeaver_does(served: Served) -> None:
     (uuid,) = [line.split("\t") for line in listed if line.startswith("hindcast\tmain\tflows\tuuid\t")]
     assert uuid[11].startswith("Hubble's id of the flow")
     assert listed[-1] == "end"
+
+
+def test_a_cancelled_statement_ends_and_the_next_one_is_answered(served: Served) -> None:
+    endless = "SELECT i + length(repeat('x', 200)) FROM range(1000000000000) t(i)"
+    first, own = served.lines(("first", endless), ("query", "SELECT count(*) FROM flows"))
+    assert first == "first\t200"
+    assert own == str(served.mine)
+
+
+def test_properties_of_the_address_say_which_time_is_asked_about(served: Served) -> None:
+    count = ("query", "SELECT count(*) FROM flows")
+    assert served.lines(count, more="&hindcast-since=30m") == ["0"]
+    with pytest.raises(AssertionError, match="hindcast-since"):  # the client ends with the server's words
+        served.lines(count, more="&hindcast-since=yesterday")

@@ -39,6 +39,13 @@ public class Client {
                     print(statement.executeQuery(step[1]));
                 }
             }
+            case "first" -> {
+                try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery(step[1])) {
+                    rows.next();
+                    System.out.println("first\t" + rows.getString(1));
+                    statement.cancel();
+                }
+            }
             case "prepared" -> {
                 try (PreparedStatement statement = connection.prepareStatement(step[1])) {
                     for (int place = 2; place < step.length; place++) {
