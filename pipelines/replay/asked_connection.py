@@ -16,6 +16,7 @@ from warehouse.engine import Window
 from warehouse.errors import ConfigError
 from warehouse.questions import edge_rule, replay_questions
 from warehouse.questions.flow_filter import FlowFilter
+from warehouse.schema import CONFIG_COVERAGE, FLOWS, POLICY_VERSIONS
 
 LOOK_BACK = timedelta(hours=24)
 """How long before the time a flow of the connection is looked for."""
@@ -97,7 +98,14 @@ def _is_pod(text: str) -> bool:
 
 
 def _cluster(history: History, asked: AskedConnection) -> str:
-    clusters: Sequence[str] = asked.clusters or history.door.clusters(history.principal)
+    known = sorted(
+        {name for table in (FLOWS, POLICY_VERSIONS, CONFIG_COVERAGE) for name in history.door.clusters(history.principal, of=table)}
+    )
+    if unknown := [name for name in asked.clusters if name not in known]:
+        raise ConfigError(
+            f"--cluster: nothing is recorded of {', '.join(unknown)} that you may see; there are {', '.join(known) or 'none'}"
+        )
+    clusters: Sequence[str] = asked.clusters or known
     if len(clusters) != 1:
         listed = f": {', '.join(clusters)}" if clusters else ""
         raise ConfigError(f"no flow of this connection was recorded; name the cluster to judge it in with --cluster{listed}")

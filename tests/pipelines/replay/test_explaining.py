@@ -110,8 +110,10 @@ class Town:
     def explained(self, name: str, who: Principal = OPERATOR) -> Explanation:
         return explain_flow(History(self.door, who), name, DAY)
 
-    def asked(self, source: str, destination: str, port: int = 8080, *, at: float = 2, who: Principal = OPERATOR) -> Explanation:
-        asked = AskedConnection(source=source, destination=destination, port=port, at=NOON + at * HOUR, clusters=("c1",))
+    def asked(
+        self, source: str, destination: str, port: int = 8080, *, at: float = 2, who: Principal = OPERATOR, cluster: str = "c1"
+    ) -> Explanation:
+        asked = AskedConnection(source=source, destination=destination, port=port, at=NOON + at * HOUR, clusters=(cluster,))
         return explain_connection(History(self.door, who), asked)
 
 
@@ -321,6 +323,11 @@ def test_what_an_owner_may_not_see_of_the_other_end_is_not_used_for_a_connection
     assert ingress.decision.verdict is Verdict.UNCERTAIN
     assert "labels of a peer that is not yours" in ingress.decision.reason
     assert not any("tier" in note for note in found.notes)
+
+
+def test_a_cluster_of_which_nothing_is_recorded_is_refused_with_those_there_are(town: Town) -> None:
+    with pytest.raises(ConfigError, match="--cluster: nothing is recorded of c9 that you may see; there are c1"):
+        town.asked("shop/cart", "shop/web", cluster="c9")
 
 
 @pytest.mark.parametrize("end", ["web", "shop/web/x.y", "no such thing"])
