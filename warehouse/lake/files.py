@@ -28,8 +28,8 @@ from warehouse.lake.dictionaries import UNREPEATED
 from warehouse.schema import Table
 
 ROW_GROUP_ROWS = 64 * 1024
-SMALL_ROWS = 500
-"""A file with fewer rows will be merged with others within a minute, so it is written as cheaply as possible."""
+SMALL_ROWS = 5_000
+"""A file with fewer rows, and without a prefix, will soon be merged with others, so it is written as cheaply as possible."""
 PAGE_BYTES = 8 * 1024 * 1024
 BUFFER_BYTES = 1024 * 1024
 """A Parquet writer makes two small writes a column: gathered, a small file costs one system call instead of two hundred."""
@@ -121,7 +121,8 @@ def write_file(
                     continue
                 if writer is None:
                     sink = stack.enter_context(filesystem.open_output_stream(path, buffer_size=BUFFER_BYTES))
-                    writer = stack.enter_context(pq.ParquetWriter(sink, group.schema, **_how(table, is_small=group.num_rows < SMALL_ROWS)))
+                    is_small = not prefix and group.num_rows < SMALL_ROWS
+                    writer = stack.enter_context(pq.ParquetWriter(sink, group.schema, **_how(table, is_small=is_small)))
                 writer.write_table(group, row_group_size=group.num_rows)
                 statistics.add(group)
             if writer is None or sink is None:
