@@ -186,9 +186,9 @@ def place() -> str:
 
 
 def _read(text: str) -> Sign | None:
-    """Return a sign; None for a text that is none, such as one of a later version."""
+    """Return the sign that a text holds; None if it holds none, for example because a later version wrote it."""
     try:
-        said: dict[str, Any] = json.loads(text)
-        return Sign(**{name: said[name] for name in Sign.__dataclass_fields__})
+        fields: dict[str, Any] = json.loads(text)
+        return Sign(**{name: fields[name] for name in Sign.__dataclass_fields__})
     except (ValueError, KeyError, TypeError):
         return None

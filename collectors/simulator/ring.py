@@ -1,8 +1,8 @@
 """The ring buffer of events in a Hubble node, and how requests read it.
 
 It reproduces what a collector must cope with: the newest entry is readable only after the next one is written, a `since`
-older than the ring silently starts at the oldest entry, and a reader that was overrun is told a second later, after the next event
-that it receives: a stream that ends before takes the report with it.
+older than the ring silently starts at the oldest entry, and a reader that was overrun gets the report a second later, after the next
+event that it receives: if the stream ends before that, nobody gets the report.
 """
 
 from __future__ import annotations

@@ -34,14 +34,14 @@ class Messages:
 
     @classmethod
     def of(cls, messages: Sequence[bytes]) -> Messages:
-        """From messages one by one."""
+        """Return messages that are given one by one."""
         ends = np.cumsum(np.fromiter(map(len, messages), np.int64, len(messages)))
         begins = np.concatenate((np.zeros(1, np.int64), ends))[:-1]
         return cls(b"".join([*messages, LOOK_AHEAD]), begins, ends)
 
     @classmethod
     def joined(cls, parts: Sequence[Messages]) -> Messages:
-        """One after the other; what is one already is not copied."""
+        """Return the messages of all parts in order; a single part is returned as it is, without a copy."""
         if len(parts) == 1:
             return parts[0]
         shifts = np.cumsum([0, *(len(part.data) for part in parts)])[:-1].tolist()
@@ -52,15 +52,15 @@ class Messages:
 
 
 class Cutter:
-    """Cuts a stream's bytes into messages, however they are dealt out."""
+    """Cuts a stream's bytes into messages, wherever the pieces in which they arrive begin and end."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._size = 0
-        self._wanted = _PREFIX.size  # below this size there is no message to be had, and nothing is joined in vain
+        self._wanted = _PREFIX.size  # below this size no message is complete, so the pieces are not joined yet
 
     def cut(self, pieces: Sequence[bytes]) -> Messages | None:
-        """The messages that these bytes complete, None if they complete none. Raises ValueError for a compressed message."""
+        """Return the messages that these bytes complete; None if they complete none. Raises ValueError for a compressed message."""
         self._pieces += pieces
         self._size += sum(map(len, pieces))
         if self._size < self._wanted:
@@ -72,7 +72,7 @@ class Cutter:
             compressed, length = _PREFIX.unpack_from(data, place)
             if compressed:
                 if begins:
-                    break  # those before it are good
+                    break  # the messages before it are returned first
                 raise ValueError("a compressed message, although compression was not requested")
             begin = place + prefix
             if begin + length > size:

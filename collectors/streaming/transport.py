@@ -220,7 +220,7 @@ class Call:
         if status != 200:
             raise explain(_OF_HTTP.get(status, "UNKNOWN"), f"HTTP status {status}", self._address)
         if not kind.startswith("application/grpc"):
-            raise explain("UNKNOWN", f"its answer is not gRPC's but {kind or 'of no said type'}", self._address)
+            raise explain("UNKNOWN", f"the answer is not gRPC; its content type is {kind or 'missing'}", self._address)
 
     def _check_end(self, multi: pycurl.CurlMulti) -> None:
         """Raise StreamError unless the stream ended with status OK."""

@@ -163,7 +163,7 @@ def _construct(node: Node, depth: int) -> Any:
             continue
         name = _key(key)
         if name in given:
-            raise DocumentError(key.line, f"the key {name} is given twice (a first time {_lines_above(key.line - given[name])})")
+            raise DocumentError(key.line, f"the key {name} is given twice (the first time {_lines_above(key.line - given[name])})")
         given[name] = key.line
         value[name] = _construct(child, depth + 1)
     return value

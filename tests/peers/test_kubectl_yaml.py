@@ -217,4 +217,4 @@ def test_of_two_equal_keys_kubectl_silently_takes_the_last_and_we_refuse(kubectl
     (tmp_path / "d0000.yaml").write_text(text)
     values, _ = kubectl_reads(kubectl, tmp_path)
     assert values["d0000"]["spec"] == {"a": 2}
-    assert we_read(text)[1] == "the key a is given twice (a first time one line above)"
+    assert we_read(text)[1] == "the key a is given twice (the first time one line above)"

@@ -238,7 +238,7 @@ class Configuration(Question[Answer]):
 
 @dataclass(frozen=True, kw_only=True)
 class UnseenObjects(Question[int]):
-    """How many configuration objects were in force in a cluster at a time that the principal may not see. Their names are not told."""
+    """How many configuration objects were in force in a cluster at a time that the principal may not see, without their names."""
 
     name: str = "unseen_objects"
     at: datetime

@@ -40,35 +40,35 @@ _POD_WITHOUT_OWNER = r"^pod\.(.+)\.[0-9a-f]{8}$"
 def learn(connection: Any, seen: str, pods: str, lake: Lake | None, *, as_of: AsOf | None = None) -> None:
     """Make a temporary table `pods` of the pods in the query `seen` (of `edge_rule.pods_seen`), with the workload of each in each hour.
 
-    Columns: those of `edge_rule.pods_of`; `name` and `kind` are null where nothing tells them. Without a lake the flows alone are
-    asked; with `as_of` only what the lake knew then of its workloads counts. Raises LakeError.
+    Columns: those of `edge_rule.pods_of`; `name` and `kind` are null if they are unknown. Without a lake only the flows are
+    used; with `as_of` only workloads that the lake knew of then. Raises LakeError.
     """
-    told = f"{pods}_told"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {told} AS {edge_rule.pods_of(seen)}")
-    found = None if lake is None else _recorded(connection, told, lake, as_of)
+    in_flows = f"{pods}_in_flows"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {in_flows} AS {edge_rule.pods_of(seen)}")
+    found = None if lake is None else _recorded(connection, in_flows, lake, as_of)
     if found is None:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {pods} AS SELECT * FROM {told}")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {pods} AS SELECT * FROM {in_flows}")
         return
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE {pods} AS
-            SELECT told.cluster, told.hour, told.pod_cluster, told.namespace, told.pod, coalesce(told.name, found.name) AS name,
-                CASE WHEN told.name IS NULL AND found.name IS NOT NULL THEN found.kind ELSE told.kind END AS kind
-            FROM {told} AS told LEFT JOIN ({found}) AS found
-                ON told.name IS NULL AND coalesce(told.pod_cluster, told.cluster) = found.of_cluster
-                AND told.hour = found.hour AND told.namespace = found.namespace AND told.pod = found.pod"""
+            SELECT seen.cluster, seen.hour, seen.pod_cluster, seen.namespace, seen.pod, coalesce(seen.name, found.name) AS name,
+                CASE WHEN seen.name IS NULL AND found.name IS NOT NULL THEN found.kind ELSE seen.kind END AS kind
+            FROM {in_flows} AS seen LEFT JOIN ({found}) AS found
+                ON seen.name IS NULL AND coalesce(seen.pod_cluster, seen.cluster) = found.of_cluster
+                AND seen.hour = found.hour AND seen.namespace = found.namespace AND seen.pod = found.pod"""
     )
 
 
-def _recorded(connection: Any, told: str, lake: Lake, as_of: AsOf | None) -> str | None:
-    """Return the query for the recorded workloads of the pods in the table `told` that have no name; None if there are none."""
+def _recorded(connection: Any, in_flows: str, lake: Lake, as_of: AsOf | None) -> str | None:
+    """Return the query for the recorded workloads of the pods in the table `in_flows` that have no name; None if there are none."""
     ((clusters, first, last),) = connection.execute(
         f"""SELECT list(DISTINCT coalesce(pod_cluster, cluster)) AS clusters, min(hour) AS first, max(hour) AS last
-            FROM {told} WHERE {_UNNAMED}"""
+            FROM {in_flows} WHERE {_UNNAMED}"""
     ).fetchall()
     if not clusters:
         return None
     files = versions.files_between(lake, WORKLOADS, since=_start(first), until=_start(last) + HOUR, clusters=clusters)
-    return _found(told, engine.query_of(connection, lake, WORKLOADS, files, f"{told}_recorded", as_of=as_of)) if files else None
+    return _found(in_flows, engine.query_of(connection, lake, WORKLOADS, files, f"{in_flows}_recorded", as_of=as_of)) if files else None
 
 
 _UNNAMED = "name IS NULL AND namespace IS NOT NULL"

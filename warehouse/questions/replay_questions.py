@@ -82,7 +82,7 @@ class DistinctEdges(Question[EdgesAnswer]):
     """Starts of spans, as whole hours: rows of one span are added up. Times before a cluster's first start have no `since`.
     When empty, every hour is a span of its own."""
     with_labels: bool = True
-    """False for edges that are not told apart by labels, and have none: faster where hours are not rolled up yet."""
+    """False for edges that do not differ by labels and carry none, which is faster where hours are not rolled up yet."""
 
     @property
     def subject(self) -> Subject:
@@ -162,7 +162,7 @@ class DistinctEdges(Question[EdgesAnswer]):
                 raise QueryLimitError(f"there are more than {self.limits.rows:,} different ends: ask for less time or fewer namespaces")
             if pc.count_distinct(ends["key"]).as_py() == ends.num_rows:
                 return ends, salt
-        raise QueryError("the ends of these edges cannot be told apart")
+        raise QueryError("the ends of these edges cannot be distinguished by their keys: ask for less time or fewer namespaces")
 
 
 def _key(side: str, salt: int) -> str:

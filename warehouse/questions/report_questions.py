@@ -1,8 +1,8 @@
-"""Questions about reports that were made: which, for whom, what verifying them said; and the files of one.
+"""Questions about reports that were made: which ones, for whom, the result of verifying them, and the files of one of them.
 
-Who administers everything gets all of them, an auditor all without what may hold labels. Anyone else gets a report only if it was made
-with rights that are hers, too: for her, or for a group of hers, while no denial takes anything from her; and only while what the
-report's subject may see of its window is what it was when the report was made.
+Platform-admins get all reports; auditors get all of them without the columns that may hold labels. Anyone else gets a report only if it
+was made with her own rights: for her or for one of her groups, while no denial takes anything from her, and only as long as the person
+or group that it was made for may see the same of its window as when it was made.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LISTED = [name for name in REPORTS.schema.names if name not in ("manifest", "fi
 class ReportsMade(Question[Answer]):
     """Reports, newest first: the columns of `reports` of the row about making it, without its manifest and files.
 
-    `checked` is when it was last verified, `state` what that said (identical, differs; null for never) and `detail` what differed.
+    `checked` is when it was last verified, `state` the result (identical, differs; null if it never was) and `detail` what differed.
     """
 
     name: str = "reports"

@@ -1,7 +1,7 @@
-"""The flows of a window and of the one before it, summed up once for everything that a report of an owner says of them.
+"""The flows of a window and of the one before it, summed up once for everything in an owner's report.
 
-Reading flows is what costs, so volume, edges of both windows and denials come from one scan. What the sums mean is said in `edges_in_time`
-and `count_questions`, whose answers are the same.
+Reading flows is what costs, so volume, edges of both windows and denials come from one scan. `edges_in_time` and
+`count_questions` explain the sums and give the same ones.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def two_windows(wanted: FlowFilter, *, limits: Limits = _MOST_PARTS) -> FlowQues
         connections=True,
         resolves_workloads=True,
         learned_until=(wanted.since, wanted.until),
-        refusal=None if is_possible(wanted) else "the window is too short to be told from the one before it",
+        refusal=None if is_possible(wanted) else "the window is too short to be compared with the one before it",
     )
 
 
