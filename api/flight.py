@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,13 +19,13 @@ import structlog
 from api import flight_messages as messages
 from api import flight_metadata as metadata
 from api import parameters
-from api.flight_identity import IDENTITY, Identify, NoHandshake, RefusedError, asking_of, principal_of
+from api.flight_identity import IDENTITY, Identify, NoHandshake, RefusedError, asking_of, principal_of, translated
 from api.flight_rows import Handover, parts
 from api.identity import Fixed, SignedIn
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.engine import Limits
-from warehouse.errors import AccessDeniedError, ConfigError, HindcastError, QueryError, QueryLimitError
+from warehouse.errors import ConfigError, HindcastError, QueryLimitError
 from warehouse.questions.door import Door
 from warehouse.questions.sql_question import SqlStream
 
@@ -60,6 +61,7 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
         self._door = door
         self._identities = identities
         self._limits = limits
+        self._running: set[Handover] = set()
         more: dict[str, Any] = {}
         if tls is not None:
             try:
@@ -77,6 +79,15 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
             )
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(f"serve.flight_listen: {listen!r} cannot be listened on: {error}") from error
+
+    def stop(self, seconds: float) -> bool:
+        """End running statements and the server; return whether it ended in time: a client that reads nothing keeps it."""
+        for handed in list(self._running):
+            handed.end(seconds)
+        ending = threading.Thread(target=self.shutdown, daemon=True)
+        ending.start()
+        ending.join(seconds)
+        return not ending.is_alive()
 
     # Statements -----------------------------------------------------------------------------------------------
 
@@ -199,16 +210,19 @@ class FlightSql(fl.FlightServerBase):  # type: ignore[misc]
                         raise QueryLimitError(f"cut after {limits.rows:,} rows, the most of one statement: ask for fewer")
                     yield from parts(batch)
 
+        self._running.add(handed)
         try:
             yield from handed.taken(read())
         except HindcastError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
+        finally:
+            self._running.discard(handed)
 
     def _metadata(self, context: Any, name: str, command: Any) -> pa.Table:
         try:
             return metadata.answer(name, command, self._door.scope(self._principal(context)))
         except HindcastError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
     def _principal(self, context: Any) -> Principal:
         return principal_of(context, self._identities)
@@ -235,12 +249,3 @@ def _count(text: str) -> int:
     if count > 1_000:
         raise RefusedError(f"the statement takes {count:,} values; at most 1,000 are allowed")
     return count
-
-
-def _translated(error: HindcastError) -> Any:
-    """Return the error of Flight that tells a client of one of ours."""
-    if isinstance(error, AccessDeniedError):
-        return fl.FlightUnauthorizedError(str(error))
-    if isinstance(error, QueryLimitError):
-        return fl.FlightTimedOutError(str(error))
-    return RefusedError(str(error)) if isinstance(error, QueryError) else fl.FlightUnavailableError(str(error))

@@ -1,4 +1,4 @@
-"""Who makes a call of Flight SQL, and about which span of time.
+"""Who makes a call of Flight SQL, about which span of time, and in which errors it ends.
 
 Flight tells a call's headers before, and its address only to the method that answers it. So credentials are checked in the methods: whoever
 guesses is slowed by address, as at the other doors. A password is what the client goes on to send as a bearer token, checked or not.
@@ -16,7 +16,7 @@ from api.identity import Fixed, SignedIn, basic
 from warehouse import config
 from warehouse.access.principals import Principal
 from warehouse.engine import Window
-from warehouse.errors import AccessDeniedError, HindcastError
+from warehouse.errors import AccessDeniedError, HindcastError, QueryError, QueryLimitError
 
 IDENTITY = "identity"
 """The name of the middleware."""
@@ -118,3 +118,12 @@ def _moment(text: str) -> datetime | None:
         return datetime.now(UTC) - config.parse_duration(text)
     except ValueError:
         return config.parse_moment(text)
+
+
+def translated(error: HindcastError) -> Any:
+    """Return the error of Flight that tells a client of one of ours."""
+    if isinstance(error, AccessDeniedError):
+        return fl.FlightUnauthorizedError(str(error))
+    if isinstance(error, QueryLimitError):
+        return fl.FlightTimedOutError(str(error))
+    return RefusedError(str(error)) if isinstance(error, QueryError) else fl.FlightUnavailableError(str(error))

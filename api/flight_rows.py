@@ -40,6 +40,11 @@ class Handover:
         self.cancelled = threading.Event()
         """Set when the reading is to end."""
 
+    def end(self, seconds: float) -> None:
+        """End the reading, and wait until it has ended, for a while."""
+        self.cancelled.set()
+        self._over.wait(seconds)
+
     def taken(self, items: Iterator[Any]) -> Iterator[Any]:
         """Yield the items as they are read. Raises what reading raises, and QueryLimitError if nothing was taken for too long."""
         threading.Thread(target=self._read, args=(items,), daemon=True).start()
@@ -69,8 +74,10 @@ class Handover:
         except BaseException as error:  # raised again where the items are taken
             self._error = error
         finally:
-            items.close()
-            self._over.set()
+            try:
+                items.close()
+            finally:
+                self._over.set()
 
     def _put(self, item: Any) -> None:
         """Wait until there is room. Raises QueryLimitError if there is none for too long."""

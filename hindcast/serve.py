@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,9 +53,15 @@ def serve(
         from api.flight import FlightSql
 
         check_address(flight_address, plaintext=plaintext, has_tls=tls is not None, key="serve.flight_listen")
-        with FlightSql(door, identities, settings.serve.limits, flight_address, tls) as sql:
+        sql = FlightSql(door, identities, settings.serve.limits, flight_address, tls)
+        try:
             typer.echo(f"Flight SQL on {flight_address.rpartition(':')[0]}:{sql.port}")
             server.run(_run(server.Server(observing, address, tls), address))
+        finally:
+            has_ended = sql.stop(server.GRACE_SECONDS)
+        if not has_ended:
+            sys.stdout.flush()
+            os._exit(0)  # a client that reads nothing would keep the process; its statement has ended and is in the access log
     else:
         server.run(_run(server.Server(observing, address, tls), address))
 

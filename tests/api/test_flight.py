@@ -14,7 +14,7 @@ import pyarrow.flight as fl
 import pytest
 from adbc_driver_flightsql import DatabaseOptions
 
-from api import flight, identity, parameters
+from api import flight, flight_messages, identity, parameters
 from api.flight import FlightSql
 from api.flight_rows import Handover
 from tests.modules import load
@@ -273,6 +273,22 @@ def test_a_statement_whose_client_leaves_is_cancelled(serving: Serving) -> None:
         asking.join()
         cursor.close()
         assert rows(connection, "SELECT 1") == [(1,)]
+
+
+def test_a_client_that_reads_nothing_does_not_keep_the_server_from_stopping(stored: Any) -> None:
+    server = FlightSql(stored.door(), identity.Fixed(OPERATOR), config.ServeLimits(), "127.0.0.1:0", None)
+    client = fl.connect(f"grpc://127.0.0.1:{server.port}")
+    endless = b"SELECT repeat('x', 1000) FROM range(1000000000000)"
+    ticket = flight_messages.packed(flight_messages.made("TicketStatementQuery", statement_handle=endless))
+    reader = client.do_get(fl.Ticket(ticket))
+    assert reader.read_chunk().data.num_rows
+    running = list(server._running)
+    server.stop(5)
+    assert running
+    assert all(one._over.is_set() for one in running)
+    reader.cancel()
+    client.close()
+    server.shutdown()
 
 
 def test_a_bearer_token_is_enough(serving: Serving) -> None:
