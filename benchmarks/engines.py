@@ -1,8 +1,9 @@
-"""Compaction and rollups on other engines beside the embedded one: CPU and wall time, and whether the rows are the same.
+"""Compaction, rollups and the edges of replay on other engines beside the embedded one: CPU and wall time, and whether the rows are equal.
 
-Run: .venv/bin/python -m benchmarks.engines [FLOWS] [sail] [spark]. Both servers have this machine's cores; Sail is started from
-this environment, Apache Spark with local[2] from the folder in HINDCAST_TEST_SPARK (docs/engines.md). The lakes are copies of each
-other: two clusters, 12 hours, compacted into hours and days and rolled up. CPU is that of this process and of the server together.
+Run: .venv/bin/python -m benchmarks.engines [FLOWS] [sail] [spark] [sc://HOST:PORT]. Both servers have this machine's cores; Sail is
+started from this environment, Apache Spark with local[2] from the folder in HINDCAST_TEST_SPARK (docs/engines.md). A server that runs
+already is given by its address; its CPU is not counted. The lakes are copies of each other: two clusters, 12 hours, compacted into hours
+and days, rolled up, and their distinct edges read. CPU is that of this process and of the server together.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 
 from collectors.simulator import history
 from collectors.simulator.fleet import build_fleet
@@ -29,11 +31,16 @@ from pipelines.maintenance.compaction import compact_closed_hours
 from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse import engine as duck
+from warehouse.access import access_log
+from warehouse.access.principals import OPERATOR
 from warehouse.engine import Limits
 from warehouse.engines import opening
 from warehouse.engines.opening import Engine
 from warehouse.errors import EngineError
 from warehouse.lake.tables import Lake
+from warehouse.questions.door import Door
+from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.replay_questions import DistinctEdges
 from warehouse.schema import FLOWS, ROLLUPS, Table
 
 FLOWS_WANTED, HOURS = 200_000, 12
@@ -58,10 +65,12 @@ def main() -> None:
         costs = _work(embedded, None, None, {})
         for name in servers:
             with _server(name, Path(folder)) as (on, process):
-                there = _copy(base, name)
+                there = _copy(base, "elsewhere-" + name.split("/")[-1].replace(":", "-"))
                 _work(there, on, process, costs)
                 for table in (FLOWS, *ROLLUPS):
                     print(f"  {table.name:12} {there.rows(table):9,} rows, equal: {_are_equal(embedded, there, table)}")
+                mine, theirs = _edges(embedded, None), _edges(there, on)
+                print(f"  distinct edges {mine.num_rows:9,} rows, equal: {_in_order(mine).equals(_in_order(theirs))}")
 
 
 def _work(lake: Lake, on: Engine | None, process: psutil.Process | None, embedded: dict[str, float]) -> dict[str, float]:
@@ -69,6 +78,7 @@ def _work(lake: Lake, on: Engine | None, process: psutil.Process | None, embedde
     jobs: dict[str, Callable[[], object]] = {
         "compact": lambda: compact_closed_hours(lake, now=NEXT_DAY, on=on),
         "roll up": lambda: roll_up_closed_hours(lake, config.Rollups(), now=NEXT_DAY, on=on),
+        "replay": lambda: _edges(lake, on),
     }
     costs: dict[str, float] = {}
     for name, job in jobs.items():
@@ -78,6 +88,23 @@ def _work(lake: Lake, on: Engine | None, process: psutil.Process | None, embedde
         ratio = f", {costs[name] / embedded[name]:.1f} x the embedded engine's CPU" if embedded else ""
         print(f"{on or 'embedded'!s:18} {name}: {costs[name]:7.1f} s CPU, {time.monotonic() - wall:7.1f} s wall{ratio}", flush=True)
     return costs
+
+
+def _edges(lake: Lake, on: Engine | None) -> pa.Table:
+    """Return the edges that policies are replayed over."""
+    settings = config.Engine() if on is None else on.settings.model_copy(update={"questions_over_bytes": 0})
+    door = Door(lake, config.Ownership(), engine_settings=settings)
+    wanted = FlowFilter(since=SINCE, until=SINCE + HOURS * HOUR)
+    found = door.answer(OPERATOR, DistinctEdges(wanted=wanted, limits=LIMITS)).plain()
+    access_log.flush()
+    return found
+
+
+def _in_order(rows: pa.Table) -> pa.Table:
+    """Return rows in an order that depends on nothing but themselves."""
+    kept = pa.table({name: column.combine_chunks().cast(pa.string()) for name, column in zip(rows.column_names, rows.columns, strict=True)
+                     if not pa.types.is_nested(column.type)})  # fmt: skip
+    return kept.sort_by([(name, "ascending") for name in kept.column_names]).combine_chunks()
 
 
 def _cpu(process: psutil.Process | None) -> float:
@@ -101,8 +128,11 @@ def _are_equal(one: Lake, other: Lake, table: Table) -> bool:
 
 
 @contextlib.contextmanager
-def _server(name: str, folder: Path) -> Iterator[tuple[Engine, psutil.Process]]:
-    """Run a server."""
+def _server(name: str, folder: Path) -> Iterator[tuple[Engine, psutil.Process | None]]:
+    """Run a server, unless the name is the address of one that runs already."""
+    if name.startswith("sc://"):
+        yield _awaited(config.Engine(spark=name)), None
+        return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

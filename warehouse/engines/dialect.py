@@ -16,6 +16,7 @@ from sqlglot.dialects.spark import Spark
 from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.optimizer.qualify import qualify
 
+from warehouse.engine import MOST_LIMIT
 from warehouse.engines import patterns
 from warehouse.errors import QueryError
 from warehouse.schema import Table
@@ -77,6 +78,9 @@ def translated(sql: str, columns: Columns) -> str:
             _drop_order(select)
         for together in reversed(list(tree.find_all(exp.SetOperation))):
             _spell_out_names(together)
+        for limit in list(tree.find_all(exp.Limit)):
+            if isinstance(limit.expression, exp.Literal) and int(limit.expression.name) > MOST_LIMIT:
+                limit.pop()
         for cte in tree.find_all(exp.CTE):
             cte.set("materialized", None)
         tree = _each(_each(tree, _function), lambda node: transforms.eliminate_qualify(node) if isinstance(node, exp.Select) else node)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # Spark's default is a type that Delta readers do not take
-    "spark.sql.parquet.enableVectorizedReader": "false",  # it does not read BYTE_STREAM_SPLIT, in which the lake's ports are stored
+    "spark.sql.parquet.enableVectorizedReader": "false",  # it does not read BYTE_STREAM_SPLIT, in which older files have ports
     # The client of 4.2 takes these for numbers, but a server of 4.1 has units in its defaults.
     "spark.sql.session.localRelationSizeLimit": str(1024**3),
     "spark.sql.session.localRelationChunkSizeBytes": str(16 * 1024**2),
