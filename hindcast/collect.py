@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import resource
 import signal
 import sys
@@ -75,7 +76,8 @@ def collect(
         raise failure[0]
     if worker.is_alive():
         typer.echo("the lake did not answer in time; flows that were not stored will be read from Hubble's rings again", err=True)
-        sys.exit(1)
+        sys.stdout.flush()
+        os._exit(1)  # the interpreter's own end may crash while a thread is still in native code
     typer.echo(f"{collector.flows_stored} flows stored")
     if seconds is not None and not collector.flows_stored and problem:
         typer.echo(f"hindcast: {problem}", err=True)
