@@ -190,16 +190,17 @@ class History:
         selected = self._plan.wanted
         count = min(max(4 * number, FIRST_ROWS) if selected.decides_all else number, MOST_ROWS)
         while end > begin:
-            start = max(begin, end - next(steps, DAY))
-            question = flow_spans.newest_times(_window(start, end), count, selected.selection)
-            times = self._reading.answer(question, lake=self._lake)["at"]
-            if len(times) == count:
-                start = times[-1].as_py()
-                steps = iter(LOOK_BACK)
-            if len(times):
+            start, found = end, 0
+            while start > begin and found < count:  # rows, of which every column may be wanted, are read once there are enough
+                since = max(begin, start - next(steps, DAY))
+                question = flow_spans.newest_times(_window(since, start), count - found, selected.selection)
+                times = self._reading.answer(question, lake=self._lake)["at"]
+                found += len(times)
+                start = times[-1].as_py() if found == count else since
+            if found:
                 yield self._piece(start, end, self._rows(start, end))
                 count = min(count * 4, MOST_ROWS) if selected.decide is not None else count  # some of these may not match
-            end = start
+            end, steps = start, iter(LOOK_BACK)
 
     def _rows(self, begin: int, end: int) -> pa.Table:
         """Return the rows of a span that may match."""

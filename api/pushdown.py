@@ -30,8 +30,8 @@ class Condition:
     values: tuple[Any, ...] = ()
     columns: frozenset[str] = frozenset()
     is_exact: bool = True
-    pinned: frozenset[str] = field(default_factory=frozenset)
-    """The sides whose namespace it fixes, so that row groups of others need not be read."""
+    pinned: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+    """The sides whose namespace it fixes, each with a namespace that it may be, so that row groups of others need not be read."""
 
 
 _ANY = Condition(is_exact=False)
@@ -60,18 +60,30 @@ def scans(allowed: Sequence[Condition], refused: Sequence[Condition]) -> tuple[S
     without, taken = _none_of(exact)
     groups: list[list[Condition]] = [[], [], []]
     for one in allowed or (Condition(),):
-        place = next((number for number, side in enumerate(SIDES) if side in one.pinned), 2)
+        sides = {side for side, _ in one.pinned}
+        place = next((number for number, side in enumerate(SIDES) if side in sides), 2)
         groups[place].append(one)
     if groups[2]:  # it reads everything anyway
         groups = [[*groups[0], *groups[1], *groups[2]]]
     made: list[Scan] = []
     before: list[Condition] = []
-    for group in filter(None, groups):
+    for number, group in enumerate(groups):
+        if not group:
+            continue
         earlier, values = _none_of(before)
         where = f"({' OR '.join(one.where for one in group)}) AND {without} AND {earlier} AND rest IS NULL"
-        made.append(Scan(where=where, values=(*_values(group), *taken, *values)))
+        namespaces = _namespaces(group, SIDES[number]) if number < len(SIDES) else frozenset()
+        if len(namespaces) == 1:  # said by itself, DuckDB applies it while it reads, and decodes the other columns of few rows
+            where = f"{SIDES[number]}_namespace = ? AND {where}"
+        made.append(Scan(where=where, values=(*(namespaces if len(namespaces) == 1 else ()), *_values(group), *taken, *values)))
         before += group
     return (*made, Scan(where="rest IS NOT NULL"))
+
+
+def _namespaces(group: Sequence[Condition], side: str) -> frozenset[str]:
+    """Return the namespaces that flows of a scan have on a side; none if they may have any."""
+    of_each = [frozenset(name for pinned, name in one.pinned if pinned == side) for one in group]
+    return frozenset().union(*of_each) if all(of_each) else frozenset()
 
 
 def _none_of(conditions: Sequence[Condition]) -> tuple[str, tuple[Any, ...]]:
@@ -91,7 +103,9 @@ def _of_field(name: str, values: Sequence[Any]) -> Condition:
     return build(values) if build else _ANY
 
 
-def _either(parts: Sequence[str], given: Sequence[Any], *columns: str, is_exact: bool = True, pinned: Iterable[str] = ()) -> Condition:
+def _either(
+    parts: Sequence[str], given: Sequence[Any], *columns: str, is_exact: bool = True, pinned: Iterable[tuple[str, str]] = ()
+) -> Condition:
     where = f"({' OR '.join(f'coalesce({part}, false)' for part in parts)})"
     return Condition(where=where, values=tuple(given), columns=frozenset(columns), is_exact=is_exact, pinned=frozenset(pinned))
 
@@ -121,17 +135,18 @@ def _names(column: str, kind: Any, values: Sequence[int], *, zero: str | None = 
 def _namespaced(side: str, values: Sequence[str], namespace: str, name: str, *, pins: bool) -> Condition:
     """`namespace/prefix`, as matching.namespace_and_prefix reads it."""
     parts, given = [], []
-    pinned = pins
+    namespaces = set[str]()
     for value in values:
         wanted, prefix = matching.namespace_and_prefix(value)
+        namespaces.add(wanted)
         if wanted:
             parts.append(f"{namespace} = ? AND starts_with(coalesce({name}, ''), ?)")
             given += [wanted, prefix]
         else:
             parts.append(f"({namespace} IS NOT NULL OR {name} IS NOT NULL) AND starts_with(coalesce({name}, ''), ?)")
             given.append(prefix)
-            pinned = False
-    return _either([f"({part})" for part in parts], given, namespace, name, pinned={side} if pinned else ())
+    pinned = {(side, one) for one in namespaces} if pins and all(namespaces) else set()
+    return _either([f"({part})" for part in parts], given, namespace, name, pinned=pinned)
 
 
 def _addresses(column: str, values: Sequence[str]) -> Condition:

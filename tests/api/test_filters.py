@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from api import pushdown
 from collectors.filtering.filters import compile_filters
 from collectors.hubble_api.flow import flow_pb2
 from tests.modules import load
@@ -52,3 +53,15 @@ def test_a_flow_with_more_than_its_columns_hold_is_found_by_it(stored: Any, tmp_
         assert len(client.flows(number=5, whitelist=[second])) == 1
         assert client.flows(number=5, blacklist=[second]) == []
         assert client.flows(number=5, whitelist=[flow_pb2.FlowFilter(source_workload=[flow_pb2.Workload(name="third")])]) == []
+
+
+def test_a_namespace_limits_a_scan_only_if_every_filter_of_the_scan_fixes_it() -> None:
+    shop, bare = flow_pb2.FlowFilter(source_pod=["shop/", "shop/web"]), flow_pb2.FlowFilter(source_ip=["10.0.0.1"])
+    other = flow_pb2.FlowFilter(source_pod=["ops/"])
+
+    def first(*filters: flow_pb2.FlowFilter) -> str:
+        return pushdown.scans([pushdown.of_filter(one) for one in filters], [])[0].where
+
+    assert first(shop).startswith("source_namespace = ? AND")
+    assert not first(shop, bare).startswith("source_namespace")
+    assert not first(shop, other).startswith("source_namespace")
