@@ -131,8 +131,8 @@ def _names_in(rest: bytes) -> list[str]:
     return [known[number].name for number in wire.fields_of(rest) if number in known]
 
 
-def order(encoded: pa.BinaryArray, nanoseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the positions of the rows in the order of time.
+def order(encoded: pa.BinaryArray, nanoseconds: npt.NDArray[np.int64], *, after: int = 0) -> npt.NDArray[np.int64]:
+    """Return the positions of the rows in the order of time, given their messages, which begin after so many bytes.
 
     Flows of the same time are in the order of their messages: the order in the files could reveal columns that are hidden.
     """
@@ -143,7 +143,7 @@ def order(encoded: pa.BinaryArray, nanoseconds: npt.NDArray[np.int64]) -> npt.ND
         for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1):
             begin, end = run[0], run[-1] + 2
             mine = places[begin:end].tolist()
-            places[begin:end] = sorted(mine, key=lambda place: encoded[place].as_py())
+            places[begin:end] = sorted(mine, key=lambda place: encoded[place].as_py()[after:])
     return places
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from api import encoding, masks
+from api.blocks import Block, Encoded, Span
 from api.plans import Plan
 from warehouse.engine import Window
 from warehouse.lake.tables import Lake
@@ -29,6 +32,8 @@ MOST_HELD = 20_000
 SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
 LOOK_BACK = (HOUR, 6 * HOUR, DAY)
 """How much of the past is searched in the first steps, in microseconds; each later step is a day."""
+BLOCK_PIECES = 32
+"""Most pieces that are read with one scan."""
 AHEAD_AFTER = 2
 """Pieces after which the next one is read while one is encoded; a client that stops reading at once costs no more than its first."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,6 +77,7 @@ class History:
         self._plan = plan
         self._ahead = ahead
         self._is_renewed = False
+        self._stopped = threading.Event()
         self.reached: int | None = None
         """Up to when flows were given, in microseconds since 1970, in a stream that goes forward in time; None in any other."""
 
@@ -97,7 +103,7 @@ class History:
             if plan.number and not left:
                 return
 
-    def _span(self) -> tuple[int, int] | None:
+    def _span(self) -> Span | None:
         """Return the span in which wanted flows may be, [begin, end) in microseconds; None if there are none."""
         bounds = [(file.first, file.last) for file in self._lake.contents(FLOWS)]
         if not bounds:
@@ -130,7 +136,7 @@ class History:
                 return
             end = found[1]
 
-    def _spans(self, begin: int, end: int, first_rows: int) -> Iterator[tuple[int, int]]:
+    def _spans(self, begin: int, end: int, first_rows: int) -> Iterator[Span]:
         """Yield spans with about as many wanted flows as a piece is to have."""
         for day, until in self._days(begin, end):
             question = flow_spans.seconds_of(_window(day, until), self._plan.wanted.selection)
@@ -139,28 +145,67 @@ class History:
                 first_rows = MOST_ROWS
                 yield max(one, day), min(other, until)
 
-    def _encoded(self, spans: Iterable[tuple[int, int]]) -> Iterator[Piece]:
-        """Yield the piece of each span. After the first few, the next one is read while one is encoded and sent."""
-        coming: tuple[tuple[int, int], Future[pa.Table]] | None = None
-        rest = iter(spans)
+    def _encoded(self, spans: Iterable[Span]) -> Iterator[Piece]:
+        """Yield the piece of each span. After the first few, what comes next is read while one is encoded and sent."""
+        coming: tuple[list[Span], Future[Any]] | None = None
+        groups = self._together(spans)
         try:
             for number in itertools.count():
                 if coming is None:
-                    span = next(rest, None)
-                    if span is None:
+                    group = next(groups, None)
+                    if group is None:
                         return
-                    rows = self._rows(*span)
+                    read = self._read(group)
                 else:
-                    span, rows = coming[0], coming[1].result()
+                    group, read = coming[0], coming[1].result()
                     coming = None
-                if self._ahead is not None and number >= AHEAD_AFTER and (following := next(rest, None)) is not None:
-                    coming = following, self._ahead.submit(self._rows, *following)
-                yield self._piece(*span, rows)
+                if self._ahead is not None and number >= AHEAD_AFTER and (following := next(groups, None)) is not None:
+                    coming = following, self._ahead.submit(self._read, following)
+                yield from self._pieces_of(group, read)
         finally:
+            self._stopped.set()
             if coming is not None and not coming[1].cancel():
                 wait([coming[1]])
+            self._stopped = threading.Event()
 
-    def _days(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    def _together(self, spans: Iterable[Span]) -> Iterator[list[Span]]:
+        """Yield the spans, several of a day at once where reading one scans far more flows than it has."""
+        group: list[Span] = []
+        for number, (begin, end) in enumerate(spans):
+            if group and (len(group) >= BLOCK_PIECES or group[-1][1] // DAY != end // DAY):
+                yield group
+                group = []
+            group.append((begin, end))
+            if not number or self._scanned(begin, end) < 4 * MOST_ROWS:  # the first answer comes soon
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _scanned(self, begin: int, end: int) -> int:
+        """Return how many flows the files have in which flows of a span may be."""
+        since, until = flow_spans.moment(begin), flow_spans.moment(end)
+        files = self._lake.contents(FLOWS, clusters=self._plan.wanted.selection.clusters or None, since=since, until=until)
+        return sum(one.rows for one in files if one.first is None or one.last is None or (one.first < until and one.last >= since))
+
+    def _read(self, group: list[Span]) -> pa.Table | Block:
+        """Return the rows of a span, or the block of several."""
+        if len(group) == 1:
+            return self._rows(*group[0])
+        block = Block(group, self._messages, self._stopped)
+        window = _window(group[0][0], group[-1][1])
+        self._reading.answer(flow_spans.stream_of(window, self._names, self._plan.wanted.selection, block.add), lake=self._lake)
+        return block
+
+    def _pieces_of(self, group: list[Span], read: pa.Table | Block) -> Iterator[Piece]:
+        for number, (begin, end) in enumerate(group):
+            if isinstance(read, Block):
+                messages, nanoseconds = read.take(number) or (_NO_MESSAGES, _NO_TIMES)
+                yield Piece(begin=begin, end=end, messages=messages, nanoseconds=nanoseconds)
+            else:
+                yield self._piece(begin, end, read)
+
+    def _days(self, begin: int, end: int) -> Iterator[Span]:
         """Yield the parts of a span by day, without days of which there are no files."""
         dates = sorted({file.partition["date"] for file in self._lake.contents(FLOWS)})
         for date in dates:
@@ -202,21 +247,27 @@ class History:
                 count = min(count * 4, MOST_ROWS) if selected.decide is not None else count  # some of these may not match
             end, steps = start, iter(LOOK_BACK)
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        plan = self._plan
+        return masks.ALL if plan.wanted.decides_all else tuple({*plan.mask.columns, *plan.wanted.selection.columns})
+
     def _rows(self, begin: int, end: int) -> pa.Table:
         """Return the rows of a span that may match."""
-        plan = self._plan
-        names = masks.ALL if plan.wanted.decides_all else tuple({*plan.mask.columns, *plan.wanted.selection.columns})
-        return self._reading.answer(flow_spans.flows_of(_window(begin, end), names, plan.wanted.selection), lake=self._lake)
+        question = flow_spans.flows_of(_window(begin, end), self._names, self._plan.wanted.selection)
+        return self._reading.answer(question, lake=self._lake)
 
     def _piece(self, begin: int, end: int, rows: pa.Table) -> Piece:
         """Return the encoded flows of a span that match, given its rows."""
+        messages, nanoseconds = self._messages(rows)
+        return Piece(begin=begin, end=end, messages=messages, nanoseconds=nanoseconds)
+
+    def _messages(self, rows: pa.Table) -> Encoded:
+        """Return the encoded flows among rows that match."""
         chosen = self._chosen(rows, encoding.nanoseconds_of(rows))
         if chosen is not None:
             rows = rows.filter(pa.array(chosen))
-        if not rows.num_rows:
-            return Piece(begin=begin, end=end, messages=_NO_MESSAGES, nanoseconds=_NO_TIMES)
-        messages, nanoseconds = encoding.responses(rows, self._plan.mask)
-        return Piece(begin=begin, end=end, messages=messages, nanoseconds=nanoseconds)
+        return encoding.responses(rows, self._plan.mask) if rows.num_rows else (_NO_MESSAGES, _NO_TIMES)
 
     def _chosen(self, rows: pa.Table, nanoseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
         """Return which rows match; None if all do."""

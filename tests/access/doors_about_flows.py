@@ -74,6 +74,13 @@ def span_of_flows(door: Door, who: Principal, seen: Seen) -> None:
     assert sorted(found) == sorted(row["uuid"] for row in seen.flows if row["destination_pod_name"] == pod)
 
 
+def stream_of_flows(door: Door, who: Principal, seen: Seen) -> None:
+    rows = list[dict[str, Any]]()
+    door.answer(who, flow_spans.stream_of(WHOLE, FLOWS.schema.names, flow_spans.EVERY, lambda batch: rows.extend(batch.to_pylist())))
+    assert keyed(rows) == keyed(seen.flows)
+    assert len(rows) == len(seen.flows)
+
+
 def span_of_seconds(door: Door, who: Principal, seen: Seen) -> None:
     rows = door.answer(who, flow_spans.seconds_of(WHOLE)).to_pylist()
     assert sum(row["flows"] for row in rows) == len(seen.flows)
@@ -292,6 +299,8 @@ DOORS_ABOUT_FLOWS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] =
     "flow_questions.one_flow": one_flow,
     "flow_spans.SpanQuestion": span_of_flows,
     "flow_spans.flows_of": span_of_flows,
+    "flow_spans.SpanStream": stream_of_flows,
+    "flow_spans.stream_of": stream_of_flows,
     "flow_spans.seconds_of": span_of_seconds,
     "flow_spans.newest_times": span_of_times,
     "flow_spans.namespaces_of": span_of_namespaces,

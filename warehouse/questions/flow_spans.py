@@ -5,7 +5,7 @@ The SQL is ours; a caller's condition comes as a Selection, whose values are par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,9 @@ from warehouse.schema import FLOWS
 
 MOST_ROWS = Limits(rows=5_000_000)
 """Limit of a piece: far more than callers ask for, so that a mistake in planning pieces cannot exhaust the memory."""
+
+STREAM = Limits(rows=MOST_ROWS.rows, seconds=600.0)
+"""Limit of a stream: what is done with its rows counts as its time."""
 
 HANDLE_SECONDS = 1_200.0
 """How long flows are read piece by piece from one handle on the lake: files that were replaced meanwhile may be deleted after an hour."""
@@ -73,20 +76,48 @@ class SpanQuestion(Question[pa.Table]):
 
     def answer(self, request: Request) -> pa.Table:
         """Return the rows, in no particular order unless the statement has one. Raises QueryError, LakeError."""
-        sight = request.sight.of_columns({*self.columns, "time", *self.selection.columns})
         with engine.connect_warm() as connection:
-            shown = visible.relations(connection, sight, FLOWS)
-            scans = [f"SELECT * FROM {part} WHERE {scan.where}" for part in shown.parts for scan in self.selection.scans]
-            given = [value for _ in shown.parts for scan in self.selection.scans for value in scan.values]
-            relations = [*shown.relations, engine.relation(MATCHING, " UNION ALL ".join(scans))]
+            relations, given = self._read(connection, request)
             rows, _ = engine.ask(connection, relations, self.sql, [*given, *self.values], self.limits)
         return rows
+
+    def _read(self, connection: Any, request: Request) -> tuple[list[str], list[Any]]:
+        """Return the relations that the statement reads, and the values of their placeholders."""
+        sight = request.sight.of_columns({*self.columns, "time", *self.selection.columns})
+        shown = visible.relations(connection, sight, FLOWS)
+        scans = [f"SELECT * FROM {part} WHERE {scan.where}" for part in shown.parts for scan in self.selection.scans]
+        given = [value for _ in shown.parts for scan in self.selection.scans for value in scan.values]
+        return [*shown.relations, engine.relation(MATCHING, " UNION ALL ".join(scans))], given
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanStream(SpanQuestion):
+    """The same rows, given to `take` in batches as they are read, in no particular order; the answer is an empty table."""
+
+    take: Callable[[pa.RecordBatch], None]
+
+    def answer(self, request: Request) -> pa.Table:
+        """Read the rows, and return an empty table with their columns. Raises QueryError, LakeError, and whatever `take` raises."""
+        with engine.connect_warm() as connection:
+            relations, given = self._read(connection, request)
+            text = f"WITH {', '.join(relations)} FROM ({self.sql})"
+            with engine.within(connection, self.limits):
+                found = connection.sql(text, params=[*given, *self.values] or None).to_arrow_reader(engine.STREAM_ROWS)
+                for batch in found:
+                    self.take(batch)
+        return found.schema.empty_table()
 
 
 def flows_of(window: Window, columns: Sequence[str], selection: Selection = EVERY, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
     """Return the wanted flows of a span, in no particular order."""
     picked = ", ".join(f'"{name}"' for name in columns)
     return SpanQuestion(window=window, selection=selection, columns=tuple(columns), sql=f"SELECT {picked} FROM {MATCHING}", limits=limits)
+
+
+def stream_of(window: Window, columns: Sequence[str], selection: Selection, take: Callable[[pa.RecordBatch], None]) -> SpanStream:
+    """Read the wanted flows of a span in batches, which `take` gets in no particular order."""
+    one = flows_of(window, columns, selection, limits=STREAM)
+    return SpanStream(window=window, selection=selection, columns=one.columns, sql=one.sql, limits=one.limits, take=take)
 
 
 def seconds_of(window: Window, selection: Selection = EVERY, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
