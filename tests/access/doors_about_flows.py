@@ -6,6 +6,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from seen_by_people import ALL, DAY, FIRST, REST, START, WHOLE, Seen, keyed, tokens
 

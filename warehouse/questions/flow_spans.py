@@ -114,7 +114,7 @@ def flows_of(window: Window, columns: Sequence[str], selection: Selection = EVER
     return SpanQuestion(window=window, selection=selection, columns=tuple(columns), sql=f"SELECT {picked} FROM {MATCHING}", limits=limits)
 
 
-def stream_of(window: Window, columns: Sequence[str], selection: Selection, take: Callable[[pa.RecordBatch], None]) -> SpanStream:
+def stream_of(window: Window, columns: Sequence[str], selection: Selection, take: Callable[[pa.RecordBatch], None]) -> SpanQuestion:
     """Read the wanted flows of a span in batches, which `take` gets in no particular order."""
     one = flows_of(window, columns, selection, limits=STREAM)
     return SpanStream(window=window, selection=selection, columns=one.columns, sql=one.sql, limits=one.limits, take=take)
