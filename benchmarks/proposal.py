@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.stand import median
-from hindcast import demo_history
+from hindcast import demo_files, demo_history
 from hindcast.simulate import CLUSTERS
 from pipelines.policy.documents import read_documents
 from pipelines.proposals import reading, steps
@@ -63,7 +63,7 @@ def write(folder: Path) -> config.Config:
     document = {
         "lake": {"url": str(folder / "lake")},
         "clusters": [{"name": name} for name in names],
-        "blueprints": [demo_history.write_blueprint(folder)],
+        "blueprints": demo_files.write(folder)["blueprints"],
         "ownership": {
             "grants": [
                 {"subject": "ada", "role": "platform-admin"},

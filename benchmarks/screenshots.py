@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from hindcast import demo_history
+from hindcast import demo_files, demo_history
 from hindcast.simulate import CLUSTERS, GRANTS
 from warehouse import config
 from warehouse.lake.tables import Lake
@@ -69,7 +69,7 @@ def made(folder: Path, *, flows_per_second: float = 1.5) -> Path:
         "lake": {"url": "./lake"},
         "clusters": [{"name": name} for name in CLUSTERS[:3]],
         "ownership": {"grants": list(GRANTS)},
-        "blueprints": [demo_history.write_blueprint(folder)],
+        "blueprints": demo_files.write(folder)["blueprints"],
     }
     (folder / "hindcast.yaml").write_text(json.dumps(document))
     settings = config.load_config(folder / "hindcast.yaml")
