@@ -67,6 +67,17 @@ class ObjectFiles(pafs.FileSystemHandler):  # type: ignore[misc]
         with _as_os_errors():
             obstore.delete(self._objects, path)
 
+    def delete_dir(self, path: str) -> None:
+        """Delete the files below a prefix."""
+        with _as_os_errors():
+            for batch in obstore.list(self._objects, path.rstrip("/")):
+                obstore.delete(self._objects, [meta["path"] for meta in batch])
+
+    def move(self, source: str, target: str) -> None:
+        """Give a file another path: the store copies it, and it is deleted there."""
+        with _as_os_errors():
+            obstore.rename(self._objects, source, target)
+
     def open_input_stream(self, path: str) -> pa.NativeFile:
         """Open a file of which everything is read."""
         with _as_os_errors():
@@ -93,9 +104,9 @@ class ObjectFiles(pafs.FileSystemHandler):  # type: ignore[misc]
         return _described(path, meta["size"], meta["last_modified"])
 
     def _refuse(self, *_arguments: object) -> None:
-        raise io.UnsupportedOperation("files of a table are written, read and deleted, nothing else")
+        raise NotImplementedError("files of a table are written, read, moved and deleted, nothing else")
 
-    delete_dir = delete_dir_contents = delete_root_dir_contents = move = copy_file = open_append_stream = _refuse
+    delete_dir_contents = delete_root_dir_contents = copy_file = open_append_stream = _refuse
 
 
 class _Download(io.RawIOBase):
