@@ -27,7 +27,7 @@ class StoppedError(Exception):
 
 
 class Block:
-    """The encoded flows of consecutive spans. Its memory is about a tenth of the messages'."""
+    """The encoded flows of consecutive spans, compressed."""
 
     def __init__(self, spans: Sequence[Span], encode: Callable[[pa.Table], Encoded], stopped: threading.Event) -> None:
         """`encode` returns the responses of those of some rows that match; once `stopped` is set, `add` raises StoppedError."""

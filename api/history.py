@@ -77,7 +77,6 @@ class History:
         self._plan = plan
         self._ahead = ahead
         self._is_renewed = False
-        self._stopped = threading.Event()
         self.reached: int | None = None
         """Up to when flows were given, in microseconds since 1970, in a stream that goes forward in time; None in any other."""
 
@@ -148,25 +147,24 @@ class History:
     def _encoded(self, spans: Iterable[Span]) -> Iterator[Piece]:
         """Yield the piece of each span. After the first few, what comes next is read while one is encoded and sent."""
         coming: tuple[list[Span], Future[Any]] | None = None
-        groups = self._together(spans)
+        groups, stopped = self._together(spans), threading.Event()
         try:
             for number in itertools.count():
                 if coming is None:
                     group = next(groups, None)
                     if group is None:
                         return
-                    read = self._read(group)
+                    read = self._read(group, stopped)
                 else:
                     group, read = coming[0], coming[1].result()
                     coming = None
                 if self._ahead is not None and number >= AHEAD_AFTER and (following := next(groups, None)) is not None:
-                    coming = following, self._ahead.submit(self._read, following)
+                    coming = following, self._ahead.submit(self._read, following, stopped)
                 yield from self._pieces_of(group, read)
         finally:
-            self._stopped.set()
+            stopped.set()
             if coming is not None and not coming[1].cancel():
                 wait([coming[1]])
-            self._stopped = threading.Event()
 
     def _together(self, spans: Iterable[Span]) -> Iterator[list[Span]]:
         """Yield the spans, several of a day at once where reading one scans far more flows than it has."""
@@ -188,11 +186,11 @@ class History:
         files = self._lake.contents(FLOWS, clusters=self._plan.wanted.selection.clusters or None, since=since, until=until)
         return sum(one.rows for one in files if one.first is None or one.last is None or (one.first < until and one.last >= since))
 
-    def _read(self, group: list[Span]) -> pa.Table | Block:
-        """Return the rows of a span, or the block of several."""
+    def _read(self, group: list[Span], stopped: threading.Event) -> pa.Table | Block:
+        """Return the rows of a span, or the block of several; reading of a block ends early once `stopped` is set."""
         if len(group) == 1:
             return self._rows(*group[0])
-        block = Block(group, self._messages, self._stopped)
+        block = Block(group, self._messages, stopped)
         window = _window(group[0][0], group[-1][1])
         self._reading.answer(flow_spans.stream_of(window, self._names, self._plan.wanted.selection, block.add), lake=self._lake)
         return block

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime as dt
 import json
 import signal
 import subprocess
@@ -22,8 +21,7 @@ import adbc_driver_flightsql.dbapi as flight_sql
 import psutil
 
 from benchmarks import stand
-from benchmarks.generate import SINCE, fill
-from pipelines.maintenance import compaction
+from benchmarks.generate import compacted
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
@@ -102,11 +100,8 @@ def main() -> None:
     parser.add_argument("--namespace", default="cart-00")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder, lake = Path(name), given.lake
-        if lake is None:
-            lake = folder / "lake"
-            fill(lake, given.flows)
-            compaction.compact_closed_hours(Lake.open(config.Lake(url=str(lake))), now=SINCE + dt.timedelta(days=30))
+        folder = Path(name)
+        lake = given.lake or compacted(folder / "lake", given.flows)
         print(f"{Lake.open(config.Lake(url=str(lake))).rows(FLOWS):,} flows in the lake")
         with serving(lake, folder, given.namespace) as (address, process):
             rows(address, process, given.flows)

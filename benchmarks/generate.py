@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from collectors.simulator.bulk import Plan, generate
+from pipelines.maintenance import compaction
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
@@ -47,6 +48,13 @@ def fill(folder: Path, flows: int, rows_per_file: int = 20_000) -> float:
     cost = sum(seconds) / sum(made) * 1e6
     print(f"{sum(made):,} flows in {files:,} files, {size / sum(made):.1f} bytes a flow; {took:.0f} s, {cost:.1f} us CPU a flow")
     return took / LIMIT_SECONDS * LIMIT_FLOWS / sum(made)
+
+
+def compacted(folder: Path, flows: int) -> Path:
+    """Make a lake of so many flows, and compact it as it is once all its days are closed; return its folder."""
+    fill(folder, flows)
+    compaction.compact_closed_hours(Lake.open(config.Lake(url=str(folder))), now=SINCE + dt.timedelta(days=30))
+    return folder
 
 
 def _cluster(work: tuple[str, Plan, str, int]) -> tuple[int, float]:

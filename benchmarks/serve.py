@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime as dt
 import json
 import signal
 import subprocess
@@ -25,9 +24,8 @@ import pycurl
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from benchmarks import stand
-from benchmarks.generate import SINCE, fill
+from benchmarks.generate import compacted
 from collectors.hubble_api.observer import observer_pb2
-from pipelines.maintenance import compaction
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
@@ -111,11 +109,8 @@ def main() -> None:
     given = parser.parse_args()
     running = stand.peers("hubble", "hubble-relay", "hubble-node")
     with tempfile.TemporaryDirectory() as name:
-        folder, lake = Path(name), given.lake
-        if lake is None:
-            lake = folder / "lake"
-            fill(lake, given.flows)
-            compaction.compact_closed_hours(Lake.open(config.Lake(url=str(lake))), now=SINCE + dt.timedelta(days=30))
+        folder = Path(name)
+        lake = given.lake or compacted(folder / "lake", given.flows)
         measured(running, folder, lake, given)
 
 

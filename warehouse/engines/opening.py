@@ -82,5 +82,5 @@ def _connected(settings: config.Engine) -> SparkConnection:
         if session is not None:
             with contextlib.suppress(Exception):
                 session.stop()
-        told = re.sub(r"token=[^;\s]*", "token=...", str(error)).strip() or type(error).__name__
-        raise EngineError(f"the engine at {host}:{port} does not speak Spark Connect: {told.splitlines()[0]}") from error
+        reason = re.sub(r"token=[^;\s]*", "token=...", str(error)).strip() or type(error).__name__
+        raise EngineError(f"the engine at {host}:{port} does not speak Spark Connect: {reason.splitlines()[0]}") from error

@@ -50,7 +50,7 @@ class SparkConnection(engine.Elsewhere):
         self._columns: dict[str, list[str]] = {}
         self._kept: list[DataFrame] = []
         self._interrupted = False
-        with self._told():
+        with self._translated_errors():
             for name, value in SETTINGS.items():
                 session.conf.set(name, value)
 
@@ -71,7 +71,7 @@ class SparkConnection(engine.Elsewhere):
     @property
     def version(self) -> str:
         """The version of Spark that the server has, or claims to be like. Raises EngineError."""
-        with self._told():
+        with self._translated_errors():
             return str(self._session.version)
 
     def interrupt(self) -> None:
@@ -99,12 +99,12 @@ class SparkConnection(engine.Elsewhere):
 
     def register(self, name: str, rows: pa.Table) -> None:
         """Give rows of ours a name. Raises EngineError."""
-        with self._told():
+        with self._translated_errors():
             self._name(name, self._session.createDataFrame(rows))
 
     def add_files(self, name: str, lake: Lake, table: Table, files: Sequence[str]) -> None:
         """Give the rows of files of a table (as listed by `Lake.files`) a name. Raises EngineError."""
-        with self._told():
+        with self._translated_errors():
             schema, of_files = from_arrow_schema(table.schema), from_arrow_schema(table.file_schema)
             base, ours = self.address(lake, table), lake.address(table)
             parts = []
@@ -130,7 +130,7 @@ class SparkConnection(engine.Elsewhere):
         found = self._frame(sql, ())
         folder = lake.folder_to_write(table, partition)
         try:
-            with self._told():
+            with self._translated_errors():
                 found.write.options(**WRITTEN).mode("error").parquet(f"{self.address(lake, table)}/{folder}")
         except BaseException:
             lake.discard(table, folder)
@@ -142,16 +142,16 @@ class SparkConnection(engine.Elsewhere):
         if isinstance(parameters, Mapping):
             raise QueryError("the engine takes parameters by place, not by name")
         values = {f"p{place}": dialect.value_of(value) for place, value in enumerate(parameters or ())}
-        with self._told():
+        with self._translated_errors():
             return self._session.sql(text, args=values) if values else self._session.sql(text)
 
     def _name(self, name: str, rows: DataFrame) -> None:
-        with self._told():
+        with self._translated_errors():
             rows.createOrReplaceTempView(name)
             self._columns[name] = rows.columns
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """Translate the server's errors."""
         try:
             yield
@@ -185,7 +185,7 @@ class Rows:
 
     def to_arrow_table(self) -> pa.Table:
         """Run the query and return its rows. Raises QueryError, EngineError."""
-        with self._connection._told():
+        with self._connection._translated_errors():
             return self._frame.toArrow()
 
     def fetchall(self) -> list[tuple[Any, ...]]:

@@ -24,8 +24,8 @@ from warehouse.schema import FLOWS
 MOST_ROWS = Limits(rows=5_000_000)
 """Limit of a piece: far more than callers ask for, so that a mistake in planning pieces cannot exhaust the memory."""
 
-STREAM = Limits(rows=MOST_ROWS.rows, seconds=600.0)
-"""Limit of a stream: what is done with its rows counts as its time."""
+STREAM = Limits(seconds=600.0)
+"""Limit of a stream: what is done with its rows counts as its time. Their number is not limited, since they are not held."""
 
 HANDLE_SECONDS = 1_200.0
 """How long flows are read piece by piece from one handle on the lake: files that were replaced meanwhile may be deleted after an hour."""
@@ -110,14 +110,17 @@ class SpanStream(SpanQuestion):
 
 def flows_of(window: Window, columns: Sequence[str], selection: Selection = EVERY, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
     """Return the wanted flows of a span, in no particular order."""
-    picked = ", ".join(f'"{name}"' for name in columns)
-    return SpanQuestion(window=window, selection=selection, columns=tuple(columns), sql=f"SELECT {picked} FROM {MATCHING}", limits=limits)
+    return SpanQuestion(window=window, selection=selection, columns=tuple(columns), sql=_of_columns(columns), limits=limits)
 
 
 def stream_of(window: Window, columns: Sequence[str], selection: Selection, take: Callable[[pa.RecordBatch], None]) -> SpanQuestion:
     """Read the wanted flows of a span in batches, which `take` gets in no particular order."""
-    one = flows_of(window, columns, selection, limits=STREAM)
-    return SpanStream(window=window, selection=selection, columns=one.columns, sql=one.sql, limits=one.limits, take=take)
+    return SpanStream(window=window, selection=selection, columns=tuple(columns), sql=_of_columns(columns), limits=STREAM, take=take)
+
+
+def _of_columns(columns: Sequence[str]) -> str:
+    picked = ", ".join(f'"{name}"' for name in columns)
+    return f"SELECT {picked} FROM {MATCHING}"
 
 
 def seconds_of(window: Window, selection: Selection = EVERY, *, limits: Limits = MOST_ROWS) -> SpanQuestion:
