@@ -39,7 +39,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Door:
     rule = {**alert("g/Spike", "operator", {}), "alert": "g/Spike", "state": "evaluated"}
     earlier = {**built_in, "time": NOW - 2 * HOUR, "state": "pending"}
     put(lake, ALERTS, [built_in, of_sql, own, rule, earlier])
-    sent = {"date": NOW.date(), "time": NOW, "kind": "webhook", "outcome": "delivered", "tries": 1}
+    sent = {"time": NOW, "kind": "webhook", "outcome": "delivered", "tries": 1}
     put(
         lake,
         DELIVERIES,
@@ -53,11 +53,13 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Door:
 
 def alert(name: str, made_for: str, labels: dict[str, str], **more: Any) -> dict[str, Any]:
     labels = {"alertname": name, "cluster": "c1", **labels}
-    common = {"date": NOW.date(), "time": NOW, "alert": name, "rule": "g/Spike", "state": "firing", "since": NOW, "made_for": made_for}
+    common = {"time": NOW, "alert": name, "rule": "g/Spike", "state": "firing", "since": NOW, "made_for": made_for}
     return common | {"labels": json.dumps(labels), "annotations": json.dumps({"summary": "k8s:app=web"}), "link": "/flows?f=x", **more}
 
 
 def put(lake: Lake, table: Any, rows: list[dict[str, Any]]) -> None:
+    """Write rows, each in the partition of its own time's day: an hour ago may be yesterday."""
+    rows = [{"date": row["time"].date(), **row} for row in rows]
     lake.commit(table, lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema)), transactions={}, metadata={})
 
 

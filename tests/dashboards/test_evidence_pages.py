@@ -66,7 +66,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     making.record(lake, made)
     _proposal(lake)
     _put(lake, ALERTS, _alerts())
-    sent = {"date": NOW.date(), "kind": "webhook", "source": "dag alert_rules", "tries": 1}
+    sent = {"kind": "webhook", "source": "dag alert_rules", "tries": 1}
     told = [
         {"message": "a", "target": "pager", "title": "[firing] DropsSpike: payments in c1", "made_for": "operator", "outcome": "delivered"},
         {"message": "a", "target": "shop", "title": "[firing] DropsSpike: payments in c1", "made_for": "operator", "outcome": "denied",
@@ -97,7 +97,7 @@ def _proposal(lake: Lake) -> None:
     changed = ProposedObject(key=Key("CiliumNetworkPolicy", "payments", "web"), action="create", after=POLICY)
     entry = Entry(number=1, event=Event.PROPOSED, time=NOW - HOUR, actor="paula", about=about, objects=(changed,))
     store.append(lake, "abc123", "c1", "payments", entry)
-    edge = {"cluster": "c1", "date": NOW.date(), "time": NOW - HOUR, "proposal": "abc123", "judgement": 1, "change": "newly_denied"}
+    edge = {"cluster": "c1", "time": NOW - HOUR, "proposal": "abc123", "judgement": 1, "change": "newly_denied"}
     edge |= {"source_namespace": "payments", "source_workload_name": "batch", "destination_namespace": "payments"}
     edge |= {"destination_workload_name": "web", "destination_port": 80, "l4_protocol": "TCP", "flows": 5, "reason": "no rule allows it"}
     _put(
@@ -109,7 +109,7 @@ def _alerts() -> list[dict[str, Any]]:
     def row(alert: str, state: str, made_for: str = "operator", **more: Any) -> dict[str, Any]:
         labels = {"cluster": "c1", **more.pop("labels", {})}
         texts = {"labels": json.dumps(labels), "annotations": json.dumps(more.pop("annotations", {}))}
-        return {"date": NOW.date(), "time": NOW, "alert": alert, "rule": alert, "state": state, "made_for": made_for, **texts, **more}
+        return {"time": NOW, "alert": alert, "rule": alert, "state": state, "made_for": made_for, **texts, **more}
 
     spike = {"alertname": "DropsSpike", "namespace": "payments", "severity": "high"}
     fired = {"since": NOW - HOUR, "fired": NOW - HOUR / 2, "owners_from": NOW - 900 * HOUR, "value": 300.0}
@@ -127,6 +127,7 @@ def _alerts() -> list[dict[str, Any]]:
 
 
 def _put(lake: Lake, table: Any, rows: list[dict[str, Any]]) -> None:
+    rows = [{"date": row["time"].date(), **row} for row in rows]
     lake.commit(table, lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema)), transactions={}, metadata={})
 
 
