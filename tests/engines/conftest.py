@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from collectors.decoding.decode import decode
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
 from warehouse import config
+from warehouse.access.access_log import flush
 from warehouse.engines import opening
 from warehouse.engines.opening import Engine
 from warehouse.lake.tables import Lake
@@ -38,10 +40,21 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def sail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """A Sail server."""
+    yield from _sail(tmp_path_factory.mktemp("sail"))
+
+
+@pytest.fixture(scope="session")
+def sail_on_s3(tmp_path_factory: pytest.TempPathFactory, buckets: Any) -> Iterator[Engine]:
+    """A Sail server that has the credentials of the buckets in its environment."""
+    options = buckets.settings("empty", tmp_path_factory.mktemp("unused")).options
+    yield from _sail(tmp_path_factory.mktemp("sail"), **{name: value for name, value in options.items() if name.startswith("AWS_")})
+
+
+def _sail(folder: Path, **environment: str) -> Iterator[Engine]:
     pytest.importorskip("pysail", reason="Sail is not installed: install the extra dev")
     port = free_port()
     command = [str(Path(sys.executable).with_name("sail")), "spark", "server", "--ip", "127.0.0.1", "--port", str(port)]
-    yield from _running(command, port, tmp_path_factory.mktemp("sail"), RUST_LOG="error")
+    yield from _running(command, port, folder, RUST_LOG="error", **environment)
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +151,15 @@ def server(request: pytest.FixtureRequest) -> Engine:
 @pytest.fixture
 def twins(tmp_path: Path) -> Twins:
     return Twins(*(Lake.open(config.Lake(url=str(tmp_path / name))) for name in ("here", "there")))
+
+
+@pytest.fixture
+def twins_on_s3(tmp_path: Path, buckets: Any) -> Iterator[Twins]:
+    """The same, but the lake of the engine under test is in a bucket."""
+    bucket = f"engine-{uuid.uuid4().hex}"
+    shutil.copytree(buckets.objects / "empty", buckets.objects / bucket)  # creating the tables takes seconds
+    yield Twins(Lake.open(config.Lake(url=str(tmp_path / "here"))), Lake.open(buckets.settings(bucket, tmp_path / "copies")))
+    flush()  # while there is a server to take it
 
 
 @pytest.fixture
