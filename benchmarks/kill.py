@@ -19,7 +19,6 @@ from typing import Any
 from benchmarks import stand
 from benchmarks.bucket import bucket
 from warehouse.lake.tables import Lake
-from warehouse.schema import COVERAGE, FLOWS
 
 RATE = 2_000
 UP_SECONDS, UP_SECONDS_S3 = (2.0, 7.0), (6.0, 15.0)
@@ -54,25 +53,11 @@ def main() -> None:
                 collector.kill()
                 collector.wait()
         start("--for", "8s" if store is None else "30s").wait()
-        lake = Lake.open(wanted.lake)
-        stored: list[str] = lake.read(FLOWS, ["uuid"])["uuid"].to_pylist()
-        known = set(stored)
-        declared = [row for row in lake.read(COVERAGE).to_pylist() if row["state"] in ("gap", "lost")]
-        sent = missing = undeclared = 0
-        for node in nodes:
-            logged = list(node.flows_logged().items())
-            stored_places = [place for place, (uuid, _) in enumerate(logged) if uuid in known]
-            spans = [(row["from"].timestamp(), row["to"].timestamp()) for row in declared if row["node_name"] == node.name]
-            for uuid, time_ns in logged[stored_places[0] : stored_places[-1] + 1]:
-                sent += 1
-                if uuid not in known:
-                    missing += 1
-                    undeclared += not any(first - 1e-3 <= time_ns / 1e9 < last + 1e-3 for first, last in spans)
+        found = stand.account(Lake.open(wanted.lake), nodes)
     outages = f" and {store.outages} outages of the store" if store else ""
-    print(f"{kills} kills{outages}, {sent:,} flows sent: {len(known):,} stored, {len(stored) - len(known)} of them twice")
-    print(f"{missing:,} missing, all in {len(declared)} gaps that coverage declares but for {undeclared}")
-    print(f"ratio of flows stored or declared to flows sent: {(sent - undeclared) / sent:.6f}")
-    sys.exit(1 if undeclared or len(stored) != len(known) else 0)
+    print(f"{kills} kills{outages}, {found}")
+    print(f"ratio of flows stored or declared to flows sent: {(found.sent - found.undeclared) / found.sent:.6f}")
+    sys.exit(not found.is_good)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ import structlog
 from collectors.streaming.collect import Collector
 from warehouse import config
 from warehouse.lake.tables import Lake
-from warehouse.schema import FLOWS
+from warehouse.schema import COVERAGE, FLOWS
 
 ROOT = Path(__file__).parents[1]
 RUNS = 3
@@ -85,6 +86,50 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
 def stored(wanted: config.Config) -> int:
     """Return the number of flows in the lake."""
     return Lake.open(wanted.lake).rows(FLOWS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What became of the flows that nodes sent."""
+
+    sent: int
+    stored: int
+    """Different flows in the lake."""
+    twice: int
+    missing: int
+    undeclared: int
+    """Missing flows that no gap of the ledger declares."""
+    gaps: int
+
+    @property
+    def is_good(self) -> bool:
+        """Whether no flow is stored twice or missing without being declared."""
+        return not self.twice and not self.undeclared
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sent:,} flows sent: {self.stored:,} stored, {self.twice} of them twice\n"
+            f"{self.missing:,} missing, all in {self.gaps} gaps that coverage declares but for {self.undeclared}"
+        )
+
+
+def account(lake: Lake, nodes: Sequence[Any]) -> Account:
+    """Compare what nodes sent, between the first and the last flow stored of each, with the lake and its ledger."""
+    stored: list[str] = lake.read(FLOWS, ["uuid"])["uuid"].to_pylist()
+    known = set(stored)
+    declared = [row for row in lake.read(COVERAGE).to_pylist() if row["state"] in ("gap", "lost")]
+    sent = missing = undeclared = 0
+    for node in nodes:
+        logged = list(node.flows_logged().items())
+        places = [place for place, (uuid, _) in enumerate(logged) if uuid in known]
+        spans = [(row["from"].timestamp(), row["to"].timestamp()) for row in declared if row["node_name"] == node.name]
+        for uuid, time_ns in logged[places[0] : places[-1] + 1]:
+            sent += 1
+            if uuid not in known:
+                missing += 1
+                undeclared += not any(first - 1e-3 <= time_ns / 1e9 < last + 1e-3 for first, last in spans)
+    twice = len(stored) - len(known)
+    return Account(sent=sent, stored=len(known), twice=twice, missing=missing, undeclared=undeclared, gaps=len(declared))
 
 
 def median(values: Sequence[float]) -> float:

@@ -48,7 +48,8 @@ class SparkConnection(engine.Elsewhere):
         self._session = session
         self._lake_url = lake_url
         self._columns: dict[str, list[str]] = {}
-        self._kept: list[DataFrame] = []
+        self._files_of: tuple[Lake, Table] | None = None
+        self._folders: list[tuple[Lake, Table, str]] = []
         self._interrupted = False
         with self._translated_errors():
             for name, value in SETTINGS.items():
@@ -63,10 +64,9 @@ class SparkConnection(engine.Elsewhere):
     def close(self) -> None:
         """End the session; a server that is gone has ended it already."""
         with contextlib.suppress(Exception):
-            for kept in self._kept:
-                kept.unpersist()
-        with contextlib.suppress(Exception):
             self._session.stop()
+        for lake, table, folder in self._folders:
+            lake.discard(table, folder)
 
     @property
     def version(self) -> str:
@@ -91,11 +91,22 @@ class SparkConnection(engine.Elsewhere):
             return self.sql(sql, params=parameters)
         name, query, is_table = made
         found = self._frame(query, parameters)
-        if is_table:
-            found = found.persist()
-            self._kept.append(found)
+        if is_table and self._files_of is not None:
+            found = self._stored(found, *self._files_of)
         self._name(name, found)
         return Rows(self, found)
+
+    def _stored(self, rows: DataFrame, lake: Lake, table: Table) -> DataFrame:
+        """Write rows that several queries need into a folder that is deleted with the connection, and return them as read from there.
+
+        Without this each of these queries would compute them again: Sail ignores `persist`.
+        """
+        folder = lake.folder_to_write(table, {})
+        self._folders.append((lake, table, folder))
+        address = f"{self.address(lake, table)}/{folder}"
+        with self._translated_errors():
+            rows.write.options(**WRITTEN).parquet(address)
+            return self._session.read.schema(rows.schema).parquet(address)
 
     def register(self, name: str, rows: pa.Table) -> None:
         """Give rows of ours a name. Raises EngineError."""
@@ -105,6 +116,7 @@ class SparkConnection(engine.Elsewhere):
     def add_files(self, name: str, lake: Lake, table: Table, files: Sequence[str]) -> None:
         """Give the rows of files of a table (as listed by `Lake.files`) a name. Raises EngineError."""
         with self._translated_errors():
+            self._files_of = (lake, table)
             schema, of_files = from_arrow_schema(table.schema), from_arrow_schema(table.file_schema)
             base, ours = self.address(lake, table), lake.address(table)
             parts = []

@@ -27,9 +27,10 @@ class Adopting(Handles):
     def folder_to_write(self, table: Table, partition: Mapping[str, str]) -> str:
         """Return the path, below the table's folder, of a folder of a partition that does not exist yet, for an engine to write into.
 
-        Vacuum deletes what is left there if the engine or this process ends before `adopt`.
+        Without a partition it is for rows that are needed for a while and never committed. Vacuum deletes what is left there if the
+        engine or this process ends before `adopt` or `discard`.
         """
-        return f"{_folder(partition)}/engine-{uuid.uuid4()}"
+        return f"{_folder(partition)}/engine-{uuid.uuid4()}".lstrip("/")
 
     def adopt(self, table: Table, partition: Mapping[str, str], folder: str, *, prefix: str = "") -> list[DataFile]:
         """Return the files in a folder of `folder_to_write`, in the order of their names, moved beside the partition's other files.
