@@ -73,19 +73,22 @@ class EngineWork:
 
     def _write(self, prefix: str, condition: str, keys: Sequence[str]) -> None:
         """Write the rows for which a condition holds, each flow once, in the order of keys and then time."""
-        rows, expected = f"SELECT * FROM {_ALL} WHERE {condition}", "count(*)"
+        rows = f"SELECT * FROM {_ALL} WHERE {condition}"
+        counted = f"SELECT count(*) AS rows, count(*) AS due FROM ({rows})"
+        stored = f"""LEFT JOIN (SELECT DISTINCT uuid AS stored_uuid FROM {_STORED} WHERE {condition}) AS stored
+            ON found.uuid = stored.stored_uuid"""
         if "uuid" in self._table.schema.names:
+            new = "count(*) - count(uuid) + count(DISTINCT CASE WHEN stored_uuid IS NULL THEN uuid END)"
+            counted = f"SELECT count(*) AS rows, {new} AS due FROM ({rows}) AS found {stored}"
+        ((found, due),) = self._connection.sql(counted).fetchall()
+        if found != due:  # otherwise no flow is there twice, and finding copies would sort all columns once more
             # What was first known of a flow is kept. Flows without uuid are all kept: the time only spreads them.
             rows = f"""SELECT * FROM (
                     SELECT *, row_number() OVER (
                         PARTITION BY uuid, CASE WHEN uuid IS NULL THEN {self._time} END ORDER BY coalesce(recorded_lag_ms, 0)
                     ) AS copy FROM ({rows})
-                ) AS numbered LEFT JOIN (SELECT DISTINCT uuid AS stored_uuid FROM {_STORED} WHERE {condition}) AS stored
-                    ON numbered.uuid = stored.stored_uuid"""
-            expected = "count(*) - count(uuid) + count(DISTINCT CASE WHEN stored_uuid IS NULL THEN uuid END)"
-        ((due,),) = self._connection.sql(f"SELECT {expected} AS due FROM ({rows})").fetchall()
-        kept = "WHERE uuid IS NULL OR (copy = 1 AND stored_uuid IS NULL)" if "uuid" in self._table.schema.names else ""
-        sql = f"SELECT {self._columns} FROM ({rows}) {kept} ORDER BY {', '.join([*keys, self._time])}"
+                ) AS found {stored} WHERE uuid IS NULL OR (copy = 1 AND stored_uuid IS NULL)"""
+        sql = f"SELECT {self._columns} FROM ({rows}) ORDER BY {', '.join([*keys, self._time])}"
         files = self._connection.write(sql, self._lake, self._table, self._partition, prefix=prefix)
         self.written += files
         self._check(sum(file.rows for file in files), due)
