@@ -9,7 +9,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +48,7 @@ def peer_module(name: str) -> ModuleType:
     return module
 
 
-def settings(folder: Path, clusters: dict[str, Sequence[str]], *, lake: config.Lake | None = None, **collect: Any) -> config.Config:
+def settings(folder: Path, clusters: Mapping[str, Sequence[str]], *, lake: config.Lake | None = None, **collect: Any) -> config.Config:
     """Write a configuration file in a folder, for clusters of nodes; the lake is beside it unless given."""
     document = {
         "lake": {"url": str(folder / "lake")} if lake is None else lake.model_dump(mode="json"),
