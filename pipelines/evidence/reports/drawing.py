@@ -16,8 +16,8 @@ WIDTH = 720
 """Width of the drawing; the page scales it to the width there is."""
 _LEFT, _TOP, _PLOT, _BOTTOM = 56, 8, 160, 22
 _ROW, _BAR = 24, 14
-_LABEL_CHARACTERS, _CHARACTER = 34, 6.6
-_MOST_LABEL = 240
+_LABEL_CHARACTERS, _CHARACTER = 34, 7.4
+_MOST_LABEL = 260
 
 
 def svg(chart: Chart, id_: str) -> str:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,11 @@ from warehouse.questions.exports import plain
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONG = 24
-"""A column with a word of more characters may break its words."""
+"""A column with a word of more characters may break its words; one of sentences that are longer needs some width."""
+SHORT = 12
+"""A column whose values have no spaces and no more characters is never broken into lines."""
+_ENDS = re.compile(r"(?<=[/.:@])(?=\w)|(?<=[a-z])(?=[A-Z])")
+"""Where a name may be broken into lines."""
 _MANIFEST = re.compile(r'(<script type="application/json" id="hindcast-manifest">)(.*?)(</script>)', re.DOTALL)
 
 
@@ -98,11 +102,10 @@ def _table(section: Section, rows: pa.Table, manifest: Mapping[str, Any]) -> dic
     if section.cut:
         more.append(f"There were more than {words.count(rows.num_rows, 'row')}: the others are left out.")
     for name in names:
-        if not kinds[name] and any(len(part) > LONG for row in shown for part in _cell(row[name]).split()):
-            kinds[name] = "long"
+        kinds[name] = kinds[name] or _kind_of_text([_cell(row[name]) for row in shown])
     return {
         "headings": [(heading, kinds[name]) for name, heading in names.items()],
-        "rows": [[(_cell(row[name]), kinds[name]) for name in names] for row in shown],
+        "rows": [[(_parts(_cell(row[name]), kinds[name]), kinds[name]) for name in names] for row in shown],
         "more": " ".join(more),
     }
 
@@ -111,6 +114,21 @@ def _kind(type_: pa.DataType) -> str:
     if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_):
         return "number"
     return "time" if pa.types.is_timestamp(type_) else ""
+
+
+def _kind_of_text(cells: Sequence[str]) -> str:
+    """Return how a column of texts is laid out."""
+    words_of = [cell.split() for cell in cells]
+    if any(len(word) > LONG for found in words_of for word in found):
+        return "long"
+    if any(len(found) > 1 for found in words_of):
+        return "text" if max(map(len, cells)) > LONG else ""
+    return "word" if max(map(len, cells), default=0) <= SHORT else ""
+
+
+def _parts(cell: str, kind: str) -> list[str]:
+    """Return the parts of a cell that are not broken: of a time, its day and its time of day; of other texts, the parts of names."""
+    return cell.split(" ") if kind == "time" else [cell] if kind in ("number", "word") else _ENDS.split(cell)
 
 
 def _cell(value: Any) -> str:
