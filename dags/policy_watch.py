@@ -16,7 +16,7 @@ DOC = """
 - **proposals**: for the time after a proposal was applied that `proposals.watch` says, records new drops that it causes in
   `policy_changes`, and rolls it back, as the user who applied it, where `proposals.roll_back_at` says so. Manually:
   `hindcast policy proposals watch`.
-- **blueprints**: the same for changes of blueprints that were published to canaries first; they are rolled back in every cluster, as
+- **blueprints**: the same for changes of blueprints, published to canaries first or at once; they are rolled back in every cluster, as
   whoever published them. Manually: `hindcast blueprint changes watch`.
 
 **Safe to run again**, at any time: the same drops are recorded once, and what is rolled back is watched no more.

@@ -1,4 +1,4 @@
-"""`hindcast blueprint changes`: what became of changes that were published to canaries first; going on, stopping, rolling back."""
+"""`hindcast blueprint changes`: what became of publications and of changes with canaries; going on, stopping, rolling back."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def show(
         return
     say(one)
     for cluster in one.clusters:
-        plan = one.begun["plans"].get(cluster, {})
+        plan = one.plan(cluster)
         counts = ", ".join(f"{plan[name]} {name}" for name in ("create", "update", "delete") if plan.get(name)) or "nothing to do"
         typer.echo(f"  {cluster}: {counts}" + (" (canary)" if cluster in one.canary else ""))
     names = (f"a/{one.source.name}", f"b/{one.source.name}")

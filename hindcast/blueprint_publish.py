@@ -18,7 +18,8 @@ from hindcast.blueprint import load_files
 from hindcast.blueprint_fleet import BlueprintOption, ClusterOption, clusters_of, lake_of
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
-from hindcast.query_options import open_door
+from hindcast.policy_propose import open_desk
+from hindcast.query_options import open_door, principal
 from warehouse import config
 from warehouse.errors import ConfigError, LakeError, QueryError
 
@@ -158,16 +159,17 @@ def publish(
         list[str] | None,
         typer.Option("--canary", help="Publish one blueprint to this cluster alone, as a change that waits to go on; repeatable."),
     ] = None,
-    reason: Annotated[str, typer.Option("--reason", help="With --canary: why; recorded with the change.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the change.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     wait: Annotated[bool, typer.Option(help="Let helm wait until Cilium is ready.")] = True,
 ) -> None:
-    """Apply the blueprints to the clusters, canaries first; stops at the first failure. Each change is recorded.
+    """Apply the blueprints to the clusters, canaries first; stops at the first failure. It is recorded as one change, with every step.
 
-    With --canary only these clusters are published to. `hindcast blueprint changes` says what that drops, goes on to the others (all by
-    default, or those of --cluster), stops, and rolls back.
+    `hindcast blueprint changes` says what a change drops, for an hour (`proposals.watch`), and rolls it back. With --canary only these
+    clusters are published to; `changes` then goes on to the others (all by default, or those of --cluster), or stops.
     """
     from pipelines.blueprints import fleet
+    from pipelines.central.at_once import AtOnce
 
     if canary:
         from hindcast.blueprint_edit import publish_to_canaries
@@ -178,24 +180,27 @@ def publish(
         return
     settings = config.load_config(config_path)
     files, clusters, now = load_files(blueprints, settings), _published(settings, cluster), datetime.now(UTC)
-    _check(files, settings, open_door(config_path, lake_url, "blueprint"))
-    lake = lake_of(config_path, lake_url)
+    desk = open_desk(config_path, lake_url, principal(None, None), "blueprint publish")
+    _check(files, settings, desk.door)
     if not yes:
         with _progress() as progress:
             plans = list(fleet.plan_fleet(files, clusters, now=now, retired=retire or (), progress=progress))
         for one in plans:
             _print_plan(one)
+            _effects(one, desk.door, now)
         typer.confirm("Publish this?", abort=True)
     reached, failed = [], False
+    publication = AtOnce(desk, files, clusters, reason=reason)
     with _progress() as progress:
-        for one, done in fleet.publish_fleet(
-            lake, files, clusters, now=now, actor=getpass.getuser(), retired=retire or (), wait=wait, progress=progress
-        ):
+        for one, done in publication.publish(retired=retire or (), wait=wait, progress=progress):
             reached.append(one.cluster)
             failed = _print_result(one, done) or failed
     missed = [one.name for one in fleet.canary_order(files, clusters) if one.name not in reached]
     if missed:
         messages.print(f"not reached: {', '.join(missed)}", markup=False, style="red")
+    if publication.change is not None:
+        said = "to see what it drops: hindcast blueprint changes watch"
+        messages.print(f"change {publication.change.id}; {said} {publication.change.id}", markup=False)
     if failed or missed:
         raise typer.Exit(1)
 

@@ -111,7 +111,8 @@ def _one(visit: Visit, change: Change) -> None:
         _buttons(visit, desk, change, drops)
     _clusters(change, drops)
     _drops(drops)
-    planned.file_difference(change.text_before, change.text, change.source.name)
+    if not change.is_at_once:
+        planned.file_difference(change.text_before, change.text, change.source.name)
     st.subheader("What happened", anchor=False)
     for entry in change.entries:
         _entry(entry)
@@ -138,7 +139,7 @@ def _drops_by_cluster(visit: Visit, desk: Desk, change: Change) -> Mapping[str, 
 def _clusters(change: Change, drops: Mapping[str, Watched]) -> None:
     rows = []
     for name in change.clusters:
-        plan = change.begun["plans"].get(name, {})
+        plan = change.plan(name)
         effect, seen = plan.get("effect"), drops.get(name)
         is_back = change.status is Status.ROLLED_BACK and name in change.published
         rows.append(
@@ -192,7 +193,7 @@ def _buttons(visit: Visit, desk: Desk, change: Change, drops: Mapping[str, Watch
     is_open = change.status in _OPEN or change.is_stuck(desk.now)
     is_done = bool(change.published) and (change.status not in (Status.ROLLED_BACK, Status.PUBLISHING) or change.is_stuck(desk.now))
     with st.container(horizontal=True, wrap=True, key="change buttons"):
-        if is_open and change.rest:
+        if is_open and change.rest and not change.is_at_once:
             dropped = sum(watched.flows for watched in drops.values())
             warning = f" It has dropped {counted(dropped, 'flow')} where it is published." if dropped else ""
             steps.confirmed(
@@ -204,7 +205,7 @@ def _buttons(visit: Visit, desk: Desk, change: Change, drops: Mapping[str, Watch
             _with_reason(visit, "Stop", "stop_circle", lambda reason: publishing.stop(desk, fresh(), reason), "Stopped.")
         if is_done:
             _roll_back(visit, desk, change, fresh)
-        if desk.settings.proposals.git is not None:
+        if desk.settings.proposals.git is not None and not change.is_at_once:
             steps.confirmed(
                 visit, "Commit", "commit",
                 f"This pushes the changed file to {desk.settings.proposals.git.repository}, on a branch of its own.",

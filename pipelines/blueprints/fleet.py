@@ -25,8 +25,8 @@ Open = Callable[[config.Cluster], "ClusterAccess"]
 """Opens the API server of a cluster; raises ConfigError if that is not possible."""
 
 
-def _silent(_cluster: str, _done: int, _total: int) -> None:
-    return
+def silent(_cluster: str, _done: int, _total: int) -> None:
+    """Tell nobody of the progress."""
 
 
 def canary_order(files: Sequence[BlueprintFile], clusters: Sequence[config.Cluster]) -> list[config.Cluster]:
@@ -73,7 +73,7 @@ def plan_fleet(
     *,
     now: datetime,
     retired: Iterable[str] = (),
-    progress: Progress = _silent,
+    progress: Progress = silent,
     opened: Open = open_as_configured,
 ) -> Iterator[Plan]:
     """Plan each cluster, in the order of publishing. Raises ConfigError if blueprints disagree."""
@@ -95,7 +95,7 @@ def publish_fleet(
     actor: str,
     retired: Iterable[str] = (),
     wait: bool = True,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     run: str | None = None,
     canaries: Collection[str] = (),
     opened: Open = open_as_configured,

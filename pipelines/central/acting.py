@@ -44,10 +44,10 @@ def begin(desk: Desk, preview: Preview, canary: Sequence[str], *, reason: str = 
         "clusters": clusters,
         "canary": first,
         "reason": reason,
-        "plans": {one.cluster: _in_numbers(one) for one in preview.clusters},
+        "plans": {one.cluster: in_numbers(one) for one in preview.clusters},
     }
     change = Change(id=publishing.new_run(), blueprint=edited.name, version=edited.file.blueprint.version, entries=())
-    return _publish(desk, _noted(desk, change, Event.BEGUN, about=about, detail=reason), first)
+    return _publish(desk, noted(desk, change, Event.BEGUN, about=about, detail=reason), first)
 
 
 def go_on(desk: Desk, change: Change) -> Change:
@@ -57,6 +57,8 @@ def go_on(desk: Desk, change: Change) -> Change:
     """
     if not (change.status in _MAY_GO_ON or change.is_stuck(desk.now)) or not change.rest:
         raise ProposalError(f"change {change.id} cannot go on: it is {change.status.value}")
+    if change.is_at_once:
+        raise ProposalError(f"change {change.id} was published without canaries: publish the blueprints again to reach the other clusters")
     if Event.ROLLING_BACK in [entry.event for entry in change.entries]:
         raise ProposalError(f"change {change.id} cannot go on, because rolling it back has begun: roll it back again, or plan a new change")
     rights.check(desk, change.clusters, change.blueprint)
@@ -71,7 +73,7 @@ def stop(desk: Desk, change: Change, reason: str) -> Change:
     rights.check(desk, change.clusters, change.blueprint)
     if not reason.strip():
         raise ProposalError("say why it is stopped")
-    return _noted(desk, change, Event.STOPPED, detail=reason[:LONGEST_REASON])
+    return noted(desk, change, Event.STOPPED, detail=reason[:LONGEST_REASON])
 
 
 def roll_back(desk: Desk, change: Change, *, even_if_changed: bool = False, reason: str = "") -> Change:
@@ -89,20 +91,20 @@ def roll_back(desk: Desk, change: Change, *, even_if_changed: bool = False, reas
     with putting_back.opened(desk, done) as found:
         for one in found:
             one.read(even_if_changed=even_if_changed)
-        claimed = _noted(desk, change, Event.ROLLING_BACK, detail=reason)
+        claimed = noted(desk, change, Event.ROLLING_BACK, detail=reason)
         for one in found:
             publication = one.put_back(claimed, rights.actor(desk))
             publishing.record(desk.lake, [publication])
             if publication.failure is not None:
-                _noted(desk, claimed, Event.FAILED, result="failed", detail=f"{one.cluster}: {publication.failure}"[:LONGEST_REASON])
+                noted(desk, claimed, Event.FAILED, result="failed", detail=f"{one.cluster}: {publication.failure}"[:LONGEST_REASON])
                 raise ClusterError(f"{one.cluster}: {publication.failure}")
-    return _noted(desk, claimed, Event.ROLLED_BACK, result="done", about={"clusters": list(done)}, detail=reason)
+    return noted(desk, claimed, Event.ROLLED_BACK, result="done", about={"clusters": list(done)}, detail=reason)
 
 
 def _publish(desk: Desk, change: Change, names: Sequence[str]) -> Change:
     """Publish to some clusters, one after the other; stop at the first failure."""
     groups = {} if desk.who.is_operator else {"groups": sorted(desk.who.groups)}
-    claimed = _noted(desk, change, Event.PUBLISHING, about={"clusters": list(names), **groups})
+    claimed = noted(desk, change, Event.PUBLISHING, about={"clusters": list(names), **groups})
     reached: list[str] = []
     problems: list[str] = []
     try:
@@ -126,10 +128,10 @@ def _publish(desk: Desk, change: Change, names: Sequence[str]) -> Change:
         if missed:
             text = "; ".join(problems) or "it ended with an error"
             detail = f"{text}; not published to {', '.join(missed)}"[:LONGEST_REASON]
-            claimed = _noted(desk, claimed, Event.FAILED, result="failed", about={"clusters": reached}, detail=detail)
+            claimed = noted(desk, claimed, Event.FAILED, result="failed", about={"clusters": reached}, detail=detail)
     if problems:
         raise ClusterError("; ".join(problems))
-    return _noted(desk, claimed, Event.PUBLISHED, result="done", about={"clusters": reached})
+    return noted(desk, claimed, Event.PUBLISHED, result="done", about={"clusters": reached})
 
 
 def _not_planned(change: Change, plan: Plan) -> str:
@@ -139,8 +141,8 @@ def _not_planned(change: Change, plan: Plan) -> str:
     return f"cluster {plan.cluster} is not as it was when the change was planned, so something else would be done: plan it again"
 
 
-def _in_numbers(one: previewing.ClusterPreview) -> dict[str, Any]:
-    """The plan of a cluster as it is recorded."""
+def in_numbers(one: previewing.ClusterPreview) -> dict[str, Any]:
+    """Return the plan of a cluster as it is recorded."""
     counts = {action: sum(change.action == action for change in one.plan.changes) for action in ("create", "update", "delete")}
     together = one.foreseen.together
     effect = None if together is None else {name: getattr(together, name) for name in ("newly_denied", "newly_allowed", "uncertain")}
@@ -153,9 +155,10 @@ def _in_numbers(one: previewing.ClusterPreview) -> dict[str, Any]:
     }
 
 
-def _noted(
+def noted(
     desk: Desk, change: Change, event: Event, *, result: str = "noted", about: dict[str, Any] | None = None, detail: str = ""
 ) -> Change:
+    """Record an event, and return the change with it. Raises ProposalError if somebody else was first, LakeError."""
     entry = Entry(
         number=len(change.entries) + 1, event=event, time=desk.now, actor=rights.actor(desk), result=result, detail=detail or None,
         about=about or {},
@@ -165,9 +168,9 @@ def _noted(
 
 def watched(desk: Desk, change: Change, about: dict[str, Any], detail: str) -> Change:
     """Record flows that the change drops. Raises ProposalError if somebody did something with it at the same time, LakeError."""
-    return _noted(desk, change, Event.WATCHED, about=about, detail=detail[:LONGEST_REASON])
+    return noted(desk, change, Event.WATCHED, about=about, detail=detail[:LONGEST_REASON])
 
 
 def handed_over(desk: Desk, change: Change, about: dict[str, Any], detail: str) -> Change:
     """Record that the changed file was handed over. Raises ProposalError if somebody else was first, LakeError."""
-    return _noted(desk, change, Event.HANDED_OVER, about=about, detail=detail)
+    return noted(desk, change, Event.HANDED_OVER, about=about, detail=detail)

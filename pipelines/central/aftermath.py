@@ -58,7 +58,7 @@ def _announced(desk: Desk, change: Change, cluster: str, entry: Entry) -> frozen
 
     The plan keeps the number of their flows only, so they are worked out again; none if nothing could be said.
     """
-    effect = (change.begun["plans"].get(cluster) or {}).get("effect")
+    effect = change.plan(cluster).get("effect")
     if not effect or not effect["newly_denied"]:
         return frozenset()
     changed = [one for one in entry.objects if one.key.kind in READERS or one.key.kind in CONTEXT_KINDS]

@@ -16,9 +16,12 @@ def commit(desk: Desk, change: Change) -> Change:
 
     A file of the repository that is not the one which was changed is not overwritten.
 
-    Raises ProposalError if there is no repository, the file there is another one, or Git fails; AccessDeniedError, LakeError.
+    Raises ProposalError if no file was changed, there is no repository, the file there is another one, or Git fails; AccessDeniedError,
+    LakeError.
     """
     git = desk.settings.proposals.git
+    if change.is_at_once:
+        raise ProposalError(f"change {change.id} was published from files as they are, so there is no changed file to hand over")
     if git is None:
         raise ProposalError("the configuration names no repository: set proposals.git.repository, or take the file as it is")
     rights.check(desk, change.clusters, change.blueprint)

@@ -127,9 +127,19 @@ class Change:
         """Return the changed file. Raises ConfigError if its text cannot be read, for instance because it is hidden."""
         return blueprints.parse(self.text, self.source)
 
+    @property
+    def is_at_once(self) -> bool:
+        """Whether blueprints were published to all their clusters at once, without canaries of a choice."""
+        return bool(self.begun.get("at_once"))
+
+    def plan(self, cluster: str) -> Mapping[str, Any]:
+        """What was planned for a cluster, in numbers; empty if nothing was. At once, each cluster is planned when it is reached."""
+        plans = [found for entry in self.entries if (found := entry.about.get("plans", {}).get(cluster))]
+        return plans[-1] if plans else {}
+
     def planned(self, cluster: str) -> frozenset[str]:
         """The hashes of what was planned for a cluster; see `previewing.digests`."""
-        return frozenset(self.begun["plans"].get(cluster, {}).get("digests", ()))
+        return frozenset(self.plan(cluster).get("digests", ()))
 
     @property
     def published(self) -> tuple[str, ...]:

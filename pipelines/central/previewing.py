@@ -122,19 +122,19 @@ def preview(desk: Desk, edited: Edited, clusters: Sequence[str]) -> Preview:
     if found.mistakes:
         return Preview(edited=edited, clusters=(), mistakes=found.mistakes, warnings=tuple(warnings))
     plans = fleet.plan_fleet([edited.file], chosen, now=now, opened=rights.opener(desk))
-    window = Window(since=now - LOOK_BACK, until=now)
     previews = []
     for plan in plans:
         refused, against_rails = _judged(desk, files, plan, labels[plan.cluster])
         refused += _taken(edited, plan)
-        foreseen = _foreseen(desk, plan, window)
-        previews.append(ClusterPreview(plan=plan, foreseen=foreseen, refused=refused, against_rails=against_rails))
+        previews.append(ClusterPreview(plan=plan, foreseen=foreseen(desk, plan), refused=refused, against_rails=against_rails))
     return Preview(edited=edited, clusters=tuple(previews), warnings=tuple(warnings))
 
 
-def _foreseen(desk: Desk, plan: Plan, window: Window) -> Foreseen:
+def foreseen(desk: Desk, plan: Plan) -> Foreseen:
+    """Return what a plan would have done to the traffic of the last days, as far as the user may see; or why that is not known."""
+    now = desk.now
     try:
-        return foresee(History(desk.door, desk.who), plan, window)
+        return foresee(History(desk.door, desk.who), plan, Window(since=now - LOOK_BACK, until=now))
     except (LakeError, QueryError) as error:
         return Foreseen(unknown=f"recorded traffic cannot be replayed: {error}")
 

@@ -386,3 +386,65 @@ def test_the_command_line_edits_publishes_to_a_canary_watches_goes_on_and_rolls_
     assert "by their platform-admins" in run(fleet, "changes", "roll-back", change, "--as", "otto", code=1).stderr
     run(fleet, "changes", "roll-back", change, "--reason", "batch")
     assert (fleet.apps("c1"), fleet.apps("c2")) == (None, None)
+
+
+def blueprint_for(fleet: Fleet, *apps: str) -> Path:
+    """A blueprint's file with the policy, for both clusters."""
+    wanted = yaml.safe_load(fleet.policy(*apps))
+    del wanted["metadata"]["namespace"]
+    rule = {"select": {"names": [fleet.space]}, "policies": [{"template": "manifest", "object": wanted}]}
+    document = {"blueprint": "v1", "name": fleet.space, "version": "1.0.0", "clusters": {"names": ["c1", "c2"]}, "namespaces": [rule]}
+    path = fleet.folder / f"{fleet.space}.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def listed(fleet: Fleet) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run(fleet, "changes", "list", "--output", "json").stdout.splitlines()]
+
+
+def test_publishing_without_canaries_is_one_change_that_is_watched_and_rolled_back_everywhere(fleet: Fleet) -> None:
+    publish = ("publish", "--blueprint", str(blueprint_for(fleet, "api")))
+    said = run(fleet, *publish, given="n\n", code=1)
+    assert "c1: all changes of policies together, of the flows of 7 days: 5 newly denied" in said.stderr.replace("\n", " ")
+    assert (fleet.apps("c1"), listed(fleet)) == (None, [])
+
+    run(fleet, *publish, "--yes", "--reason", "only api")
+    (one,) = listed(fleet)
+    assert (one["status"], one["published"], one["rest"], one["reason"]) == ("published", "c1, c2", "", "only api")
+    run(fleet, *publish, "--yes")
+    assert len(listed(fleet)) == 1, "nothing was left to do, so nothing is recorded"
+    shown = run(fleet, "changes", "show", one["id"]).stdout
+    assert "c1: 1 create" in shown
+    assert "publishing by" in shown
+
+    run(fleet, "changes", "watch", one["id"])
+    fleet.drop("c2")
+    assert "c2: 1 flow on 1 edge, as announced, dropped" in run(fleet, "changes", "watch", one["id"], code=1).stdout
+    assert "cannot go on" in run(fleet, "changes", "go-on", one["id"], "--even-if-drops", code=1).stderr
+    assert "there is no changed file to hand over" in run(fleet, "changes", "hand-over", one["id"], code=1).stderr
+    run(fleet, "changes", "roll-back", one["id"], "--reason", "batch")
+    assert (fleet.apps("c1"), fleet.apps("c2")) == (None, None)
+
+
+def test_the_rule_rolls_back_what_was_published_without_canaries_once_it_drops_what_was_not_foreseen(fleet: Fleet) -> None:
+    fleet.configure(proposals={"roll_back_at": 1})
+    fleet.put("c2", "api", "batch")
+    run(fleet, "publish", "--blueprint", str(blueprint_for(fleet, "api")), "--yes")
+    fleet.drop("c1")
+    assert watching_all.watch_fleet(fleet.office.settings) == {"watched": 1, "dropping": 1, "rolled_back": 0}
+    fleet.drop("c1", "cron")
+    assert watching_all.watch_fleet(fleet.office.settings) == {"watched": 1, "dropping": 1, "rolled_back": 1}
+    assert (fleet.apps("c1"), fleet.apps("c2")) == (None, ["api", "batch"])
+
+
+def test_publishing_without_canaries_that_fails_halfway_says_how_far_it_came_and_can_be_rolled_back(fleet: Fleet) -> None:
+    fleet.tokens["c2"] = "expired"
+    fleet.configure()
+    path = blueprint_for(fleet, "api")
+    assert "not reached: c2" not in run(fleet, "publish", "--blueprint", str(path), "--yes", code=1).stdout
+    (one,) = listed(fleet)
+    assert (one["status"], one["published"], one["rest"]) == ("failed", "c1", "c2")
+    assert "publish the blueprints again" in run(fleet, "changes", "go-on", one["id"], code=1).stderr
+    run(fleet, "changes", "roll-back", one["id"])
+    assert fleet.apps("c1") is None

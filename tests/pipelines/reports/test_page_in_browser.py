@@ -20,6 +20,9 @@ AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 A4_PIXELS = 688
 """The width of A4 between its margins of 14 mm, at 96 dots an inch."""
+SHEET_PIXELS = 794
+"""The width of all of A4."""
+CUT = "[...document.querySelectorAll('.rows')].filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.ariaLabel)"
 OWN = """
 title: Mine </script><script>document.title = "stolen"</script>
 queries: {ports: {sql: "SELECT '</title><img src=http://127.0.0.1:9/x>' AS name, 3 AS flows"}}
@@ -84,6 +87,9 @@ def test_it_fits_a_sheet_of_paper(name: str, pages: Path, browser: Browser) -> N
     page.emulate_media(media="print")
     assert page.evaluate("document.documentElement.scrollWidth") <= A4_PIXELS
     assert page.pdf(prefer_css_page_size=True)[:5] == b"%PDF-"
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": SHEET_PIXELS, "height": 1123})
+    assert page.evaluate(CUT) == [], "a table that needs scrolling is cut on a picture of the page"
     context.close()
 
 
