@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from collectors.simulator.bulk import Plan, generate
-from pipelines.maintenance import compaction
+from pipelines.maintenance import compaction, rollup, upkeep
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
@@ -29,10 +29,13 @@ def main() -> None:
     parser.add_argument("--flows", type=int, default=2_000_000)
     parser.add_argument("--out", type=Path, required=True, help="The lake's folder, which must not exist yet.")
     parser.add_argument("--rows-per-file", type=int, default=20_000)
+    parser.add_argument("--maintained", action="store_true", help="Then compact and roll up, as the DAGs leave a lake.")
     given = parser.parse_args()
     if given.out.exists():
         sys.exit(f"{given.out} exists")
     print(f"{fill(given.out, given.flows, given.rows_per_file):.2f} of the limit of ten minutes for 100 M flows")
+    if given.maintained:
+        maintained(given.out)
 
 
 def fill(folder: Path, flows: int, rows_per_file: int = 20_000) -> float:
@@ -48,6 +51,21 @@ def fill(folder: Path, flows: int, rows_per_file: int = 20_000) -> float:
     cost = sum(seconds) / sum(made) * 1e6
     print(f"{sum(made):,} flows in {files:,} files, {size / sum(made):.1f} bytes a flow; {took:.0f} s, {cost:.1f} us CPU a flow")
     return took / LIMIT_SECONDS * LIMIT_FLOWS / sum(made)
+
+
+def maintained(folder: Path) -> None:
+    """Compact and roll up a lake, in two processes, as the DAGs leave it once all its days are closed."""
+    lake = Lake.open(config.Lake(url=str(folder)))
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.map(_maintained, [(str(folder), cluster) for cluster in lake.clusters(FLOWS)], chunksize=1)
+    upkeep.checkpoint(lake)
+
+
+def _maintained(work: tuple[str, str]) -> None:
+    folder, cluster = work
+    lake, closed = Lake.open(config.Lake(url=folder)), SINCE + dt.timedelta(days=30)
+    compaction.compact_closed_hours(lake, now=closed, clusters=frozenset([cluster]))
+    rollup.roll_up_closed_hours(lake, config.Rollups(), now=closed, clusters=frozenset([cluster]))
 
 
 def compacted(folder: Path, flows: int) -> Path:

@@ -1,7 +1,7 @@
 """Makes the owner report for 50 owners on a generated lake in two processes, as the DAG does. The ratio is the time taken to the limit.
 
 Run: .venv/bin/python -m benchmarks.owner_reports --flows 2000000. The limit is five minutes on a lake of 100 M flows. The lake is compacted
-first, as the DAG lake_daily leaves it; `--lake` names one that benchmarks.generate made.
+and rolled up first, as the DAGs leave it; `--lake` names one that benchmarks.generate made with --maintained.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 
 from benchmarks import generate
 from pipelines.evidence.reports import scheduling
-from pipelines.maintenance import compaction
 from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.lake.tables import Lake
@@ -33,14 +32,14 @@ def main() -> None:
     """Make the reports and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flows", type=int, default=2_000_000)
-    parser.add_argument("--lake", type=Path, help="A lake made by benchmarks.generate, instead of a new one.")
+    parser.add_argument("--lake", type=Path, help="A lake made by benchmarks.generate --maintained, instead of a new one.")
     parser.add_argument("--owners", type=int, default=OWNERS, help="For how many owners reports are made; the ratio is for 50.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = given.lake or Path(folder) / "lake"
         if given.lake is None:
             generate.fill(place, given.flows)
-            compaction.compact_closed_hours(Lake.open(config.Lake(url=str(place))), now=generate.SINCE + dt.timedelta(days=9))
+            generate.maintained(place)
         measure(place, given.owners)
 
 

@@ -22,6 +22,7 @@ from warehouse.schema import TIMELINE_1M
 DENIED = "verdict IN ('DROPPED', 'ERROR')"
 """SQL condition for rows of flows that were denied."""
 _MOST_PARTS = 1_000_000
+_SUMS = "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats"
 _ON_TIMELINE = frozenset({"cluster", "source_namespace", "destination_namespace", "verdict", "drop_reason_desc"})
 """Columns of `flows` that timeline_1m also has."""
 
@@ -32,15 +33,22 @@ def timeline(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USU
     Buckets are `bucket_width` long and start at round times; the first and the last may extend beyond the window.
     """
     wanted = plain(wanted)
-    width, limits = bucket_width(wanted, buckets), replace(limits, rows=_MOST_PARTS)
-    sums = "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats"
+    width = bucket_width(wanted, buckets)
     if is_on_timeline(wanted) and width >= MINUTE:
-        rows, values = rollup_filter.rows(TIMELINE, wanted)
-        sql = f"SELECT time_bucket(?, minute) AS start, verdict, {sums} FROM ({rows}) GROUP BY ALL ORDER BY ALL"
-        return _of_minutes("timeline", wanted, sql, [width, *values], limits, width)
+        return timeline_of_minutes(wanted, buckets=buckets, limits=limits)
+    limits = replace(limits, rows=_MOST_PARTS)
     flows = rollup_sql.counted(MATCHING, ("time", "verdict"))
-    sql = f"""SELECT time_bucket(?, "time") AS start, verdict, {sums} FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
+    sql = f"""SELECT time_bucket(?, "time") AS start, verdict, {_SUMS} FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
     return FlowQuestion(name="timeline", wanted=wanted, sql=sql, values=(width,), limits=limits)
+
+
+def timeline_of_minutes(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> RollupQuestion:
+    """Return the same from timeline_1m, also as of a moment; for buckets of at least a minute, and conditions that it has columns for."""
+    width = bucket_width(wanted, buckets)
+    rows, values = rollup_filter.rows(TIMELINE, wanted)
+    sql = f"SELECT time_bucket(?, minute) AS start, verdict, {_SUMS} FROM ({rows}) GROUP BY ALL ORDER BY ALL"
+    question = _of_minutes("timeline", wanted, sql, [width, *values], replace(limits, rows=_MOST_PARTS), width)
+    return replace(question, of_moments=True)
 
 
 def pulse(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> FilteredQuestion:

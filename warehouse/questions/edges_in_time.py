@@ -51,7 +51,7 @@ def first_and_last_seen(wanted: FlowFilter, *, level: Level = "workload", limits
     """
     wanted = replace(plain(wanted), since=_EPOCH)
     rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
-    named = f"SELECT cluster, {_ends(level)}, {_port(level, 'destination_port')}, first_seen, last_seen FROM ({rows})"
+    named = f"SELECT {named_hours(level)}, first_seen, last_seen FROM ({rows})"
     sql = f"SELECT {_KEYS}, min(first_seen) AS first, max(last_seen) AS last FROM ({named}) GROUP BY ALL ORDER BY ALL"
     refusal = (
         "edges are not stored per pod: choose workloads, namespaces or clusters" if level == "pod" else rollup_filter.edges_refusal(wanted)
@@ -84,9 +84,14 @@ def named(level: Level) -> str:
     return f"cluster, {_ends(level)}, {_port(level, 'server_port')}"
 
 
+def named_hours(level: Level = "workload") -> str:
+    """Return the SQL columns KEYS, for rows of edges_1h."""
+    return f"cluster, {_ends(level)}, {_port(level, 'destination_port')}"
+
+
 def _of_hours(wanted: FlowFilter, level: Level, limits: Limits) -> RollupQuestion:
     rows, values = rollup_filter.rows(rollup_filter.EDGES, wanted)
-    named = f"""SELECT cluster, {_ends(level)}, {_port(level, "destination_port")}, hour AS bucket, verdict, drop_reason_desc, flows,
+    named = f"""SELECT {named_hours(level)}, hour AS bucket, verdict, drop_reason_desc, flows,
             first_seen AS first, last_seen AS last
         FROM ({rows})"""
     return RollupQuestion(name="edges_in_time", source=EDGES_1H, wanted=wanted, sql=_summed(named), values=tuple(values), limits=limits)

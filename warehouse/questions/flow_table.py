@@ -72,8 +72,6 @@ class FlowQuestion(FilteredQuestion):
     resolves_workloads: bool = False
     """True to fill in the workloads of pods, as rollups do, where the flow itself does not name one. A filter by workload
     has the same effect."""
-    learned_until: tuple[datetime, ...] = ()
-    """The ends of the windows that workloads of pods are learned from; the end of the filter's window by default."""
 
     def answer(self, request: Request) -> Answer:
         """The rows of the SQL, with the coverage of the filter's window."""
@@ -90,7 +88,7 @@ class FlowQuestion(FilteredQuestion):
         completed = None
         if self.resolves_workloads or any(condition.field == "workload" for condition in wanted.conditions):
             with engine.within(connection, self.limits):
-                _learn_workloads(connection, sight, self.learned_until or (wanted.until,))
+                _learn_workloads(connection, sight, wanted.until)
             completed = partial(edge_rule.with_workloads, pods=_PODS)
         shown = visible.relations(connection, sight, FLOWS, completed=completed)
         relations = list(shown.relations)
@@ -109,31 +107,29 @@ class FlowQuestion(FilteredQuestion):
         return Answer(rows=rows, cut=cut, window=sight.window, coverage=coverage_of(sight), files=shown.files)
 
 
-def _learn_workloads(connection: Any, sight: Sight, ends: Sequence[datetime]) -> None:
-    """Create a table of the pods' workloads from all flows in the last day before each of the ends, rounded to whole hours."""
+def _learn_workloads(connection: Any, sight: Sight, end: datetime) -> None:
+    """Create a table of the pods' workloads from all flows in the last day before an end, rounded to whole hours."""
     window = sight.window
     if window.since is None or window.until is None:
         raise ValueError("a question about flows needs a window with a start and an end")
-    spans = []
-    for end in ends:
-        until = min(end, datetime.now(UTC) + HOUR)
-        since = max(window.since, until - _LEARNED_FROM).replace(minute=0, second=0, microsecond=0)
-        spans.append((since, (until + HOUR - timedelta.resolution).replace(minute=0, second=0, microsecond=0)))
-    key = _learned_from(sight, spans)
+    until = min(end, datetime.now(UTC) + HOUR)
+    since = max(window.since, until - _LEARNED_FROM).replace(minute=0, second=0, microsecond=0)
+    until = (until + HOUR - timedelta.resolution).replace(minute=0, second=0, microsecond=0)
+    key = _learned_from(sight, since, until)
     if key is not None and pods_as_of.MEMORY.recall(connection, _PODS, key):
         return
-    seen = [_pods_of_hours(connection, sight, *span, f"flows_of_hours_{number}") for number, span in enumerate(spans)]
-    recorded_workloads.learn(connection, " UNION ALL BY NAME ".join(f"({one})" for one in seen), _PODS, sight.lake, as_of=window.as_of)
+    seen = _pods_of_hours(connection, sight, since, until, "flows_of_hours")
+    recorded_workloads.learn(connection, seen, _PODS, sight.lake, as_of=window.as_of)
     if key is not None:
         pods_as_of.MEMORY.keep(connection, _PODS, key)
 
 
-def _learned_from(sight: Sight, spans: Sequence[tuple[datetime, datetime]]) -> Hashable | None:
+def _learned_from(sight: Sight, since: datetime, until: datetime) -> Hashable | None:
     """Return what decides which pods are learned; None if they are those known now, which are remembered by parts of hours."""
     lake, as_of = sight.lake, sight.window.as_of
     if as_of is None:
         return None
-    return lake.address(FLOWS), lake.version(FLOWS), lake.version(WORKLOADS), as_of, sight.clusters, tuple(spans)
+    return lake.address(FLOWS), lake.version(FLOWS), lake.version(WORKLOADS), as_of, sight.clusters, since, until
 
 
 def _pods_of_hours(connection: Any, sight: Sight, since: datetime, until: datetime, name: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from warehouse.engine import literal
 from warehouse.lake.changes import SPAN
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
+from warehouse.lake.time_travel import AsOf
 from warehouse.questions import edge_rule, rollup_sql
 from warehouse.schema import FLOWS
 
@@ -123,16 +124,18 @@ class Flows:
     """All files that may have flows of the spans."""
     last_change: Callable[[Mapping[str, str], datetime, datetime], int]
     """From `Lake.last_change`, asked before the files were."""
+    as_of: AsOf | None = None
+    """Only flows that the lake knew then, if given."""
 
     def within(self, spans: Spans) -> Flows:
         """Return the flows of some of the spans."""
         files = [file for file in self.files if _overlaps(file, spans.get(file.partition["cluster"], ()))]
-        return Flows(lake=self.lake, spans=spans, files=files, last_change=self.last_change)
+        return replace(self, spans=spans, files=files)
 
     def add_view(self, connection: Any, name: str) -> None:
         """Create a view of the flows."""
         paths = sorted(f"{self.lake.address(FLOWS)}/{file.path}" for file in self.files)
-        rows = engine.query_of(connection, self.lake, FLOWS, paths, f"{name}_files")
+        rows = engine.query_of(connection, self.lake, FLOWS, paths, f"{name}_files", as_of=self.as_of)
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM ({rows}) WHERE {within('time', self.spans)}")
 
     def number(self, part: Part) -> int:
@@ -150,7 +153,7 @@ def recall(connection: Any, flows: Flows, kind: Kind, name: str, *, few: bool = 
     if not 0 < len(parts) <= MOST_PARTS:
         return flows.spans, False
     numbers = {part: flows.number(part) for part in parts}
-    key = flows.lake.address(FLOWS), kind.name
+    key = flows.lake.address(FLOWS), f"{kind.name} {flows.as_of or ''}"
     known = {part: found for part, number in numbers.items() if (found := _MEMORY.find((*key, part), number)) is not None}
     lacking = flows.within(_spans_of(part for part in parts if part not in known))
     if lacking.spans and not (few and sum(file.rows for file in lacking.files) > FEW_FLOWS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +31,7 @@ def is_by_hour(wanted: FlowFilter, width: timedelta = HOUR) -> bool:
 
 def timeline_refusal(wanted: FlowFilter) -> str | None:
     """Return why timeline_1m alone cannot answer for the filter; None if it can."""
-    if is_on_timeline(wanted):
+    if is_on_timeline(replace(wanted, as_of=None)):
         return None
     return "minutes are stored by cluster, namespace, verdict and drop reason only: remove the other filters"
 

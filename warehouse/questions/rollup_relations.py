@@ -20,12 +20,15 @@ from warehouse.access.sight import Sight
 from warehouse.engine import Window, literal
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
-from warehouse.questions import part_sums, rollup_notes, rollup_sql
+from warehouse.lake.time_travel import AsOf
+from warehouse.questions import known_hours, part_sums, rollup_notes, rollup_sql
 from warehouse.questions.part_sums import Flows, Spans
 from warehouse.questions.rollup_notes import HOUR, SEALED, ClusterHour
 from warehouse.schema import DNS_NAMES, EDGES_1H, FLOWS, LABEL_SETS, TIMELINE_1M, Table
 
 MINUTE = timedelta(minutes=1)
+_Notes = dict[ClusterHour, tuple[str, str]]
+"""The path and note of each stored hour."""
 GRAIN = {EDGES_1H.name: HOUR, TIMELINE_1M.name: MINUTE, LABEL_SETS.name: HOUR, DNS_NAMES.name: HOUR}
 """The time span of one row of each rollup, which cannot be divided further."""
 
@@ -92,6 +95,8 @@ class _Parts:
     flows: Spans = field(default_factory=dict)
     hours: Spans = field(default_factory=dict)
     """The whole hours that `flows` overlaps."""
+    as_of: AsOf | None = None
+    """Only what the lake knew then is read, if given."""
 
 
 def query(
@@ -107,7 +112,7 @@ def query(
     sources, seen = Sources(), []
     columns = ", ".join(table.schema.names)
     for number, piece in enumerate(pieces(sight.scope, sight.window)):
-        parts = _parts(sight, relation, piece)
+        parts = _parts(connection, sight, relation, piece)
         stored = engine.query_of(connection, lake, table, sorted(parts.rollup_files), f"{relation.name}_stored_{number}")
         either = [f"SELECT {columns} FROM ({stored}) WHERE {part_sums.within(table.time_column, parts.rollup)}"]
         if parts.hourly_files:
@@ -161,9 +166,12 @@ def source_text(table: Table, sources: Sequence[Sources]) -> str:
 
 
 def widened(sight: Sight, table: Table) -> Window:
-    """Return the window, extended if it starts or ends within an hour (or minute) of which only the rollup is left. Raises LakeError."""
+    """Return the window, extended if it starts or ends within an hour (or minute) of which only the rollup is left.
+
+    A window as of a moment is not extended: what only the rollup has left is missing there. Raises LakeError.
+    """
     window = sight.window
-    if window.since is None or window.until is None:
+    if window.since is None or window.until is None or window.as_of is not None:
         return window
     grain, notes, flows = GRAIN[table.name], _notes(sight, table, window), _flows(sight, window)
     left = {hour for (cluster, hour), (_, note) in notes.items() if note == SEALED or (cluster, hour) not in flows}
@@ -180,7 +188,7 @@ def _sum_up(
 ) -> None:
     """Create a table with the relation's name that holds the rollup rows of the flows that are not rolled up."""
     table, names = relation.table, _names(scope, relation.namespaces)
-    flows = Flows(lake=lake, spans=parts.flows, files=tuple(parts.flows_files.values()), last_change=parts.last_change)
+    flows = Flows(lake=lake, spans=parts.flows, files=tuple(parts.flows_files.values()), last_change=parts.last_change, as_of=parts.as_of)
     if table is TIMELINE_1M:
         query = _with_remembered(connection, flows, part_sums.TIMELINE, names, relation.name)
     elif table is DNS_NAMES:
@@ -203,7 +211,7 @@ def _edges(
         sums = rollup_sql.edge_parts(_two_scans(connection, flows, names, f"{relation.name}_flows"), labels=True)
     else:
         sums = _with_remembered(connection, flows, part_sums.EDGE_PARTS, names, relation.name)
-    query = rollup_sql.edges(connection, sums, pods, settings, lake=flows.lake)
+    query = rollup_sql.edges(connection, sums, pods, settings, lake=flows.lake, as_of=flows.as_of)
     return rollup_sql.label_sets() if relation.table is LABEL_SETS else query
 
 
@@ -238,12 +246,14 @@ def _two_scans(connection: Any, flows: Flows, names: frozenset[str] | None, view
     return view
 
 
-def _parts(sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
+def _parts(connection: Any, sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
     """Choose the source of each hour: the rollup if it matches the current flows, otherwise the flows."""
-    lake, table, window = sight.lake, relation.table, piece.window
-    parts, grain = _Parts(last_change=lake.last_change(FLOWS)), GRAIN[table.name]
+    lake, table, window, as_of = sight.lake, relation.table, piece.window, sight.window.as_of
+    parts, grain = _Parts(last_change=lake.last_change(FLOWS), as_of=as_of), GRAIN[table.name]
     notes, flows = _notes(sight, table, window), _flows(sight, window)
     hourly = _notes(sight, EDGES_1H, window) if relation.by_hour else {}
+    if as_of is not None:
+        notes, hourly = (_known(connection, lake, found, flows, as_of) for found in (notes, hourly))
     for cluster, hour in sorted({*notes, *flows}):
         first, last = max(window.since or hour, hour), min(window.until or hour + HOUR, hour + HOUR)
         if first >= last or not piece.scope.sees_cluster(cluster):
@@ -270,12 +280,19 @@ def _parts(sight: Sight, relation: RollupRelation, piece: Piece) -> _Parts:
     return parts
 
 
+def _known(connection: Any, lake: Lake, notes: _Notes, flows: Mapping[ClusterHour, list[StoredFile]], as_of: AsOf) -> _Notes:
+    """Return the stored hours that hold exactly what the lake knew then, which those that are sealed may not."""
+    same = {hour: flows[hour] for hour, (_, written) in notes.items() if hour in flows and written == rollup_notes.note(flows[hour])}
+    known = known_hours.known_by(connection, lake, same, as_of.instant)
+    return {hour: found for hour, found in notes.items() if hour in known}
+
+
 def _is_valid(written: str, files: list[StoredFile] | None) -> bool:
     """Whether a stored hour matches the flows that are in these files."""
     return files is None or written in (SEALED, rollup_notes.note(files))
 
 
-def _notes(sight: Sight, table: Table, window: Window) -> dict[ClusterHour, tuple[str, str]]:
+def _notes(sight: Sight, table: Table, window: Window) -> _Notes:
     """Return the path and note of each stored hour."""
     return {
         (file.partition["cluster"], hour): (file.path, written)

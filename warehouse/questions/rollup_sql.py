@@ -16,6 +16,7 @@ import pyarrow as pa
 from warehouse import config
 from warehouse.access import redaction, scoping
 from warehouse.lake.tables import Lake
+from warehouse.lake.time_travel import AsOf
 from warehouse.questions import edge_rule, recorded_workloads
 from warehouse.schema import FLOWS
 
@@ -121,15 +122,17 @@ def dns_names(flows: str) -> str:
         FROM ({" UNION ALL ".join(learned)}) WHERE ip IS NOT NULL AND name IS NOT NULL GROUP BY ALL"""
 
 
-def edges(connection: Any, parts: str, pods_seen: str, settings: config.Rollups, *, lake: Lake | None = None) -> str:
+def edges(
+    connection: Any, parts: str, pods_seen: str, settings: config.Rollups, *, lake: Lake | None = None, as_of: AsOf | None = None
+) -> str:
     """Make tables of the edges of `parts`, the query that `edge_parts` returns, and return the query for the rows of edges_1h.
 
     `pods_seen`, of edge_rule, is the query for the pods in all flows of the same hours, whatever the asker may see: the node that
     runs a pod reports its workload, which names the pod at the far end of other flows too. Workloads that no flow names are
-    looked up in the configuration history of `lake`; without a lake they are not. Raises LakeError.
+    looked up in the configuration history of `lake`, as it was known `as_of` if given; without a lake they are not. Raises LakeError.
     """
     connection.execute(f"CREATE OR REPLACE TEMP TABLE edge_parts AS {parts}")
-    recorded_workloads.learn(connection, pods_seen, "edge_pods", lake)
+    recorded_workloads.learn(connection, pods_seen, "edge_pods", lake, as_of=as_of)
     addresses = "SELECT source_ip AS ip FROM edge_parts WHERE source_ip IS NOT NULL UNION SELECT destination_ip FROM edge_parts"
     found = [address for address in connection.sql(addresses).to_arrow_table()["ip"].to_pylist() if address is not None]
     ranges = {"ip": found, "cidr": [range_of(address, settings) for address in found]}

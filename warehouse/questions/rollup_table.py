@@ -33,13 +33,15 @@ class RollupQuestion(FilteredQuestion):
     """True if the question does not distinguish minutes within an hour, so it may be answered from whole hours."""
     stored_only: bool = False
     """True to read only hours that are rolled up, for windows so long that their coverage is not computed."""
+    of_moments: bool = False
+    """True to answer also as of a moment: then from stored hours that hold what the lake knew, and else from flows; see `known_hours`."""
     infers_names: bool = False
     """True to add the DNS names that the lake has recorded for outside addresses."""
 
     def answer(self, request: Request) -> Answer:
         """Return the rows of the SQL, with the coverage of the window, which may be extended: see `rollup_relations.widened`."""
         wanted, table = self.wanted, self.source
-        if wanted.as_of is not None:
+        if wanted.as_of is not None and (wanted.as_of.version is not None or not self.of_moments):
             raise QueryError(f"{table.name} does not record when the lake learned of a flow, so it cannot answer as of a time: query flows")
         sight = request.sight.within(rollup_relations.widened(request.sight, table))
         seen = {f"visible_{table.name}": sight}

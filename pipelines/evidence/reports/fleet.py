@@ -113,7 +113,7 @@ def _least(shares: dict[str, float]) -> str:
 def volume(reader: Reader, parts: Parts | None = None) -> Section:
     """Return the section about the number of flows over time, by verdict; from `parts` if they were read already."""
     wanted = reader.flows()
-    rows, cut = (parts.timeline(), False) if parts is not None else _timeline(reader)
+    rows, cut = (parts.timeline, False) if parts is not None else _timeline(reader)
     chart = over_time(rows.to_pylist(), wanted.since, wanted.until, bucket_width(wanted), "Flows by verdict")
     counts: Counter[str] = Counter()
     for row in rows.to_pylist():

@@ -14,29 +14,22 @@ _DENIED = pa.array(["DROPPED", "ERROR"])
 
 @dataclass(frozen=True)
 class Parts:
-    """Rows of `warehouse.questions.two_windows`."""
+    """Rows of `warehouse.questions.two_windows`: of both windows' edges, and of the window's volume."""
 
     rows: pa.Table
-
-    def timeline(self) -> pa.Table:
-        """Return `start`, `verdict`, `flows` and `repeats` of the window, in order."""
-        within = self.rows.filter(pc.field("start").is_valid())
-        summed = within.group_by(["start", "verdict"]).aggregate([("flows", "sum"), ("repeats", "sum")])
-        named = summed.rename_columns({"flows_sum": "flows", "repeats_sum": "repeats"})
-        return named.select(["start", "verdict", "flows", "repeats"]).sort_by([("start", "ascending"), ("verdict", "ascending")])
+    timeline: pa.Table
+    """`start`, `verdict`, `flows` and `repeats` of the window, in order."""
 
     def edges(self, *, before: bool = False) -> pa.Table:
         """Return the edges of the window, or of the one before, most flows first: KEY, `flows`, `denied`, `first`, `last`."""
-        rows = self.rows.filter(pc.field("start").is_null() if before else pc.field("start").is_valid()).filter(
-            pc.field("first").is_valid()
-        )
+        rows = self.rows.filter(pc.field("before") == before)
         denied = pc.if_else(pc.is_in(rows["verdict"], _DENIED), rows["flows"], 0)
         return _summed(rows.append_column("denied", denied), KEY, ("flows", "denied"))
 
     def denials(self) -> pa.Table:
         """Return the denied edges of the window by reason, most flows first: KEY, `reason`, `flows`, `first`, `last`."""
-        within = pc.field("start").is_valid() & pc.field("first").is_valid() & pc.field("verdict").isin(_DENIED)
-        return _summed(self.rows.filter(within), (*KEY, "reason"), ("flows",))
+        denied = ~pc.field("before") & pc.field("verdict").isin(_DENIED)
+        return _summed(self.rows.filter(denied), (*KEY, "reason"), ("flows",))
 
 
 def _summed(rows: pa.Table, key: tuple[str, ...], sums: tuple[str, ...]) -> pa.Table:

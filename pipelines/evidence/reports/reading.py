@@ -94,13 +94,13 @@ class Reader:
 
     @property
     def parts(self) -> Parts | None:
-        """The sums of the window's flows, and of those before, read at once; None if the window is too short. Asked once."""
+        """The sums of the window's flows, and of those before, mostly from rollups; None if the window is too short. Asked once."""
         wanted = self.flows()
         if self._parts is None and two_windows.is_possible(wanted):
             answer = self.ask(two_windows.two_windows(wanted))
             if answer.cut:
                 raise QueryLimitError("the window has too many different edges for one report: make it for a shorter window")
-            self._parts = Parts(answer.rows)
+            self._parts = Parts(answer.rows, self.ask(two_windows.volume(wanted)).rows)
         return self._parts
 
     @property

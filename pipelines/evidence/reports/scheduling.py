@@ -24,7 +24,7 @@ from warehouse import config
 from warehouse.access import grants
 from warehouse.errors import ConfigError, HindcastError
 from warehouse.lake.tables import Lake
-from warehouse.schema import FLOWS, WORKLOADS
+from warehouse.schema import EDGES_1H, FLOWS, TIMELINE_1M, WORKLOADS
 
 log = structlog.stdlib.get_logger(__name__)
 PLATFORM = ""
@@ -96,9 +96,9 @@ class _Run:
 
     @cached_property
     def _pinned(self) -> Lake:
-        """The lake with the flows and workloads of one moment, so that what is learned from them for one report serves the others."""
+        """The lake with flows, their rollups and workloads of one moment, so that what is learned for one report serves the others."""
         assert self._now  # noqa: S101 (what is received until then is part of it)
-        return self._lake.pinned(FLOWS).pinned(WORKLOADS)
+        return self._lake.pinned(FLOWS).pinned(EDGES_1H).pinned(TIMELINE_1M).pinned(WORKLOADS)
 
     def make(self, subject: str) -> str:
         """Make and deliver the report of a subject; return its id."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.evidence.reports import making, records, verifying
+from pipelines.evidence.reports import making, records, subjects, verifying
 from pipelines.evidence.reports.asked import ReportOf
 from pipelines.maintenance import erasure, retention
 from pipelines.maintenance.compaction import compact_closed_hours
+from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.errors import ConfigError
 from warehouse.schema import FLOWS, REPORTS
@@ -97,6 +98,40 @@ def test_a_report_is_identical_again_and_after_more_data_compaction_and_vacuum(f
             path.unlink()
     assert differences(fleet, page) == ""
     assert verifying.verify(fleet.settings, fleet.lake, page.parent / "weekly.manifest.json").is_identical
+
+
+def sources(page: Path) -> set[str]:
+    """Where edges and volume of a report came from."""
+    manifest = json.loads((page.parent / "weekly.manifest.json").read_text())
+    return {query["source"] for query in manifest["queries"] if query["question"] in ("two_windows", "timeline")}
+
+
+PAYMENTS = subjects.principal_of("group:payments")
+
+
+def test_an_owners_report_that_was_made_from_flows_is_the_same_from_rollups(fleet: Any) -> None:
+    page = made(fleet, "owner", subject=PAYMENTS)
+    assert sources(page) == {"flows"}
+    roll_up_closed_hours(fleet.lake, fleet.settings.rollups, now=START + 5 * DAY)
+    assert differences(fleet, page) == ""
+
+
+def test_an_owners_report_that_was_made_from_rollups_is_the_same_whatever_comes_late(fleet: Any) -> None:
+    roll_up_closed_hours(fleet.lake, fleet.settings.rollups, now=START + 5 * DAY)
+    page = made(fleet, "owner", subject=PAYMENTS)
+    assert sources(page) == {"edges_1h"}, "whole hours that were known by then are not read again from the flows"
+
+    late = {"at": START + DAY + HOUR, "recorded": 3 * DAY}
+    fleet.flow("shop/web", "pay/api", times=7, **late)
+    fleet.flow("shop/late", "pay/api", times=2, verdict="DROPPED", **late)
+    assert differences(fleet, page) == ""
+    roll_up_closed_hours(fleet.lake, fleet.settings.rollups, now=START + 5 * DAY)
+    assert differences(fleet, page) == "", "a stored hour that holds more than was known then is not used"
+    compact_closed_hours(fleet.lake, now=START + 5 * DAY)
+    roll_up_closed_hours(fleet.lake, fleet.settings.rollups, now=START + 5 * DAY)
+    assert differences(fleet, page) == ""
+    made(fleet, "owner", subject=PAYMENTS)
+    assert sources(page) == {"edges_1h and flows"}
 
 
 def test_after_an_erasure_it_says_which_rows_are_gone_and_by_which_finding(fleet: Any) -> None:
