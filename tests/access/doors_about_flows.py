@@ -19,7 +19,7 @@ from warehouse.questions.edge_questions import EdgeScope
 from warehouse.questions.edges_in_time import denials, edges_in_time, first_and_last_seen
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.sql_question import OwnSql, SqlStream
-from warehouse.questions.two_windows import two_windows, volume
+from warehouse.questions.two_windows import two_windows
 from warehouse.schema import FLOWS
 
 
@@ -132,7 +132,9 @@ def two_windows_at_once(door: Door, who: Principal, seen: Seen) -> Answer:
     wanted = FlowFilter(since=START + 3 * DAY, until=START + 6 * DAY, as_of=now)
     before = FlowFilter(since=START, until=START + 3 * DAY, as_of=now)
     answer = door.answer(who, two_windows(wanted))
-    parts = Parts(answer.rows, door.answer(who, volume(wanted)).rows)
+    parts = Parts(answer.rows, door.answer(who, count_questions.timeline(wanted, of_moments=True)).rows)
+    for count in (count_questions.namespaces, count_questions.drop_reasons):
+        assert door.answer(who, count(wanted, of_moments=True)).rows == door.answer(who, count(wanted)).rows
     assert parts.timeline.to_pylist() == door.answer(who, count_questions.timeline(wanted)).rows.to_pylist()
     together = [(parts.edges(), edges_in_time(wanted, limits=ALL)), (parts.edges(before=True), edges_in_time(before, limits=ALL))]
     for found, question in (*together, (parts.denials(), denials(wanted, limits=ALL))):
@@ -307,7 +309,6 @@ DOORS_ABOUT_FLOWS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] =
     "flow_spans.namespaces_of": span_of_namespaces,
     "flow_questions.completions": completions,
     "count_questions.timeline": timeline,
-    "count_questions.timeline_of_minutes": two_windows_at_once,
     "count_questions.pulse": pulse,
     "count_questions.namespaces": namespaces,
     "count_questions.drop_reasons": drop_reasons,
@@ -320,7 +321,6 @@ DOORS_ABOUT_FLOWS: dict[str, Callable[[Door, Principal, Seen], Answer | None]] =
     "edges_in_time.first_and_last_seen": first_and_last,
     "edges_in_time.denials": denied_edges,
     "two_windows.two_windows": two_windows_at_once,
-    "two_windows.volume": two_windows_at_once,
     "replay_questions.DistinctEdges": distinct_edges,
     "replay_questions.connections": replayed_connections,
     "sql_question.OwnSql": sql,

@@ -1,6 +1,7 @@
 """Questions that count flows: over time, by namespace, by drop reason, or by the values of a column.
 
-They are answered from timeline_1m if it has the required columns, otherwise from the flows themselves.
+They are answered from timeline_1m if it has the required columns, otherwise from the flows themselves. As of a moment the flows are read,
+unless `of_moments` lets rollups answer that hold exactly what the lake knew then; the answer is the same.
 """
 
 from __future__ import annotations
@@ -22,33 +23,25 @@ from warehouse.schema import TIMELINE_1M
 DENIED = "verdict IN ('DROPPED', 'ERROR')"
 """SQL condition for rows of flows that were denied."""
 _MOST_PARTS = 1_000_000
-_SUMS = "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats"
 _ON_TIMELINE = frozenset({"cluster", "source_namespace", "destination_namespace", "verdict", "drop_reason_desc"})
 """Columns of `flows` that timeline_1m also has."""
 
 
-def timeline(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> FilteredQuestion:
+def timeline(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL, of_moments: bool = False) -> FilteredQuestion:
     """Count flows by verdict per time bucket: columns `start` (UTC), `verdict`, `flows`, `repeats` (docs/counting.md).
 
     Buckets are `bucket_width` long and start at round times; the first and the last may extend beyond the window.
     """
     wanted = plain(wanted)
-    width = bucket_width(wanted, buckets)
-    if is_on_timeline(wanted) and width >= MINUTE:
-        return timeline_of_minutes(wanted, buckets=buckets, limits=limits)
-    limits = replace(limits, rows=_MOST_PARTS)
+    width, limits = bucket_width(wanted, buckets), replace(limits, rows=_MOST_PARTS)
+    sums = "sum(flows)::BIGINT AS flows, sum(repeats)::BIGINT AS repeats"
+    if is_on_timeline(wanted, of_moments=of_moments) and width >= MINUTE:
+        rows, values = rollup_filter.rows(TIMELINE, wanted)
+        sql = f"SELECT time_bucket(?, minute) AS start, verdict, {sums} FROM ({rows}) GROUP BY ALL ORDER BY ALL"
+        return _of_minutes("timeline", wanted, sql, [width, *values], limits, width)
     flows = rollup_sql.counted(MATCHING, ("time", "verdict"))
-    sql = f"""SELECT time_bucket(?, "time") AS start, verdict, {_SUMS} FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
+    sql = f"""SELECT time_bucket(?, "time") AS start, verdict, {sums} FROM ({flows}) GROUP BY ALL ORDER BY ALL"""
     return FlowQuestion(name="timeline", wanted=wanted, sql=sql, values=(width,), limits=limits)
-
-
-def timeline_of_minutes(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> RollupQuestion:
-    """Return the same from timeline_1m, also as of a moment; for buckets of at least a minute, and conditions that it has columns for."""
-    width = bucket_width(wanted, buckets)
-    rows, values = rollup_filter.rows(TIMELINE, wanted)
-    sql = f"SELECT time_bucket(?, minute) AS start, verdict, {_SUMS} FROM ({rows}) GROUP BY ALL ORDER BY ALL"
-    question = _of_minutes("timeline", wanted, sql, [width, *values], replace(limits, rows=_MOST_PARTS), width)
-    return replace(question, of_moments=True)
 
 
 def pulse(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> FilteredQuestion:
@@ -65,14 +58,14 @@ def pulse(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL)
     return FlowQuestion(name="pulse", wanted=wanted, sql=sql, values=(width,), limits=limits)
 
 
-def namespaces(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL) -> FilteredQuestion:
+def namespaces(wanted: FlowFilter, *, buckets: int = BUCKETS, limits: Limits = USUAL, of_moments: bool = False) -> FilteredQuestion:
     """Count flows from or to each namespace per bucket of at least a minute; a flow within a namespace counts once.
 
     Columns: `cluster`, `namespace`, `start`, `flows`, `denied`.
     """
     wanted, limits = plain(wanted), replace(limits, rows=_MOST_PARTS)
     width = max(MINUTE, bucket_width(wanted, buckets))
-    if is_on_timeline(wanted):
+    if is_on_timeline(wanted, of_moments=of_moments):
         rows, values = rollup_filter.rows(TIMELINE, wanted)
         return _of_minutes("namespaces", wanted, _by_namespace(rows, "minute"), [width, *values], limits, width)
     columns = ("cluster", "source_namespace", "destination_namespace", "time", "verdict")
@@ -96,7 +89,7 @@ def _by_namespace(rows: str, moment: str) -> str:
         FROM ends WHERE namespace IS NOT NULL GROUP BY ALL ORDER BY ALL"""
 
 
-def drop_reasons(wanted: FlowFilter, *, limits: Limits = FEW) -> FilteredQuestion:
+def drop_reasons(wanted: FlowFilter, *, limits: Limits = FEW, of_moments: bool = False) -> FilteredQuestion:
     """Count drops by cluster and reason, each drop once, most first.
 
     Columns: `cluster`, `drop_reason_desc` (null for drops at L7), `drops`, `flows`.
@@ -104,7 +97,7 @@ def drop_reasons(wanted: FlowFilter, *, limits: Limits = FEW) -> FilteredQuestio
     wanted = plain(wanted)
     sums = "sum(flows - repeats)::BIGINT AS drops, sum(flows)::BIGINT AS flows"
     order = "GROUP BY ALL ORDER BY drops DESC, cluster, drop_reason_desc"
-    if is_on_timeline(wanted):
+    if is_on_timeline(wanted, of_moments=of_moments):
         rows, values = rollup_filter.rows(TIMELINE, wanted)
         sql = f"SELECT cluster, drop_reason_desc, {sums} FROM ({rows}) WHERE verdict = 'DROPPED' {order}"
         return _of_minutes("drop_reasons", wanted, sql, values, limits)
@@ -139,4 +132,5 @@ def _of_minutes(
         limits=limits,
         refusal=rollup_filter.timeline_refusal(wanted),
         by_hour=is_by_hour(wanted, width),
+        of_moments=True,
     )

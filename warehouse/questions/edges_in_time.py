@@ -28,17 +28,21 @@ BUCKETS = 24
 """The number of time buckets in which an edge's flows are counted."""
 
 
-def edges_in_time(wanted: FlowFilter, *, level: Level = "workload", limits: Limits = MOST_EDGES) -> FilteredQuestion:
+def edges_in_time(
+    wanted: FlowFilter, *, level: Level = "workload", limits: Limits = MOST_EDGES, of_moments: bool = False
+) -> FilteredQuestion:
     """Return who talks to whom, most flows first, with the number of flows per time bucket.
 
     Columns: `cluster`; for both ends `_namespace` (null outside; at cluster level the cluster) and `_name` (null above workload
     level, or where it is hidden); `port`, `protocol` (null above workload level); `flows`, `denied`, `audited` as reported;
     `reason`, the most common drop reason; `first`, `last`, `first_denied` (within the window); `bucket_starts`, `bucket_flows`.
 
-    For pods, and for conditions on columns that edges_1h does not have, the flows themselves are read and the buckets are finer.
+    For pods, and for conditions on columns that edges_1h does not have, the flows themselves are read and the buckets are finer; also as of
+    a moment, unless `of_moments` lets rollups answer that hold exactly what the lake knew then.
     """
     wanted = plain(wanted)
-    if level != "pod" and wanted.as_of is None and rollup_filter.edges_refusal(wanted) is None:
+    is_stored = rollup_filter.is_of_rollups(wanted, of_moments=of_moments) and rollup_filter.edges_refusal(wanted) is None
+    if level != "pod" and is_stored:
         return _of_hours(wanted, level, limits)
     return _of_flows(wanted, level, limits)
 
@@ -94,7 +98,9 @@ def _of_hours(wanted: FlowFilter, level: Level, limits: Limits) -> RollupQuestio
     named = f"""SELECT {named_hours(level)}, hour AS bucket, verdict, drop_reason_desc, flows,
             first_seen AS first, last_seen AS last
         FROM ({rows})"""
-    return RollupQuestion(name="edges_in_time", source=EDGES_1H, wanted=wanted, sql=_summed(named), values=tuple(values), limits=limits)
+    return RollupQuestion(
+        name="edges_in_time", source=EDGES_1H, wanted=wanted, sql=_summed(named), values=tuple(values), limits=limits, of_moments=True
+    )
 
 
 def _of_flows(wanted: FlowFilter, level: Level, limits: Limits) -> FlowQuestion:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,9 +15,16 @@ TIMELINE, EDGES = f"visible_{TIMELINE_1M.name}", f"visible_{EDGES_1H.name}"
 _SIDES = ("source", "destination")
 
 
-def is_on_timeline(wanted: FlowFilter) -> bool:
-    """Whether timeline_1m has every column that the filter needs."""
-    return not (wanted.pods or wanted.ips or wanted.ports or wanted.nodes or wanted.conditions or wanted.as_of)
+def is_on_timeline(wanted: FlowFilter, *, of_moments: bool = False) -> bool:
+    """Whether timeline_1m has every column that the filter needs; as of a moment only if `of_moments`."""
+    if not is_of_rollups(wanted, of_moments=of_moments):
+        return False
+    return not (wanted.pods or wanted.ips or wanted.ports or wanted.nodes or wanted.conditions)
+
+
+def is_of_rollups(wanted: FlowFilter, *, of_moments: bool) -> bool:
+    """Whether rollups may answer at all: about what is known now, and as of a moment if `of_moments`, but never as of a version."""
+    return wanted.as_of is None or (of_moments and wanted.as_of.version is None)
 
 
 def is_by_hour(wanted: FlowFilter, width: timedelta = HOUR) -> bool:
@@ -31,7 +37,7 @@ def is_by_hour(wanted: FlowFilter, width: timedelta = HOUR) -> bool:
 
 def timeline_refusal(wanted: FlowFilter) -> str | None:
     """Return why timeline_1m alone cannot answer for the filter; None if it can."""
-    if is_on_timeline(replace(wanted, as_of=None)):
+    if is_on_timeline(wanted, of_moments=True):
         return None
     return "minutes are stored by cluster, namespace, verdict and drop reason only: remove the other filters"
 

@@ -1,14 +1,13 @@
-"""The edges of a window and of the one before it, for everything in an owner's report, and the window's volume, as of a moment.
+"""The edges of a window and of the one before it, for everything in an owner's report, as of a moment.
 
-Both are read from rollups where those hold exactly what the lake knew then, and else summed up from flows by the same rules, so the same
-moment gives the same rows whatever comes later. `edges_in_time` and `count_questions` explain the sums and give the same ones.
+They are read from rollups where those hold exactly what the lake knew then, and else summed up from flows by the same rules, so the same
+moment gives the same rows whatever comes later. `edges_in_time` explains the sums and gives the same ones.
 """
 
 from __future__ import annotations
 
 from warehouse.engine import Limits, Window
 from warehouse.questions import edges_in_time, rollup_filter
-from warehouse.questions.count_questions import timeline_of_minutes
 from warehouse.questions.flow_filter import FlowFilter, bucket_width, plain
 from warehouse.questions.rollup_filter import EDGES
 from warehouse.questions.rollup_table import BEFORE, RollupQuestion
@@ -46,11 +45,6 @@ def two_windows(wanted: FlowFilter, *, limits: Limits = _MOST_PARTS) -> RollupQu
         of_moments=True,
         refusal=rollup_filter.edges_refusal(wanted),
     )
-
-
-def volume(wanted: FlowFilter, *, limits: Limits = _MOST_PARTS) -> RollupQuestion:
-    """Return the window's flows by verdict per time bucket, as `count_questions.timeline` does; only where that `is_possible`."""
-    return timeline_of_minutes(plain(wanted), limits=limits)
 
 
 def is_possible(wanted: FlowFilter) -> bool:

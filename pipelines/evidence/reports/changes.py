@@ -129,7 +129,7 @@ def _traffic(reader: Reader, found: Iterable[Mapping[str, Any]]) -> tuple[dict[t
     if not of:
         return counts, width
     names = () if whole else tuple(sorted({namespace for _, namespace in of if namespace is not None}))
-    answer = reader.ask(count_questions.namespaces(replace(wanted, namespaces=names), buckets=PARTS, limits=LIMITS))
+    answer = reader.ask(count_questions.namespaces(replace(wanted, namespaces=names), buckets=PARTS, limits=LIMITS, of_moments=True))
     for row in answer.rows.to_pylist():
         for key in ((row["cluster"], row["namespace"]), (row["cluster"], None)):
             if key in of:

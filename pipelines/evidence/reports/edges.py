@@ -54,7 +54,7 @@ def edges(reader: Reader, wanted: FlowFilter, parts: Parts | None = None) -> tup
     if parts is not None:
         found = parts.edges(before=wanted.until <= reader.request.since)
         return found.slice(0, MOST_EDGES.rows).to_pylist(), found.num_rows > MOST_EDGES.rows
-    answer = reader.ask(edges_in_time(wanted, limits=MOST_EDGES))
+    answer = reader.ask(edges_in_time(wanted, limits=MOST_EDGES, of_moments=True))
     columns = [*KEY, "flows", "denied", "first", "last"]  # the others may be told differently after compaction
     return answer.rows.select(columns).to_pylist(), answer.cut
 

@@ -138,7 +138,7 @@ def volume(reader: Reader, parts: Parts | None = None) -> Section:
 
 
 def _timeline(reader: Reader) -> tuple[pa.Table, bool]:
-    answer = reader.ask(count_questions.timeline(reader.flows(), limits=LIMITS))
+    answer = reader.ask(count_questions.timeline(reader.flows(), limits=LIMITS, of_moments=True))
     return answer.rows, answer.cut
 
 
@@ -161,7 +161,7 @@ def over_time(rows: list[dict[str, Any]], since: datetime, until: datetime, widt
 
 def drops(reader: Reader) -> Section:
     """Return the section about drops by cluster and reason."""
-    answer = reader.ask(count_questions.drop_reasons(reader.flows(), limits=LIMITS))
+    answer = reader.ask(count_questions.drop_reasons(reader.flows(), limits=LIMITS, of_moments=True))
     rows = answer.rows.to_pylist()
     by_reason: Counter[str] = Counter()
     for row in rows:
@@ -189,7 +189,7 @@ def bars(title: str, listed: list[tuple[str, int]], *, unit: str = "flows", tone
 
 def namespaces(reader: Reader) -> Section:
     """Return the section about the namespaces with the most flows."""
-    answer = reader.ask(count_questions.namespaces(reader.flows(), buckets=1, limits=LIMITS))
+    answer = reader.ask(count_questions.namespaces(reader.flows(), buckets=1, limits=LIMITS, of_moments=True))
     summed: dict[tuple[str, str], list[int]] = {}
     for row in answer.rows.to_pylist():
         numbers = summed.setdefault((row["cluster"], row["namespace"]), [0, 0])

@@ -12,7 +12,7 @@ from warehouse.access.principals import Grant, Scope
 from warehouse.engine import Limits, Window
 from warehouse.errors import QueryLimitError
 from warehouse.lake import time_travel
-from warehouse.questions import two_windows
+from warehouse.questions import count_questions, two_windows
 from warehouse.questions.answers import Answer
 from warehouse.questions.door import Door
 from warehouse.questions.flow_filter import FlowFilter
@@ -100,7 +100,7 @@ class Reader:
             answer = self.ask(two_windows.two_windows(wanted))
             if answer.cut:
                 raise QueryLimitError("the window has too many different edges for one report: make it for a shorter window")
-            self._parts = Parts(answer.rows, self.ask(two_windows.volume(wanted)).rows)
+            self._parts = Parts(answer.rows, self.ask(count_questions.timeline(wanted, limits=LIMITS, of_moments=True)).rows)
         return self._parts
 
     @property
