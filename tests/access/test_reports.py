@@ -73,7 +73,7 @@ def test_a_report_holds_no_more_than_its_subject_may_see(name: str, who: str, wo
     allowed = tokens([shown, held, standing]) | world.manifests(who, 0, 99)
     made = make(world, name, who)
     for file, content in made.files.items():
-        told = pq.read_table(io.BytesIO(content)).to_pylist() if file.endswith(".parquet") else content.decode()
+        told = pq.read_table(io.BytesIO(content)).to_pylist() if file.endswith(".parquet") else content.decode().replace("<wbr>", "")
         foreign = tokens(told) - allowed
         assert not foreign, (file, sorted(foreign)[:5])
     if name == "mine":
