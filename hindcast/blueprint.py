@@ -1,6 +1,7 @@
 """`hindcast blueprint`: how the platform team wants the fleet to stand, from writing it down to keeping it so.
 
-This module has what works on files; `hindcast.blueprint_fleet` and `hindcast.blueprint_publish` have what looks at clusters.
+This module has what works on files; `hindcast.blueprint_fleet`, `hindcast.blueprint_plan` and `hindcast.blueprint_publish` have what
+looks at clusters.
 """
 
 from __future__ import annotations
