@@ -29,7 +29,7 @@ from collectors.simulator.fleet import build_fleet
 from collectors.simulator.story import Story
 from pipelines.maintenance.compaction import compact_closed_hours
 from pipelines.maintenance.rollup import roll_up_closed_hours
-from warehouse import config
+from warehouse import config, table_views
 from warehouse import engine as duck
 from warehouse.access import access_log
 from warehouse.access.principals import OPERATOR
@@ -122,7 +122,7 @@ def _are_equal(one: Lake, other: Lake, table: Table) -> bool:
     """Whether two lakes have the same rows of a table, each as often."""
     with duck.connect(LIMITS) as connection:
         for name, lake in (("one", one), ("other", other)):
-            duck.add_view_of_files(connection, lake, table, lake.files(table), name)
+            table_views.add_view_of_files(connection, lake, table, lake.files(table), name)
         sql = "SELECT count(*) AS rows FROM ((FROM one EXCEPT ALL FROM other) UNION ALL (FROM other EXCEPT ALL FROM one))"
         return bool(duck.run(connection, sql, (), LIMITS)[0]["rows"].to_pylist() == [0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from warehouse import engine
+from warehouse import engine, table_views
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
@@ -35,7 +35,7 @@ def flows_by_namespace(lake: Lake, cluster: str, namespaces: Collection[str], *,
         ) GROUP BY 1"""
     values = [cluster, since, until, *namespaces]
     with engine.connect(_LIMITS) as connection:
-        engine.add_view(connection, lake, FLOWS, Window(since=since, until=until), [cluster])
+        table_views.add_view(connection, lake, FLOWS, Window(since=since, until=until), [cluster])
         rows, _ = engine.run(connection, sql, [*values, *values], _LIMITS)
     counted = {row["namespace"]: int(row["flows"]) for row in rows.to_pylist()}
     return {namespace: counted.get(namespace, 0) for namespace in namespaces}

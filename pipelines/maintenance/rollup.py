@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.maintenance import elsewhere
 from pipelines.maintenance.compaction_plan import GRACE
-from warehouse import config, engine
+from warehouse import config, engine, table_views
 from warehouse.engine import Limits
 from warehouse.engines.opening import Engine
 from warehouse.errors import CommitConflictError
@@ -178,7 +178,7 @@ def _sums(
     """Compute the rollup rows of some hours."""
     paths = sorted({file.path for files in hours.values() for file in files})
     within = " OR ".join(f"(\"time\" >= '{begin.isoformat()}' AND \"time\" < '{(begin + HOUR).isoformat()}')" for begin in hours)
-    engine.add_view_of_files(connection, lake, FLOWS, [f"{lake.address(FLOWS)}/{path}" for path in paths], "flows_of_files")
+    table_views.add_view_of_files(connection, lake, FLOWS, [f"{lake.address(FLOWS)}/{path}" for path in paths], "flows_of_files")
     connection.execute(f"CREATE TEMP VIEW flows AS SELECT * FROM flows_of_files WHERE {within}")
     parts, pods = rollup_sql.edge_parts("flows", labels=True), edge_rule.pods_seen("flows")
     edges = rollup_sql.edges(connection, parts, pods, settings, lake=lake)

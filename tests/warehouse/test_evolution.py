@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from pipelines.maintenance.compaction import compact_closed_hours
 from pipelines.maintenance.rollup import roll_up_closed_hours
-from warehouse import config, engine
+from warehouse import config, engine, table_views
 from warehouse.access.principals import OPERATOR
 from warehouse.errors import LakeError
 from warehouse.lake.tables import Lake
@@ -161,7 +161,7 @@ def test_new_columns_are_empty_in_old_rows_and_kept_in_new_ones_through_compacti
     monkeypatch.setattr("pipelines.maintenance.compaction.FLOWS", NEWER)
     lake = open_lake(url)
     with engine.connect(engine.Limits()) as connection:
-        engine.add_view(connection, lake, NEWER, engine.Window())
+        table_views.add_view(connection, lake, NEWER, engine.Window())
         rows = connection.sql("SELECT shiny, shiny_tags FROM flows").to_arrow_table()
     assert rows["shiny"].null_count == rows["shiny_tags"].null_count == 80, "no file has the columns yet"
     append(lake, NEWER, 3)
@@ -175,7 +175,7 @@ def test_new_columns_are_empty_in_old_rows_and_kept_in_new_ones_through_compacti
 
 def asked(lake: Lake, text: str) -> list[dict[str, object]]:
     with engine.connect(engine.Limits()) as connection:
-        engine.add_view(connection, lake, NEWER, engine.Window())
+        table_views.add_view(connection, lake, NEWER, engine.Window())
         rows: list[dict[str, object]] = connection.sql(text).to_arrow_table().to_pylist()
     return rows
 

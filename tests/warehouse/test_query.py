@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from collectors.decoding.decode import decode
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
-from warehouse import config, engine
+from warehouse import config, engine, table_views
 from warehouse.access import redaction
 from warehouse.access.ownership import grants_of
 from warehouse.access.principals import OPERATOR, Principal, scope_of
@@ -262,7 +262,7 @@ def test_leaving_out_files_never_changes_an_answer(lake: Lake, bounds: list[str]
         f"SELECT count(*) AS n FROM (SELECT * FROM flows WHERE {where} UNION ALL SELECT * FROM flows WHERE verdict = 'AUDIT')",
     ):
         with engine.connect(Limits()) as connection:
-            engine.add_view(connection, lake, FLOWS, Window())
+            table_views.add_view(connection, lake, FLOWS, Window())
             expected = connection.sql(text).to_arrow_table().to_pylist()
         assert Door(lake, GRANTS).answer(OPERATOR, OwnSql(text=text)).rows.to_pylist() == expected
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from warehouse import engine
+from warehouse import table_views
 from warehouse.access import labels, scoping
 from warehouse.access.principals import Scope
 from warehouse.access.sight import Sight
@@ -31,7 +31,7 @@ class Visible:
     """The relations that a question reads."""
 
     relations: tuple[str, ...]
-    """Relations as returned by `engine.relation`; the last one is `visible_TABLE`."""
+    """Relations as returned by `table_views.relation`; the last one is `visible_TABLE`."""
     parts: Mapping[str, bool]
     """The relations that make up `visible_TABLE`, and for each whether it is worth scanning it once per side."""
     files: int
@@ -46,18 +46,18 @@ def relations(connection: Any, sight: Sight, table: Table, *, completed: Callabl
     lake, scope, window = sight.lake, sight.scope, sight.window
     seen = scoping.clusters_seen(scope, lake.clusters(table) if "cluster" in table.partition_by else ())
     seen = [cluster for cluster in seen if not sight.clusters or cluster in sight.clusters]
-    files = engine.files_of(lake, table, window, None if scope.everything and not sight.clusters else seen)
+    files = table_views.files_of(lake, table, window, None if scope.everything and not sight.clusters else seen)
     found: list[str] = []
     parts: dict[str, bool] = {}
     for name, some, apart in _parts(table, files):
-        rows = engine.query_of(connection, lake, table, some, name, as_of=window.as_of)
-        found.append(engine.relation(name, rows if completed is None else completed(rows)))
+        rows = table_views.query_of(connection, lake, table, some, name, as_of=window.as_of)
+        found.append(table_views.relation(name, rows if completed is None else completed(rows)))
         here = replace(table, name=name)
         shown = scoping.visible(scope, here, window, seen, peer_detail=sight.peer_detail, columns=sight.columns, ends_apart=apart)
-        found.append(engine.relation(f"visible_{name}", shown))
+        found.append(table_views.relation(f"visible_{name}", shown))
         parts[name] = apart
     if len(parts) > 1:
-        found.append(engine.relation(f"visible_{table.name}", " UNION ALL ".join(f"FROM visible_{name}" for name in parts)))
+        found.append(table_views.relation(f"visible_{table.name}", " UNION ALL ".join(f"FROM visible_{name}" for name in parts)))
     return Visible(relations=tuple(found), parts={f"visible_{name}": apart for name, apart in parts.items()}, files=len(files))
 
 

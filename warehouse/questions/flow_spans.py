@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from warehouse import engine
+from warehouse import engine, table_views
 from warehouse.access import visible
 from warehouse.engine import Limits, Window
 from warehouse.questions.flow_table import MATCHING
@@ -87,7 +87,7 @@ class SpanQuestion(Question[pa.Table]):
         shown = visible.relations(connection, sight, FLOWS)
         scans = [f"SELECT * FROM {part} WHERE {scan.where}" for part in shown.parts for scan in self.selection.scans]
         given = [value for _ in shown.parts for scan in self.selection.scans for value in scan.values]
-        return [*shown.relations, engine.relation(MATCHING, " UNION ALL ".join(scans))], given
+        return [*shown.relations, table_views.relation(MATCHING, " UNION ALL ".join(scans))], given
 
 
 @dataclass(frozen=True, kw_only=True)

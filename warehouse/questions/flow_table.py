@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from warehouse import engine
+from warehouse import engine, table_views
 from warehouse.access import visible
 from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
@@ -93,14 +93,14 @@ class FlowQuestion(FilteredQuestion):
         shown = visible.relations(connection, sight, FLOWS, completed=completed)
         relations = list(shown.relations)
         if self.connections and flow_filter.has_sides(wanted):
-            relations.append(engine.relation("turned_flows", edge_rule.turned_round(f"visible_{FLOWS.name}", columns)))
+            relations.append(table_views.relation("turned_flows", edge_rule.turned_round(f"visible_{FLOWS.name}", columns)))
             matching, given = flow_filter.matching(wanted, {"turned_flows": False})
-            relations.append(engine.relation(CONNECTIONS, matching))
+            relations.append(table_views.relation(CONNECTIONS, matching))
         else:
             matching, given = flow_filter.matching(wanted, shown.parts)
-            relations.append(engine.relation(MATCHING, matching))
+            relations.append(table_views.relation(MATCHING, matching))
             if self.connections:
-                relations.append(engine.relation(CONNECTIONS, edge_rule.turned_round(MATCHING, columns)))
+                relations.append(table_views.relation(CONNECTIONS, edge_rule.turned_round(MATCHING, columns)))
         if self.newest:
             values = (*values, _oldest(connection, relations, given, wanted, self.limits))
         rows, cut = engine.ask(connection, relations, self.sql, [*given, *values], self.limits)
@@ -137,8 +137,8 @@ def _pods_of_hours(connection: Any, sight: Sight, since: datetime, until: dateti
     window = sight.window
     if window.as_of is None:
         return _remembered_pods(connection, sight, since, until, name)
-    files = engine.files_of(sight.lake, FLOWS, replace(window, since=since, until=until), sight.clusters or None)
-    rows = engine.query_of(connection, sight.lake, FLOWS, files, name, as_of=window.as_of)
+    files = table_views.files_of(sight.lake, FLOWS, replace(window, since=since, until=until), sight.clusters or None)
+    rows = table_views.query_of(connection, sight.lake, FLOWS, files, name, as_of=window.as_of)
     first, end = (f"{engine.literal(moment.isoformat())}::TIMESTAMPTZ" for moment in (since, until))
     return edge_rule.pods_seen(f"""(SELECT * FROM ({rows}) WHERE "time" >= {first} AND "time" < {end})""")
 

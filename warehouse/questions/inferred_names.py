@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from warehouse import config, engine
+from warehouse import config, engine, table_views
 from warehouse.engine import Limits
 from warehouse.questions import rollup_filter, rollup_relations, rollup_sql
 from warehouse.questions.flow_filter import FlowFilter
@@ -59,7 +59,7 @@ def added(edges: pa.Table, request: Request, limits: Limits) -> pa.Table:
         with engine.connect_warm() as connection:
             relation = RollupRelation(table=DNS_NAMES, name="names", stored_only=True)
             query, _ = rollup_relations.query(connection, sight, relation, request.rollups)
-            visible = engine.relation(f"visible_{DNS_NAMES.name}", query)
+            visible = table_views.relation(f"visible_{DNS_NAMES.name}", query)
             known, _ = engine.ask(connection, [visible], _KNOWN, (), replace(limits, rows=_MOST_NAMES))
     return _with_names(edges, known, request.rollups)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from warehouse import engine
+from warehouse import table_views
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
 from warehouse.questions import recorded_workloads, rollup_notes
@@ -70,7 +70,7 @@ def known_by(connection: Any, lake: Lake, hours: Mapping[ClusterHour, list[Store
 def _last_recorded(connection: Any, lake: Lake, hours: Mapping[ClusterHour, list[StoredFile]]) -> dict[ClusterHour, datetime]:
     """Return when the last flow of each hour was recorded, by one scan of two columns; hours without flows are missing."""
     paths = sorted({f"{lake.address(FLOWS)}/{file.path}" for files in hours.values() for file in files})
-    rows = engine.query_of(connection, lake, FLOWS, paths, "flows_recorded")
+    rows = table_views.query_of(connection, lake, FLOWS, paths, "flows_recorded")
     found = connection.execute(
         f"""SELECT cluster, epoch_us("time") // {_HOUR_US} AS hour, epoch_us(max({FLOWS.recorded})) AS recorded
             FROM ({rows}) GROUP BY ALL"""

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from warehouse import engine
+from warehouse import table_views
 from warehouse.engine import literal
 from warehouse.lake.changes import SPAN
 from warehouse.lake.files import StoredFile
@@ -135,7 +135,7 @@ class Flows:
     def add_view(self, connection: Any, name: str) -> None:
         """Create a view of the flows."""
         paths = sorted(f"{self.lake.address(FLOWS)}/{file.path}" for file in self.files)
-        rows = engine.query_of(connection, self.lake, FLOWS, paths, f"{name}_files", as_of=self.as_of)
+        rows = table_views.query_of(connection, self.lake, FLOWS, paths, f"{name}_files", as_of=self.as_of)
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM ({rows}) WHERE {within('time', self.spans)}")
 
     def number(self, part: Part) -> int:

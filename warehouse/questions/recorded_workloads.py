@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from warehouse import engine
+from warehouse import table_views
 from warehouse.lake.tables import Lake
 from warehouse.lake.time_travel import AsOf
 from warehouse.questions import edge_rule
@@ -68,7 +68,9 @@ def _recorded(connection: Any, in_flows: str, lake: Lake, as_of: AsOf | None) ->
     if not clusters:
         return None
     files = versions.files_between(lake, WORKLOADS, since=_start(first), until=_start(last) + HOUR, clusters=clusters)
-    return _found(in_flows, engine.query_of(connection, lake, WORKLOADS, files, f"{in_flows}_recorded", as_of=as_of)) if files else None
+    if not files:
+        return None
+    return _found(in_flows, table_views.query_of(connection, lake, WORKLOADS, files, f"{in_flows}_recorded", as_of=as_of))
 
 
 _UNNAMED = "name IS NULL AND namespace IS NOT NULL"

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from warehouse import config, engine
+from warehouse import config, engine, table_views
 from warehouse.access import scoping
 from warehouse.access.sight import Sight
 from warehouse.engine import Limits, Window
@@ -113,7 +113,7 @@ class DistinctEdges(Question[EdgesAnswer]):
             relation = RollupRelation(table=table, name=name, namespaces=wanted.namespaces, labels=self.with_labels)
             with engine.within(connection, self.limits):
                 query, source = rollup_relations.query(connection, sight, relation, rollups, summed_up)
-            made.append(engine.relation(name, query))
+            made.append(table_views.relation(name, query))
             sources.append(source)
         ends, salt = self._ends(connection, made[0], wanted)
         parts, cut, left = [], False, self.limits.rows

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from warehouse import config, engine
+from warehouse import config, table_views
 from warehouse.access import scoping
 from warehouse.access.principals import Grant, Scope, is_plain
 from warehouse.access.sight import Sight
@@ -113,10 +113,10 @@ def query(
     columns = ", ".join(table.schema.names)
     for number, piece in enumerate(pieces(sight.scope, sight.window)):
         parts = _parts(connection, sight, relation, piece)
-        stored = engine.query_of(connection, lake, table, sorted(parts.rollup_files), f"{relation.name}_stored_{number}")
+        stored = table_views.query_of(connection, lake, table, sorted(parts.rollup_files), f"{relation.name}_stored_{number}")
         either = [f"SELECT {columns} FROM ({stored}) WHERE {part_sums.within(table.time_column, parts.rollup)}"]
         if parts.hourly_files:
-            hours = engine.query_of(connection, lake, EDGES_1H, sorted(parts.hourly_files), f"{relation.name}_hourly_{number}")
+            hours = table_views.query_of(connection, lake, EDGES_1H, sorted(parts.hourly_files), f"{relation.name}_hourly_{number}")
             of_hour = columns.replace(TIMELINE_1M.time_column, f"{EDGES_1H.time_column} AS {TIMELINE_1M.time_column}")
             either.append(f"SELECT {of_hour} FROM ({hours}) WHERE {part_sums.within(EDGES_1H.time_column, parts.hourly)}")
         if parts.flows_files and not relation.stored_only:
@@ -127,7 +127,7 @@ def query(
         # A row may start before the piece although it covers only flows of the piece: the rows are already limited to the window.
         seen_of = {*parts.hourly, *parts.rollup, *parts.flows}
         shown = scoping.visible(piece.scope, replace(table, name=whole), Window(), seen_of, peer_detail=sight.peer_detail, ends_apart=False)
-        seen.append(f"(WITH {engine.relation(whole, ' UNION ALL '.join(either))} {shown})")
+        seen.append(f"(WITH {table_views.relation(whole, ' UNION ALL '.join(either))} {shown})")
         sources.hourly_files += len(parts.hourly_files)
         sources.rollup_files += len(parts.rollup_files)
         sources.flows_files += 0 if relation.stored_only else len(parts.flows_files)

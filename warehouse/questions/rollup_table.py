@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from warehouse import engine
+from warehouse import engine, table_views
 from warehouse.access.sight import Sight
 from warehouse.engine import Window
 from warehouse.errors import QueryError
@@ -59,7 +59,7 @@ class RollupQuestion(FilteredQuestion):
             )
             with engine.within(connection, self.limits):
                 query, source = rollup_relations.query(connection, one, relation, request.rollups)
-            made.append(engine.relation(name, query))
+            made.append(table_views.relation(name, query))
             sources.append(source)
         rows, cut = engine.ask(connection, made, self.sql, self.values, self.limits)
         sight = seen[f"visible_{self.source.name}"]

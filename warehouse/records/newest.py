@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import engine
+from warehouse import engine, table_views
 from warehouse.engine import Limits, Window
 from warehouse.lake.tables import Lake
 from warehouse.schema import Table
@@ -74,7 +74,7 @@ def history(lake: Lake, table: Table, *, at: datetime | None, clusters: Iterable
     if until is not None:
         conditions.append(f'"{table.time_column}" < {engine.literal(until.isoformat())}::TIMESTAMPTZ')
     with engine.connect_warm() as connection:
-        files = engine.files_of(lake, table, Window(until=until), names)
-        rows = engine.query_of(connection, lake, table, files, "stored")
-        engine.replace_view(connection, "stored", f"SELECT * FROM ({rows}) WHERE {' AND '.join(conditions)}")
+        files = table_views.files_of(lake, table, Window(until=until), names)
+        rows = table_views.query_of(connection, lake, table, files, "stored")
+        table_views.replace_view(connection, "stored", f"SELECT * FROM ({rows}) WHERE {' AND '.join(conditions)}")
         yield Ask(connection)

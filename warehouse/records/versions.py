@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import engine
+from warehouse import engine, table_views
 from warehouse.access.principals import Scope
 from warehouse.engine import Limits
 from warehouse.lake.files import StoredFile
@@ -79,7 +79,7 @@ def files_between(lake: Lake, table: Table, *, since: datetime, until: datetime,
 def folded(lake: Lake, table: Table, files: Iterable[StoredFile]) -> pa.Table:
     """Return the versions in these files, each once, with its end if any of the files has it. Raises LakeError."""
     with engine.connect_warm() as connection:
-        engine.add_view_of_files(
+        table_views.add_view_of_files(
             connection, lake, table, [f"{lake.address(table)}/{file.path}" for file in files], "stored", as_stored=True
         )
         rows, _ = engine.run(connection, _fold(table, "SELECT * FROM stored"), (), _UNLIMITED)
@@ -119,8 +119,8 @@ def _files(
 
 
 def _add_views(connection: Any, lake: Lake, table: Table, closed: list[str], loose: list[str]) -> None:
-    engine.add_view_of_files(connection, lake, table, closed, "closed_files", as_stored=True)
-    engine.add_view_of_files(connection, lake, table, loose, "loose_files", as_stored=True)
+    table_views.add_view_of_files(connection, lake, table, closed, "closed_files", as_stored=True)
+    table_views.add_view_of_files(connection, lake, table, loose, "loose_files", as_stored=True)
 
 
 def _read(connection: Any, table: Table, since: datetime, until: datetime, selection: Selection) -> pa.Table:

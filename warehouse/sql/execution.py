@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse import engine
+from warehouse import engine, table_views
 from warehouse.access import access_log as log
 from warehouse.access import scoping, visible
 from warehouse.access.principals import Scope
@@ -108,7 +108,7 @@ def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Iterato
             _add_view(connection, lake, table, window, window)
         statements.check_writes_nothing(connection, text, limits)
         if not text.lstrip().upper().startswith("EXPLAIN"):
-            asked = engine.window_of_query(connection, text, FLOWS)
+            asked = table_views.window_of_query(connection, text, FLOWS)
             read = replace(window, since=asked.since or window.since, until=asked.until or window.until)
         files = _add_view(connection, lake, FLOWS, window, read)
         engine.lock_settings(connection)
@@ -123,9 +123,9 @@ def _over_lake(lake: Lake, text: str, window: Window, limits: Limits) -> Iterato
 
 def _add_view(connection: Any, lake: Lake, table: Table, window: Window, read: Window) -> int:
     """Create a view of the rows that overlap `window`, reading only files for the window `read`; return the number of files."""
-    files = engine.files_of(lake, table, windows.beginnings(table, read))
-    rows = engine.query_of(connection, lake, table, files, table.name, as_of=window.as_of)
-    engine.replace_view(connection, table.name, windows.touching(table, f"({rows})", window))
+    files = table_views.files_of(lake, table, windows.beginnings(table, read))
+    rows = table_views.query_of(connection, lake, table, files, table.name, as_of=window.as_of)
+    table_views.replace_view(connection, table.name, windows.touching(table, f"({rows})", window))
     return len(files)
 
 
@@ -141,12 +141,12 @@ def _over_files(sight: Sight, text: str, limits: Limits, cancelled: threading.Ev
 
     def query(table: Table, span: Window) -> str:
         nonlocal read, within
-        files = engine.files_of(lake, table, windows.beginnings(table, span))
+        files = table_views.files_of(lake, table, windows.beginnings(table, span))
         read, within = len(files), span
         if not files:
-            return engine.query_of_nothing(table)
+            return table_views.query_of_nothing(table)
         lacking = lake.files_may_lack_columns(table)
-        rows = engine.query_of_files(table, files, as_of=span.as_of, files_may_lack_columns=lacking)
+        rows = table_views.query_of_files(table, files, as_of=span.as_of, files_may_lack_columns=lacking)
         return windows.touching(table, f"({rows})", window)
 
     def asked(by_text: Window) -> str:
@@ -201,4 +201,4 @@ def _source(opened: ExitStack, sight: Sight, table: Table, window: Window, limit
         return visible.reader(connection, shown, table, most_rows=None if sight.scope.administers else most_rows)
 
     view = windows.touching(table, f"{engine.LOADED}.{table.name}", window)
-    return workers.Source(read=read, stamp=tuple(engine.files_of(lake, table, within)), view=view)
+    return workers.Source(read=read, stamp=tuple(table_views.files_of(lake, table, within)), view=view)

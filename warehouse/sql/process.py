@@ -25,7 +25,7 @@ from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
-from warehouse import engine
+from warehouse import engine, table_views
 from warehouse.engine import Limits
 from warehouse.errors import QueryError, QueryLimitError
 from warehouse.schema import TABLES
@@ -130,7 +130,7 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
     planner = None
     if readable:  # finding out which files a query needs takes a planner with other settings
         planner = engine.connect(limits, confined=True)
-        engine.keep_bounds(planner)
+        table_views.keep_bounds(planner)
         engine.lock(planner, readable)
     send(sink, json.dumps({"is_shut": is_shut}).encode())
     while True:
@@ -190,14 +190,14 @@ def _load(connection: Any, source: IO[bytes], tables: list[str]) -> dict[str, An
 def _views(connections: list[Any], job: dict[str, Any]) -> dict[str, Any]:
     for name, query in job["views"].items():
         for connection in connections:
-            engine.replace_view(connection, name, query)
+            table_views.replace_view(connection, name, query)
     return {}
 
 
 def _window(planner: Any, job: dict[str, Any]) -> dict[str, Any]:
     """Return the span of time that a query reads of a table."""
     statements.check_is_query(planner, job["sql"])
-    asked = engine.planned_window(planner, job["sql"], TABLES[job["table"]])
+    asked = table_views.planned_window(planner, job["sql"], TABLES[job["table"]])
     return {name: bound and bound.isoformat() for name, bound in (("since", asked.since), ("until", asked.until))}
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipelines.configuration import kinds
 from pipelines.configuration.care import compact_configuration
 from pipelines.configuration.recording import Change, Recorder
-from warehouse import engine
+from warehouse import engine, table_views
 from warehouse.engine import Limits, Window
 from warehouse.errors import CommitConflictError
 from warehouse.records import versions
@@ -220,7 +220,7 @@ def test_the_engine_s_view_has_each_version_once(history: Any, policy: Policy, n
     history.look(noon, policy())
     history.look(noon + HOUR, policy(port=443))
     with engine.connect(Limits()) as connection:
-        engine.add_view(connection, history.lake, POLICY_VERSIONS, Window(since=noon + 2 * HOUR))
+        table_views.add_view(connection, history.lake, POLICY_VERSIONS, Window(since=noon + 2 * HOUR))
         rows, _ = engine.run(connection, "SELECT valid_to IS NULL AS open FROM policies ORDER BY valid_from", (), Limits())
     assert rows["open"].to_pylist() == [False, True]
 
