@@ -6,6 +6,7 @@ import collections
 import datetime as dt
 import itertools
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,21 @@ def test_occurrences_are_counted_whatever_is_in_memory(batches: list[list[tuple[
             times = np.array([time for time, _ in batch], np.int64)
             hashes = np.array([content for _, content in batch], np.uint64)
             assert occurrences.count(times, hashes).tolist() == wanted
+
+
+def test_of_the_flows_of_a_long_file_only_the_newest_are_in_memory() -> None:
+    flows, of_a_batch = 100_000, 500
+    hashes = np.zeros(of_a_batch, np.uint64)
+    with Occurrences(1_000) as occurrences:
+        tracemalloc.start()
+        try:
+            for first in range(0, flows, of_a_batch):
+                assert set(occurrences.count(np.arange(first, first + of_a_batch), hashes)) == {1}
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < flows * 4, "a flow is represented by 16 bytes"
+        assert set(occurrences.count(np.arange(of_a_batch), hashes)) == {2}, "those that are no longer in memory still count"
 
 
 def flow_at(seconds: float, node: str = "prod/n1") -> str:
