@@ -91,7 +91,7 @@ def _running(command: list[str], port: int, folder: Path, **environment: str) ->
         process.wait()
 
 
-def wait_until_it_listens(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
+def wait_until_it_listens(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 300) -> None:
     """Wait until a server accepts connections; fails with its log if it ends before."""
     deadline = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
     while dt.datetime.now(dt.UTC) < deadline and process.poll() is None:
