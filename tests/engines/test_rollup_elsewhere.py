@@ -5,6 +5,8 @@ import os
 import time
 from typing import Any
 
+import pytest
+
 from pipelines.maintenance.rollup import roll_up_closed_hours
 from warehouse import config
 from warehouse.schema import FLOWS, ROLLUPS
@@ -23,6 +25,18 @@ def test_rollups_are_the_embedded_engines_row_by_row(twins: Any, server: Any, to
     twins.assert_equal(*ROLLUPS)
     assert not list(twins.folder_there.rglob("engine-*")), "rows that several queries needed are deleted again"
     assert roll_up_closed_hours(twins.there, SETTINGS, now=LATER, on=server) == [], "a second run finds nothing to do"
+
+
+def test_a_server_that_may_only_read_computes_rollups_all_the_same(
+    twins: Any, sail: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins.append(300)
+    (twins.folder_there / "no-folder").write_bytes(b"")
+    monkeypatch.setattr(twins.there, "folder_to_write", lambda *_given: "no-folder/engine")
+    for lake, on in ((twins.here, None), (twins.there, sail)):
+        roll_up_closed_hours(lake, SETTINGS, now=LATER, on=on)
+    assert not told, "no work fell back to the embedded engine"
+    twins.assert_equal(*ROLLUPS)
 
 
 def test_rows_that_a_killed_process_left_on_the_engine_are_vacuumed(twins: Any) -> None:

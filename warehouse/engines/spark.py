@@ -99,14 +99,16 @@ class SparkConnection(engine.Elsewhere):
     def _stored(self, rows: DataFrame, lake: Lake, table: Table) -> DataFrame:
         """Write rows that several queries need into a folder that is deleted with the connection, and return them as read from there.
 
-        Without this each of these queries would compute them again: Sail ignores `persist`.
+        Without this each of these queries would compute them again: Sail ignores `persist`. So they do where the server cannot write.
         """
         folder = lake.folder_to_write(table, {})
         self._folders.append((lake, table, folder))
         address = f"{self.address(lake, table)}/{folder}"
-        with self._translated_errors():
+        try:
             rows.write.options(**WRITTEN).parquet(address)
             return self._session.read.schema(rows.schema).parquet(address)
+        except PySparkException:
+            return rows  # what is wrong with the rows themselves, the queries will tell
 
     def register(self, name: str, rows: pa.Table) -> None:
         """Give rows of ours a name. Raises EngineError."""
