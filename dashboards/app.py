@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboards.access import identity
 from dashboards.central import planned
-from dashboards.frame import assets, navigation, summary, theme, time_control, url_state
+from dashboards.frame import navigation, summary, theme, time_control, url_state
 from dashboards.sql_page import running
 from dashboards.views import (
     access,
@@ -63,8 +63,6 @@ def main() -> None:
     """Draw what was asked for."""
     st.set_page_config(page_title="Hindcast", page_icon="/app/static/icon.png", layout="wide")
     theme.add_css()
-    with st.container(key="page script"):
-        st.html(f'<script src="{assets.ADDRESS}/page.js"></script>', unsafe_allow_javascript=True)
     st.logo(theme.logo(), size="large")
     problem: HindcastError | None = None
     settings: config.Config | None = None

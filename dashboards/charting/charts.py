@@ -1,4 +1,4 @@
-"""Charts of time: bars stacked by verdict or reason with the strip of coverage above, and sparks of cards. It asks nothing of the lake.
+"""Charts of time: bars stacked by verdict or reason with the strip of coverage above. It asks nothing of the lake.
 
 Charts are written in Vega-Lite's own form. Made by a library that validates each of them, they took longer than the questions that they
 show; the tests validate them instead.
@@ -61,21 +61,6 @@ def bars(
         select = {"type": "interval", "encodings": ["x"], "mark": {"fill": shades.primary, "fillOpacity": 0.15}}
         chart["params"] = [{"name": BRUSH, "select": select, "views": [_BARS]}]
     return finished(chart, shades, height)
-
-
-def spark(values: Sequence[float], colour: str, shades: Palette, *, kind: str = "area") -> Chart:
-    """A small line, area or row of bars without axes, for a card."""
-    marks: dict[str, Chart] = {
-        "bars": {"type": "bar", "color": colour},
-        "steps": {"type": "line", "color": colour, "interpolate": "step-after", "strokeWidth": 1.5},
-        "area": {"type": "area", "line": {"color": colour, "strokeWidth": 1.5}, "color": colour, "opacity": 0.25},
-    }
-    encoding = {
-        "x": quantitative("place", axis=None, scale={"nice": False}),
-        "y": quantitative("value", axis=None, scale={"domain": [0, max([*values, 1])]}),
-    }
-    data = inline({"place": place, "value": value} for place, value in enumerate(values))
-    return finished({"data": data, "mark": marks[kind], "encoding": encoding}, shades, 34)
 
 
 def overlay(

@@ -159,8 +159,8 @@ _CSS = """
 .hc-legend i {display: inline-block; width: 0.625rem; height: 0.625rem; margin-right: 0.3rem; border-radius: 2px}
 [data-testid="stGridCellContent"] > [data-testid="stLayoutWrapper"]:only-child {flex-grow: 1}
 .st-key-head {gap: 0.5rem}
-[data-testid="stLayoutWrapper"]:has(> .st-key-page-script), .st-key-page-script {position: absolute; height: 0}
 .st-key-cards [data-testid="stPageLink"] a {padding: 0}
+.hc-spark {display: block; width: 100%; height: 34px}
 .st-key-cards [data-testid="stMetricDelta"], .st-key-cards [data-testid="stMetricDelta"] * {white-space: normal; text-overflow: clip}
 /* A wide table of the documentation scrolls by itself, and not the page. */
 [data-testid="stMarkdownContainer"] table {display: block; max-width: 100%; overflow-x: auto}

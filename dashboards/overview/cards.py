@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.charting import charts
+from dashboards.charting import sparks
 from dashboards.edges.edges import Edge
 from dashboards.frame import navigation, summary, theme, url_state
 from dashboards.frame.theme import Palette
@@ -83,7 +83,7 @@ def _flows(numbers: Numbers, shades: Palette) -> None:
     else:
         note = f"{(total - then) / then * 100:+.0f} % vs {numbers.before_word}" if then else f"none {numbers.before_word}"
     _metric("Flows", "flows", url_state.link(), theme.compact(total), note, f"{total:,} flows")
-    _spark(charts.spark(counts, shades.verdicts["FORWARDED"], shades), "Flows in the window")
+    sparks.draw(counts, shades.verdicts["FORWARDED"], "Flows in the window")
 
 
 def _dropped(numbers: Numbers, shades: Palette) -> None:
@@ -95,7 +95,7 @@ def _dropped(numbers: Numbers, shades: Palette) -> None:
     query = url_state.link(verdict=DROPPED)
     look = {"colour": "inverse", "arrow": "up"} if worse else {}
     _metric("Dropped", "flows", query, theme.compact(drops), note, f"{drops:,} flows", **look)
-    _spark(charts.spark(dropped, shades.verdicts["DROPPED"], shades, kind="bars"), "Drops in the window")
+    sparks.draw(dropped, shades.verdicts["DROPPED"], "Drops in the window", kind="bars")
 
 
 def _new_edges(numbers: Numbers, shades: Palette) -> None:
@@ -108,7 +108,7 @@ def _new_edges(numbers: Numbers, shades: Palette) -> None:
     of_day = "" if numbers.day_observed >= ENOUGH else f", {theme.percent(numbers.day_observed)} of it observed"
     note = f"since the day before{of_day}{f', {denied} denied' if denied else ''}"
     _metric("New edges", "compare", query, f"{len(fresh):,}", note, hint)
-    _spark(charts.spark(_arrivals(fresh), shades.verdicts["AUDIT"], shades, kind="steps"), "New edges in the window, added up")
+    sparks.draw(_arrivals(fresh), shades.verdicts["AUDIT"], "New edges in the window, added up", kind="steps")
 
 
 def _changes(numbers: Numbers, shades: Palette) -> None:
@@ -117,7 +117,7 @@ def _changes(numbers: Numbers, shades: Palette) -> None:
     note = ", ".join(where[:2]) + (f" and {len(where) - 2} more" if len(where) > 2 else "") or _none(numbers, "none in the window")
     _metric("Policy changes", "policies", url_state.link(show="changed"), f"{len(changed):,}", note, "And of Cilium's settings")
     moments = [sum(change.at <= start for change in changed) for start in numbers.starts]
-    _spark(charts.spark(moments, shades.verdicts["AUDIT"], shades, kind="steps"), "Changes of the configuration, added up")
+    sparks.draw(moments, shades.verdicts["AUDIT"], "Changes of the configuration, added up", kind="steps")
 
 
 def _none(numbers: Numbers, words: str) -> str:
@@ -130,14 +130,14 @@ def _drift(numbers: Numbers, shades: Palette) -> None:
     note = f"{severe} critical or high" if drift else _none(numbers, "none is open")
     _metric("Drift", "posture", url_state.link(), f"{len(drift):,}", note, "From blueprints", colour="inverse" if severe else "off")
     opened = [sum(row["since"] <= start for row in drift) for start in numbers.starts]
-    _spark(charts.spark(opened, shades.verdicts["DROPPED"], shades, kind="steps"), "Drift that is open, since when")
+    sparks.draw(opened, shades.verdicts["DROPPED"], "Drift that is open, since when", kind="steps")
 
 
 def _audit(numbers: Numbers, shades: Palette) -> None:
     audited = _counts(numbers, ("AUDIT",))
     query, total = url_state.link(verdict="AUDIT"), sum(audited)
     _metric("Audit verdicts", "flows", query, theme.compact(total), "would be denied if enforced", f"{total:,} flows")
-    _spark(charts.spark(audited, shades.verdicts["AUDIT"], shades, kind="bars"), "Audit verdicts in the window")
+    sparks.draw(audited, shades.verdicts["AUDIT"], "Audit verdicts in the window", kind="bars")
 
 
 def _coverage(numbers: Numbers, shades: Palette) -> None:
@@ -152,11 +152,7 @@ def _coverage(numbers: Numbers, shades: Palette) -> None:
         note,
         "Share of node-time that was observed",
     )
-    _spark(charts.spark(_observed(gaps, numbers.starts, numbers.width), shades.other, shades, kind="steps"), "Coverage in the window")
-
-
-def _spark(chart: Any, alt: str) -> None:
-    charts.draw(chart, alt)
+    sparks.draw(_observed(gaps, numbers.starts, numbers.width), shades.other, "Coverage in the window", kind="steps")
 
 
 def _counts(numbers: Numbers, verdicts: tuple[str, ...] | None) -> list[int]:

@@ -66,10 +66,9 @@ WINDOW: dict[str, Any] = {"since": NOON - HOUR, "until": NOON, "width": dt.timed
         bars([]),
         bars(ROWS, OBSERVED, brush=True, before=[{"start": NOON - HOUR, "flows": 3}]),
         charts.overlay([{**ROWS[0], "kind": "B"}], [{"start": NOON - HOUR, "flows": 3}], gaps=OBSERVED, **WINDOW),
-        *(charts.spark([1, 2, 3], "#6C8EB5", theme.LIGHT, kind=kind) for kind in ("area", "bars", "steps")),
         coverage.picture([("c1", "n1")], OBSERVED, NOON - HOUR, NOON, theme.LIGHT),
     ],
-    ids=["nothing", "bars", "two windows", "area", "columns", "steps", "nodes"],
+    ids=["nothing", "bars", "two windows", "nodes"],
 )
 def test_a_chart_is_what_vega_lite_understands(chart: charts.Chart) -> None:
     read = altair.LayerChart if "layer" in chart else altair.Chart
