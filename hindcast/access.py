@@ -11,6 +11,7 @@ import typer
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal, refuse_silence
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,7 +96,9 @@ def test(
     write_rows(pa.Table.from_pylist([result.row() for result in results], schema=access_cases.SCHEMA), output)
     failed = sum(not result.passed for result in results)
     if output is Format.TABLE:
-        messages.print(f"{len(results)} cases, {failed} failed" if failed else f"{len(results)} cases, all passed", markup=False)
+        messages.print(
+            f"{counted(len(results), 'case')}, {failed} failed" if failed else f"{counted(len(results), 'case')}, all passed", markup=False
+        )
     if failed:
         raise typer.Exit(1)
 
@@ -124,7 +127,7 @@ def log(
     limits = Limits(rows=limit or (1_000 if output is Format.TABLE and file is None else EVERY_ROW))
     answer = door.answer(principal(user, groups), AccessLog(window=window, limits=limits))
     write_rows(answer.rows.drop_columns(["date"]), output, file)
-    messages.print(f"{answer.rows.num_rows:,} rows" + (" (limit reached; there are more)" if answer.cut else ""), style="dim")
+    messages.print(counted(answer.rows.num_rows, "row") + (" (limit reached; there are more)" if answer.cut else ""), style="dim")
     refuse_silence(output, cut=answer.cut, limit=limit)
 
 

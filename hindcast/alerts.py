@@ -13,6 +13,7 @@ from hindcast.console import ConfigOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ def check(files: Annotated[list[Path], typer.Argument(help="Rule files.", metava
         rules, wrong = reading.read(file)
         mistakes += map(str, wrong)
         if not wrong:
-            typer.echo(f"{file}: {len(rules)} rules")
+            typer.echo(f"{file}: {counted(len(rules), 'rule')}")
     for mistake in mistakes:
         typer.echo(mistake)
     if mistakes:
@@ -120,7 +121,7 @@ def test(
         )
     _write(found.changed, output, file)
     fired = sum(one.state == "firing" and one.fired == one.time for one in found.changed)
-    messages.print(f"{fired} alerts would have fired in {found.evaluations:,} evaluations", markup=False, style="dim")
+    messages.print(f"{counted(fired, 'alert')} would have fired in {found.evaluations:,} evaluations", markup=False, style="dim")
     if found.silent:
         messages.print(f"{found.silent:,} evaluations say nothing about some or all clusters: see the rows of the rule", style="yellow")
 
@@ -179,8 +180,8 @@ def _say(done: Run) -> bool:
         messages.print(f"not evaluated: {line}", markup=False, style="yellow")
     late = "; another run has evaluated this time already" if done.is_late else ""
     firing = sum(one.state == "firing" for one in done.live)
-    wrong = f", {len(problems)} problems with rules" if problems else ""
-    counts = f"{firing} alerts firing, {len(done.live) - firing} pending{wrong}{late}"
-    text = f"{len(done.evaluations)} rules at {done.at:%Y-%m-%d %H:%M} UTC: {counts}"
+    wrong = f", {counted(len(problems), 'problem')} with rules" if problems else ""
+    counts = f"{counted(firing, 'alert')} firing, {len(done.live) - firing} pending{wrong}{late}"
+    text = f"{counted(len(done.evaluations), 'rule')} at {done.at:%Y-%m-%d %H:%M} UTC: {counts}"
     messages.print(text, markup=False, style="dim")
     return bool(problems or done.failures)

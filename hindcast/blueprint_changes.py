@@ -14,6 +14,7 @@ from hindcast.output import FileOption, Format, OutputOption, write_rows
 from hindcast.policy_propose import open_desk
 from hindcast.query_options import AsOption, GroupOption, principal
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.central.model import Change
@@ -210,7 +211,7 @@ def _say_drops(cluster: str, found: Watched) -> None:
     for edge in found.drops:
         row = edge.row()
         ends = (row[f"{side}_workload_name"] or row[f"{side}_namespace"] or "?" for side in ("source", "destination"))
-        typer.echo(f"  {' to '.join(ends)}, {edge.flows:,} flows")
+        typer.echo(f"  {' to '.join(ends)}, {counted(edge.flows, 'flow')}")
 
 
 def say(one: Change) -> None:

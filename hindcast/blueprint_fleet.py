@@ -21,6 +21,7 @@ from hindcast.query_options import AsOption, GroupOption, moment, open_door, pri
 from warehouse import config
 from warehouse.errors import AccessDeniedError, ConfigError
 from warehouse.schema import DRIFT
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from warehouse.lake.tables import Lake
@@ -72,7 +73,7 @@ def drift(
             print_drift(rows, output, file, never=[])
             return
         kept = evaluation.store(lake, found, now=now, configured={one.name for one in settings.clusters})
-        messages.print(f"{kept.rows} rows of drift recorded", style="dim")
+        messages.print(f"{counted(kept.rows, 'row')} of drift recorded", style="dim")
         for failure in notifying.notify_opened(settings, lake, now=now, source="hindcast blueprint drift"):
             messages.print(failure, markup=False, style="yellow")
     names = tuple(one.name for one in clusters)

@@ -10,6 +10,7 @@ import typer
 
 from hindcast.console import messages
 from hindcast.output import Format, write_rows
+from warehouse.wording import counted
 
 
 def print_drift(rows: pa.Table, output: Format, file: Path | None, *, never: Sequence[str]) -> None:
@@ -19,7 +20,7 @@ def print_drift(rows: pa.Table, output: Format, file: Path | None, *, never: Seq
         shown = rows.select(["severity", "cluster", "drift", "namespace", "kind", "name", "since", "changed_by", "paths", "summary"])
     write_rows(shown, output, file)
     clusters = len(set(rows["cluster"].to_pylist()))
-    messages.print(f"{rows.num_rows} open in {clusters} clusters" if clusters else "" if never else "no drift", style="dim")
+    messages.print(f"{rows.num_rows} open in {counted(clusters, 'cluster')}" if clusters else "" if never else "no drift", style="dim")
     if never:
         messages.print(f"not evaluated by then, so their state is unknown: {', '.join(never)}", markup=False, style="yellow")
     if clusters or never:

@@ -20,6 +20,7 @@ from hindcast.output import FileOption, Format, OutputOption, write_rows
 from hindcast.query_options import open_door
 from warehouse import config
 from warehouse.errors import ConfigError, LakeError, QueryError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.blueprints.model import BlueprintFile
@@ -85,7 +86,7 @@ def _plan_rows(plan: Plan, lake: Lake | None, door: Door, now: datetime, everyth
             messages.print(f"{plan.cluster}: flows cannot be counted: {error}", markup=False, style="yellow")
     if plan.release is not None:
         release = plan.release
-        note = f"{release.chart}, {len(release.changed)} objects"
+        note = f"{release.chart}, {counted(len(release.changed), 'object')}"
         yield {
             "cluster": plan.cluster,
             "action": release.action,
@@ -119,7 +120,7 @@ def say_effects(plan: Plan, door: Door, now: datetime) -> dict[Key, dict[str, in
     from warehouse.access.principals import OPERATOR
     from warehouse.engine import Window
 
-    def counted(effect: Effect) -> dict[str, int]:
+    def of_each(effect: Effect) -> dict[str, int]:
         return dict(zip(_EFFECTS, (effect.newly_denied, effect.newly_allowed, effect.uncertain), strict=True))
 
     try:
@@ -130,9 +131,9 @@ def say_effects(plan: Plan, door: Door, now: datetime) -> dict[Key, dict[str, in
     if found.unknown:
         messages.print(f"{plan.cluster}: what would be denied or allowed is not known: {found.unknown}", markup=False, style="yellow")
     if found.together is not None:
-        texts = (f"{flows:,} {name.removesuffix('_7d').replace('_', ' ')}" for name, flows in counted(found.together).items())
+        texts = (f"{flows:,} {name.removesuffix('_7d').replace('_', ' ')}" for name, flows in of_each(found.together).items())
         messages.print(f"{plan.cluster}: all changes of policies together, of the flows of 7 days: {', '.join(texts)}", markup=False)
-    return {key: counted(effect) for key, effect in found.each.items()}
+    return {key: of_each(effect) for key, effect in found.each.items()}
 
 
 def print_plan(plan: Plan) -> None:
@@ -141,7 +142,9 @@ def print_plan(plan: Plan) -> None:
     summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
     messages.print(f"{plan.cluster}: {summary}", markup=False, style="dim")
     if plan.left:
-        messages.print(f"{plan.cluster}: {len(plan.left)} objects of other blueprints remain; --retire removes them", style="dim")
+        messages.print(
+            f"{plan.cluster}: {counted(len(plan.left), 'object')} of other blueprints remain; --retire removes them", style="dim"
+        )
     for problem in plan.problems:
         messages.print(problem, markup=False, style="red")
 

@@ -17,6 +17,7 @@ from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from hindcast.output import Format, write_rows
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 
 class CapacityFormat(StrEnum):
@@ -72,7 +73,7 @@ def capacity(
         typer.echo(json.dumps(document, indent=1))
         return
     rate, largest_rate = fleet.flows_per_second, fleet.largest_flows_per_second
-    typer.echo(f"{rate:,.0f} flows/s of {fleet.clusters:,} clusters, the largest with {largest_rate:,.0f}\n")
+    typer.echo(f"{rate:,.0f} flows/s of {counted(fleet.clusters, 'cluster')}, the largest with {largest_rate:,.0f}\n")
     write_rows(_table(needs, limits=False), Format.TABLE)
     typer.echo()
     write_rows(_table(limits, limits=True), Format.TABLE)
@@ -176,7 +177,11 @@ def _conclude(needs: list[Need], limits: list[Limit]) -> None:
         typer.echo(f"\nfirst bottleneck: {first.name}, {first.used:.0%} used" + (f"; {first.remedy}" if first.used > 1 else ""))
     priced = [need.cost_a_month for need in needs if need.cost_a_month is not None]
     if priced:
-        rest = "" if len(priced) == len(needs) else f", without {len(needs) - len(priced)} lines that have no price or no measured cost"
+        rest = (
+            ""
+            if len(priced) == len(needs)
+            else f", without {counted(len(needs) - len(priced), 'line')} for want of a price or a measured cost"
+        )
         typer.echo(f"a month: {sum(priced):,.2f}{rest}")
     if any(need.amount is None for need in needs):
         messages.print("What is not known was not measured: nothing is estimated in its place.")

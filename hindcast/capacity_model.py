@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
 
+from warehouse.wording import counted
+
 DAY_SECONDS, MONTH_DAYS = 86_400, 30.4
 BUSY = 0.7
 """How much of a core is planned to be used on average: bursts need the rest."""
@@ -135,7 +137,7 @@ class Capacity:
         yield self._need("memory", f"{processes or '?'} busy collectors", busy, "GB", self._prices.memory_gb, "collector_memory_mb")
         quiet = self._times(self._fleet.clusters / 1e3, "collector_memory_mb_per_quiet_cluster")
         name = "collector_memory_mb_per_quiet_cluster"
-        yield self._need("memory", f"streams of {self._fleet.clusters:,} clusters", quiet, "GB", self._prices.memory_gb, name)
+        yield self._need("memory", f"streams of {counted(self._fleet.clusters, 'cluster')}", quiet, "GB", self._prices.memory_gb, name)
 
     def _disk(self) -> Iterator[Need]:
         rows_a_day, fleet = self._fleet.flows_per_second * DAY_SECONDS, self._fleet
@@ -179,7 +181,7 @@ class Capacity:
             name="flows reach the lake within a minute",
             used=waves * fleet.flush_seconds / 60,
             breaks_at_flows_per_second=None,
-            basis=f"{fleet.clusters:,} clusters, {fleet.flush_clusters} of them with each flush of a collector, computed",
+            basis=f"{counted(fleet.clusters, 'cluster')}, {fleet.flush_clusters} of them with each flush of a collector, computed",
             remedy="more collectors, or a greater collect.flush_clusters",
         )
 

@@ -15,6 +15,7 @@ from hindcast.console import ConfigOption
 from hindcast.output import Format, OutputOption, write_rows
 from warehouse import config
 from warehouse.errors import ClusterForbiddenError, ClusterRefusedError, ClusterUnreachableError, ConfigError, HindcastError, StreamError
+from warehouse.wording import counted
 
 _COLUMNS = ("what", "where", "state", "found", "advice")
 _SIGNS = {"ok": "✓", "failed": "✕", "left out": "-"}
@@ -66,7 +67,7 @@ def _lake(settings: config.Config) -> Iterator[_Row]:
 
     def find() -> str:
         lake = Lake.open(settings.lake)
-        return ", ".join(f"{name} {lake.rows(table):,} rows" for name, table in TABLES.items())
+        return ", ".join(f"{name} {counted(lake.rows(table), 'row')}" for name, table in TABLES.items())
 
     yield _tried("lake", settings.lake.url, find)
 
@@ -95,7 +96,7 @@ def _leases(settings: config.Config) -> Iterator[_Row]:
         def find() -> str:
             from pipelines.leases import LeaseBoard
 
-            return f"{len(LeaseBoard(leases).read())} collectors"
+            return counted(len(LeaseBoard(leases).read()), "collector")
 
         yield _tried("leases", leases.namespace or "the pod's namespace", find, _leases_advice)
 
@@ -111,7 +112,7 @@ def _alerts(settings: config.Config) -> Iterator[_Row]:
 
     if settings.alerts.rules:
         where = ", ".join(str(section.files) for section in settings.alerts.rules)
-        yield _tried("alert rules", where, lambda: f"{len(reading.load(settings).checked())} rules")
+        yield _tried("alert rules", where, lambda: counted(len(reading.load(settings).checked()), "rule"))
 
 
 def _deliveries(settings: config.Config) -> Iterator[_Row]:
@@ -133,11 +134,13 @@ def _hubble(hubble: config.Hubble, address: str) -> str:
         client.close()
     connected, lacking = status.num_connected_nodes.value, list(status.unavailable_nodes)
     if status.HasField("num_connected_nodes") and not connected:
-        raise StreamError(f"{address}: relay answers, but is connected to none of its {status.num_unavailable_nodes.value} nodes")
+        raise StreamError(
+            f"{address}: relay answers, but is connected to none of its {counted(status.num_unavailable_nodes.value, 'node')}"
+        )
     days = f", up {status.uptime_ns / _DAY_NS:.1f} days" if status.uptime_ns else ""
-    held = f"{status.num_flows:,} of {status.max_flows:,} flows held"
+    held = f"{status.num_flows:,} of {counted(status.max_flows, 'flow')} held"
     away = f"; relay is not connected to {', '.join(lacking)}" if lacking else ""
-    return f"Hubble {status.version or 'of unknown version'}{days}, {len(nodes)} nodes, {held}{away}"
+    return f"Hubble {status.version or 'of unknown version'}{days}, {counted(len(nodes), 'node')}, {held}{away}"
 
 
 def _hubble_advice(hubble: config.Hubble, address: str, error: HindcastError) -> str:

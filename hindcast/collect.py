@@ -17,6 +17,7 @@ import typer
 from hindcast.console import ConfigOption
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from collectors.sharing.members import Board
@@ -78,7 +79,7 @@ def collect(
         typer.echo("the lake did not answer in time; flows that were not stored will be read from Hubble's rings again", err=True)
         sys.stdout.flush()
         os._exit(1)  # the interpreter's own end may crash while a thread is still in native code
-    typer.echo(f"{collector.flows_stored} flows stored")
+    typer.echo(f"{counted(collector.flows_stored, 'flow')} stored")
     if seconds is not None and not collector.flows_stored and problem:
         typer.echo(f"hindcast: {problem}", err=True)
         raise typer.Exit(1)

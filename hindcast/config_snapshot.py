@@ -16,6 +16,7 @@ from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.configuration.snapshot import Snapshot
@@ -83,7 +84,7 @@ def compact(config_path: ConfigOption = None, lake_url: LakeOption = None, clust
     lake = Lake.open(lake_settings(config_path, lake_url))
     done = compact_configuration(lake, clusters=frozenset(cluster) if cluster else None)
     files = [sum(getattr(each, when) for each in done) for when in ("files_before", "files_after")]
-    typer.echo(f"{files[0]} files became {files[1]}")
+    typer.echo(f"{counted(files[0], 'file')} became {files[1]}")
 
 
 def _configured(settings: config.Config, names: list[str] | None) -> list[config.Cluster]:
@@ -114,7 +115,9 @@ def _watch(lake: Lake, clusters: list[config.Cluster]) -> None:
             + "; ".join(some(look.kinds) + f" ({look.state})" if look.kinds else str(look.detail) for look in lacking)
         )
         written = taken.written.versions
-        messages.print(f"{taken.cluster}: {sum(taken.objects.values()):,} objects, {written:,} versions written{state}", markup=False)
+        messages.print(
+            f"{taken.cluster}: {counted(sum(taken.objects.values()), 'object')}, {counted(written, 'version')} written{state}", markup=False
+        )
 
     def run(cluster: config.Cluster) -> None:
         try:

@@ -23,6 +23,7 @@ from hindcast.console import messages
 from hindcast.simulate import GRANTS
 from warehouse import config
 from warehouse.errors import ConfigError, HindcastError, LakeError
+from warehouse.wording import counted
 
 READY_SECONDS = 900.0
 
@@ -71,7 +72,7 @@ def demo(
         typer.echo(f"stopped before every part was ready; the lake is in {folder / 'lake'}")
         return
     added = _flows_stored(folder) - stored_before
-    typer.echo(f"stopped; {added:,} flows were collected, the lake is in {folder / 'lake'}")
+    typer.echo(f"stopped; {counted(added, 'flow')} collected, the lake is in {folder / 'lake'}")
     if headless and seconds is not None and added <= 0:
         raise DemoFailedError(f"no flow was collected: see {folder / 'logs'}")
 

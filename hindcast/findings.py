@@ -15,6 +15,7 @@ from hindcast.output import FileOption, Format, OutputOption, write_rows
 from hindcast.query_options import AsOption, GroupOption, open_door, principal
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,7 +73,7 @@ def list_(
         if wanted:
             rows = rows.filter(pc.is_in(rows[name], pa.array(wanted, pa.string())))
     write_rows(rows.select(_COLUMNS), output, file)
-    messages.print(f"{rows.num_rows:,} findings", style="dim")
+    messages.print(counted(rows.num_rows, "finding"), style="dim")
 
 
 @findings.command(

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from warehouse import config
 from warehouse.errors import ImportFailedError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from collectors.importing.importer import Outcome, Problem
@@ -68,8 +69,9 @@ def import_files(
     total = {name: sum(getattr(outcome, name) for outcome in outcomes) for name in ("lines", "added", "known", "other", "problem_count")}
     not_read = f", {len(failures)} not read" if failures else ""
     typer.echo(
-        f"{total['lines']} lines of {len(outcomes)} files: {total['added']} flows added, {total['known']} known already, "
-        f"{total['other']} other events, {total['problem_count']} lines with problems{not_read}"
+        f"{counted(total['lines'], 'line')} of {counted(len(outcomes), 'file')}: {counted(total['added'], 'flow')} added, "
+        f"{total['known']} known already, "
+        f"{counted(total['other'], 'other event')}, {counted(total['problem_count'], 'line')} with problems{not_read}"
     )
     if total["problem_count"] or failures:
         raise typer.Exit(1)
@@ -131,14 +133,14 @@ class _BadLines:
         """Print for each file and reason where it first occurred and how often."""
         shown = list(self._first.items())[:_REASONS_SHOWN]
         for key, place in shown:
-            more = f" (and {self._counts[key] - 1:,} more lines of this file)" if self._counts[key] > 1 else ""
+            more = f" (and {counted(self._counts[key] - 1, 'more line')} of this file)" if self._counts[key] > 1 else ""
             _print(f"{place}: {key[1]}{more}")
         if len(self._first) > len(shown):
             _print(f"... and {len(self._first) - len(shown)} other reasons")
         if self._failure is not None:
             _print(f"{self._file}: lines could not be set aside: {self._failure.strerror}", style="red")
         elif self._first:
-            _print(f"{sum(self._counts.values()):,} lines set aside in {self._file}")
+            _print(f"{counted(sum(self._counts.values()), 'line')} set aside in {self._file}")
 
 
 def _hash(line: bytes) -> bytes:

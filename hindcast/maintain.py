@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hindcast import removal, upkeep
 from hindcast.console import ConfigOption, LakeOption, engine_settings, lake_settings, messages
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.maintenance.compaction import Done, Task
@@ -62,7 +63,7 @@ def compact(
         tasks += [task for table in (FLOWS, COVERAGE) for task in plan_days(lake, now=now, clusters=clusters, day=midnight, table=table)]
     if dry_run:
         for task in tasks:
-            typer.echo(f"{task}: {len(task.files)} files, {task.rows:,} rows, {task.size:,} bytes")
+            typer.echo(f"{task}: {counted(len(task.files), 'file')}, {counted(task.rows, 'row')}, {task.size:,} bytes")
         typer.echo(f"{_counted(tasks)} would be compacted")
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}% of rows"), TimeRemainingColumn())
@@ -79,7 +80,7 @@ def compact(
     before, after = (sum(getattr(one, name) for one in done) for name in ("bytes_before", "bytes_after"))
     files = [sum(getattr(one, name) for one in done) for name in ("files_before", "files_after")]
     typer.echo(
-        f"{_counted(finished)} compacted: {files[0]} files became {files[1]}, {before:,} bytes {after:,}, "
+        f"{_counted(finished)} compacted: {counted(files[0], 'file')} became {files[1]}, {before:,} bytes {after:,}, "
         f"{sum(one.duplicates for one in done)} duplicates dropped"
     )
     for one in merged:
@@ -108,7 +109,7 @@ def rollup(
     if dry_run:
         for task in tasks:
             typer.echo(f"{task.cluster} {task.day:%Y-%m-%d}: hours {', '.join(f'{begin:%H}' for begin, _ in task.hours)}")
-        typer.echo(f"{sum(len(task.hours) for task in tasks)} hours would be rolled up")
+        typer.echo(f"{counted(sum(len(task.hours) for task in tasks), 'hour')} would be rolled up")
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("days of clusters"))
     with Progress(*columns, console=messages) as progress:
@@ -124,14 +125,14 @@ def rollup(
         )
     rows = {table.name: sum(one.rows[table.name] for one in done) for table in rollups.ORDER}
     typer.echo(
-        f"{sum(one.hours for one in done)} hours rolled up: {sum(one.flows for one in done):,} flows became "
-        + ", ".join(f"{count:,} rows of {name}" for name, count in rows.items())
+        f"{counted(sum(one.hours for one in done), 'hour')} rolled up: {counted(sum(one.flows for one in done), 'flow')} became "
+        + ", ".join(f"{counted(count, 'row')} of {name}" for name, count in rows.items())
     )
 
 
 def _counted(tasks: list[Task]) -> str:
     hours, days = sum(len(task.hours) for task in tasks), sum(not task.hours for task in tasks)
-    return f"{hours} {'hour' if hours == 1 else 'hours'} and {days} {'day' if days == 1 else 'days'}"
+    return f"{counted(hours, 'hour')} and {counted(days, 'day')}"
 
 
 def _day(text: str) -> datetime:

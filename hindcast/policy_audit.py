@@ -14,6 +14,7 @@ from hindcast.policy_files import write_text
 from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
 from pipelines.audits.finding import Kind
 from warehouse.errors import CommitConflictError, ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +115,8 @@ def _say(report: Report) -> None:
     for (cluster, why), kinds in reasons.items():
         messages.print(f"{cluster}: not evaluated: {', '.join(kinds)}: {why}", markup=False, style="yellow")
     evaluated = sum(not result.not_evaluated for result in report.results)
-    messages.print(f"{len(report.findings)} findings of {evaluated} audits in {len({one.cluster for one in report.results})} clusters")
+    clusters = counted(len({one.cluster for one in report.results}), "cluster")
+    messages.print(f"{counted(len(report.findings), 'finding')} of {counted(evaluated, 'audit')} in {clusters}")
 
 
 def _record(report: Report, window: Window, config_path: Path | None, lake_url: str | None) -> None:

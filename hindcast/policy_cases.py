@@ -14,6 +14,7 @@ from hindcast.console import messages
 from hindcast.policy_files import files_of, read_policies, text_of, write_text
 from pipelines.policy.settings import AgentSettings, Semantics, release_of
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.policy.cases import Case
@@ -61,10 +62,10 @@ def test(
             messages.print(f"{case.name}: {refusal}", markup=False, style="yellow")
     ignored = Counter(kind or "without a kind" for case in cases for kind in case.policies.ignored)
     for kind, count in sorted(ignored.items()):
-        messages.print(f"{count} documents that are not policies were passed over: {kind}", markup=False, style="dim")
+        messages.print(f"{counted(count, 'document')} passed over, not a policy: {kind}", markup=False, style="dim")
     results = [result for case in cases for result in case.results]
     failed = sum(not result.passed for result in results)
-    messages.print(f"{len(results)} probes in {len(cases)} cases: {len(results) - failed} as expected, {failed} not")
+    messages.print(f"{counted(len(results), 'probe')} in {counted(len(cases), 'case')}: {len(results) - failed} as expected, {failed} not")
     if failed:
         raise typer.Exit(1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hindcast.console import messages
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.policy.reading import Document
@@ -29,20 +30,20 @@ def read_policies(path: Path) -> list[Document]:
     if not path.is_dir():
         return read_documents(text_of(path), str(path))
     found: list[Document] = []
-    passed_over: Counter[str] = Counter()
+    passed_over: Counter[tuple[str, str]] = Counter()
     for file in files_of(path):
         text = text_of(file)
         try:
             found.extend(read_documents(text, str(file)))
         except ConfigError:
             if "{{" in text:
-                passed_over["templates of Helm, which must be rendered first"] += 1
+                passed_over["template of Helm, to be rendered first", "templates of Helm, to be rendered first"] += 1
             elif not _mentions_a_kind(text):
-                passed_over["files without manifests"] += 1
+                passed_over["file without manifests", "files without manifests"] += 1
             else:
                 raise
-    for what, count in passed_over.items():
-        messages.print(f"{path}: passed over {count} {what}", markup=False, style="yellow")
+    for (one, many), count in passed_over.items():
+        messages.print(f"{path}: passed over {counted(count, one, many)}", markup=False, style="yellow")
     return found
 
 

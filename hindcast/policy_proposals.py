@@ -15,6 +15,7 @@ from hindcast.policy_files import write_text
 from hindcast.policy_propose import UserOption, named, open_desk, say
 from hindcast.query_options import AsOption, GroupOption, open_door, principal
 from warehouse.errors import ProposalError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.proposals.desk import Desk
@@ -93,7 +94,9 @@ def show(
         typer.echo(f"  risk: {risk}")
     typer.echo(handing_over.patch(one))
     for edge in edges:
-        typer.echo(f"  {edge['change']}: {_end(edge, 'source')} to {_end(edge, 'destination')} {_port(edge)}, {edge['flows']:,} flows")
+        typer.echo(
+            f"  {edge['change']}: {_end(edge, 'source')} to {_end(edge, 'destination')} {_port(edge)}, {counted(edge['flows'], 'flow')}"
+        )
     for entry in one.entries:
         more = f": {entry.detail}" if entry.detail else ""
         typer.echo(f"{entry.time:%Y-%m-%d %H:%M:%S} UTC  {entry.event.value} by {entry.actor}{more}")
@@ -216,7 +219,7 @@ def roll_back(
     except RollBackDeniesError as error:
         for edge in rolling_back.judge(desk, one).denied:
             row = edge.row()
-            typer.echo(f"  denied: {_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}, {edge.flows:,} flows")
+            typer.echo(f"  denied: {_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}, {counted(edge.flows, 'flow')}")
         raise ProposalError(f"{error}. To roll back all the same: --accept {error.judged}") from error
     _say_status(desk, done)
 
@@ -287,7 +290,7 @@ def _say_watched(one: Proposal, found: Watched) -> None:
     for edge in found.drops:
         row = edge.row()
         said = "" if edge in found.unannounced else ", as announced"
-        typer.echo(f"  {_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}, {edge.flows:,} flows{said}")
+        typer.echo(f"  {_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}, {counted(edge.flows, 'flow')}{said}")
     if found.uncertain:
         messages.print(f"of {len(found.uncertain):,} more dropped edges it cannot be told", markup=False, style="yellow")
     for note in found.notes:

@@ -12,6 +12,7 @@ from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.policy_simulate import TakesPairs, identity_of
 from hindcast.query_options import GroupOption
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.policy.reading import Document
@@ -116,7 +117,10 @@ def say_judged(judged: Judged) -> None:
         messages.print(f"{check.check}: {mark}: {check}", markup=False, style=style)
     if judged.result is not None:
         counts = {change: judged.result.count(change) for change in Change}
-        texts = (f"{change.value.replace('_', ' ')} {flows:,} flows on {edges:,} edges" for change, (flows, edges) in counts.items())
+        texts = (
+            f"{change.value.replace('_', ' ')} {counted(flows, 'flow')} on {counted(edges, 'edge')}"
+            for change, (flows, edges) in counts.items()
+        )
         messages.print("simulation: " + " · ".join(texts), markup=False)
         for note in judged.result.notes:
             messages.print(note, markup=False, style="yellow")

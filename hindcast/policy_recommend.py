@@ -16,6 +16,7 @@ from hindcast.policy_files import text_of, write_text
 from hindcast.query_options import AsOption, GroupOption, moment, open_door, principal
 from pipelines.recommend.manifests import PolicyKind
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.recommend.merging import Merged
@@ -112,8 +113,8 @@ def _report(found: Recommended) -> None:
     recommendation = found.recommendation
     check = recommendation.check
     messages.print(
-        f"{found.cluster}: {len(recommendation.policies)} policies; simulated on the traffic they were made from: "
-        f"{check.allowed} edges allowed, {len(check.newly_denied)} newly denied, {len(check.uncertain)} uncertain"
+        f"{found.cluster}: {counted(len(recommendation.policies), 'policy', 'policies')}; simulated on the traffic they were made from: "
+        f"{counted(check.allowed, 'edge')} allowed, {len(check.newly_denied)} newly denied, {len(check.uncertain)} uncertain"
     )
     for note in recommendation.not_seen:
         messages.print(f"not seen: {note}", markup=False, style="yellow")

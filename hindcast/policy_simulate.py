@@ -18,6 +18,7 @@ from hindcast.output import FileOption, Format, write_rows
 from hindcast.query_options import AsOption, GroupOption, footer, moment, open_door, principal
 from pipelines.policy.settings import Semantics
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,7 +149,7 @@ def _read(files: list[str]) -> list[Document]:
     known = [document for document in found if document.kind in READERS or document.kind in CONTEXT_KINDS]
     others = Counter(document.kind or "without a kind" for document in found if document not in known)
     for kind, count in sorted(others.items()):
-        messages.print(f"{count} documents that are not policies were passed over: {kind}", markup=False, style="dim")
+        messages.print(f"{counted(count, 'document')} passed over, not a policy: {kind}", markup=False, style="dim")
     if files and not any(document.kind in READERS for document in known):
         raise ConfigError(f"{', '.join(files)}: there is no network policy")
     return known
@@ -188,11 +189,14 @@ def _say_last(result: Result, *, listed: bool) -> None:
     from pipelines.replay.outcomes import Change
 
     counts = {change: result.count(change) for change in Change}
-    texts = (f"{change.value.replace('_', ' ')} {flows:,} flows on {edges:,} edges" for change, (flows, edges) in counts.items())
+    texts = (
+        f"{change.value.replace('_', ' ')} {counted(flows, 'flow')} on {counted(edges, 'edge')}"
+        for change, (flows, edges) in counts.items()
+    )
     messages.print(" · ".join(texts), markup=False)
     if result.hours_read or result.hours_left:
-        left = f", and those of {result.hours_left:,} hours are needed but not stored or too many" if result.hours_left else ""
-        messages.print(f"flows of {result.hours_read:,} hours were read where edges say too little{left}", markup=False)
+        left = f", and those of {counted(result.hours_left, 'hour')} are needed but not stored or too many" if result.hours_left else ""
+        messages.print(f"flows of {counted(result.hours_read, 'hour')} were read where edges say too little{left}", markup=False)
     agreement = result.agreement
     if not result.alone:
         share = agreement.share
@@ -208,7 +212,9 @@ def _say_last(result: Result, *, listed: bool) -> None:
             for row in result.disagreements[:_SHOWN_DISAGREEMENTS]:
                 ends = f"{_end(row, 'source')} to {_end(row, 'destination')} {_port(row)}".strip()
                 messages.print(
-                    f"  {row['disagreement']}: {row['cluster']} {ends}, {row['flows']:,} flows: {row['reason']}", markup=False, style="dim"
+                    f"  {row['disagreement']}: {row['cluster']} {ends}, {counted(row['flows'], 'flow')}: {row['reason']}",
+                    markup=False,
+                    style="dim",
                 )
     footer(result.answer)
 

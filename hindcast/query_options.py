@@ -13,6 +13,7 @@ from hindcast.console import lake_settings, messages
 from hindcast.output import Format
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from warehouse.access.principals import Principal
@@ -89,9 +90,9 @@ def footer(answer: Answer, *, rows: int | None = None) -> None:
 
     `rows` is given where the rows are not in the answer, because they were written as they came.
     """
-    parts = [f"{answer.rows.num_rows if rows is None else rows:,} rows" + (" (limit reached; there are more)" if answer.cut else "")]
+    parts = [counted(answer.rows.num_rows if rows is None else rows, "row") + (" (limit reached; there are more)" if answer.cut else "")]
     parts.append(f"source: {answer.source}")
-    parts.append(f"{answer.files} files, {answer.seconds:.2f} s")
+    parts.append(f"{counted(answer.files, 'file')}, {answer.seconds:.2f} s")
     if answer.window.as_of is not None:
         parts.append(str(answer.window.as_of))
     if answer.shares:

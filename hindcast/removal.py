@@ -14,6 +14,7 @@ from hindcast.output import Format, OutputOption, write_rows
 from hindcast.query_options import moment
 from warehouse import config
 from warehouse.errors import ConfigError, HindcastError
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.maintenance.removal import Removal
@@ -84,7 +85,7 @@ def erase(
     planned = erasure.erase(lake, request, settings.holds, now=now, dry_run=True, on=on)
     if not dry_run and any(one.rows for one in planned):
         rows = sum(one.rows for one in planned)
-        if not yes and not typer.confirm(f"Permanently erase {rows:,} rows that name {namespace} in {cluster}?", err=True):
+        if not yes and not typer.confirm(f"Permanently erase {counted(rows, 'row')} naming {namespace} in {cluster}?", err=True):
             raise typer.Exit(1)
         with _progress("days") as progress:
             bar = progress.add_task("erasing", total=len(planned))
@@ -103,7 +104,7 @@ def erase(
         typer.echo(f"files that held them leave the disk with the first vacuum after {now + settings.vacuum_after:%Y-%m-%d %H:%M} UTC")
     held = sum(one.held for one in planned)
     if held:
-        raise OnHoldError(f"{held:,} rows that name {namespace} stay: a hold of retention.holds keeps them")
+        raise OnHoldError(f"{counted(held, 'row')} naming {namespace} cannot be erased: a hold of retention.holds is on it")
 
 
 def _print(done: list[Removal], output: Format, *, dry_run: bool) -> None:
@@ -126,7 +127,7 @@ def _print(done: list[Removal], output: Format, *, dry_run: bool) -> None:
     if output is Format.TABLE:
         verb = "would go" if dry_run else "went"
         held = sum(one.held for one in done)
-        typer.echo(f"{sum(one.rows for one in done):,} rows {verb}" + (f"; {held:,} more are held" if held else ""))
+        typer.echo(f"{counted(sum(one.rows for one in done), 'row')} {verb}" + (f"; {held:,} more are held" if held else ""))
 
 
 def _whole_hour(text: str | None, option: str, now: datetime) -> datetime | None:

@@ -12,6 +12,7 @@ import typer
 from hindcast.console import ConfigOption, LakeOption
 from hindcast.output import Format, OutputOption, write_rows
 from hindcast.query_options import AsOption, GroupOption, open_door, principal
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from warehouse.questions.answers import Answer
@@ -59,7 +60,7 @@ def status(
             typer.echo(f"{cluster}: {left_out}")
         lake = door.answer(who, SizeOfLake())
         span = f"flows from {_short(lake.oldest)} to {_short(lake.newest)}" if lake.newest else "no flow yet"
-        size = "" if lake.bytes is None else f"lake: {lake.bytes / 1e6:,.1f} MB in {lake.files:,} files · "
+        size = "" if lake.bytes is None else f"lake: {lake.bytes / 1e6:,.1f} MB in {counted(lake.files, 'file')} · "
         typer.echo(f"\n{size}{span}")
 
 
@@ -159,7 +160,9 @@ def _left_out(rows: list[dict[str, Any]], shown: list[dict[str, Any]]) -> dict[s
         if row not in shown:
             found.setdefault(row["cluster"], Counter())[row["state"]] += 1
     return {
-        cluster: f"{sum(states.values()):,} more nodes (" + ", ".join(f"{count:,} {state}" for state, count in states.items()) + ")"
+        cluster: f"{counted(sum(states.values()), 'more node')} ("
+        + ", ".join(f"{count:,} {state}" for state, count in states.items())
+        + ")"
         for cluster, states in found.items()
     }
 

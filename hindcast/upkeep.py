@@ -14,6 +14,7 @@ from hindcast.console import ConfigOption, LakeOption, lake_settings, messages
 from hindcast.output import Format, OutputOption, write_rows
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 
 def vacuum(
@@ -42,7 +43,7 @@ def vacuum(
     write_rows(pa.Table.from_pylist([asdict(one) for one in done]), output)
     if output is Format.TABLE:
         files, size = sum(one.files for one in done), sum(one.bytes for one in done)
-        typer.echo(f"{files:,} files, {size:,} bytes " + ("would be deleted" if dry_run else "deleted"))
+        typer.echo(f"{counted(files, 'file')}, {size:,} bytes " + ("would be deleted" if dry_run else "deleted"))
 
 
 def checkpoint(config_path: ConfigOption = None, lake_url: LakeOption = None) -> None:

@@ -15,11 +15,11 @@ from pipelines.central import acting as publishing
 from pipelines.central import aftermath, handing_over, rights, store
 from pipelines.central.model import Change, Entry, Status
 from pipelines.proposals.desk import Desk
-from pipelines.proposals.risks import counted
 from pipelines.proposals.steps import LONGEST_REASON
 from pipelines.proposals.watching import Watched
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.questions.proposal_questions import BlueprintChanges
+from warehouse.wording import counted
 
 SHOW = "changes"
 """The value of `show` in the address."""

@@ -16,6 +16,7 @@ import streamlit as st
 from dashboards.frame import clock
 from dashboards.frame.theme import Palette
 from warehouse.records.coverage import Gap, Gaps
+from warehouse.wording import counted
 
 Chart = dict[str, Any]
 """A chart, or a layer of one, in the form of Vega-Lite."""
@@ -167,7 +168,7 @@ def _strip(gaps: Gaps, since: datetime, until: datetime, shades: Palette) -> Cha
         {"begin": milliseconds(begin), "end": milliseconds(end), "colour": shades.observed, "what": "observed"} for begin, end in seen
     ]
     for begin, end, nodes, cause in _pieces(gaps):
-        what = f"{nodes} node{'s' if nodes > 1 else ''} not observed: {cause}"
+        what = f"{counted(nodes, 'node')} not observed: {cause}"
         pieces.append({"begin": begin, "end": end, "colour": shades.gap, "what": what})
     encoding = {
         "x": temporal("begin", scale=scale(since, until)),

@@ -17,6 +17,7 @@ from dashboards.edges.map_layout import ROW, TITLE, Layout
 from dashboards.frame import clock, theme
 from dashboards.frame.theme import Palette
 from pipelines.replay.reachable import Standing
+from warehouse.wording import counted
 
 WIDE, NARROW = 196, 116
 """From the middle of a tier to the next, px: for a whole page, and for a narrow window or beside a panel."""
@@ -171,7 +172,7 @@ def _line(edge: Edge, most: int, drawing: Drawing) -> str:
     kind = _kind(edge, mark)
     width = max(1.6 if kind in ("denied", "refused") else 0.6, 0.6 + 2.6 * math.sqrt(edge.flows / most))
     ink, dashes = _ink(kind, drawing.shades), _DASHES[kind]
-    about = f"{edge}: {edge.flows:,} flows"
+    about = f"{edge}: {counted(edge.flows, 'flow')}"
     if edge.denied:
         about += f", {edge.denied:,} denied ({theme.percent(edge.denied / edge.flows)}, {theme.reason(edge.reason).lower()})"
     about += f"\n{clock.span(edge.first, edge.last)}, {', '.join(edge.clusters)}" if edge.flows else f"\n{', '.join(edge.clusters)}"

@@ -73,7 +73,7 @@ def _walk(one: Walk, found: Explanation) -> None:
         st.caption(theme.plain(found.attributions[one.direction].text))
     shown = [step for step in one.steps if step.selects]
     if shown:
-        with st.expander(f"The walk: {len(shown)} of {len(one.steps)} rules select this end"):
+        with st.expander(f"The walk: rules that select this end ({len(shown)} of {len(one.steps)})"):
             for number, step in enumerate(shown, 1):
                 _step(number, step)
 

@@ -16,6 +16,7 @@ from warehouse.questions import count_questions
 from warehouse.questions.answers import Answer
 from warehouse.questions.flow_filter import FlowFilter
 from warehouse.questions.record_questions import SizeOfLake
+from warehouse.wording import counted
 
 SLOW_SECONDS = 3.0
 """A question that took longer is given advice."""
@@ -56,7 +57,7 @@ def line(visit: Visit, parts: Sequence[str], *, limit: int | None = None) -> Non
     seconds = max((answer.seconds for answer in asked), default=0.0)
     files = max((answer.files for answer in asked), default=0)
     sources = {part for answer in asked for part in answer.source.split(" and ")} or {"flows"}
-    written = [*parts, *([f"limit {limit:,}"] if limit else []), f"from {' and '.join(sorted(sources))}, {files} files"]
+    written = [*parts, *([f"limit {limit:,}"] if limit else []), f"from {' and '.join(sorted(sources))}, {counted(files, 'file')}"]
     written += [f"{seconds:.2f} s", f"refreshed {clock.time(min(now, visit.time.until) if visit.time.ends_now else now)}"]
     if seconds > SLOW_SECONDS and (advice := _faster(visit)):
         written.append(f"slow: {advice} reads less")

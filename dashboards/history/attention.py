@@ -17,6 +17,7 @@ from dashboards.visit import Visit, not_future
 from warehouse.questions.record_questions import Drift
 from warehouse.records.coverage import Gap
 from warehouse.schema import DRIFT
+from warehouse.wording import counted
 
 SHOWN = 6
 DENIALS = 3
@@ -99,7 +100,7 @@ def _drift(visit: Visit) -> list[Item]:
             Item(icon="change_history", colour="red", title=title, detail=detail, page="posture", query=url_state.link(item=drift_id(row)))
         )
     if len(found) > DENIALS:
-        rest = f"{len(found) - DENIALS} more drifts"
+        rest = counted(len(found) - DENIALS, "more drift")
         item = Item(icon="change_history", colour="gray", title=rest, detail="critical or high", page="posture", query=url_state.link())
         found = [*found[:DENIALS], item]
     return found
@@ -150,7 +151,7 @@ def _new(fresh: Sequence[Edge] | None) -> list[Item]:
     names = ", ".join(str(edge) for edge in fresh[:2]) + (f" and {len(fresh) - 2} more" if len(fresh) > 2 else "")
     denied = sum(edge.is_denied for edge in fresh)
     query = url_state.link(kind="new")
-    title = f"{len(fresh)} new edge{'s' if len(fresh) > 1 else ''}" + (f", {denied} denied" if denied else "")
+    title = counted(len(fresh), "new edge") + (f", {denied} denied" if denied else "")
     return [Item(icon="add_link", colour="yellow", title=title, detail=names, page="compare", query=query)]
 
 
@@ -161,7 +162,7 @@ def _gaps(gaps: Sequence[Gap]) -> list[Item]:
     nodes = {(gap.cluster, gap.node_name) for gap in gaps}
     clusters = sorted({gap.cluster for gap in gaps})
     longest = max(gaps, key=lambda gap: gap.until - gap.since)
-    where = clusters[0] if len(clusters) == 1 else f"{len(clusters)} clusters"
+    where = clusters[0] if len(clusters) == 1 else counted(len(clusters), "cluster")
     title = f"{theme.duration(length)} of node-time not observed"
-    detail = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''} of {where}; {clock.span(longest.since, longest.until)}: {longest.cause}"
+    detail = f"{counted(len(nodes), 'node')} of {where}; {clock.span(longest.since, longest.until)}: {longest.cause}"
     return [Item(icon="sensors_off", colour="gray", title=title, detail=detail, page="coverage", query=url_state.link())]

@@ -13,6 +13,7 @@ from dashboards.visit import Visit
 from dashboards.whatif import editing, starting
 from pipelines.replay import inventory
 from pipelines.replay.inventory import FleetObject, Variant
+from warehouse.wording import counted
 
 SHOWN_DECISIONS = 400
 """Objects of which the table says what they decide; a policy is compiled for each."""
@@ -26,7 +27,9 @@ def draw(visit: Visit, found: Sequence[FleetObject]) -> None:
         return
     differing = sum(len(one.variants) > 1 for one in found)
     several = sum(len(one.clusters) > 1 for one in found)
-    st.caption(f"**{len(found):,}** objects · **{several:,}** of them in several clusters · **{differing:,}** not the same everywhere")
+    st.caption(
+        f"**{counted(len(found), 'object')}** · **{several:,}** of them in several clusters · **{differing:,}** not the same everywhere"
+    )
     shown = sorted(found, key=lambda one: (-(len(one.variants) > 1), one.name[1] or "", one.name[2], one.name[0]))
     name = f"inventory table {st.session_state.get('policies round', 0)}"
     picked = _picked(name, shown)
@@ -89,7 +92,7 @@ def _panel(visit: Visit, one: FleetObject) -> None:
         with st.container(horizontal=True, vertical_alignment="center", wrap=True):
             st.badge(kind, color="blue")
             st.markdown(
-                f"**{'/'.join(filter(None, (namespace, name)))}** in {len(one.clusters)} cluster{'' if len(one.clusters) == 1 else 's'}",
+                f"**{'/'.join(filter(None, (namespace, name)))}** in {counted(len(one.clusters), 'cluster')}",
                 width="content",
             )
             st.space("stretch")

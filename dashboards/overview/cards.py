@@ -16,6 +16,7 @@ from dashboards.frame.theme import Palette
 from dashboards.history.changes import Change
 from warehouse.questions.answers import Answer
 from warehouse.records.coverage import Gaps
+from warehouse.wording import counted
 
 DROPPED = ("DROPPED", "ERROR")
 ENOUGH = 0.9
@@ -82,7 +83,7 @@ def _flows(numbers: Numbers, shades: Palette) -> None:
         note = f"{theme.percent(numbers.before_observed)} of {numbers.before_word} observed"
     else:
         note = f"{(total - then) / then * 100:+.0f} % vs {numbers.before_word}" if then else f"none {numbers.before_word}"
-    _metric("Flows", "flows", url_state.link(), theme.compact(total), note, f"{total:,} flows")
+    _metric("Flows", "flows", url_state.link(), theme.compact(total), note, counted(total, "flow"))
     sparks.draw(counts, shades.verdicts["FORWARDED"], "Flows in the window")
 
 
@@ -94,7 +95,7 @@ def _dropped(numbers: Numbers, shades: Palette) -> None:
     worse = bool(was) and numbers.before_observed >= ENOUGH and share > share_then * 1.5 and drops > 10
     query = url_state.link(verdict=DROPPED)
     look = {"colour": "inverse", "arrow": "up"} if worse else {}
-    _metric("Dropped", "flows", query, theme.compact(drops), note, f"{drops:,} flows", **look)
+    _metric("Dropped", "flows", query, theme.compact(drops), note, counted(drops, "flow"), **look)
     sparks.draw(dropped, shades.verdicts["DROPPED"], "Drops in the window", kind="bars")
 
 
@@ -136,14 +137,14 @@ def _drift(numbers: Numbers, shades: Palette) -> None:
 def _audit(numbers: Numbers, shades: Palette) -> None:
     audited = _counts(numbers, ("AUDIT",))
     query, total = url_state.link(verdict="AUDIT"), sum(audited)
-    _metric("Audit verdicts", "flows", query, theme.compact(total), "would be denied if enforced", f"{total:,} flows")
+    _metric("Audit verdicts", "flows", query, theme.compact(total), "would be denied if enforced", counted(total, "flow"))
     sparks.draw(audited, shades.verdicts["AUDIT"], "Audit verdicts in the window", kind="bars")
 
 
 def _coverage(numbers: Numbers, shades: Palette) -> None:
     gaps = numbers.gaps
     nodes = len({(gap.cluster, gap.node_name) for gap in gaps})
-    note = f"{len(gaps)} gap{'s' if len(gaps) != 1 else ''} on {nodes} node{'s' if nodes != 1 else ''}" if gaps else "no gap"
+    note = f"{counted(len(gaps), 'gap')} on {counted(nodes, 'node')}" if gaps else "no gap"
     _metric(
         "Coverage",
         "coverage",

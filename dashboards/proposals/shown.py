@@ -14,9 +14,9 @@ from dashboards.visit import Visit
 from dashboards.whatif import edge_rows, editing
 from pipelines.proposals import handing_over, watching
 from pipelines.proposals.model import Entry, Proposal, Status
-from pipelines.proposals.risks import counted
 from warehouse.errors import AccessDeniedError, QueryError
 from warehouse.questions.proposal_questions import ProposedEdges
+from warehouse.wording import counted
 
 _MARKS = {True: ("check_circle", "green", "passed"), False: ("block", "red", "refused"), None: ("help", "orange", "not checked")}
 _CHANGES = {"newly_denied": ("Newly denied", "block"), "newly_allowed": ("Newly allowed", "check"), "uncertain": ("Uncertain", "help")}

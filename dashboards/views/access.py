@@ -12,6 +12,7 @@ from dashboards.visit import Visit
 from warehouse.access.principals import Grant
 from warehouse.engine import Limits, Window
 from warehouse.questions.record_questions import AccessLog
+from warehouse.wording import counted
 
 LIMIT = 1_000
 
@@ -64,7 +65,7 @@ def _looks(visit: Visit) -> None:
     rows = answer.rows.to_pylist()
     st.subheader("Who asked what" if visit.door.scope(visit.who).everything else "Who looked at yours", anchor=False)
     span = clock.span(visit.time.since, visit.time.until)
-    st.caption(f"**{len(rows):,}** questions in {span}{summary.cut(answer, 'questions')} · from the access log")
+    st.caption(f"**{counted(len(rows), 'question')}** in {span}{summary.cut(answer, 'questions')} · from the access log")
     if not rows:
         return
     shown = [

@@ -15,6 +15,7 @@ from dashboards.visit import Visit, not_future
 from warehouse.config.selectors import Selector
 from warehouse.engine import Window
 from warehouse.questions.alert_questions import AlertStates, Deliveries, last_evaluation
+from warehouse.wording import counted
 
 _STATES = {"firing": "▲ firing", "pending": "• pending", "resolved": "✓ resolved", "inactive": "○ did not fire"}
 _COLOURS = ["#A63A12", "yellow", "green", "gray"]
@@ -37,7 +38,7 @@ def page(visit: Visit) -> None:
     counts = {state: sum(row["state"] == state for row in alerts) for state in _LIVE}
     st.caption(
         f"As of **{clock.dated(at)}** · **{counts['firing']}** firing · **{counts['pending']}** pending · "
-        f"**{len(rules)}** rules, **{wrong}** of them wrong"
+        f"**{counted(len(rules), 'rule')}**, **{wrong}** of them wrong"
     )
     if not states:
         summary.empty(

@@ -22,6 +22,7 @@ from warehouse.questions import count_questions
 from warehouse.questions.answers import Answer
 from warehouse.questions.edges_in_time import edges_in_time
 from warehouse.questions.flow_filter import FlowFilter, bucket_width
+from warehouse.wording import counted
 
 SHOWN = 500
 
@@ -55,7 +56,9 @@ def page(visit: Visit) -> None:
     kinds = _pills(differences, unchanged, answers, scale)
     _overlay(visit, before, after)
     shown = [difference for difference in differences if not kinds or difference.kind in kinds]
-    summary.line(visit, [f"**{min(len(shown), SHOWN):,}** of **{len(differences):,}** differences" + summary.cut(answers[1], "edges")])
+    summary.line(
+        visit, [f"**{min(len(shown), SHOWN):,}** of **{counted(len(differences), 'difference')}**" + summary.cut(answers[1], "edges")]
+    )
     listed = changes.between(visit, before.since, not_future(after.until), tables=changes.WITH_DEPLOYMENTS)
     picked = difference_table.picked(shown[:SHOWN])
     times = None
@@ -80,7 +83,7 @@ def _nothing_shown(differences: Sequence[Difference], unchanged: int) -> None:
     if differences:
         summary.empty("No difference of this kind", f"{len(differences)} of other kinds are there.", "rule", ("Show all kinds", _all_kinds))
     else:
-        text = f"All {unchanged} edges are in both windows, within ± {theme.percent(comparison.CHANGED)}."
+        text = f"Both windows have the same {counted(unchanged, 'edge')}, within ± {theme.percent(comparison.CHANGED)}."
         summary.empty("Nothing changed", text, "check_circle")
 
 
@@ -99,7 +102,7 @@ def _pills(differences: Sequence[Difference], unchanged: int, answers: Sequence[
             format_func=lambda kind: f"{KINDS[kind]} **{counts[kind]}**",
             on_change=lambda: url_state.put("kind", st.session_state["kinds"]),
         )
-        st.caption(f"{unchanged:,} edges unchanged (within ± {theme.percent(comparison.CHANGED)})")
+        st.caption(f"{counted(unchanged, 'edge')} unchanged (within ± {theme.percent(comparison.CHANGED)})")
         st.session_state["compare housekeeping"] = url_state.get("housekeeping") == "1"
         st.toggle("DNS, metrics, health", key="compare housekeeping", on_change=_housekeeping)
         st.session_state["compare by share"] = url_state.get("volumes") != "counts"

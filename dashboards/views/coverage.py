@@ -19,6 +19,7 @@ from warehouse.questions.answers import Answer
 from warehouse.questions.record_questions import Ledger
 from warehouse.records import coverage
 from warehouse.records.coverage import UNDATED, Gap, Gaps
+from warehouse.wording import counted
 
 LIMIT = 1_000
 ROW = 22
@@ -48,8 +49,8 @@ def page(visit: Visit) -> None:
             "sensors_off",
         )
         return
-    said = f"**{len(answer.coverage)}** nodes of **{len(answer.shares)}** clusters · source: the ledger"
-    st.caption(f"{said}, {answer.rows.num_rows:,} rows · {answer.seconds:.2f} s")
+    said = f"**{counted(len(answer.coverage), 'node')}** of **{counted(len(answer.shares), 'cluster')}** · source: the ledger"
+    st.caption(f"{said}, {counted(answer.rows.num_rows, 'row')} · {answer.seconds:.2f} s")
     _nodes(answer, gaps, visit.time.since, until)
     _gaps(gaps)
     _losses(visit, answer)
@@ -61,7 +62,7 @@ def _cards(answer: Answer, gaps: Sequence[Gap]) -> None:
         st.metric(
             "Observed",
             theme.percent(summary.observed(answer)),
-            f"{len(gaps)} gaps",
+            counted(len(gaps), "gap"),
             delta_color="off",
             delta_arrow="off",
             help="Share of node-time",
@@ -75,7 +76,9 @@ def _cards(answer: Answer, gaps: Sequence[Gap]) -> None:
         with cards.cell():
             nodes = [node for node in answer.coverage if node.cluster == cluster]
             whole = sum(node.covered >= 0.9999 for node in nodes)
-            st.metric(cluster, theme.percent(share), f"{whole} of {len(nodes)} nodes throughout", delta_color="off", delta_arrow="off")
+            st.metric(
+                cluster, theme.percent(share), f"{whole} of {counted(len(nodes), 'node')} throughout", delta_color="off", delta_arrow="off"
+            )
 
 
 def _nodes(answer: Answer, gaps: Gaps, since: datetime, until: datetime) -> None:

@@ -20,6 +20,7 @@ from warehouse.questions.answers import Answer
 from warehouse.questions.conditions import Condition
 from warehouse.questions.edges_in_time import edges_in_time
 from warehouse.questions.flow_filter import FlowFilter
+from warehouse.wording import counted
 
 DRAWN = 400
 """Edges drawn at first; more on demand, up to MOST."""
@@ -62,7 +63,7 @@ def page(visit: Visit) -> None:
         _line(visit, answer, shown, found, level, counts)
         summary.empty(
             "Every edge is switched off",
-            f"{len(found)} edges were seen; the switches above hide them all.",
+            f"{counted(len(found), 'edge')} seen, all of it hidden by the switches above.",
             "visibility_off",
             ("Show all", _show_all),
         )
@@ -71,13 +72,13 @@ def page(visit: Visit) -> None:
     _line(visit, answer, drawn, found, level, counts)
     if len(drawn) < len(shown) and len(drawn) < MOST:
         st.button(
-            f"{len(shown) - len(drawn):,} more edges: draw them",
+            f"{counted(len(shown) - len(drawn), 'more edge')}: draw them",
             icon=":material/expand_more:",
             type="tertiary",
             on_click=lambda: url_state.put("drawn", str(min(MOST, 2 * len(drawn)))),
         )
     elif len(drawn) < len(shown):
-        st.caption(f"{len(shown) - len(drawn):,} more edges: filter, or go up a level, to see them")
+        st.caption(f"{counted(len(shown) - len(drawn), 'more edge')}: filter, or go up a level, to see them")
     _draw(visit, answer, drawn, marked, looked_for)
 
 
@@ -153,7 +154,7 @@ def _line(visit: Visit, answer: Any, drawn: Sequence[Edge], found: Sequence[Edge
     legend = f":blue[━] forwarded, width = flows :red[╍ ✕] denied :red[✕ name] has denied flows{own}"
     legend += allowed_view.legend(_view(level)) if counts else ""
     st.markdown(f":small[{legend}]")
-    summary.line(visit, [f"**{len(drawn):,}** of **{len(found):,}** edges" + summary.cut(answer, f"{level} pairs"), *counts])
+    summary.line(visit, [f"**{len(drawn):,}** of **{counted(len(found), 'edge')}**" + summary.cut(answer, f"{level} pairs"), *counts])
 
 
 def _draw(visit: Visit, answer: Answer, drawn: Sequence[Edge], marked: allowed.Overlay, picked: End | None) -> None:
@@ -195,7 +196,7 @@ def _recorded(visit: Visit, picked: End) -> seen.Recorded | None:
 def _caption(answer: Answer, wanted: FlowFilter, drawn: Sequence[Edge], found: Sequence[Edge]) -> str:
     """What the picture shows, for who sees it without the page."""
     span = clock.span(wanted.since, wanted.until)
-    parts = [f"{len(drawn):,} of {len(found):,} edges", span, summary.coverage_in_words(answer), *map(str, wanted.conditions)]
+    parts = [f"{len(drawn):,} of {counted(len(found), 'edge')}", span, summary.coverage_in_words(answer), *map(str, wanted.conditions)]
     return " · ".join(parts)
 
 

@@ -21,6 +21,7 @@ from warehouse.errors import AccessDeniedError
 from warehouse.questions.answers import Answer
 from warehouse.questions.record_questions import Configuration, ConfigurationCoverage
 from warehouse.schema import POLICY_VERSIONS
+from warehouse.wording import counted
 
 Version = Mapping[str, Any]
 Key = tuple[str, str, str | None, str]
@@ -121,7 +122,7 @@ def _controls(objects: Mapping[Key, Any], in_force: Mapping[Key, Any], changed: 
 def _line(visit: Visit, answer: Answer, in_force: Mapping[Key, Any], changed: set[Key], at: datetime) -> None:
     st.caption(
         f"**{len(in_force)}** in force at {clock.second(at)} · **{len(changed)}** changed since {clock.minute(visit.time.since)} · "
-        f"from configuration history, {answer.rows.num_rows} versions · {answer.seconds:.2f} s"
+        f"from configuration history, {counted(answer.rows.num_rows, 'version')} · {answer.seconds:.2f} s"
     )
 
 

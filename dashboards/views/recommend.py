@@ -24,6 +24,7 @@ from warehouse.engine import Window
 from warehouse.errors import CancelledError, ConfigError, QueryError
 from warehouse.questions import edges_in_time
 from warehouse.questions.flow_filter import FlowFilter
+from warehouse.wording import counted
 
 JOB = "recommend"
 _KINDS = {PolicyKind.CILIUM.value: "CiliumNetworkPolicy", PolicyKind.KUBERNETES.value: "NetworkPolicy"}
@@ -160,9 +161,11 @@ def _verdict(found: Recommended) -> None:
     icon, colour = ("verified", "green") if good else ("warning", "orange")
     observed = "coverage not recorded" if seen.covered is None else f"**{theme.percent(seen.covered)}** of node-time observed"
     policies = len(found.recommendation.policies)
-    tried = f"**{check.allowed}** edges allowed, **{len(check.newly_denied)}** newly denied, **{len(check.uncertain)}** uncertain"
+    tried = (
+        f"**{counted(check.allowed, 'edge')}** allowed, **{len(check.newly_denied)}** newly denied, **{len(check.uncertain)}** uncertain"
+    )
     st.markdown(
-        f":{colour}[:material/{icon}:] **{policies}** {'policy' if policies == 1 else 'policies'} for {found.cluster}; "
+        f":{colour}[:material/{icon}:] **{counted(policies, 'policy', 'policies')}** for {found.cluster}; "
         f"tried on the traffic that made them: {tried}; {observed}."
     )
     for one in (*check.newly_denied, *check.uncertain)[:5]:
@@ -224,6 +227,6 @@ def _apart(recommendation: Recommendation) -> None:
     """Traffic that got no rule."""
     if not recommendation.apart:
         return
-    with st.expander(f"Traffic without a rule ({len(recommendation.apart)} edges)", icon=":material/filter_alt_off:"):
+    with st.expander(f"Traffic without a rule ({counted(len(recommendation.apart), 'edge')})", icon=":material/filter_alt_off:"):
         rows = [{"Edge": one.edge.text, "Flows": one.edge.flows, "Why": one.reason.value} for one in recommendation.apart[:_SHOWN_APART]]
         st.dataframe(rows, hide_index=True, row_height=28, alt="Traffic without a rule", key="set apart")

@@ -17,6 +17,7 @@ from dashboards.frame import clock, head, summary, url_state
 from dashboards.visit import Visit
 from warehouse.config import OWNERS, Schedule
 from warehouse.questions.report_questions import ReportFiles, ReportsMade
+from warehouse.wording import counted
 
 STATES = {"identical": "✓ Identical", "differs": "✕ Differs", None: "Not verified"}
 """What verifying said: a word and a sign."""
@@ -30,7 +31,7 @@ def page(visit: Visit) -> None:
     head.draw(visit, "Reports", with_time=False)
     answer = visit.answer(ReportsMade())
     rows = answer.rows.to_pylist()
-    st.caption(f"**{len(rows):,}** reports{summary.cut(answer, 'reports')} · made by hindcast report or on schedule, newest first")
+    st.caption(f"**{counted(len(rows), 'report')}**{summary.cut(answer, 'reports')} · made by hindcast report or on schedule, newest first")
     if rows:
         _listed(visit, rows)
     else:

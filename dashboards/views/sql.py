@@ -16,6 +16,7 @@ from warehouse.errors import AccessDeniedError, CancelledError, QueryError
 from warehouse.questions.answers import Answer
 from warehouse.questions.sql_question import OwnSql
 from warehouse.schema import TABLES
+from warehouse.wording import counted
 
 ROWS = 10_000
 SECONDS = 60.0
@@ -165,7 +166,7 @@ def _run(visit: Visit, text: str) -> None:
 def _answer(visit: Visit, answer: Answer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", wrap=True):
         with st.container(width="content"):
-            summary.line(visit, [f"**{answer.rows.num_rows:,}** rows" + summary.cut(answer, "rows")], limit=ROWS)
+            summary.line(visit, [f"**{counted(answer.rows.num_rows, 'row')}**" + summary.cut(answer, "rows")], limit=ROWS)
         st.space("stretch")
         for form in export.FORMATS:
             export.button(visit, form, "sql", partial(export.encode, answer.rows, form, is_cut=answer.cut), key=f"export sql {form}")

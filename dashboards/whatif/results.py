@@ -16,6 +16,7 @@ from pipelines.replay.confidence import Level
 from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import Result
 from warehouse.records.coverage import Gaps
+from warehouse.wording import counted
 
 SHOWN = 500
 _CARDS = {
@@ -43,7 +44,7 @@ def draw(visit: Visit, result: Result, gaps: Gaps) -> None:
         if picked is not None:
             _panel(visit, picked)
     elif not changed:
-        what = f"None of {sum(row.flows for row in rows):,} flows on {len(rows)} edges would have met another verdict."
+        what = f"None of {counted(sum(row.flows for row in rows), 'flow')} on {counted(len(rows), 'edge')} would have met another verdict."
         summary.empty("Nothing would have changed", what, "check_circle")
     else:
         summary.empty("No edge of this kind", f"{len(changed)} others change or are uncertain.", "rule")
@@ -70,12 +71,8 @@ def _cards(result: Result, rows: Sequence[EdgeRow]) -> None:
             owners = {owner for row in mine for owner in row.owners}
             with st.container(gap="xsmall"):
                 st.metric(f":material/{icon}: {title}", theme.compact(result.count(change)[0]))
-                people = f" · {_counted(len(owners), 'owner')}" if owners and change is not Change.UNCHANGED else ""
-                st.badge(_counted(len(mine), "edge") + people, color=colour)  # type: ignore[arg-type]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+                people = f" · {counted(len(owners), 'owner')}" if owners and change is not Change.UNCHANGED else ""
+                st.badge(counted(len(mine), "edge") + people, color=colour)  # type: ignore[arg-type]
 
 
 def _confidence(visit: Visit, result: Result, gaps: Gaps) -> None:
@@ -106,7 +103,7 @@ def _hidden_by(gaps: Gaps) -> str:
     if not gaps:
         return ""
     longest = max((gap.until - gap.since for gap in gaps), default=timedelta())
-    return f" :material/sensors_off: {_counted(len(gaps), 'gap')} of up to {theme.duration(longest)} may hide clients that connect seldom."
+    return f" :material/sensors_off: {counted(len(gaps), 'gap')} of up to {theme.duration(longest)} may hide clients that connect seldom."
 
 
 def _filtered(rows: Sequence[EdgeRow]) -> list[EdgeRow]:
@@ -120,11 +117,11 @@ def _filtered(rows: Sequence[EdgeRow]) -> list[EdgeRow]:
 
 
 def _line(visit: Visit, result: Result, shown: Sequence[EdgeRow], changed: Sequence[EdgeRow]) -> None:
-    parts = [f"**{min(len(shown), SHOWN):,}** of **{len(shown):,}** edges", f"{len(changed):,} change or are uncertain"]
+    parts = [f"**{min(len(shown), SHOWN):,}** of **{counted(len(shown), 'edge')}**", f"{len(changed):,} change or are uncertain"]
     if result.hours_read:
-        parts.append(f"{_counted(result.hours_read, 'hour')} read from flows")
+        parts.append(f"{counted(result.hours_read, 'hour')} read from flows")
     if result.hours_left:
-        parts.append(f"**flows of {_counted(result.hours_left, 'hour')} are no longer stored: uncertain there**")
+        parts.append(f"**flows of {counted(result.hours_left, 'hour')} are no longer stored: uncertain there**")
     summary.line(visit, parts)
 
 
@@ -188,7 +185,7 @@ def _panel(visit: Visit, row: EdgeRow) -> None:
             st.caption(f":material/policy: {rule}")
         with st.container(horizontal=True, wrap=True):
             navigation.link(
-                "flows", f"Its {row.flows:,} flows", query=url_state.link(f=conditions, both=None, match=None), icon="bar_chart"
+                "flows", f"Its {counted(row.flows, 'flow')}", query=url_state.link(f=conditions, both=None, match=None), icon="bar_chart"
             )
 
 

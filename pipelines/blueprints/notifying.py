@@ -26,6 +26,7 @@ from warehouse.errors import CommitConflictError, HindcastError
 from warehouse.lake.tables import Lake
 from warehouse.records import posture
 from warehouse.schema import DRIFT, FINDINGS
+from warehouse.wording import counted
 
 KIND = "drift"
 FOUND, ANNOUNCED = "drift-findings", "drift-webhook"
@@ -160,7 +161,7 @@ def _finding(row: Mapping[str, Any], now: datetime, source: str) -> dict[str, An
 def _message(opened: Sequence[Mapping[str, Any]], source: str) -> Message:
     worst = sorted(opened, key=lambda row: (_WORST.index(row["severity"]), row["cluster"], row["summary"]))
     clusters = sorted({row["cluster"] for row in opened})
-    lines = [f"Hindcast: {len(opened)} new drifts in {', '.join(clusters[:NAMED])}"]
+    lines = [f"Hindcast: {counted(len(opened), 'new drift')} in {', '.join(clusters[:NAMED])}"]
     lines[0] += f" and {len(clusters) - NAMED} more" if len(clusters) > NAMED else ""
     lines += [f"{row['cluster']}: {row['severity']}: {row['summary']}" for row in worst[:NAMED]]
     lines += [f"and {len(worst) - NAMED} more"] if len(worst) > NAMED else []

@@ -23,6 +23,7 @@ from warehouse import config
 from warehouse.errors import ClusterError, HindcastError
 from warehouse.lake.tables import Lake
 from warehouse.schema import POLICY_CHANGES
+from warehouse.wording import counted
 
 if TYPE_CHECKING:  # the client of Kubernetes is not needed to import this
     from pipelines.cluster_access import ClusterAccess
@@ -168,7 +169,7 @@ def _helm(plan: Plan, settings: config.Kubernetes, wait: bool) -> Step:
     assert release is not None  # noqa: S101
     try:
         release = helm.publish_release(chart[0], settings, folder=chart[1], wait=wait)
-        detail = f"{release.chart}: {len(release.changed)} objects"
+        detail = f"{release.chart}: {counted(len(release.changed), 'object')}"
         return Step(change=None, action=release.action, result="done", time=datetime.now(UTC), detail=detail, release=release)
     except HindcastError as error:
         return Step(change=None, action=release.action, result="failed", time=datetime.now(UTC), detail=str(error), release=release)

@@ -16,7 +16,6 @@ from pipelines.central.model import Change, Event, Status
 from pipelines.proposals import watching
 from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Entry
-from pipelines.proposals.risks import counted
 from pipelines.proposals.watching import Watched
 from warehouse import config
 from warehouse.access.principals import OPERATOR
@@ -25,6 +24,7 @@ from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
 from warehouse.questions.proposal_questions import CHANGE
 from warehouse.schema import POLICY_CHANGES
+from warehouse.wording import counted
 
 _LATE = timedelta(minutes=5)
 """How much longer a change is looked at than it is watched: the drops of the last minutes are found by the next run."""

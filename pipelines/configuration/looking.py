@@ -14,6 +14,7 @@ from pipelines.configuration.snapshot import Progress, Snapshot
 from warehouse import config
 from warehouse.errors import ClusterError, ClusterForbiddenError, ClusterMissingError, ConfigError
 from warehouse.lake.tables import Lake
+from warehouse.wording import counted
 
 
 def look(
@@ -54,8 +55,10 @@ def describe(cluster: config.Cluster) -> str:
         folder = read_manifests(settings)
         if folder.mistakes:
             more = f"; and {len(folder.mistakes) - 3} more" if len(folder.mistakes) > 3 else ""
-            raise ConfigError(f"{len(folder.mistakes)} mistakes: {'; '.join(str(mistake) for mistake in folder.mistakes[:3])}{more}")
-        return f"manifests: {len(folder.objects):,} objects"
+            raise ConfigError(
+                f"{counted(len(folder.mistakes), 'mistake')}: {'; '.join(str(mistake) for mistake in folder.mistakes[:3])}{more}"
+            )
+        return f"manifests: {counted(len(folder.objects), 'object')}"
     access = ClusterAccess(settings, cluster=cluster.name)
     try:
         version = access.request("GET", "/version").get("gitVersion")

@@ -21,6 +21,7 @@ from warehouse import config
 from warehouse.errors import ConfigError
 from warehouse.lake.tables import Lake
 from warehouse.records import versions
+from warehouse.wording import counted
 
 SOURCE = "manifests"
 _SHOWN = 5
@@ -107,5 +108,5 @@ def _objects_by_file(lake: Lake, cluster: str) -> dict[str, set[Key]]:
 def _detail(mistakes: Iterable[Mistake], unchanged: int) -> str:
     found = list(mistakes)
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    stays = f"; {unchanged} objects last seen in these files stay as they were" if unchanged else ""
-    return f"{len(found)} mistakes in manifests: {'; '.join(str(each) for each in found[:_SHOWN])}{more}{stays}"
+    stays = f"; {counted(unchanged, 'object')} last seen in these files: left as before" if unchanged else ""
+    return f"{counted(len(found), 'mistake')} in manifests: {'; '.join(str(each) for each in found[:_SHOWN])}{more}{stays}"

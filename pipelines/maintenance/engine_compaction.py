@@ -17,6 +17,7 @@ from warehouse.engine import literal
 from warehouse.errors import EngineError
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.tables import Lake
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from warehouse.engines.spark import SparkConnection  # its client is optional
@@ -96,7 +97,7 @@ class EngineWork:
     def _check(self, rows: int, due: int) -> None:
         """Raise EngineError unless the engine read or wrote as many rows as are due, so that none can be lost unseen."""
         if rows != due:
-            raise EngineError(f"the engine has {rows:,} rows of {self._task} where there are {due:,}")
+            raise EngineError(f"the engine has {counted(rows, 'row')} of {self._task} where there are {due:,}")
 
     def _read(self, used: Sequence[StoredFile]) -> None:
         """Give the files to the engine, and check that it finds all their rows."""

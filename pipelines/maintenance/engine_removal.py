@@ -16,6 +16,7 @@ from warehouse.errors import EngineError
 from warehouse.lake.files import DataFile, StoredFile
 from warehouse.lake.tables import Lake
 from warehouse.schema import Table
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from warehouse.engines.spark import SparkConnection  # its client is optional
@@ -74,7 +75,7 @@ class Files:
     def _check(self, file: StoredFile, rows: int, due: int) -> None:
         """Raise EngineError unless the engine read or wrote as many rows as are due, so that none can be lost unseen."""
         if rows != due:
-            raise EngineError(f"the engine has {rows:,} rows of {file.path} where there are {due:,}")
+            raise EngineError(f"the engine has {counted(rows, 'row')} of {file.path} where there are {due:,}")
 
 
 def one_of(column: str, names: Sequence[str], *, none: bool) -> str:

@@ -26,6 +26,7 @@ from warehouse.engines.opening import Engine
 from warehouse.lake.files import StoredFile
 from warehouse.lake.tables import Lake
 from warehouse.schema import ERASURES, TABLES, TIMESTAMP, Table
+from warehouse.wording import counted
 
 TABLE_NAMES = ("flows", "edges_1h", "timeline_1m", "label_sets", "dns_names", "proposed_edges")
 """The tables that are erased from. Findings, the ledger and configuration history describe the platform, and stay."""
@@ -171,7 +172,7 @@ def _leave_finding(lake: Lake, request: Request, kind: str, removals: Sequence[R
         rows[one.table.name] = rows.get(one.table.name, 0) + one.rows
         held[one.table.name] = held.get(one.table.name, 0) + one.held
     window = f"from {_iso_or_none(request.since) or 'the beginning'} until {_iso_or_none(request.until)}"
-    count = f"{sum(rows.values()):,} rows" + (f", {sum(held.values()):,} more are held" if any(held.values()) else "")
+    count = counted(sum(rows.values()), "row") + (f", {sum(held.values()):,} more are held" if any(held.values()) else "")
     verb = "was erased" if kind == DONE else "is being erased"
     detail: dict[str, Any] = {
         "since": _iso_or_none(request.since),

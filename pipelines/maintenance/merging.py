@@ -24,6 +24,7 @@ from warehouse.lake.dictionaries import CodedRows
 from warehouse.lake.files import ROW_GROUP_ROWS, DataFile, StoredFile
 from warehouse.lake.tables import Lake
 from warehouse.schema import CONFIG_COVERAGE, COVERAGE, FLOWS, ROLLUPS, TABLES, VERSION_TABLES, Table
+from warehouse.wording import counted
 
 HOURLY = (FLOWS, COVERAGE)
 """Tables whose closed hours are compacted: only their open hours are merged here."""
@@ -63,7 +64,7 @@ class Merged:
     files_after: int
 
     def __str__(self) -> str:
-        return f"{self.table.name}: {len(self.replaced)} files became {self.files_after}"
+        return f"{self.table.name}: {counted(len(self.replaced), 'file')} became {self.files_after}"
 
 
 def guard(partition: Mapping[str, str]) -> str:

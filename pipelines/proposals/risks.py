@@ -14,6 +14,7 @@ from pipelines.replay.changed_edges import ChangedEdge, Shown
 from pipelines.replay.outcomes import Change
 from pipelines.replay.whatif import Result
 from warehouse.access.principals import Grant, Scope
+from warehouse.wording import counted
 
 Owns = Callable[[str], bool]
 """Whether a namespace belongs to those who own the proposal's."""
@@ -129,8 +130,3 @@ def _is_foreign(end: Shown, owns: Owns, *, is_source: bool) -> bool:
         return not owns(namespace)
     is_outside = bool(dns_name or cidr) or (entity or "").startswith("world")
     return is_source if is_outside else entity is None
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number of things, in words."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

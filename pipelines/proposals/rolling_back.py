@@ -17,11 +17,11 @@ from pipelines.objects.compare import changes
 from pipelines.proposals import applying, live, states, steps, watching
 from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import JUDGED, Event, Proposal, ProposedObject, Status
-from pipelines.proposals.risks import counted
 from pipelines.replay.changed_edges import ChangedEdge
 from pipelines.replay.outcomes import Change
 from warehouse.errors import ClusterError, ConfigError, ProposalError, QueryError, RollBackDeniesError
 from warehouse.schema import EDGES_1H, FLOWS
+from warehouse.wording import counted
 
 if TYPE_CHECKING:
     from pipelines.cluster_access import ClusterAccess

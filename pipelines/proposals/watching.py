@@ -15,7 +15,6 @@ from pipelines.policy.settings import Semantics
 from pipelines.proposals import applying
 from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Entry, Proposal, ProposedObject
-from pipelines.proposals.risks import counted
 from pipelines.replay import whatif
 from pipelines.replay.candidates import Identity, identity
 from pipelines.replay.changed_edges import END_COLUMNS, ChangedEdge
@@ -26,6 +25,7 @@ from warehouse.access.principals import Principal
 from warehouse.engine import Window
 from warehouse.errors import ConfigError, HindcastError, ProposalError
 from warehouse.questions.proposal_questions import ProposedEdges
+from warehouse.wording import counted
 
 _HOUR = timedelta(hours=1)
 _INSTANT = timedelta(microseconds=1)

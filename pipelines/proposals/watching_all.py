@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from pipelines.proposals import rolling_back, steps, store, watching
 from pipelines.proposals.desk import Desk
 from pipelines.proposals.model import Event, Proposal, Status
-from pipelines.proposals.risks import counted
 from pipelines.proposals.watching import Watched
 from warehouse import config
 from warehouse.access.principals import OPERATOR, Principal
@@ -19,6 +18,7 @@ from warehouse.errors import HindcastError, ProposalError
 from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
 from warehouse.schema import POLICY_CHANGES
+from warehouse.wording import counted
 
 _HOUR = timedelta(hours=1)
 

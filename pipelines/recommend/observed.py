@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 
 from pipelines.policy.labels import POD_NAMESPACE, LabelSet
 from pipelines.policy.model import Connection, Direction, Side
+from warehouse.wording import counted
 
 ALLOWED_VERDICTS = frozenset({"FORWARDED", "REDIRECTED", "AUDIT"})
 """Verdicts of packets that reached the other end. TRACED and TRANSLATED are the socket's view, before a Service's address
@@ -119,7 +120,7 @@ class Evidence:
         if self.first_seen is None or self.last_seen is None:
             return "not seen"
         days = f"{len(self.days)} day{'s' * (len(self.days) != 1)}"
-        return f"{self.flows} flows from {self.first_seen:%Y-%m-%d %H:%M} to {self.last_seen:%Y-%m-%d %H:%M} UTC, on {days}"
+        return f"{counted(self.flows, 'flow')} from {self.first_seen:%Y-%m-%d %H:%M} to {self.last_seen:%Y-%m-%d %H:%M} UTC, on {days}"
 
 
 @dataclass(frozen=True)

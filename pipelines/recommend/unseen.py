@@ -11,6 +11,7 @@ from pipelines.recommend.manifests import PolicyDraft
 from pipelines.recommend.observed import Seen
 from pipelines.recommend.peers import Kind
 from pipelines.recommend.triage import SetApart
+from warehouse.wording import counted
 
 SHOWN = 5
 _PERIODS = ((1.0, "daily"), (7.0, "weekly"), (31.0, "monthly"))
@@ -28,7 +29,7 @@ def of_window(seen: Seen) -> Iterator[str]:
         yield f"{_percent(1 - seen.covered)} of the window was not observed"
     yield from _some([f"not observed: {gap}" for gap in seen.gaps], "more gaps")
     if seen.flows_lost:
-        yield f"{seen.flows_lost} flows are known to be lost"
+        yield f"{counted(seen.flows_lost, 'flow')} {'is' if seen.flows_lost == 1 else 'are'} known to be lost"
 
 
 def of_policy(draft: PolicyDraft) -> Iterator[str]:
@@ -49,7 +50,7 @@ def of_traffic(apart: Iterable[SetApart]) -> Iterator[str]:
         flows[one.reason.value] += one.edge.flows
         edges[one.reason.value] += 1
     for reason, count in sorted(edges.items()):
-        yield f"no rule for {count} edges with {flows[reason]} flows, {reason}"
+        yield f"no rule for {counted(count, 'edge')} with {counted(flows[reason], 'flow')}, {reason}"
 
 
 def _length(seen: Seen) -> str:

@@ -17,6 +17,7 @@ from pipelines.recommend.manifests import WrittenPolicy, WrittenRule
 from pipelines.recommend.observed import Evidence, ObservedEdge
 from pipelines.recommend.recommendation import Check, Judged, Recommendation
 from pipelines.recommend.triage import SetApart
+from warehouse.wording import counted
 
 EDGES_SHOWN = 20
 """So many of the edges that were set apart are listed one by one."""
@@ -35,7 +36,7 @@ def header(found: Recommendation) -> Iterator[str]:
     what = f"{subject.namespace}/{subject.workload}" if subject.workload else f"namespace {subject.namespace}"
     yield f"Least-privilege policies for {what}, from traffic seen from {seen.since:%Y-%m-%d %H:%M} to {seen.until:%Y-%m-%d %H:%M} UTC."
     uncertain = f", {len(check.uncertain)} uncertain" if check.uncertain else ""
-    yield f"Simulated on that traffic: {check.allowed} edges allowed, {len(check.newly_denied)} newly denied{uncertain}."
+    yield f"Simulated on that traffic: {counted(check.allowed, 'edge')} allowed, {len(check.newly_denied)} newly denied{uncertain}."
     for kind, judged in (("newly denied", check.newly_denied), ("uncertain", check.uncertain)):
         yield from (f"  {kind}: {one.edge.text}: {one.reason}" for one in judged[:EDGES_SHOWN])
     yield from (f"  {refusal}" for refusal in check.refusals)
@@ -44,9 +45,9 @@ def header(found: Recommendation) -> Iterator[str]:
         yield from (f"- {note}" for note in found.not_seen)
     if found.apart:
         yield "No rule was made from:"
-        yield from (f"- {one.edge.text}, {one.edge.flows} flows: {one.reason.value}" for one in found.apart[:EDGES_SHOWN])
+        yield from (f"- {one.edge.text}, {counted(one.edge.flows, 'flow')}: {one.reason.value}" for one in found.apart[:EDGES_SHOWN])
         if len(found.apart) > EDGES_SHOWN:
-            yield f"- {len(found.apart) - EDGES_SHOWN} more edges"
+            yield f"- {counted(len(found.apart) - EDGES_SHOWN, 'more edge')}"
 
 
 def policy_as_yaml(policy: WrittenPolicy, notes: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ from warehouse.errors import ConfigError
 from warehouse.questions import edge_rule, flow_questions
 from warehouse.questions.record_questions import UnseenObjects
 from warehouse.schema import POLICY_VERSIONS
+from warehouse.wording import counted
 
 _MOMENT = timedelta(seconds=1)
 _REASON = "POLICY_DENIED"
@@ -191,7 +192,7 @@ def explain(
     notes = list(in_force.notes)
     unseen = history.answer(UnseenObjects(at=at, cluster=cluster, tables=(POLICY_VERSIONS,)))
     if unseen:
-        notes.append(f"{unseen} policies in force in {cluster} are not yours to see; they may decide, too")
+        notes.append(f"not yours to see: {counted(unseen, 'policy', 'policies')} in force in {cluster}, which may decide, too")
     if recorded is not None and in_force.at(cluster, recorded.time) is not period:
         notes.append("the policies or settings changed between the recorded flow and the time asked about, so they are not compared")
         recorded = replace(recorded, is_comparable=False)

@@ -13,6 +13,7 @@ from pipelines.policy.model import Action, Direction
 from pipelines.policy.policy_set import READERS, compile_policies
 from pipelines.policy.reading import Document
 from warehouse.access.labels import HIDDEN
+from warehouse.wording import counted
 
 Version = Mapping[str, Any]
 """A row of a version table."""
@@ -107,7 +108,7 @@ def decides(manifest: Manifest) -> str:
     for direction in _DIRECTIONS:
         rules = [rule for rule in compiled.rules if rule.direction is direction]
         counts = {action: sum(rule.action is action and rule.ports != () for rule in rules) for action in _VERBS}
-        parts = [f"{_VERBS[action]} {count} {'rule' if count == 1 else 'rules'}" for action, count in counts.items() if count]
+        parts = [f"{_VERBS[action]} {counted(count, 'rule')}" for action, count in counts.items() if count]
         if any(rule.default_deny for rule in rules):
             parts.append("denies all other" if parts else "denies all")
         if parts:

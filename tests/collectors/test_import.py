@@ -148,7 +148,7 @@ def test_the_command_reads_standard_input_and_ends_with_1_when_lines_were_bad(tm
     command = [str(Path(sys.executable).with_name("hindcast")), "import", "--lake", "lake", "--cluster", "prod", "-"]
     done = subprocess.run(command, cwd=tmp_path, input=flow_line(1) + "oops\n", capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    assert "1 flows added" in done.stdout
+    assert "1 flow added" in done.stdout
     assert "-:2: not JSON" in done.stderr
     assert (tmp_path / "hindcast-quarantine.tsv").read_text().startswith("-:2\tnot JSON")
 

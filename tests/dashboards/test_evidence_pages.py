@@ -141,7 +141,7 @@ def shown(evidence: dict[str, str], folder: Path, configure: Callable[..., None]
 def test_an_administrator_sees_rules_alerts_silences_and_deliveries(shown: Callable[..., AppTest], said: Callable[[AppTest], str]) -> None:
     app = shown("ada", item="1f", show="all")
     alerts, rules, silences, sent = (table.value for table in app.dataframe)
-    assert "**1** firing · **1** pending · **3** rules, **1** of them wrong" in said(app)
+    assert "**1** firing · **1** pending · **3 rules**, **1** of them wrong" in said(app)
     assert sorted(alerts["Alert"]) == ["DropsSpike", "NightlyDrops", "Own"]
     assert dict(zip(alerts["Alert"], alerts["Silent"], strict=True))["NightlyDrops"] == "the migration of payments"
     assert next(iter(rules["Rule"])) == "group:shop/g/Cheap", "what is wrong comes first"

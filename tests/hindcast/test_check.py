@@ -72,6 +72,6 @@ def test_a_folder_of_manifests_is_read_and_a_kubeconfig_that_is_not_there_is_a_f
     ]
     done = check(tmp_path, {"clusters": clusters})
     assert done.returncode == 1
-    assert "manifests: 1 objects" in done.stdout
+    assert "manifests: 1 object" in done.stdout
     assert "✕ cluster lost" in done.stdout
     assert f"the file {tmp_path / 'nowhere'}" in done.stdout

@@ -189,7 +189,7 @@ def test_a_bad_file_ends_a_snapshot_with_code_1_and_its_mistakes_are_reported_to
     (row,) = fleet.rows("snapshot", "--cluster", "c1", code=1)
     assert (row["state"], row["objects"], row["not_covered"]) == ("partial", 1, [])
     told = fleet.run("at", "0s", "--cluster", "c1").stdout
-    assert "# 1 mistakes in manifests: b.yaml:5: not valid YAML" in told
+    assert "# 1 mistake in manifests: b.yaml:5: not valid YAML" in told
     assert "name: web" in told
     assert "b.yaml" not in fleet.run("at", "0s", "--cluster", "c1", "--as", "ada").stdout
     fleet.write("b.yaml", "a: 1\n")

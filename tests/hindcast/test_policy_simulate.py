@@ -68,7 +68,7 @@ def test_a_file_without_a_policy_is_refused_and_counted(simulated: Any, tmp_path
     (tmp_path / "other.yaml").write_text("kind: ConfigMap\nmetadata: {name: x}\n")
     done = simulated(str(tmp_path / "other.yaml"))
     assert "there is no network policy" in str(done.exception)
-    assert "1 documents that are not policies were passed over: ConfigMap" in done.stderr
+    assert "1 document passed over, not a policy: ConfigMap" in done.stderr
 
 
 def test_a_folder_is_read_without_its_templates(simulated: Any, tmp_path: Path) -> None:

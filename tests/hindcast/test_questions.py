@@ -100,7 +100,7 @@ def test_rows_come_as_json_csv_parquet_and_a_table(folder: Path) -> None:
     assert pq.read_table(folder / "out.parquet").to_pylist() == as_json
     done = run(folder, "sql", "-", given=query + ";\n")
     assert "FORWARDED" in done.stdout
-    assert "1 files" in done.stderr
+    assert "1 file," in done.stderr
 
 
 def test_the_line_below_says_that_rows_were_cut_and_how_much_was_observed(folder: Path) -> None:

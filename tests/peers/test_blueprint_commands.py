@@ -211,7 +211,7 @@ def test_a_chart_is_planned_installed_upgraded_and_left_alone(helm_desk: Desk) -
     want("false")
     (planned,) = desk.rows("plan", "--cluster", "one")
     assert (planned["action"], planned["kind"], planned["name"]) == ("install", "HelmRelease", desk.name)
-    assert planned["note"] == "cilium 1.0.0, 1 objects"
+    assert planned["note"] == "cilium 1.0.0, 1 object"
     desk.run("publish", "--cluster", "one", "--yes")
     (unchanged,) = desk.rows("plan", "--cluster", "one")
     assert unchanged["action"] == "unchanged"

@@ -413,6 +413,6 @@ def test_the_command_plans_compacts_and_then_has_nothing_to_do(lake: Lake, place
     assert run("--day", "2026-03-02", "--hour", "2026-03-02T12").returncode == 2
     assert "flows c1 2026-03-02: 6 files" in run("--day", "2026-03-02", "--dry-run").stdout
     assert "1 hour and 0 days compacted: 6 files became 1" in run("--hour", "2026-03-02T12").stdout
-    assert "0 hours and 1 day compacted: 1 files became 1" in run().stdout
+    assert "0 hours and 1 day compacted: 1 file became 1" in run().stdout
     assert "0 hours and 0 days compacted" in run().stdout
     assert pc.sum(lake.read(FLOWS)["flow_count"]).as_py() == 300

@@ -90,7 +90,7 @@ def test_an_erasure_leaves_a_finding_with_who_requested_it_why_and_how_many_rows
     detail = json.loads(done["detail"])
     assert detail["rows"] == {"flows": 1}
     assert (detail["asked_by"], detail["reason"]) == ("ada", "request 7")
-    assert "from the beginning until 2026-03-05T12:00:00Z was erased on request: 1 rows" in done["summary"]
+    assert "from the beginning until 2026-03-05T12:00:00Z was erased on request: 1 row" in done["summary"]
 
 
 def test_an_erasure_is_recorded_under_the_user_who_runs_it_if_nobody_is_named(lake: Lake) -> None:
@@ -210,16 +210,16 @@ def test_the_commands_ask_refuse_and_do(lake: Lake, tmp_path: Path, run: Callabl
     erase = ["erase", "--cluster", "c1", "--namespace", "pay", "--reason", "request 7"]
     assert run(*erase[:3]).returncode == 2
     assert "whole hour" in run(*erase, "--since", "2026-03-02T12:30Z").stderr
-    assert "1 rows would go; 1 more are held" in run(*erase, "--dry-run").stdout
+    assert "1 row would go; 1 more are held" in run(*erase, "--dry-run").stdout
     refused = run(*erase, given="n\n")
-    assert (refused.returncode, "erase 1 rows" in refused.stderr, len(uuids(lake))) == (1, True, 3)
+    assert (refused.returncode, "erase 1 row " in refused.stderr, len(uuids(lake))) == (1, True, 3)
     done = run(*erase, "--yes")
     assert (done.returncode, len(uuids(lake))) == (1, 2), "1, since a hold kept some"
-    assert "1 rows that name pay stay: a hold" in done.stderr
+    assert "1 row naming pay cannot be erased: a hold" in done.stderr
     assert "first vacuum after" in done.stdout
 
     assert run("retain", "--lake", str(place.folder), "--config", str(tmp_path / "no.yaml")).returncode == 2
-    assert "1 rows would go" in run("retain", "--dry-run").stdout
+    assert "1 row would go" in run("retain", "--dry-run").stdout
     rows = [json.loads(line) for line in run("retain", "--output", "json").stdout.splitlines()]
     assert [(row["table"], row["rows"], row["files_dropped"]) for row in rows] == [("flows", 1, 1)]
     assert "0 rows went" in run("retain").stdout

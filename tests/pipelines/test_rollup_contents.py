@@ -208,7 +208,7 @@ def test_the_commands_roll_up_and_print_edges(lake: Lake, place: Any) -> None:
 
     assert run("maintain", "rollup", "--hour", "noon").returncode == 2
     assert "c1 2026-03-02: hours 12" in run("maintain", "rollup", "--dry-run").stdout
-    assert "1 hours rolled up: 300 flows became" in run("maintain", "rollup").stdout
+    assert "1 hour rolled up: 300 flows became" in run("maintain", "rollup").stdout
     assert "0 hours rolled up" in run("maintain", "rollup").stdout
     window = ("--since", "2026-03-02T12:00Z", "--until", "2026-03-02T13:00Z")
     printed = run("edges", *window, "--output", "json", "--limit", "1000")

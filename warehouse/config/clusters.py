@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from warehouse.config.values import ClusterName, Duration, Section
+from warehouse.wording import counted
 
 
 class Lake(Section):
@@ -96,7 +97,9 @@ class Hubble(Section):
         if (self.address is None) == (not self.nodes):
             raise ValueError("give either address (hubble-relay) or nodes (a list of Hubble nodes)")
         if self.parts > max(1, len(self.nodes)):
-            raise ValueError(f"parts: {len(self.nodes)} nodes cannot be divided into {self.parts} parts; nor can a relay's stream")
+            raise ValueError(
+                f"parts: {counted(len(self.nodes), 'node')} cannot be divided into {self.parts} parts; nor can a relay's stream"
+            )
         if self.plaintext and self.tls != Tls():
             raise ValueError("plaintext: true and tls exclude each other")
         if self.plaintext and self.auth:

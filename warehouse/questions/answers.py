@@ -16,6 +16,7 @@ from warehouse.access.sight import Sight
 from warehouse.engine import Window
 from warehouse.records.coverage import NodeCoverage, cluster_shares, flows_lost, flows_lost_undated, node_coverage
 from warehouse.schema import COVERAGE, FLOWS
+from warehouse.wording import counted
 
 
 class Coverage(tuple[NodeCoverage, ...]):
@@ -66,8 +67,8 @@ class Answer:
     @property
     def losses(self) -> str:
         """The flows known lost, in words for users; empty if there are none."""
-        dated = f"{self.flows_lost:,} flows known lost" if self.flows_lost else ""
-        undated = f"{self.coverage.flows_lost_undated:,} flows lost at an unknown time, perhaps in this window"
+        dated = f"{counted(self.flows_lost, 'flow')} known lost" if self.flows_lost else ""
+        undated = f"{counted(self.coverage.flows_lost_undated, 'flow')} lost at an unknown time, perhaps in this window"
         return ", ".join(part for part in (dated, undated if self.coverage.flows_lost_undated else "") if part)
 
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from warehouse.wording import counted
+
 Form = Literal["csv", "json", "parquet"]
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - spreadsheets take the wide forms too
 """What a text begins with that a spreadsheet would run as a formula."""
@@ -18,7 +20,7 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  
 
 def encode(rows: pa.Table, form: Form, *, is_cut: bool = False) -> bytes:
     """Return the rows as a file; one that was cut says so at its end (in Parquet in the metadata)."""
-    note = f"cut at {rows.num_rows} rows: there are more"
+    note = f"cut at {counted(rows.num_rows, 'row')}: there are more"
     if form == "parquet":
         import pyarrow.parquet as pq  # here, since commands that write no Parquet start faster without it
 

@@ -10,6 +10,7 @@ import sys
 import pyarrow as pa
 
 from warehouse.schema import TABLES, Column, Table
+from warehouse.wording import counted
 
 _INTRODUCTION = """\
 # Tables of the lake
@@ -49,7 +50,9 @@ def _section(table: Table) -> str:
             "",
             table.doc,
             "",
-            f"Partitioned by {folders}; {len(table.columns)} columns." if folders else f"Not partitioned; {len(table.columns)} columns.",
+            f"Partitioned by {folders}; {counted(len(table.columns), 'column')}."
+            if folders
+            else f"Not partitioned; {counted(len(table.columns), 'column')}.",
             "",
             "| column | type | unit | meaning | Hubble field |",
             "|---|---|---|---|---|",

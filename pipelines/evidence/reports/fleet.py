@@ -17,6 +17,7 @@ from warehouse.questions.flow_filter import bucket_width
 from warehouse.questions.record_questions import Controls, Drift, Evaluations, Findings
 from warehouse.records import coverage
 from warehouse.records.posture import REQUIREMENTS
+from warehouse.wording import counted
 
 VERDICTS = {"FORWARDED": "Forwarded", "REDIRECTED": "Redirected", "AUDIT": "Audited", "DROPPED": "Dropped", "ERROR": "Error"}
 """Verdicts in the order of charts, with their names for people."""
@@ -63,7 +64,7 @@ def observed(reader: Reader) -> Section:
     undated = answer.coverage.flows_lost_undated
     text = ["What was not observed may have happened: an absence in this report counts only for observed time."]
     if undated:
-        text.append(f"{words.count(undated, 'flow')} more were lost at an unknown time, perhaps in this window.")
+        text.append(f"{counted(undated, 'flow')} more were lost at an unknown time, perhaps in this window.")
     chart = Bars(
         title="Share of the window that was observed, by cluster",
         names=tuple(shares),

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pipelines.evidence.reports import drawing, words
 from pipelines.evidence.reports.model import Report, Section
 from warehouse.questions.exports import plain
+from warehouse.wording import counted
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONG = 24
@@ -97,10 +98,10 @@ def _table(section: Section, rows: pa.Table, manifest: Mapping[str, Any]) -> dic
     if left > 0:
         beside = any(f".{section.id}." in name for name in manifest["files"])
         more.append(
-            f"{words.count(left, 'more row')} {'in' if beside else 'are in'} the data files" + (" beside this page." if beside else ".")
+            f"{counted(left, 'more row')} {'in' if beside else 'are in'} the data files" + (" beside this page." if beside else ".")
         )
     if section.cut:
-        more.append(f"There were more than {words.count(rows.num_rows, 'row')}: the others are left out.")
+        more.append(f"There were more than {counted(rows.num_rows, 'row')}: the others are left out.")
     for name in names:
         kinds[name] = kinds[name] or _kind_of_text([_cell(row[name]) for row in shown])
     return {

@@ -16,6 +16,7 @@ from pipelines.evidence.reports.reading import Reader
 from pipelines.evidence.reports.zones_by_policy import ByPolicy, Path, by_policy
 from warehouse import config
 from warehouse.errors import ConfigError
+from warehouse.wording import counted
 
 OTHER, OUTSIDE = config.ZONE_OTHER, config.ZONE_OUTSIDE
 MOST_PATHS = 5_000
@@ -149,7 +150,7 @@ def _by_policies(paths: Sequence[Path], destination: str, policies: ByPolicy) ->
     beyond, uncertain = sum(not path.is_by_rule for path in certain), len(paths) - len(certain)
     if destination not in policies.zones and not policies.not_judged:
         return {"by_policies": None, "beyond": None, "uncertain": None, "policies": "not judged"}
-    words = [f"{len(certain):,} connections"] if certain else [] if policies.not_judged else ["nothing"]
+    words = [counted(len(certain), "connection")] if certain else [] if policies.not_judged else ["nothing"]
     words += [f"{beyond:,} of them beyond the rules"] if beyond else []
     words += [f"uncertain for {uncertain:,}"] if uncertain else []
     words += ["uncertain in clusters that are not judged"] if policies.not_judged else []

@@ -16,6 +16,7 @@ from pipelines.evidence.reports.reading import Reader
 from warehouse import config
 from warehouse.errors import AccessDeniedError, ConfigError
 from warehouse.lake.tables import Lake
+from warehouse.wording import counted
 
 SUFFIX, OSCAL = ".manifest.json", ".oscal.json"
 
@@ -150,7 +151,7 @@ def _content_differences(described: Mapping[str, Any], report: Report, reader: R
             found.append(f"section {before['title']}: this version does not make it")
         elif section.hash != before["hash"]:
             now = None if section.rows is None else section.rows.num_rows
-            counts = f"{before['rows']} rows then, {now} now" if before["rows"] != now else "as many rows, with other values"
+            counts = f"{counted(before['rows'], 'row')} then, {now} now" if before["rows"] != now else "as many rows, with other values"
             found.append(f"section {before['title']}: {counts}")
     found += [f"section {section.title}: it was not in the report" for section in again.values()]
     return found

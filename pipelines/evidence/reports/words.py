@@ -1,13 +1,8 @@
-"""Numbers, shares and times as reports write them for people. Pure."""
+"""Shares and times as reports write them for people. Pure."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with what it counts: `1 flow`, `2,000 flows`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def share(part: float) -> str:

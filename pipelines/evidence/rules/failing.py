@@ -16,6 +16,7 @@ from warehouse import config
 from warehouse.access.principals import OPERATOR
 from warehouse.errors import HindcastError
 from warehouse.lake.tables import Lake
+from warehouse.wording import counted
 
 TELLS_FOR = timedelta(days=1)
 """For how long it is tried to tell an owner."""
@@ -59,7 +60,7 @@ def _message(rules: Sequence[AlertState], source: str) -> Message:
     lines = [f"{one.rule}\n    {(one.detail or '').strip()}" for one in rules[:NAMED]]
     lines += [f"and {len(rules) - NAMED} more"] if len(rules) > NAMED else []
     return Message(
-        title=f"{len(rules)} alert {'rule' if len(rules) == 1 else 'rules'}{whose} cannot be evaluated",
+        title=f"{counted(len(rules), 'alert rule')}{whose} cannot be evaluated",
         text="\n".join(lines),
         audience=Audience(made_for=OPERATOR if not whose else readers.principal_of(made_for)),
         facts={"status": "failed", "rules": [one.rule for one in rules[:NAMED]], "source": source},

@@ -111,7 +111,7 @@ def test_while_a_file_cannot_be_read_only_what_was_last_seen_in_it_stays_and_the
     assert [row["name"] for row in history.at(datetime.now(UTC))] == ["new", "other"]
     covered = coverage_at(history.lake, datetime.now(UTC))
     assert {each.state for each in covered} == {"observed"}
-    assert all("b.yaml:1: not valid YAML" in (each.detail or "") and "1 objects last seen" in (each.detail or "") for each in covered)
+    assert all("b.yaml:1: not valid YAML" in (each.detail or "") and "1 object last seen" in (each.detail or "") for each in covered)
 
 
 def test_an_object_that_stands_twice_keeps_the_version_it_had(history: Any, folder: Path) -> None:

@@ -134,7 +134,7 @@ def test_the_command_ends_with_one_if_there_are_mistakes(tmp_path: Path) -> None
         f"alert: A\nexpr: {SQL}\nlabels: {{severity: high}}\nannotations: {{summary: '{{{{ $labels.namespace }}}}: {{{{ $value }}}}'}}",
     )
     done = CliRunner().invoke(app, ["alerts", "check", str(tmp_path / "r.yaml")])
-    assert (done.exit_code, done.output) == (0, f"{tmp_path}/r.yaml: 1 rules\n")
+    assert (done.exit_code, done.output) == (0, f"{tmp_path}/r.yaml: 1 rule\n")
 
 
 def test_the_examples_are_right() -> None:

@@ -159,7 +159,7 @@ def test_a_folder_with_templates_of_helm_and_other_files_is_read_and_they_are_co
     cases.write_text(TOPOLOGY + "probes:\n  - {src: {pod: shop/web}, dst: {pod: shop/db}, port: 80, expected: denied}\n", encoding="utf-8")
     ran = CliRunner().invoke(policy, ["test", str(cases), "--policies", str(folder)])
     assert ran.exit_code == 0, ran.output
-    for text in ("1 templates of Helm", "1 files without manifests", "passed over: ConfigMap"):
+    for text in ("1 template of Helm", "1 file without manifests", "not a policy: ConfigMap"):
         assert text in " ".join(ran.output.split())
 
 

@@ -142,7 +142,7 @@ def test_a_network_policy_that_could_close_nothing_is_not_written() -> None:
 def test_denied_traffic_gets_no_rule_and_is_counted() -> None:
     found = recommended([edge(DB, WEB), edge(pod("test", "probe"), WEB, 22, verdict="DROPPED", flows=9)])
     assert "probe" not in str(only(found))
-    assert "no rule for 1 edges with 9 flows, denied: it did not reach the other end" in found.not_seen
+    assert "no rule for 1 edge with 9 flows, denied: it did not reach the other end" in found.not_seen
 
 
 def test_one_off_traffic_is_set_apart() -> None:

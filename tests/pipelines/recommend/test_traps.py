@@ -89,7 +89,7 @@ def test_replies_never_open_ephemeral_ports() -> None:
 def test_traffic_whose_server_port_is_not_known_opens_no_port() -> None:
     found = recommended([edge(DB, WEB, None), edge(DB, WEB, 8080)])
     assert [entry["ports"] for entry in only(found)["ingress"][0]["toPorts"]] == [[{"port": "8080", "protocol": "TCP"}]]
-    assert "no rule for 1 edges with 1000 flows, the server's port is not known" in found.not_seen
+    assert "no rule for 1 edge with 1,000 flows, the server's port is not known" in found.not_seen
 
 
 def test_icmp_is_written_as_icmps_in_a_rule_of_its_own() -> None:

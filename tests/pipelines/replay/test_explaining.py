@@ -213,7 +213,7 @@ def test_an_owner_sees_her_own_policies_and_how_many_she_does_not(town: Town) ->
     assert egress.decision.verdict is Verdict.UNCERTAIN
     assert "not yours to see" in egress.decision.reason
     assert ingress.decision.verdict is Verdict.DENIED
-    assert "1 policies in force in c1 are not yours to see; they may decide, too" in found.notes
+    assert "not yours to see: 1 policy in force in c1, which may decide, too" in found.notes
     assert "secret" not in str(found)
     assert [change.part["fromEndpoints"] for change in found.changes] == [[{"matchLabels": {"k8s:io.kubernetes.pod.namespace": "data"}}]]
     assert {step.rule.name for one in town.explained(name).walks for step in one.steps} >= {"web", "secret-policy"}
