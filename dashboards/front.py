@@ -7,6 +7,7 @@ settings the server has, and with each element that it is to draw, which script 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -48,13 +49,22 @@ _SETTINGS = """<script>
 </script>"""
 
 
-def page(request: Request) -> HTMLResponse:
-    """Return the page for an address."""
-    return HTMLResponse(_html(request.url.path.strip("/")), headers={"Cache-Control": "no-cache"})
+def page(*, connects_at_once: bool) -> Callable[[Request], HTMLResponse]:
+    """Return what answers with the page for an address.
+
+    It must not connect at once where people sign in: Streamlit takes who they are only from a connection with a cookie that it sets
+    when it is asked for its health, and the browser forgets that cookie before it forgets that they have signed in.
+    """
+
+    def answer(request: Request) -> HTMLResponse:
+        written = _html(request.url.path.strip("/"), connects_at_once)
+        return HTMLResponse(written, headers={"Cache-Control": "no-cache"})
+
+    return answer
 
 
 @cache
-def _html(address: str) -> str:
+def _html(address: str, connects_at_once: bool) -> str:
     folder = Path(file_util.get_static_dir())
     scripts = _with_imports(folder / "static" / "js", (*ON_EVERY_PAGE, *OF_PAGE.get(address, ())))
     links = [f'<link rel="preload" href="/app/static/fonts/{name}.woff2" as="font" type="font/woff2" crossorigin />' for name in _FONTS]
@@ -62,7 +72,7 @@ def _html(address: str) -> str:
     links += [f'<link rel="modulepreload" crossorigin href="/static/js/{name}" />' for name in scripts if name not in written]
     # The font of Streamlit's own look, which ours does not use.
     written = re.sub(r'<link\s+rel="preload"[^>]*SourceSans[^>]*>', "", written)
-    ours = "\n".join([_SETTINGS, f'<script defer src="{assets.ADDRESS}/page.js"></script>', *links])
+    ours = "\n".join([*([_SETTINGS] if connects_at_once else []), f'<script defer src="{assets.ADDRESS}/page.js"></script>', *links])
     return written.replace("</head>", f"{ours}\n</head>", 1)
 
 

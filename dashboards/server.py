@@ -50,7 +50,7 @@ def build(settings: config.Dashboard) -> st.App:
     pages = [page.name.replace("_", "-") for page in pkgutil.iter_modules(views.__path__)]
     routes = [
         Route("/overview", _to_first_page),
-        *(Route(f"/{page}", front.page) for page in ("", *pages)),
+        *(Route(f"/{page}", front.page(connects_at_once=auth.oidc is None)) for page in ("", *pages)),
         Mount(assets.ADDRESS, StaticFiles(directory=assets.FOLDER)),
     ]
     return st.App(SCRIPT, secrets=secrets or None, routes=routes, middleware=middleware)

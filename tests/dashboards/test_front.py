@@ -7,6 +7,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.testclient import TestClient
 from streamlit import file_util
 
@@ -34,6 +36,12 @@ def test_each_page_is_told_where_its_server_is_and_loads_nothing_that_is_not_the
     assert all((SCRIPTS.parents[1] / each.lstrip("/")).exists() for each in addresses if each.startswith("/static/"))
     scripts = [each for each in addresses if each.endswith(".js")]
     assert len(scripts) == len(set(scripts))
+
+
+def test_where_people_sign_in_the_page_first_asks_for_the_cookie_without_which_nobody_is_signed_in() -> None:
+    answer = TestClient(Starlette(routes=[Route("/flows", front.page(connects_at_once=False))])).get("/flows")
+    assert "modulepreload" in answer.text
+    assert "BACKEND_BASE_URL" not in answer.text
 
 
 def test_an_address_that_is_no_page_has_streamlits_own_answer(client: TestClient) -> None:

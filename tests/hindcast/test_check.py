@@ -60,7 +60,7 @@ def test_what_answers_is_printed_with_its_contents(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["state"] for row in rows} == {"ok"}
-    assert "nodes" in rows[1]["found"]
+    assert "1 node" in rows[1]["found"]
 
 
 def test_a_folder_of_manifests_is_read_and_a_kubeconfig_that_is_not_there_is_a_failure(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_folder_is_read_without_its_templates(simulated: Any, tmp_path: Path) 
     (folder / "web.yaml").write_text(CANDIDATE)
     (folder / "template.yaml").write_text("kind: NetworkPolicy\nmetadata: {name: {{ .Values.name }}}\n")
     done = simulated(str(folder), "--output", "json")
-    assert "passed over 1 templates of Helm" in done.stderr
+    assert "passed over 1 template of Helm" in done.stderr
     assert done.exit_code == 1
 
 
