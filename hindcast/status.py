@@ -60,7 +60,7 @@ def status(
             typer.echo(f"{cluster}: {left_out}")
         lake = door.answer(who, SizeOfLake())
         span = f"flows from {_short(lake.oldest)} to {_short(lake.newest)}" if lake.newest else "no flow yet"
-        size = "" if lake.bytes is None else f"lake: {lake.bytes / 1e6:,.1f} MB in {counted(lake.files, 'file')} · "
+        size = "" if lake.bytes is None else f"lake: {lake.bytes / 1e6:,.1f} MB in {counted(lake.files or 0, 'file')} · "
         typer.echo(f"\n{size}{span}")
 
 
