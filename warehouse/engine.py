@@ -6,7 +6,9 @@ warehouse.table_views, access control to warehouse.access.
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -76,7 +78,10 @@ class Elsewhere(ABC):
 
 
 def connect(limits: Limits, *, confined: bool = False, threads: int = 2) -> duckdb.DuckDBPyConnection:
-    """Return an empty in-memory engine. Times are UTC and nothing is downloaded; if confined, it writes no files and uses `threads`."""
+    """Return an empty in-memory engine. Times are UTC and nothing is downloaded; if confined, it writes no files and uses `threads`.
+
+    Unless it is confined, what a query cannot hold in memory goes to files of this user in the system's folder for temporary files.
+    """
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{limits.memory_bytes // 1024**2}MiB",
         "autoinstall_known_extensions": "false",
@@ -85,12 +90,25 @@ def connect(limits: Limits, *, confined: bool = False, threads: int = 2) -> duck
     }
     if confined:
         config |= {"threads": str(threads), "async_threads": "1", "temp_directory": "", "max_temp_directory_size": "0KB"}
+    else:
+        config["temp_directory"] = _spill_folder()
     connection = duckdb.connect(config=config)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL parquet_metadata_cache = true")
     # DuckDB estimates few rows where a rollup has many, and would then compare each of them with every start of a span.
     connection.execute("SET GLOBAL asof_loop_join_threshold = 0")
     return connection
+
+
+def _spill_folder() -> str:
+    """Return the folder for what queries cannot hold in memory, "" for none. DuckDB's own choice is the working directory."""
+    folder = Path(tempfile.gettempdir(), f"hindcast-{os.getuid()}", "spill")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Somebody else who made the folder before us could read what is written to it.
+        return str(folder) if folder.parent.stat().st_uid == folder.lstat().st_uid == os.getuid() else ""
+    except OSError:
+        return ""
 
 
 ENGINE_SECONDS = 1800.0
