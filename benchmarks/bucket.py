@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import stand
+from tests.peers import object_store
 from warehouse import config
 
 UP_SECONDS, AWAY_SECONDS = (3.0, 12.0), (0.2, 5.0)
@@ -52,9 +53,8 @@ class Bucket:
 def bucket(folder: Path) -> Iterator[Bucket]:
     """Run a server whose objects are below a folder; ends the benchmark if it is not built."""
     stand.peers("versitygw")
-    store = stand.peer_module("object_store")
     (folder / "objects" / "bucket").mkdir(parents=True)
-    with store.s3_server(folder / "objects", folder, folder / "requests.log") as server:
+    with object_store.s3_server(folder / "objects", folder, folder / "requests.log") as server:
         options = {"AWS_ENDPOINT_URL": f"http://{server.address}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
-        options |= {"AWS_ACCESS_KEY_ID": store.KEY, "AWS_SECRET_ACCESS_KEY": store.SECRET, "retry_timeout": "3s"}
+        options |= {"AWS_ACCESS_KEY_ID": object_store.KEY, "AWS_SECRET_ACCESS_KEY": object_store.SECRET, "retry_timeout": "3s"}
         yield Bucket(server, options, folder / "copies")

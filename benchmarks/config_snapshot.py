@@ -26,6 +26,7 @@ from pipelines.configuration import kinds, manifest_yaml
 from pipelines.configuration.care import compact_configuration
 from pipelines.configuration.kinds import Observed
 from pipelines.configuration.recording import Look, Recorder, note_looks
+from tests.peers import clusters
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.records import versions
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def _looks(folder: Path, share: float) -> None:
-    running, clusters = stand.peers("etcd", "kube-apiserver", "kubectl"), stand.peer_module("clusters")
+    running = stand.peers("etcd", "kube-apiserver", "kubectl")
     with clusters.etcd(folder / "etcd") as etcd:
         # Without a controller, nothing creates the service accounts that pods need.
         more = ["--disable-admission-plugins=ServiceAccount", "--max-requests-inflight=2000", "--max-mutating-requests-inflight=1000"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import statistics
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 import structlog
 
 from collectors.streaming.collect import Collector
+from tests.peers import running
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import COVERAGE, FLOWS
@@ -28,24 +28,12 @@ RUNS = 3
 
 def peers(*programs: str) -> ModuleType:
     """Return the module that runs third-party programs (Hubble's by default); exits the benchmark if they were not built."""
-    module = peer_module("running")
     try:
         for name in programs or ("hubble-node", "hubble"):
-            module.program(name)
-    except module.PeerMissing as missing:
+            running.program(name)
+    except running.PeerMissing as missing:
         sys.exit(f"this benchmark needs third-party programs: {missing}")
-    return module
-
-
-def peer_module(name: str) -> ModuleType:
-    """Return a module beside the real peers, loaded by its path."""
-    spec = importlib.util.spec_from_file_location(f"hindcast_peers_{name}", ROOT / "tests" / "peers" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return running
 
 
 def settings(folder: Path, clusters: Mapping[str, Sequence[str]], *, lake: config.Lake | None = None, **collect: Any) -> config.Config:

@@ -2,18 +2,15 @@
 
 import contextlib
 import datetime as dt
-import importlib.util
 import itertools
 import json
 import shutil
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import hypothesis
@@ -22,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from collectors.hubble_api.flow import flow_pb2
 from collectors.streaming.collect import Collector
+from tests.peers import object_store, running
 from warehouse import config, schema
 from warehouse.access.access_log import flush
 from warehouse.lake.tables import Lake
@@ -186,25 +184,6 @@ class Place:
         return Path(str(self.folder) + address.removeprefix(self.settings.url))
 
 
-def _peer(name: str) -> ModuleType:
-    """The module of this name beside the real peers, loaded once, by its path."""
-    full_name = f"hindcast_peers_{name}"
-    if full_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full_name, Path(__file__).parent / "peers" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[full_name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[full_name]
-
-
-@pytest.fixture(scope="session")
-def comparison() -> ModuleType:
-    """What makes random policies and probes of them, beside the real peers that are asked about them."""
-    return _peer("policy_comparison")
-
-
 @dataclass(frozen=True)
 class Buckets:
     """A running S3 server."""
@@ -225,15 +204,14 @@ class Buckets:
 @pytest.fixture(scope="session")
 def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
     """A running S3 server, with a bucket `empty` that holds a lake without rows; skips where versitygw is not built."""
-    running, folder = _peer("running"), tmp_path_factory.mktemp("buckets")
+    folder = tmp_path_factory.mktemp("buckets")
     try:
         running.program("versitygw")
     except running.PeerMissing as missing:
         pytest.skip(str(missing))
-    store = _peer("object_store")
     (folder / "objects" / "empty").mkdir(parents=True)
-    with store.s3_server(folder / "objects", folder, folder / "requests.log") as running_store:
-        server = Buckets(folder / "objects", running_store.address, store.SECRET, store.KEY)
+    with object_store.s3_server(folder / "objects", folder, folder / "requests.log") as running_store:
+        server = Buckets(folder / "objects", running_store.address, object_store.SECRET, object_store.KEY)
         Lake.open(server.settings("empty", folder / "copies"))
         yield server
 
@@ -250,12 +228,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     shutil.copytree(server.objects / "empty", server.objects / bucket)  # creating the tables takes seconds
     yield Place(server.settings(bucket, tmp_path / "copies"), server.objects / bucket / "lake")
     flush()  # while there is a server to take it
-
-
-@pytest.fixture(scope="session")
-def certificates() -> ModuleType:
-    """The module beside the real peers that makes certificates."""
-    return _peer("running")
 
 
 @pytest.fixture(scope="session")

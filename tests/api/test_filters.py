@@ -9,17 +9,15 @@ from api import pushdown
 from collectors.filtering.filters import compile_filters
 from collectors.hubble_api.flow import flow_pb2
 from tests.modules import load
+from tests.peers import filter_generator
 
 FILTERS = 40
-
-
-generator = load(Path(__file__).parents[1] / "peers" / "filter_generator.py")
 
 
 @pytest.fixture(scope="module")
 def made(stored: Any) -> list[tuple[list[flow_pb2.FlowFilter], list[flow_pb2.FlowFilter]]]:
     """Filters of requests, none of which is refused."""
-    make = generator.filters(stored.flows, seed=5)
+    make = filter_generator.filters(stored.flows, seed=5)
     found: list[tuple[list[flow_pb2.FlowFilter], list[flow_pb2.FlowFilter]]] = []
     while len(found) < FILTERS:
         white, black = [make() for _ in range(len(found) % 3)], [make() for _ in range(len(found) % 2)]

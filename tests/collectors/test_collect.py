@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import grpc
@@ -21,6 +20,7 @@ from collectors.hubble_api.observer import observer_pb2
 from collectors.simulator.node import SimulatedNode
 from collectors.streaming.collect import Collector
 from tests.modules import load
+from tests.peers import certificates
 from warehouse import config, schema
 from warehouse.errors import ConfigError
 
@@ -62,10 +62,10 @@ def test_an_unreachable_relay_is_reported_and_booked_as_disconnected(stand: Any,
     ],
 )
 def test_a_certificate_that_does_not_fit_is_named_and_nothing_is_sent(
-    fault: str, words: str, stand: Any, wait: Any, tmp_path: Path, certificates: ModuleType
+    fault: str, words: str, stand: Any, wait: Any, tmp_path: Path
 ) -> None:
-    ours = certificates.certificates(tmp_path / "ours")
-    theirs = certificates.certificates(tmp_path / "theirs")
+    ours = certificates.authority(tmp_path / "ours")
+    theirs = certificates.authority(tmp_path / "theirs")
     name = "n1.c1.hubble-grpc.cilium.io"
     span = dt.timedelta(hours=-1) if fault == "expired" else dt.timedelta(days=1)
     pair = (theirs if fault == "other_ca" else ours).issue("elsewhere.example" if fault == "wrong_name" else name, valid_for=span)
@@ -189,10 +189,8 @@ def test_health_readiness_and_metrics_are_served(stand: Any, flows_of: Any, node
         server.close()
 
 
-def test_a_token_goes_to_the_gateway_over_tls_and_a_wrong_one_is_reported(
-    stand: Any, flows_of: Any, wait: Any, tmp_path: Path, certificates: ModuleType
-) -> None:
-    ours = certificates.certificates(tmp_path / "tls")
+def test_a_token_goes_to_the_gateway_over_tls_and_a_wrong_one_is_reported(stand: Any, flows_of: Any, wait: Any, tmp_path: Path) -> None:
+    ours = certificates.authority(tmp_path / "tls")
     certificate, key = ours.issue("gateway.example")
     (tmp_path / "token").write_text("open-sesame\n")
     (tmp_path / "password").write_text("hunter2")
@@ -244,11 +242,9 @@ def test_a_filter_that_hubble_does_not_know_is_reported(stand: Any, node: Simula
         assert "hubble.allow[0]" in wait(lambda: (p := collector.ready()) and "verdicts" in p and p, what="complaint")
 
 
-def test_certificates_that_rotate_on_disk_are_used_for_the_next_stream(
-    stand: Any, flows_of: Any, wait: Any, tmp_path: Path, certificates: ModuleType
-) -> None:
+def test_certificates_that_rotate_on_disk_are_used_for_the_next_stream(stand: Any, flows_of: Any, wait: Any, tmp_path: Path) -> None:
     name = "n1.c1.hubble-grpc.cilium.io"
-    ours = certificates.certificates(tmp_path / "tls")
+    ours = certificates.authority(tmp_path / "tls")
     ours.issue("client", valid_for=dt.timedelta(hours=-1))
     client, key = ours.client
     tls = {"ca": str(ours.ca), "cert": str(client), "key": str(key), "server_name": name}

@@ -8,7 +8,6 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ import yaml
 
 from collectors.simulator.node import SimulatedNode
 from collectors.streaming.health import HealthServer
+from tests.peers import running
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES, DASHBOARD = DEPLOY / "prometheus" / "collectors.rules.yaml", DEPLOY / "grafana" / "collectors.json"
@@ -65,10 +65,10 @@ def test_panels_have_titles_words_and_ids_of_their_own() -> None:
 
 
 @pytest.mark.peers
-def test_promtool_accepts_the_rules_and_their_tests(certificates: ModuleType) -> None:
+def test_promtool_accepts_the_rules_and_their_tests() -> None:
     try:
-        promtool = certificates.program("promtool")
-    except certificates.PeerMissing as missing:
+        promtool = running.program("promtool")
+    except running.PeerMissing as missing:
         pytest.skip(f"{missing}; it takes minutes to build, so only make peers-all builds it")
     for arguments in (
         ["check", "rules", "--lint=all", "--lint-fatal", str(RULES)],

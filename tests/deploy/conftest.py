@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,19 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.modules import load
+from tests.peers import clusters, running
+
 CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "hindcast"
 VALUE_SETS = sorted((CHART / "ci").glob("*.yaml"))
-
-
-def load(name: str, path: Path) -> ModuleType:
-    """A module, loaded once, by its path."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 class Helm:
@@ -54,14 +44,14 @@ class Helm:
 
 
 @pytest.fixture(scope="session")
-def peers(certificates: ModuleType) -> ModuleType:
+def peers() -> ModuleType:
     """The module that starts real peers; skips where helm or Kubernetes is not built."""
     try:
         for name in ("helm", "etcd", "kube-apiserver", "kubectl"):
-            certificates.program(name)
-    except certificates.PeerMissing as missing:
+            running.program(name)
+    except running.PeerMissing as missing:
         pytest.skip(str(missing))
-    return certificates
+    return running
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +63,6 @@ def helm(peers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 @pytest.fixture(scope="session")
 def server(peers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A cluster's API server with Cilium's CRDs, and the namespaces `hindcast` and `airflow`, which admit restricted pods only."""
-    clusters = load("hindcast_peers_clusters", Path(__file__).parents[1] / "peers" / "clusters.py")
     folder = tmp_path_factory.mktemp("deploy")
     with clusters.etcd(folder) as store, clusters.cluster(folder / "cluster", store, name="deploy") as running:
         labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
@@ -89,7 +78,7 @@ def server(peers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="session")
 def cilium_chart(server: Any) -> Path:
     """Cilium's own chart."""
-    folder: Path = sys.modules["hindcast_peers_clusters"].cilium_folder()
+    folder: Path = clusters.cilium_folder()
     return folder / "install" / "kubernetes" / "cilium"
 
 
@@ -102,7 +91,7 @@ def cluster_helm(peers: ModuleType, server: Any, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def pods() -> ModuleType:
     """The module that runs containers of pods; skips where there can be no mount namespaces."""
-    module = load("hindcast_deploy_pods", Path(__file__).with_name("pods.py"))
+    module = load(Path(__file__).with_name("pods.py"))
     if not module.can_run():
         pytest.skip("containers of pods need root and mount namespaces")
     return module

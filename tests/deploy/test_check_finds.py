@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.peers import certificates
+
 pytestmark = pytest.mark.peers
 
 
@@ -25,7 +27,7 @@ def relays(peers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
     except peers.PeerMissing as missing:
         pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("relays")
-    tls, address = peers.certificates(folder / "tls"), peers.free_address()
+    tls, address = certificates.authority(folder / "tls"), peers.free_address()
     one = {"test/node-1": address}
     with (
         peers.hubble_node(folder / "a", name="test/node-1", address=address, peers=one, rate=50, tls=tls) as secret,
@@ -51,7 +53,7 @@ def check(folder: Path, document: dict[str, Any], *arguments: str) -> dict[str, 
 
 def test_each_way_in_which_relay_cannot_be_reached_comes_with_what_to_do(relays: dict[str, Any], peers: ModuleType, tmp_path: Path) -> None:
     authority, (certificate, key) = relays["authority"], relays["authority"].client
-    other = peers.certificates(tmp_path / "other")
+    other = certificates.authority(tmp_path / "other")
     right = {"ca": str(authority.ca), "cert": str(certificate), "key": str(key), "server_name": peers.RELAY_SERVER_NAME}
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

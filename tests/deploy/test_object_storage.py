@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.peers import certificates
 from warehouse import config, schema
 from warehouse.lake.tables import Lake
 
@@ -22,7 +23,7 @@ BUCKET = "chart"
 @pytest.fixture(scope="module")
 def tls(peers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An authority, with certificates of a relay, of `serve` and of a client."""
-    return peers.certificates(tmp_path_factory.mktemp("tls"))
+    return certificates.authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

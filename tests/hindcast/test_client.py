@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ from collectors.decoding.decode import decode
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
 from hindcast.client import Connection, ConnectionFailedError
+from tests.peers import certificates
 from warehouse import config
 from warehouse.errors import ConfigError, QueryError
 from warehouse.lake.tables import Lake
@@ -47,9 +47,9 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, certificates: ModuleType) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("client")
-    authority = certificates.certificates(folder / "certificates", nodes=())
+    authority = certificates.authority(folder / "certificates", nodes=())
     cert, key = authority.issue("localhost", addresses=["127.0.0.1"])
     grants = [{"subject": "paula", "role": "namespace-owner", "namespaces": ["payments"]}]
     document = {"ownership": {"grants": grants}, "serve": {"tls": {"cert": str(cert), "key": str(key)}}}

@@ -7,7 +7,7 @@ built, any other is a program itself. A build is kept under the checksum of the 
 go.sum and Go sources and of Go's version, so building again costs nothing until one of them
 changes. Old builds are left alone; the cache may be deleted whenever no test runs.
 
-Only the standard library is used. Tests load this file by its path and ask `peer_path`.
+Only the standard library is used. Tests ask `peer_path`.
 """
 
 import argparse

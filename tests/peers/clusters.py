@@ -3,7 +3,7 @@
 There is no kubelet and no controller: pods, owners and readiness are what a test writes, and a namespace that is
 deleted stays terminating unless it is empty of what needs a controller. Everything listens on loopback only.
 
-This file knows nothing of pytest or of Hindcast. Tests load it by its path.
+This file knows nothing of pytest or of Hindcast.
 """
 
 import collections.abc
@@ -12,7 +12,6 @@ import json
 import pathlib
 import ssl
 import subprocess
-import sys
 import typing
 import urllib.error
 import urllib.request
@@ -20,7 +19,7 @@ import urllib.request
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-running: typing.Any = sys.modules["hindcast_peers_running"]
+from tests.peers import certificates, running
 
 ADMIN = "admin"
 """May do everything."""
@@ -143,7 +142,7 @@ def as_list(objects: typing.Any) -> dict[str, typing.Any]:
 
 def authority(server: ApiServer) -> typing.Any:
     """The authority whose client certificates a cluster takes; their common name is the user's."""
-    made: running.Certificates = server.certificates
+    made: certificates.Certificates = server.certificates
     return made
 
 
@@ -206,7 +205,7 @@ def cluster(
         more: further flags of kube-apiserver.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tls = running.certificates(folder / "tls", nodes=())
+    tls = certificates.authority(folder / "tls", nodes=())
     certificate, key = tls.issue("kube-apiserver", addresses=["127.0.0.1"])
     signing = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     (folder / "sa.key").write_bytes(

@@ -1,7 +1,6 @@
 """Real peers for the tests in this folder; a test skips where its peer is not built."""
 
 import contextlib
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -15,83 +14,45 @@ from typing import Any
 
 import pytest
 
+from tests.peers import clusters as peer_clusters
+from tests.peers import object_store, store_proxy
+from tests.peers import running as peer_programs
 from warehouse import config
 from warehouse.access.access_log import flush
 
 
-def load(name: str) -> ModuleType:
-    """A module beside this file, loaded once, by its path."""
-    full_name = f"hindcast_peers_{name}"
-    if full_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full_name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[full_name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[full_name]
-
-
-def require(running: ModuleType, *programs: str) -> None:
+def require(*programs: str) -> None:
     """Skip the test unless these programs are built."""
     try:
         for name in programs:
-            running.program(name)
-    except running.PeerMissing as missing:
+            peer_programs.program(name)
+    except peer_programs.PeerMissing as missing:
         pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
 def running() -> ModuleType:
-    """The module that starts and stops peers, loaded by its path; skips when `make peers` built nothing."""
-    module = load("running")
-    require(module, "hubble", "hubble-relay", "hubble-node")
-    return module
-
-
-def with_programs(name: str) -> ModuleType:
-    """A module that compares policy engines; its `program` skips the test when a program is not built."""
-    running = load("running")
-    module = load(name)
-
-    def program(needed: str) -> Path:
-        require(running, needed)
-        return Path(running.program(needed))
-
-    module.program = program  # type: ignore[attr-defined]
-    return module
+    """The module that starts and stops peers; skips when `make peers` built nothing."""
+    require("hubble", "hubble-relay", "hubble-node")
+    return peer_programs
 
 
 @pytest.fixture(scope="session")
-def policy_comparison() -> ModuleType:
-    """The comparison with Cilium's engines."""
-    return with_programs("policy_comparison")
+def built() -> Callable[[str], Path]:
+    """Returns a program of a peer; skips the test when it is not built."""
 
+    def program(name: str) -> Path:
+        require(name)
+        return peer_programs.program(name)
 
-@pytest.fixture(scope="session")
-def policy_mutations() -> ModuleType:
-    """What makes policies a little wrong."""
-    return load("policy_mutations")
-
-
-@pytest.fixture(scope="session")
-def policy_text_comparison() -> ModuleType:
-    """The comparison with the engine that reads policies by their texts."""
-    return with_programs("policy_text_comparison")
-
-
-@pytest.fixture(scope="session")
-def filter_generator() -> ModuleType:
-    """What makes filters of flows."""
-    return load("filter_generator")
+    return program
 
 
 @pytest.fixture(scope="session")
 def kubernetes() -> ModuleType:
     """The module that starts etcd and API servers; skips when they are not built."""
-    running = load("running")
-    require(running, "etcd", "kube-apiserver", "kubectl")
-    return load("clusters")
+    require("etcd", "kube-apiserver", "kubectl")
+    return peer_clusters
 
 
 @pytest.fixture(scope="session")
@@ -124,17 +85,15 @@ class Bucket:
 
 def bucket_of(name: str, folder: Path, stack: contextlib.ExitStack) -> Bucket:
     """Start a server and a proxy before it; skips the test where it is not built."""
-    running = load("running")
-    require(running, name)
-    store, proxies = load("object_store"), load("store_proxy")
+    require(name)
     (folder / "objects" / "bucket").mkdir(parents=True)
     if name == "moto":
-        server = stack.enter_context(store.moto_server(folder, "bucket"))
+        server = stack.enter_context(object_store.moto_server(folder, "bucket"))
     else:
-        server = stack.enter_context(store.s3_server(folder / "objects", folder, folder / "requests.log"))
-    proxy = stack.enter_context(proxies.proxy(server.address))
+        server = stack.enter_context(object_store.s3_server(folder / "objects", folder, folder / "requests.log"))
+    proxy = stack.enter_context(store_proxy.proxy(server.address))
     options = {"AWS_ENDPOINT_URL": f"http://{proxy.address}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
-    options |= {"AWS_ACCESS_KEY_ID": store.KEY, "AWS_SECRET_ACCESS_KEY": store.SECRET}
+    options |= {"AWS_ACCESS_KEY_ID": object_store.KEY, "AWS_SECRET_ACCESS_KEY": object_store.SECRET}
     return Bucket(proxy, server, options, folder / "copies")
 
 
@@ -157,7 +116,7 @@ def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 @pytest.fixture(scope="session")
 def faults() -> ModuleType:
     """What can be made to go wrong on the way to a store."""
-    return load("store_proxy")
+    return store_proxy
 
 
 @pytest.fixture

@@ -1,21 +1,20 @@
 """Runs S3 servers: versitygw over a folder, which also logs each request, and moto's, which holds its objects in memory.
 
-This file knows nothing of pytest or of Hindcast. Tests load it by its path.
+This file knows nothing of pytest or of Hindcast.
 """
 
 import collections.abc
 import contextlib
 import pathlib
 import socket
-import sys
-import typing
 import urllib.request
 
-running: typing.Any = sys.modules["hindcast_peers_running"]
+from tests.peers import running
+
 KEY, SECRET = "key", "secret"
 
 
-class Server(running.Peer):  # type: ignore[misc]
+class Server(running.Peer):
     """A server that is ready once it takes connections."""
 
     def ready(self) -> bool:

@@ -1,8 +1,6 @@
 """Compares Hindcast's policy engine with Cilium's on random policies and probes, and counts what decided.
 
-    python tests/peers/policy_comparison.py --probes 20000 --release 1.20 --seed 1
-
-Tests load this file by its path.
+    python -m tests.peers.policy_comparison --probes 20000 --release 1.20 --seed 1
 """
 
 import argparse
@@ -16,18 +14,14 @@ import subprocess
 import sys
 import typing
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parent))
-
-import policy_generator
-import policy_world
-from policy_constructs import note_constructs
-
 from pipelines.policy.model import Connection, Direction
 from pipelines.policy.policy_set import PolicySet, compile_policies
 from pipelines.policy.reading import CidrGroup, Document, Surroundings
 from pipelines.policy.refusals import AGENT
 from pipelines.policy.settings import AgentSettings, release_of
 from pipelines.policy.verdict import Verdict, decide
+from tests.peers import policy_generator, policy_world
+from tests.peers.policy_constructs import note_constructs
 
 GROUPS = [{"name": "partners", "labels": {"kind": "vpn"}, "cidrs": ["203.0.113.0/25", "198.51.100.0/28"]}]
 PROBES_A_SCENARIO = 60

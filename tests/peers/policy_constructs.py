@@ -1,6 +1,4 @@
 """Counts what the rules that decided a verdict are made of, so that a construct which is never tried is seen.
-
-Tests load this file by its path.
 """
 
 import collections

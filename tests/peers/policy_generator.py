@@ -1,6 +1,4 @@
 """Random policies for the comparison of policy engines, from a seed. Every construct that the engine knows can appear.
-
-Tests load this file by its path.
 """
 
 import random

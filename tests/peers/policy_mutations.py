@@ -1,6 +1,4 @@
 """Policies that are a little wrong: one random field left out, or given a value that it should not have.
-
-Tests load this file by its path.
 """
 
 import copy

@@ -1,8 +1,6 @@
 """Compares Hindcast's engine with that of kube-network-policies, which reads the policies as their texts say.
 
-    python tests/peers/policy_text_comparison.py --program PROGRAM --probes 20000
-
-Tests load this file by its path.
+    python -m tests.peers.policy_text_comparison --program PROGRAM --probes 20000
 """
 
 import argparse
@@ -11,16 +9,12 @@ import random
 import sys
 import typing
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parent))
-
-import policy_generator
-import policy_world
-from policy_comparison import Disagreement, Oracle, Probe, Report, Scenario, run_with
-from policy_constructs import note_constructs
-
 from pipelines.policy.model import Direction
 from pipelines.policy.settings import AgentSettings, Semantics
 from pipelines.policy.verdict import Verdict, decide
+from tests.peers import policy_generator, policy_world
+from tests.peers.policy_comparison import Disagreement, Oracle, Probe, Report, Scenario, run_with
+from tests.peers.policy_constructs import note_constructs
 
 KINDS = ["NetworkPolicy", "NetworkPolicy", "ClusterNetworkPolicy"]
 PROBES_A_SCENARIO = 60

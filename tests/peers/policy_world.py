@@ -1,6 +1,6 @@
 """The little world of the policy comparisons: who can talk to whom, as Hindcast's engine and the oracles name them.
 
-Tests load this file by its path. Nothing here decides a verdict.
+Nothing here decides a verdict.
 """
 
 import dataclasses

@@ -4,16 +4,12 @@ Every process listens on 127.0.0.1 only, keeps its output in a folder of the tes
 the `with` block that started it. A peer that was not built raises `PeerMissing`, which fixtures
 turn into a skip. What the nodes do with flows is told in README.md beside this file.
 
-This file knows nothing of pytest or of Hindcast. Tests load it by its path.
+This file knows nothing of pytest or of Hindcast.
 """
 
 import collections.abc
 import contextlib
-import dataclasses
-import datetime
 import functools
-import importlib.util
-import ipaddress
 import json
 import pathlib
 import signal
@@ -22,16 +18,12 @@ import subprocess
 import time
 import typing
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from tests.peers import build
+from tests.peers.certificates import RELAY_SERVER_NAME, Certificates
 
-HERE = pathlib.Path(__file__).resolve().parent
 START_SECONDS = 300.0
 """How long a process may take to become ready: they need 0.1 s on an idle machine."""
 STOP_SECONDS = 10.0
-RELAY_SERVER_NAME = "relay.hubble-relay.cilium.io"
 POLL_SECONDS = 0.02
 
 
@@ -50,12 +42,7 @@ def program(name: str) -> pathlib.Path:
     Raises:
         PeerMissing: it is not built.
     """
-    spec = importlib.util.spec_from_file_location("hindcast_peers_build", HERE / "build.py")
-    if spec is None or spec.loader is None:
-        raise PeerMissing(f"{HERE / 'build.py'} cannot be loaded")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    find = module.environment_path if name in module.ENVIRONMENTS else module.peer_path
+    find = build.environment_path if name in build.ENVIRONMENTS else build.peer_path
     path: pathlib.Path | None = find(name)
     if path is None:
         raise PeerMissing(f"{name} is not built: run make peers")
@@ -271,167 +258,16 @@ class HubbleRelay(Peer):
     _answered = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Certificates:
-    """A certificate authority of a test's own, and what it issued: PEM files in one folder.
-
-    Files are `ca.pem`, and `NAME.pem` with `NAME.key` for each server name and for `client`.
-    """
-
-    folder: pathlib.Path
-    authority: x509.Certificate
-    authority_key: ec.EllipticCurvePrivateKey
-
-    @property
-    def ca(self) -> pathlib.Path:
-        """The authority's certificate, which both sides trust."""
-        return self.folder / "ca.pem"
-
-    @property
-    def client(self) -> tuple[pathlib.Path, pathlib.Path]:
-        """Certificate and key of a client."""
-        return self.files("client")
-
-    def server(self, node: str) -> tuple[pathlib.Path, pathlib.Path]:
-        """Certificate and key of the node `cluster/node`."""
-        return self.files(server_name(node))
-
-    def files(self, name: str) -> tuple[pathlib.Path, pathlib.Path]:
-        """Certificate and key issued for a server name or `client`; KeyError if there are none."""
-        certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        if not certificate.exists():
-            raise KeyError(name)
-        return certificate, key
-
-    def issue(
-        self,
-        name: str,
-        *,
-        also: collections.abc.Sequence[str] = (),
-        addresses: collections.abc.Sequence[str] = (),
-        valid_for: datetime.timedelta = datetime.timedelta(days=1),
-    ) -> tuple[pathlib.Path, pathlib.Path]:
-        """Issue a certificate, over the one of that name if there is one, as a rotation does.
-
-        Args:
-            name: DNS name of a server, or `client`; also the files' name.
-            also: further DNS names.
-            addresses: IP addresses it is valid for, too.
-            valid_for: from a minute ago; a negative span makes an expired certificate.
-        """
-        key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.datetime.now(datetime.UTC)
-        until = now + valid_for
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(common_name(name))
-            .issuer_name(self.authority.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(min(now, until) - datetime.timedelta(minutes=1))
-            .not_valid_after(until)
-            .add_extension(
-                x509.SubjectAlternativeName(
-                    [
-                        *(x509.DNSName(each) for each in (name, *also)),
-                        *(x509.IPAddress(ipaddress.ip_address(each)) for each in addresses),
-                    ]
-                ),
-                critical=False,
-            )
-            .add_extension(
-                x509.ExtendedKeyUsage(
-                    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-                ),
-                critical=False,
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.authority_key.public_key()),
-                critical=False,
-            )
-            .sign(self.authority_key, hashes.SHA256())
-        )
-        replace_file(self.folder / f"{name}.key", key_pem(key))
-        replace_file(
-            self.folder / f"{name}.pem", certificate.public_bytes(serialization.Encoding.PEM)
-        )
-        return self.files(name)
 
 
-def server_name(node: str) -> str:
-    """The TLS server name of the node `cluster/node`; dots within the two parts become hyphens."""
-    cluster, name = node.replace(".", "-").split("/")
-    return f"{name}.{cluster}.hubble-grpc.cilium.io"
 
 
-def certificates(
-    folder: pathlib.Path, *, nodes: collections.abc.Iterable[str] = ("test/node-1", "test/node-2")
-) -> Certificates:
-    """Make a certificate authority and issue certificates to nodes, a relay and a client.
-
-    Args:
-        folder: where the files go; it is made. Two authorities need two folders.
-        nodes: names `cluster/node`. Each certificate also bears the name `hubble-peer` of its
-            cluster, by which relay calls the node that serves the peers' list.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    authority = (
-        x509.CertificateBuilder()
-        .subject_name(common_name("Hindcast tests"))
-        .issuer_name(common_name("Hindcast tests"))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=7))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=True,
-                crl_sign=True,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    replace_file(folder / "ca.pem", authority.public_bytes(serialization.Encoding.PEM))
-    made = Certificates(folder=folder, authority=authority, authority_key=key)
-    for node in nodes:
-        cluster = node.split("/")[0]
-        made.issue(server_name(node), also=[server_name(f"{cluster}/hubble-peer")])
-    made.issue(RELAY_SERVER_NAME)
-    made.issue("client")
-    return made
 
 
-def common_name(name: str) -> x509.Name:
-    """A distinguished name of only a common name, cut at the 64 characters X.509 allows."""
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The private key, not encrypted."""
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
 
 
-def replace_file(path: pathlib.Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_bytes(content)
-    scratch.replace(path)
 
 
 def write_flows(path: pathlib.Path, flows: collections.abc.Iterable[bytes]) -> pathlib.Path:

@@ -1,6 +1,6 @@
 """A proxy before an S3 server: counts requests, and makes those fail that a test wants to fail.
 
-This file knows nothing of pytest or of Hindcast. Tests and benchmarks load it by its path.
+This file knows nothing of pytest or of Hindcast.
 """
 
 import collections

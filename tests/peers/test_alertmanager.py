@@ -8,7 +8,6 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines" / "evidence"))
 import incident
 
 from pipelines.evidence.rules import running
+from tests.peers import running as peer_programs
 from warehouse import config
 
 pytestmark = pytest.mark.peers
@@ -29,14 +29,14 @@ RECEIVER = {
 
 
 @pytest.fixture
-def alertmanager(certificates: ModuleType, tmp_path: Path) -> Iterator[str]:
+def alertmanager(tmp_path: Path) -> Iterator[str]:
     """Its address."""
     try:
-        program = certificates.program("alertmanager")
-    except certificates.PeerMissing as missing:
+        program = peer_programs.program("alertmanager")
+    except peer_programs.PeerMissing as missing:
         pytest.skip(str(missing))
 
-    class Server(certificates.Peer):  # type: ignore[misc, name-defined]
+    class Server(peer_programs.Peer):
         def ready(self) -> bool:
             try:
                 with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=1) as answer:
@@ -45,11 +45,11 @@ def alertmanager(certificates: ModuleType, tmp_path: Path) -> Iterator[str]:
                 return False
 
     (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(RECEIVER))
-    address = certificates.free_address()
+    address = peer_programs.free_address()
     command = [str(program), f"--config.file={tmp_path}/alertmanager.yml", f"--storage.path={tmp_path}/alertmanager"]
     command.append("--cluster.listen-address=")
     server = Server([*command, f"--web.listen-address={address}"], address=address, output=tmp_path / "alertmanager.log")
-    with certificates.running(server):
+    with peer_programs.running(server):
         yield f"http://{address}"
 
 

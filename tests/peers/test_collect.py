@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.peers import certificates
+
 pytestmark = pytest.mark.peers
 
 SLACK = dt.timedelta(milliseconds=1)
@@ -76,7 +78,7 @@ def flows_after_the_last(stand: Any, node: Any, until: dt.datetime) -> int:
 def test_a_relay_that_is_killed_and_started_again_costs_no_flow(
     encrypted: bool, running: ModuleType, stand: Any, tmp_path: Path, wait: Any
 ) -> None:
-    tls = running.certificates(tmp_path / "tls") if encrypted else None
+    tls = certificates.authority(tmp_path / "tls") if encrypted else None
     with fleet(running, tmp_path, rate=200, tls=tls) as (first, second, relay):
         with stand.collecting(stand.settings(**of_relay(relay, tls, running))):
             stand.wait_for_flows(500)

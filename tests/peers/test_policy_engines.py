@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from tests.peers import policy_comparison, policy_text_comparison
 
 pytestmark = pytest.mark.peers
 
@@ -40,9 +43,9 @@ SEED = 20261129
 
 @pytest.mark.parametrize("release", list(RELEASES))
 def test_ciliums_own_engine_agrees_on_random_probes(
-    release: str, policy_comparison: ModuleType, capsys: pytest.CaptureFixture[str]
+    release: str, built: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program = policy_comparison.program(RELEASES[release])
+    program = built(RELEASES[release])
     report = policy_comparison.run(program, release, PROBES, SEED)
     with capsys.disabled():
         print(f"\nCilium {release}: {report.summary()}")
@@ -51,8 +54,8 @@ def test_ciliums_own_engine_agrees_on_random_probes(
     assert not [word for word in DECIDED if not report.constructs[word]]
 
 
-def test_ciliums_own_engine_agrees_on_random_tiers(policy_comparison: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    program = policy_comparison.program(RELEASES["1.20"])
+def test_ciliums_own_engine_agrees_on_random_tiers(built: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    program = built(RELEASES["1.20"])
     report = policy_comparison.run(program, "1.20", PROBES, SEED, TIERED)
     with capsys.disabled():
         print(f"\nCilium 1.20 with tiers: {report.summary()}")
@@ -60,8 +63,8 @@ def test_ciliums_own_engine_agrees_on_random_tiers(policy_comparison: ModuleType
     assert {"ClusterNetworkPolicy allowed by rule", "ClusterNetworkPolicy denied by rule", "networks"} <= set(report.constructs)
 
 
-def test_the_engine_of_the_texts_agrees_on_random_probes(policy_text_comparison: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    program = policy_text_comparison.program("kube-network-policies-engine")
+def test_the_engine_of_the_texts_agrees_on_random_probes(built: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    program = built("kube-network-policies-engine")
     report = policy_text_comparison.run(program, PROBES, SEED)
     with capsys.disabled():
         print(f"\nkube-network-policies: {report.summary()}")

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from pipelines.policy.settings import AgentSettings, release_of
 from pipelines.recommend.manifests import PolicyKind
 from pipelines.recommend.observed import End, ObservedEdge
 from pipelines.recommend.recommendation import Recommendation
+from tests.peers import policy_comparison
 
 pytestmark = pytest.mark.peers
 
@@ -65,8 +66,8 @@ def test_the_api_server_takes_every_recommended_policy(clusters: dict[str, Any],
 
 
 @pytest.mark.parametrize("release", ["1.20", "1.19"])
-def test_ciliums_own_engine_takes_the_policies_and_allows_the_traffic(release: str, policy_comparison: ModuleType) -> None:
-    program = policy_comparison.program("cilium-policy" if release == "1.20" else "cilium-policy-1.19")
+def test_ciliums_own_engine_takes_the_policies_and_allows_the_traffic(release: str, built: Callable[[str], Path]) -> None:
+    program = built("cilium-policy" if release == "1.20" else "cilium-policy-1.19")
     agent = AgentSettings(release=release_of(release))
     judged = 0
     with policy_comparison.Oracle(program) as oracle:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.error
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from pipelines.policy.policy_set import compile_policies
 from pipelines.policy.reading import Document
 from pipelines.policy.refusals import API_SERVER
+from tests.peers import policy_generator, policy_mutations
 
 pytestmark = pytest.mark.peers
 
@@ -36,11 +36,11 @@ def refusal_of(cluster: Any, manifest: dict[str, Any]) -> str | None:
 
 
 def test_the_api_server_refuses_what_hindcast_says_it_refuses(
-    clusters: dict[str, Any], policy_comparison: ModuleType, policy_mutations: ModuleType, capsys: pytest.CaptureFixture[str]
+    clusters: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused, wrong = 0, []
     for seed in range(SEED, SEED + POLICIES):
-        maker = policy_comparison.policy_generator.Generator(seed, release=(1, 20), dual_stack=True, node_selectors=False)
+        maker = policy_generator.Generator(seed, release=(1, 20), dual_stack=True, node_selectors=False)
         (manifest, *_) = maker.policies(list(PATHS))
         if "namespace" in manifest["metadata"]:
             manifest["metadata"]["namespace"] = "default"

@@ -17,6 +17,7 @@ import pytest
 from collectors.decoding import decode
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
+from tests.peers import certificates
 from warehouse import config, schema
 from warehouse.lake.tables import Lake
 
@@ -95,17 +96,17 @@ def test_hubble_asks_for_status_namespaces_and_nodes(running: ModuleType, addres
 
 
 def test_hubble_signs_in_with_a_personal_token_over_tls(running: ModuleType, folder: Path) -> None:
-    certificates = running.certificates(folder / "certificates", nodes=())
+    issued = certificates.authority(folder / "certificates", nodes=())
     document = json.loads((folder / "hindcast.yaml").read_text())
     name = running.RELAY_SERVER_NAME
-    tls = dict(zip(("cert", "key"), map(str, certificates.files(name)), strict=True))
+    tls = dict(zip(("cert", "key"), map(str, issued.files(name)), strict=True))
     secured = folder / "secured"
     secured.mkdir()
     (secured / "hindcast.yaml").write_text(json.dumps(document | {"lake": {"url": str(folder / "lake")}, "serve": {"tls": tls}}))
     create = [sys.executable, "-m", "hindcast", "token", "create", "--user", "ada", "--config", str(secured / "hindcast.yaml")]
     token = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()
     with serving(secured) as address:
-        usual = ["--server", address, "--tls", "--tls-ca-cert-files", str(certificates.ca), "--tls-server-name", name]
+        usual = ["--server", address, "--tls", "--tls-ca-cert-files", str(issued.ca), "--tls-server-name", name]
         found = flows_of(running, *usual, "--basic-auth-username", "ada", "--basic-auth-password", token, "--last", "5")
         assert len(found) == 5
         assert all("cart" in (flow.get("source", {}).get("namespace"), flow.get("destination", {}).get("namespace")) for flow in found)

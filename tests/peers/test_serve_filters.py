@@ -15,6 +15,7 @@ from collectors.hubble_api.flow import flow_pb2
 from collectors.hubble_api.observer import observer_pb2
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
+from tests.peers import filter_generator
 
 pytestmark = pytest.mark.peers
 NODE = "test/node-1"
@@ -93,12 +94,12 @@ def compare(node: Any, flows: list[flow_pb2.Flow], filters: Iterable[flow_pb2.Fl
     assert refused > count // 100
 
 
-def test_filters_match_what_ciliums_own_code_matches(node: Any, flows: list[flow_pb2.Flow], filter_generator: ModuleType) -> None:
+def test_filters_match_what_ciliums_own_code_matches(node: Any, flows: list[flow_pb2.Flow], ) -> None:
     make = filter_generator.filters(flows, seed=1)
     compare(node, flows, (make() for _ in itertools.count()), count=FILTERS)
 
 
-def test_expressions_match_what_ciliums_own_code_matches(node: Any, flows: list[flow_pb2.Flow], filter_generator: ModuleType) -> None:
+def test_expressions_match_what_ciliums_own_code_matches(node: Any, flows: list[flow_pb2.Flow], ) -> None:
     make = filter_generator.expressions(flows, seed=1)
     made = (flow_pb2.FlowFilter(experimental=flow_pb2.FlowFilter.Experimental(cel_expression=make())) for _ in itertools.count())
     compare(node, flows, made, count=EXPRESSIONS)

@@ -18,6 +18,7 @@ from api.identity import SignedIn
 from collectors.decoding import decode
 from collectors.simulator.fleet import build_fleet
 from collectors.simulator.traffic import Traffic
+from tests.peers import certificates
 from warehouse import config, schema
 from warehouse.access.principals import Principal
 from warehouse.lake.tables import Lake
@@ -73,8 +74,8 @@ def served(running: ModuleType, jar: Path, tmp_path_factory: pytest.TempPathFact
     flows = list(itertools.islice(traffic.flows(), 300))
     rows = decode.decode([flow.SerializeToString() for flow in flows], cluster="c1", recorded=now, live=False).rows
     lake.commit(schema.FLOWS, lake.write_files(schema.FLOWS, rows), transactions={}, metadata={})
-    certificates = running.certificates(folder / "tls", nodes=())
-    cert, key = certificates.files(running.RELAY_SERVER_NAME)
+    issued = certificates.authority(folder / "tls", nodes=())
+    cert, key = issued.files(certificates.RELAY_SERVER_NAME)
     tls = config.ServeTls(cert=cert, key=key)
     door = Door(lake, config.Ownership.model_validate(GRANTS), purpose="serve")
     token = tokens.create(lake, Principal(user="ada"), name="dbeaver", lifetime=dt.timedelta(days=1), changed_by="test")[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import random
-from typing import Any
 
 from audited_fleet import TCP_80, WEB, ccnp, cnp, compiled, np_
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from pipelines.policy.model import Action, Rule
 from pipelines.policy.policy_set import PolicySet
 from pipelines.policy.reading import Document
 from pipelines.policy.verdict import decide
+from tests.peers import policy_comparison
 
 KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy"]
 
@@ -102,10 +102,8 @@ def test_egress_to_the_world_is_found_unless_it_is_by_name() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(min_value=0, max_value=2**31), st.sampled_from(["1.18", "1.19", "1.20"]))
-def test_without_a_redundant_rule_and_with_a_shadowed_one_emptied_every_verdict_is_the_same(
-    comparison: Any, seed: int, release: str
-) -> None:
-    scenario = comparison.scenario(seed, release, KINDS)
+def test_without_a_redundant_rule_and_with_a_shadowed_one_emptied_every_verdict_is_the_same(seed: int, release: str) -> None:
+    scenario = policy_comparison.scenario(seed, release, KINDS)
     again = copy.deepcopy(scenario.manifests)
     for index, manifest in enumerate(again):
         manifest["metadata"]["name"] = f"again-{index}"

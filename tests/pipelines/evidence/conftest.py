@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 from pipelines.evidence.delivery import delivering
+from tests.peers import certificates
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the recorded incident
 
@@ -125,8 +125,8 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def mail_server(certificates: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailbox]:
-    issued = certificates.certificates(tmp_path_factory.mktemp("mail"), nodes=())
+def mail_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailbox]:
+    issued = certificates.authority(tmp_path_factory.mktemp("mail"), nodes=())
     certificate, key = issued.issue("mail.test", addresses=["127.0.0.1"], valid_for=timedelta(hours=1))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)

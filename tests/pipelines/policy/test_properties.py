@@ -17,6 +17,7 @@ from pipelines.policy.bulk import CODES, BulkJudge, Connections
 from pipelines.policy.labels import LabelSet
 from pipelines.policy.model import Connection, Direction, Side
 from pipelines.policy.verdict import Decision, Verdict, decide, judge
+from tests.peers import policy_comparison, policy_generator, policy_world
 
 ORDER = {Verdict.DENIED: 0, Verdict.UNCERTAIN: 1, Verdict.ALLOWED: 2}
 
@@ -81,13 +82,13 @@ def is_cilium(rule: dict[str, Any]) -> bool:
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.sampled_from(["ingress", "egress"]))
-def test_one_more_allow_rule_never_denies_more(comparison: Any, seed: int, key: str) -> None:
-    scenario = comparison.scenario(seed, "1.20", KINDS)
+def test_one_more_allow_rule_never_denies_more(seed: int, key: str) -> None:
+    scenario = policy_comparison.scenario(seed, "1.20", KINDS)
     more = copy.deepcopy(scenario.manifests)
     rules = specs_with(more, key)
     if not rules:
         return
-    donor = specs_with(comparison.scenario(seed + 1, "1.20", KINDS).manifests, key)
+    donor = specs_with(policy_comparison.scenario(seed + 1, "1.20", KINDS).manifests, key)
     target = random.Random(seed).choice(rules)
     target.extend(rule for found in donor for rule in found if is_cilium(rule) == is_cilium(target[0]))
     refused = [len(dataclasses.replace(scenario, manifests=one).compile().refusals) for one in (scenario.manifests, more)]
@@ -99,9 +100,9 @@ def test_one_more_allow_rule_never_denies_more(comparison: Any, seed: int, key: 
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.sampled_from(["ingressDeny", "egressDeny"]))
-def test_one_more_deny_rule_never_allows_more(comparison: Any, seed: int, key: str) -> None:
-    scenario = comparison.scenario(seed, "1.20", ANY_KIND)
-    maker = comparison.policy_generator.Generator(seed, release=(1, 20), dual_stack=False, node_selectors=False)
+def test_one_more_deny_rule_never_allows_more(seed: int, key: str) -> None:
+    scenario = policy_comparison.scenario(seed, "1.20", ANY_KIND)
+    maker = policy_generator.Generator(seed, release=(1, 20), dual_stack=False, node_selectors=False)
     rule = maker.cilium_rule("from" if key == "ingressDeny" else "to", allows=False, nodes=False)
     spec = {"endpointSelector": {}, key: [rule], "enableDefaultDeny": {"ingress": False, "egress": False}}
     denying = {"apiVersion": "cilium.io/v2", "kind": "CiliumClusterwideNetworkPolicy", "metadata": {"name": "more"}, "spec": spec}
@@ -113,8 +114,8 @@ def test_one_more_deny_rule_never_allows_more(comparison: Any, seed: int, key: s
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS)
-def test_the_order_of_policies_and_of_their_rules_never_matters(comparison: Any, seed: int) -> None:
-    scenario = comparison.scenario(seed, "1.20", KINDS)
+def test_the_order_of_policies_and_of_their_rules_never_matters(seed: int) -> None:
+    scenario = policy_comparison.scenario(seed, "1.20", KINDS)
     other = copy.deepcopy(scenario.manifests)
     random.Random(seed).shuffle(other)
     for manifest in other:
@@ -128,9 +129,9 @@ def test_the_order_of_policies_and_of_their_rules_never_matters(comparison: Any,
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS)
-def test_a_policy_that_selects_nothing_changes_nothing(comparison: Any, seed: int) -> None:
-    scenario = comparison.scenario(seed, "1.20", ANY_KIND)
-    maker = comparison.policy_generator.Generator(seed + 7, release=(1, 20), dual_stack=False, node_selectors=False)
+def test_a_policy_that_selects_nothing_changes_nothing(seed: int) -> None:
+    scenario = policy_comparison.scenario(seed, "1.20", ANY_KIND)
+    maker = policy_generator.Generator(seed + 7, release=(1, 20), dual_stack=False, node_selectors=False)
     nobody = {"matchLabels": {"no-such-label": "x"}}
     added = maker.policies(KINDS)
     for index, manifest in enumerate(added):
@@ -144,9 +145,9 @@ def test_a_policy_that_selects_nothing_changes_nothing(comparison: Any, seed: in
 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
-def test_what_is_not_known_is_uncertain_and_never_another_verdict(comparison: Any, seed: int) -> None:
+def test_what_is_not_known_is_uncertain_and_never_another_verdict(seed: int) -> None:
     """Without labels, addresses, names and named ports of the peer, or some of them, a verdict is the full one or uncertain."""
-    scenario = comparison.scenario(seed, "1.20", ANY_KIND)
+    scenario = policy_comparison.scenario(seed, "1.20", ANY_KIND)
     policies = scenario.compile()
     chooser = random.Random(seed)
     for probe in scenario.probes:
@@ -161,8 +162,8 @@ def test_what_is_not_known_is_uncertain_and_never_another_verdict(comparison: An
 
 @settings(max_examples=80, deadline=None)
 @given(SEEDS, st.sampled_from(["1.18", "1.19", "1.20"]), st.booleans())
-def test_many_at_once_gives_what_one_at_a_time_gives(comparison: Any, seed: int, release: str, hide: bool) -> None:
-    scenario = comparison.scenario(seed, release, ANY_KIND)
+def test_many_at_once_gives_what_one_at_a_time_gives(seed: int, release: str, hide: bool) -> None:
+    scenario = policy_comparison.scenario(seed, release, ANY_KIND)
     policies = scenario.compile()
     sides = [end.side() for end in scenario.ends]
     if hide:
@@ -170,7 +171,7 @@ def test_many_at_once_gives_what_one_at_a_time_gives(comparison: Any, seed: int,
         ways = [lambda _side, _chooser: {}, lambda _side, _chooser: {"subject": None}, *HIDDEN]
         sides = [dataclasses.replace(side, **chooser.choice(ways)(side, chooser)) for side in sides]
     index = {end.name: place for place, end in enumerate(scenario.ends)}
-    protocols = tuple(comparison.policy_world.PROTOCOLS)
+    protocols = tuple(policy_world.PROTOCOLS)
     rows = []
     for probe in scenario.probes:
         ends = (probe.peer, probe.subject) if probe.direction is Direction.INGRESS else (probe.subject, probe.peer)

@@ -13,6 +13,7 @@ from pipelines.policy.policy_set import compile_policies
 from pipelines.policy.reading import Document
 from pipelines.policy.verdict import Verdict
 from pipelines.policy.walk import Outcome, Walk, compare, walk
+from tests.peers import policy_comparison
 
 
 def pod(namespace: str, app: str) -> Side:
@@ -82,8 +83,8 @@ KINDS = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy
 
 @settings(max_examples=60)
 @given(st.integers(min_value=0, max_value=2**31))
-def test_the_walk_shows_every_rule_once_and_the_deciding_ones_as_deciding(comparison: Any, seed: int) -> None:
-    scenario = comparison.scenario(seed, "1.20", KINDS)
+def test_the_walk_shows_every_rule_once_and_the_deciding_ones_as_deciding(seed: int) -> None:
+    scenario = policy_comparison.scenario(seed, "1.20", KINDS)
     policies = scenario.compile()
     for probe in scenario.probes[:20]:
         found = walk(policies, probe.direction, probe.connection())
