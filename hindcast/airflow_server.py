@@ -12,6 +12,7 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,15 @@ from warehouse import config
 from warehouse.errors import ConfigError
 
 USER = "admin"
+COMPONENTS = ("scheduler", "dag-processor", "triggerer", "api-server")
+POLL_SECONDS = 0.5
+LOCKED_SECONDS = 120
+"""How long a component waits for its turn to write to the database."""
+START_SECONDS = 30.0
+"""A component that ends sooner than this after the command began cannot run here, e.g. since its port is taken."""
+STEADY_SECONDS = 600.0
+"""A component that ran for so long is started again at once, however often it ended before."""
+LONGEST_WAIT_SECONDS = 60.0
 
 
 def airflow(
@@ -38,21 +48,78 @@ def airflow(
     program = Path(sys.executable).with_name("airflow")
     if not program.exists():
         raise ConfigError("Airflow is not installed here: pip install 'hindcast-flows[airflow]'")
+    environment = _environment(home, source, port)
     typer.echo(f"airflow for {settings.lake.url} on http://127.0.0.1:{port}, user {USER}, password in {_passwords(home)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # `airflow standalone` leaves child processes running when it is terminated, so it runs in a session of its own, ended as a whole.
-    child = Child("airflow", [str(program), "standalone"], home / "airflow.log", _environment(home, source, port))
+    components: list[Component] = []
     try:
-        while child.is_alive:
-            time.sleep(0.5)
-        typer.echo(f"airflow ended unexpectedly; the end of {child.log}:\n{child.last_lines()}", err=True)
-        raise typer.Exit(1)
+        _prepare(program, environment, home)
+        components.extend(Component(name, [str(program), name], home, environment) for name in COMPONENTS)
+        while True:
+            time.sleep(POLL_SECONDS)
+            for component in components:
+                component.keep_running()
     except KeyboardInterrupt:
         typer.echo("stopping")
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        stop_all([child])
+        stop_all([component.child for component in components])
+
+
+class Component:
+    """A program of Airflow's that is started again when it ends, e.g. because its database was locked for too long.
+
+    `airflow standalone` would run the others without it. Output goes to NAME.log in Airflow's home, that of a run that ended to
+    NAME.previous.log.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], home: Path, environment: Mapping[str, str]) -> None:
+        self._name, self._command, self._environment = name, command, environment
+        self._log = home / f"{name}.log"
+        self._ended_at: float | None = None
+        self._ends = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._began = time.monotonic()
+        self.child = Child(self._name, self._command, self._log, self._environment)
+
+    def keep_running(self) -> None:
+        """Start it again if it ended: at once, and ever later if it ends again. Exits if it ended before it can have been of use."""
+        if self.child.is_alive:
+            return
+        now = time.monotonic()
+        if self._ended_at is None:
+            lived = now - self._began
+            if lived < START_SECONDS and not self._ends:
+                typer.echo(f"airflow {self._name} ended unexpectedly; the end of {self._log}:\n{self.child.last_lines()}", err=True)
+                raise typer.Exit(1)
+            self._ends = self._ends + 1 if lived < STEADY_SECONDS else 1
+            self._ended_at = now
+            stop_all([self.child])  # processes that it started may still run
+            wait, log = _wait_seconds(self._ends), self._log.with_suffix(".previous.log")
+            self._log.replace(log)
+            typer.echo(f"airflow {self._name} ended after {lived:.0f} s and starts again in {wait:.0f} s: {log}", err=True)
+        if now >= self._ended_at + _wait_seconds(self._ends):
+            self._ended_at = None
+            self._start()
+
+
+def _wait_seconds(ends: int) -> float:
+    """Return how long to wait before a component that ended this often in a row is started again, in seconds."""
+    return min(2.0 ** (ends - 1) - 1, LONGEST_WAIT_SECONDS)
+
+
+def _prepare(program: Path, environment: Mapping[str, str], home: Path) -> None:
+    """Create or upgrade Airflow's database. Exits with what Airflow says if it cannot be done."""
+    migration = Child("db migrate", [str(program), "db", "migrate"], home / "migrate.log", environment)
+    try:
+        if migration.wait():
+            typer.echo(f"airflow's database in {home} cannot be prepared; the end of {migration.log}:\n{migration.last_lines()}", err=True)
+            raise typer.Exit(1)
+    finally:
+        stop_all([migration])
 
 
 def _environment(home: Path, source: Path, port: int) -> dict[str, str]:
@@ -65,6 +132,9 @@ def _environment(home: Path, source: Path, port: int) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "3",
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+        # On a busy machine, a write may wait long for other processes' writes; after Airflow's own five seconds components would end.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout={LOCKED_SECONDS}",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(_passwords(home)),
         "AIRFLOW__API__HOST": "127.0.0.1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 import time
@@ -51,6 +52,10 @@ class Child:
         """Whether the program is still running."""
         return self._process.poll() is None
 
+    def wait(self) -> int:
+        """Wait until the program ends; return its exit code."""
+        return self._process.wait()
+
     def last_lines(self, count: int = 15) -> str:
         """Return the last lines of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
@@ -63,6 +68,8 @@ class Child:
         for process in self._family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
+        with contextlib.suppress(ProcessLookupError):  # those whose parent has ended are no children of anybody here
+            os.killpg(self._process.pid, signal.SIGTERM)
 
     def wait_stopped(self, deadline: float) -> None:
         """Wait until `deadline` (monotonic seconds), then kill processes that are still running."""
