@@ -62,14 +62,24 @@ class Child:
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM to the program and all processes it started, in whatever session."""
+        self._family = self._orphans()
         with contextlib.suppress(psutil.NoSuchProcess):
             itself = psutil.Process(self._process.pid)
-            self._family = [itself, *itself.children(recursive=True)]
+            self._family += [itself, *itself.children(recursive=True)]
         for process in self._family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        with contextlib.suppress(ProcessLookupError):  # those whose parent has ended are no children of anybody here
-            os.killpg(self._process.pid, signal.SIGTERM)
+
+    def _orphans(self) -> list[psutil.Process]:
+        """Return processes of the program's group if the program itself has ended, whose children they are no more."""
+        if self.is_alive:
+            return []
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(process.pid) == self._process.pid:
+                    found.append(process)
+        return found
 
     def wait_stopped(self, deadline: float) -> None:
         """Wait until `deadline` (monotonic seconds), then kill processes that are still running."""

@@ -11,18 +11,24 @@ import psutil
 import pytest
 import typer
 
-from hindcast import airflow_server
+from hindcast import airflow_server, children
 from hindcast.airflow_server import Component
 from hindcast.children import stop_all
 from warehouse import config
 
-CHILD = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True)"
-RUNS = f"{CHILD}; import time; time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+RUNS = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, '-c', {STUBBORN!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture
 def component(tmp_path: Path) -> Iterator[Component]:
-    """A program that runs until it is killed, with a child of its own."""
+    """A program that runs until it is killed, with a child that SIGTERM does not end."""
     made = Component("scheduler", [sys.executable, "-c", RUNS], tmp_path, config.environment())
     yield made
     stop_all([made.child])
@@ -49,6 +55,7 @@ def test_a_program_that_is_killed_takes_its_children_with_it_and_starts_again_wi
     component: Component, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(airflow_server, "START_SECONDS", 0.0)
+    monkeypatch.setattr(children, "STOP_SECONDS", 0.1)
     component.keep_running()
     first, log = component.child.pid, tmp_path / "scheduler.log"
     until(lambda: log.read_text().endswith("\n"))
