@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -25,6 +25,9 @@ _OUTCOMES = {"delivered": "✓ delivered", "partly": "◐ partly", "failed": "�
 _OUTCOME_COLOURS = ["green", "yellow", "#A63A12", "gray"]
 _SHOWN = {"live": "Firing and pending", "ended": "Ended", "all": "All"}
 _LIVE = ("firing", "pending")
+
+_LATE = timedelta(minutes=15)
+"""Evaluations older than this are not what is true now: they are due every five minutes."""
 
 
 def page(visit: Visit) -> None:
@@ -47,8 +50,14 @@ def page(visit: Visit) -> None:
             "notifications_off",
         )
     else:
+        when = visit.ask("last evaluation of rules", lambda: last_evaluation(visit.lake))
+        if when is not None and at - when > _LATE:
+            st.warning(
+                f"The rules were last evaluated {clock.dated(when)}, {theme.duration(at - when)} before: what happened since is not in "
+                "these lists. `hindcast alerts run` evaluates them; the DAG `alert_rules` does so every five minutes."
+            )
         _alerts(visit, alerts, at)
-        _rules(visit, rules, alerts)
+        _rules(visit, rules, alerts, when)
     _silences(visit, alerts, at)
     _deliveries(visit)
 
@@ -126,14 +135,13 @@ def _panel(row: Mapping[str, Any]) -> None:
             navigation.link(address, "The view that shows it", query=parse_qsl(query), icon="open_in_new")
 
 
-def _rules(visit: Visit, rules: Sequence[Mapping[str, Any]], alerts: Sequence[Mapping[str, Any]]) -> None:
+def _rules(visit: Visit, rules: Sequence[Mapping[str, Any]], alerts: Sequence[Mapping[str, Any]], when: datetime | None) -> None:
     st.subheader("Rules", anchor=False)
     if not rules:
         st.caption("None of the rules is yours to see.")
         return
     order = list(_RULES)
     ordered = sorted(rules, key=lambda row: (order.index(row["state"]), row["rule"]))
-    when = visit.ask("last evaluation of rules", lambda: last_evaluation(visit.lake))
     st.caption(f"Last evaluated {clock.dated(when)}." if when else "Never evaluated.")
     live = {name: sum(row["rule"] == name and row["state"] in _LIVE for row in alerts) for name in {row["rule"] for row in rules}}
     st.dataframe(

@@ -80,6 +80,7 @@ def _table(visit: Visit, rows: Sequence[Mapping[str, Any]], at: datetime) -> Map
     if cells and int(cells[0][0]) < len(rows):
         picked = rows[int(cells[0][0])]
         url_state.put("item", _id(picked))
+    accepted = any(row["state"] == records.ACCEPTED for row in rows)
     st.dataframe(
         [
             {
@@ -92,7 +93,7 @@ def _table(visit: Visit, rows: Sequence[Mapping[str, Any]], at: datetime) -> Map
                 "Owner": owners(row),
                 "Since": row["since"],
                 "Age": theme.duration(at - row["since"]),
-                "Until": row["expires"] if row["state"] == records.ACCEPTED else None,
+                **({"Until": row["expires"] if row["state"] == records.ACCEPTED else None} if accepted else {}),
                 "Summary": row["summary"] or "",
             }
             for row in rows

@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards.access import identity, made_files
-from dashboards.frame import clock, head, summary, url_state
+from dashboards.frame import clock, head, summary, theme, url_state
 from dashboards.visit import Visit
 from warehouse.config import OWNERS, Schedule
 from warehouse.questions.report_questions import ReportFiles, ReportsMade
@@ -134,7 +134,7 @@ def _schedule(visit: Visit) -> None:
                 "Name": one.name,
                 "Report": one.report,
                 "When (UTC)": one.cron,
-                "Window": str(one.window),
+                "Window": theme.duration(one.window),
                 "For": (", ".join(one.subjects) or "the platform") if sees_all else identity.name(visit.who),
                 "Delivered to": ", ".join(one.deliver_to) if sees_all else "",
             }

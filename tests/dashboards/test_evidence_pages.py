@@ -25,10 +25,11 @@ from pipelines.proposals.model import Entry, Event, ProposedObject
 from warehouse import config
 from warehouse.lake.tables import Lake
 from warehouse.schema import ALERTS, DELIVERIES, PROPOSED_EDGES
+from warehouse.schema.alerts import EVALUATED
 
 AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
-HOUR = dt.timedelta(hours=1)
+HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 GRANTS = [
     {"subject": "ada", "role": "platform-admin"},
     {"subject": "paula", "role": "namespace-owner", "namespaces": ["payments"]},
@@ -65,7 +66,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     made = making.make(settings, lake, request, formats=("html", "csv"), stem="fleet", by="test")
     making.record(lake, made)
     _proposal(lake)
-    _put(lake, ALERTS, _alerts())
+    _put(lake, ALERTS, _alerts(), {EVALUATED: int((NOW - 40 * MINUTE).timestamp() * 1_000_000)})
     sent = {"kind": "webhook", "source": "dag alert_rules", "tries": 1}
     told = [
         {"message": "a", "target": "pager", "title": "[firing] DropsSpike: payments in c1", "made_for": "operator", "outcome": "delivered"},
@@ -126,9 +127,11 @@ def _alerts() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _put(lake: Lake, table: Any, rows: list[dict[str, Any]]) -> None:
+def _put(lake: Lake, table: Any, rows: list[dict[str, Any]], transactions: dict[str, int] | None = None) -> None:
     rows = [{"date": row["time"].date(), **row} for row in rows]
-    lake.commit(table, lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema)), transactions={}, metadata={})
+    lake.commit(
+        table, lake.write_files(table, pa.Table.from_pylist(rows, schema=table.schema)), transactions=transactions or {}, metadata={}
+    )
 
 
 @pytest.fixture
@@ -150,6 +153,13 @@ def test_an_administrator_sees_rules_alerts_silences_and_deliveries(shown: Calla
     assert list(silences["State"]) == ["now"]
     assert sorted(sent["To"]) == ["pager", "shop", "shop"]
     assert "300 drops in payments in ten minutes" in said(app)
+
+
+def test_lists_of_alerts_say_when_the_rules_were_not_evaluated_lately(shown: Callable[..., AppTest]) -> None:
+    (warning,) = shown("ada").warning
+    assert "what happened since is not in these lists" in warning.value
+    then = (NOW - 35 * MINUTE).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert not shown("ada", from_="2026-01-01T00:00:00Z", until=then).warning
 
 
 def test_an_owner_sees_what_is_hers_alone(shown: Callable[..., AppTest], said: Callable[[AppTest], str]) -> None:
