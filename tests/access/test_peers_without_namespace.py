@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from warehouse import engine
+from warehouse import table_views
 from warehouse.access import redaction, scoping
 from warehouse.access.principals import Grant, Scope
 from warehouse.engine import Window
@@ -164,7 +164,7 @@ def test_what_such_a_side_is_judged_by_is_not_read_of_rows_whose_both_sides_have
     ENGINE.read_parquet(str(tmp_path / "flows.parquet")).create_view("stored", replace=True)
     shown_rows = scoping.visible(SHOP, stored, Window(), ["c1"], columns={"source_pod_name", "destination_pod_name"}, ends_apart=apart)
     ((_, plan),) = ENGINE.execute(f"EXPLAIN (FORMAT json) {shown_rows}").fetchall()
-    scans = list(engine._scans(json.loads(plan)))
+    scans = list(table_views._scans(json.loads(plan)))
     wide = [scan for scan in scans if "summary" in scan["Projections"]]
     assert len(scans) == 2 * len(wide) if apart else len(scans) == len(wide) + 1
     assert all("_namespace IS NULL" in repr(scan["Filters"]) for scan in wide)

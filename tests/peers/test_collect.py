@@ -18,8 +18,9 @@ SLACK = dt.timedelta(milliseconds=1)
 
 
 @contextlib.contextmanager
-def fleet(running: ModuleType, folder: Path, *, rate: int, ring: int = 4095, tls: Any = None) -> Iterator[tuple[Any, Any, Any]]:
-    """Two nodes and a relay; the relay hands on each flow as it comes."""
+def fleet(running: ModuleType, folder: Path, *, rate: int, ring: int = 32767, tls: Any = None) -> Iterator[tuple[Any, Any, Any]]:
+    """Two nodes and a relay; the relay hands on each flow as it comes. By default, rings hold what comes in minutes, however busy the
+    machine is on which somebody is away."""
     addresses = {name: running.free_address() for name in ("test/node-1", "test/node-2")}
 
     def node(name: str) -> Any:

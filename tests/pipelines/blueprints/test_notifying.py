@@ -114,7 +114,7 @@ def test_a_webhook_that_is_down_is_notified_by_the_next_run_and_only_once(fleet:
     for hours in range(2, 5):
         assert fleet.run(NOW + hours * HOUR) == []
     (message,) = webhook.told
-    assert message["text"].splitlines()[0] == "Hindcast: 1 new drifts in c1"
+    assert message["text"].splitlines()[0] == "Hindcast: 1 new drift in c1"
     assert fleet.lake.read(FINDINGS).num_rows == 1
 
 
@@ -172,7 +172,7 @@ def test_a_webhook_that_is_configured_later_hears_of_what_opens_then(fleet: Flee
     assert webhook.told == []
     fleet.put("c1", "pay")
     fleet.run(NOW + 2 * HOUR)
-    assert [message["text"].splitlines()[0] for message in webhook.told] == ["Hindcast: 1 new drifts in c1"]
+    assert [message["text"].splitlines()[0] for message in webhook.told] == ["Hindcast: 1 new drift in c1"]
 
 
 def test_a_lake_evaluated_before_announcements_were_recorded_announces_only_new_drift(fleet: Fleet, webhook: Webhook) -> None:

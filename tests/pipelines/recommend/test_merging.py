@@ -86,7 +86,7 @@ def test_a_merge_keeps_comments_order_quotes_and_other_documents() -> None:
     assert all(line in rest for line in FILE.splitlines())
     assert merged.text.endswith(FILE[FILE.index("# the end") :])
     assert merged.changes == ("CiliumNetworkPolicy shop/web: added a rule for ingress: data/db",)
-    assert any("recommended by Hindcast" in line and "data/db: 1000 flows" in line for line in added)
+    assert any("recommended by Hindcast" in line and "data/db: 1,000 flows" in line for line in added)
 
 
 def test_a_second_merge_changes_nothing() -> None:
@@ -251,7 +251,7 @@ def test_comments_cannot_be_broken_out_of() -> None:
 def test_the_yaml_reads_back_as_the_objects_that_were_judged() -> None:
     found = recommended([edge(DB, WEB), edge(WEB, CART), edge(entity("host"), WEB), edge(DB, WEB, None, "ICMPv4", icmp_type=8)])
     assert manifests(as_yaml(found)) == [policy.manifest for policy in found.policies]
-    assert "# data/db: 1000 flows from 2026-11-01 00:00 to 2026-12-01 00:00 UTC, on 30 days" in as_yaml(found)
+    assert "# data/db: 1,000 flows from 2026-11-01 00:00 to 2026-12-01 00:00 UTC, on 30 days" in as_yaml(found)
     assert "0 newly denied" in as_yaml(found)
 
 
