@@ -33,6 +33,8 @@ from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS, TIMELINE_1M
 
 EACH = 20
+VISIBLE_SECONDS = 1.5
+"""Another handle on a lake in object storage sees a commit within a second (`Lake`); the reader waits longer before it reads."""
 SOURCES = ("shop", "bank", None)
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAYS, HOURS = 3, 24
@@ -184,6 +186,8 @@ class Crash:
     def _check(self, when: str, lake: Lake | None = None, before: int = 0) -> int:
         """Check that every append is complete, present once, and never disappears; return the number of files."""
         known = self._appended
+        if self._store is not None and lake is not None:
+            time.sleep(VISIBLE_SECONDS)
         try:
             uuids = (lake or self._lake).read(FLOWS, ["uuid"])["uuid"].to_pylist()
         except HindcastError as error:

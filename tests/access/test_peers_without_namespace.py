@@ -8,15 +8,12 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from warehouse import table_views
 from warehouse.access import redaction, scoping
 from warehouse.access.principals import Grant, Scope
 from warehouse.engine import Window
@@ -154,20 +151,6 @@ def test_who_sees_the_cluster_whole_sees_such_a_side_and_who_is_denied_a_namespa
     found = ask(FLOWS, made, "workload", Scope(grants=(whole,), denials=(denial,)))
     assert len(found) == 2
     assert "vault" not in repr(found)
-
-
-@pytest.mark.parametrize("apart", [True, False])
-def test_what_such_a_side_is_judged_by_is_not_read_of_rows_whose_both_sides_have_a_namespace(apart: bool, tmp_path: Path) -> None:
-    rows = [row(OUTSIDE["the world"], peer) | {"source_labels": ["k8s:app=x"], "summary": "x", "node_name": "n"} for peer in OTHER]
-    pq.write_table(pa.Table.from_pylist(rows, schema=FLOWS.schema), tmp_path / "flows.parquet")
-    stored = Table(name="stored", doc="", columns=FLOWS.columns, partition_by=FLOWS.partition_by)
-    ENGINE.read_parquet(str(tmp_path / "flows.parquet")).create_view("stored", replace=True)
-    shown_rows = scoping.visible(SHOP, stored, Window(), ["c1"], columns={"source_pod_name", "destination_pod_name"}, ends_apart=apart)
-    ((_, plan),) = ENGINE.execute(f"EXPLAIN (FORMAT json) {shown_rows}").fetchall()
-    scans = list(table_views._scans(json.loads(plan)))
-    wide = [scan for scan in scans if "summary" in scan["Projections"]]
-    assert len(scans) == 2 * len(wide) if apart else len(scans) == len(wide) + 1
-    assert all("_namespace IS NULL" in repr(scan["Filters"]) for scan in wide)
 
 
 EDGE = {"cluster": "c1", "hour": NOON, "verdict": "FORWARDED", "flows": 1, "repeats": 0, "replies": 0, "source_namespace": "shop"}

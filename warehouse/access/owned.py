@@ -51,11 +51,16 @@ class Rule:
         """Like `owns`, but never null."""
         return f"coalesce({self.owns(side)}, false)"
 
-    def foreign_unnamed(self, side: str) -> str:
-        """SQL for whether a side without a namespace belongs to someone else, because it is inside the cluster.
+    def foreign(self, side: str, *, is_foreign_named: bool = False) -> str:
+        """SQL for whether a side belongs to someone else: its namespace is not owned, or it has none but is inside the cluster.
 
-        Never true if the whole cluster is seen without denials.
+        Pass `is_foreign_named` if a side that has a namespace is known not to be owned.
         """
+        named = "true" if is_foreign_named else f"NOT {self.owned(side)}"
+        return f"CASE WHEN {side}_namespace IS NOT NULL THEN {named} ELSE {self._foreign_unnamed(side)} END"
+
+    def _foreign_unnamed(self, side: str) -> str:
+        """SQL for whether a side without a namespace belongs to someone else; never true if the whole cluster is seen without denials."""
         names = sorted({grant.namespace or "" for grant in self._grants if self._throughout(grant) == "true" and not grant.not_before})
         plain = [] if self._denials else [name for name in names if re.fullmatch("[a-z0-9-]+", name)][:_MOST_OWN_NAMES]
         own_names = rf"(?i)[a-z0-9_.*-]*\b({'|'.join(plain)})\.(svc|pod)\b[a-z0-9_.-]*" if plain else ""

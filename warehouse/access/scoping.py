@@ -177,7 +177,7 @@ def _ends_apart(table: Table, rule: Rule, here: str, peer_detail: str, picked: S
         # Rows whose source is owned too are already in the first scan.
         once = f" AND NOT {rule.owned('source')}" if mine == "destination" else ""
         where = f"{here} AND {rule.prunes(f'{mine}_namespace')}{rule.owns(mine)}{once}"
-        scans.append(_emptied(table, rule, where, peer_detail, picked, {peer: bool(once)}, unnamed=[(), (peer,)]))
+        scans.append(_emptied(table, rule, where, peer_detail, picked, {peer: bool(once)}))
     return [*scans, *_of_neither(table, rule, here, peer_detail, picked)]
 
 
@@ -186,9 +186,7 @@ def _ends_together(table: Table, rule: Rule, here: str, peer_detail: str, picked
     prunes = [rule.names_in(f"{side}_namespace") for side in SIDES]
     either = f" AND ({' OR '.join(one for one in prunes if one)})" if all(prunes) else ""
     owned = " OR ".join(rule.owned(side) for side in SIDES)
-    where, peers = f"{here}{either} AND ({owned})", dict.fromkeys(SIDES, False)
-    # A row is seen because one of its namespaces is owned: never are both sides without one.
-    scan = _emptied(table, rule, where, peer_detail, picked, peers, unnamed=[(), SIDES[:1], SIDES[1:]])
+    scan = _emptied(table, rule, f"{here}{either} AND ({owned})", peer_detail, picked, dict.fromkeys(SIDES, False))
     return [scan, *_of_neither(table, rule, here, peer_detail, picked)]
 
 
@@ -197,24 +195,13 @@ def _of_neither(table: Table, rule: Rule, here: str, peer_detail: str, picked: S
     if not rule.has_whole:
         return []
     neither = " AND ".join(f"{side}_namespace IS NULL" for side in SIDES)
-    where = f"{here} AND {neither} AND {rule.whole()}"
-    return [_emptied(table, rule, where, peer_detail, picked, dict.fromkeys(SIDES, False), unnamed=[SIDES])]
+    return [_emptied(table, rule, f"{here} AND {neither} AND {rule.whole()}", peer_detail, picked, dict.fromkeys(SIDES, False))]
 
 
-def _emptied(
-    table: Table,
-    rule: Rule,
-    where: str,
-    peer_detail: str,
-    picked: Sequence[str],
-    peers: Mapping[str, bool],
-    *,
-    unnamed: Sequence[Collection[str]],
-) -> str:
+def _emptied(table: Table, rule: Rule, where: str, peer_detail: str, picked: Sequence[str], peers: Mapping[str, bool]) -> str:
     """Return a scan whose columns are null where they would reveal a side that belongs to someone else.
 
-    `peers` maps the sides that may belong to someone else to whether a side with a namespace certainly does. `unnamed` lists which of
-    them may be without a namespace at the same time.
+    `peers` maps the sides that may belong to someone else to whether a side with a namespace certainly does.
     """
     hidden = {peer: redaction.hidden_columns(table, peer, peer_detail).intersection(picked) for peer in peers}
     always = redaction.always_hidden(table, peer_detail).intersection(picked)
@@ -224,25 +211,18 @@ def _emptied(
     for name, column in zip(picked, map(_quoted, picked), strict=True):
         hiding = " OR ".join(f"_not_own_{peer}" if name in always else f"_foreign_{peer}" for peer in peers if name in hidden[peer])
         columns.append(f"CASE WHEN {hiding} THEN NULL ELSE {column} END AS {column}" if hiding else column)
-    named = {peer: "true" if is_foreign else f"NOT {rule.owned(peer)}" for peer, is_foreign in peers.items()}
-    not_own = [f"NOT {rule.owned(peer)} AS _not_own_{peer}" for peer in peers] if always else []
-
-    def scan(condition: str, foreign: Mapping[str, str]) -> str:
-        flags = [f"{is_foreign} AS _foreign_{peer}" for peer, is_foreign in foreign.items()]
-        return f"SELECT {', '.join([*map(_quoted, picked), *flags, *not_own])} FROM {table.name} WHERE {condition}"
-
-    if all(hidden[peer] <= {f"{peer}_namespace"} for peer in peers):  # without a namespace there is none to hide
-        scans = [scan(where, {peer: f"{peer}_namespace IS NOT NULL AND {named[peer]}" for peer in peers})]
-    else:
-        # One scan for each kind of rows, because only a side without a namespace is judged by many columns, which are not read otherwise.
-        scans = [
-            scan(
-                " AND ".join([where, *(f"{peer}_namespace IS {'' if peer in without else 'NOT '}NULL" for peer in peers)]),
-                {peer: rule.foreign_unnamed(peer) if peer in without else named[peer] for peer in peers},
-            )
-            for without in unnamed
-        ]
-    return _summed(f"SELECT {', '.join(columns)} FROM ({' UNION ALL '.join(scans)})", table, picked)
+    flags = []
+    for peer, is_foreign_named in peers.items():
+        # Without a namespace there is none to hide: the expensive check is only needed for other columns.
+        if hidden[peer] <= {f"{peer}_namespace"}:
+            named = "true" if is_foreign_named else f"NOT {rule.owned(peer)}"
+            flags.append(f"{peer}_namespace IS NOT NULL AND {named} AS _foreign_{peer}")
+        else:
+            flags.append(f"{rule.foreign(peer, is_foreign_named=is_foreign_named)} AS _foreign_{peer}")
+        if always:
+            flags.append(f"NOT {rule.owned(peer)} AS _not_own_{peer}")
+    inner = f"SELECT {', '.join([*map(_quoted, picked), *flags])} FROM {table.name} WHERE {where}"
+    return _summed(f"SELECT {', '.join(columns)} FROM ({inner})", table, picked)
 
 
 def _within(table: Table, window: Window) -> str:
