@@ -92,6 +92,7 @@ def test_a_newer_record_that_no_column_holds_is_cleaned_too() -> None:
     assert SECRET.encode() not in rebuilt
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     values=st.lists(st.none() | st.text("abcXYZ019:/@?&=#", max_size=20), min_size=1, max_size=8),

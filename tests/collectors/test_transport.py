@@ -83,6 +83,7 @@ def test_a_call_can_be_cancelled_from_another_thread_while_nothing_comes() -> No
         assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_with_more_than_1024_open_files_a_call_on_which_nothing_comes_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     answered, turns = threading.Event(), itertools.count()
 
@@ -144,6 +145,7 @@ def test_a_message_of_any_size_comes_whole_and_one_alone_comes_at_once() -> None
         assert got == [b"asked", b"me", b"", large]
 
 
+@pytest.mark.slow
 def test_a_server_has_to_wait_while_nothing_is_read() -> None:
     sent = itertools.count()
     last = [0]
@@ -164,6 +166,7 @@ def test_a_server_has_to_wait_while_nothing_is_read() -> None:
         running.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_connections_go_through_the_proxy_of_the_environment_unless_the_host_is_exempt(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

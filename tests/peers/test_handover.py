@@ -124,6 +124,7 @@ def fleet(stand: Any, flows_of: Any) -> Iterator[Fleet]:
         yield running
 
 
+@pytest.mark.slow
 def test_one_joins_one_sleeps_and_wakes_one_is_killed_and_each_flow_is_stored_once(fleet: Fleet, wait: Callable[..., Any]) -> None:
     live_a_whole_life(fleet, wait)
     assert len(list((fleet.stand.folder / "lake" / "_collectors").iterdir())) == 1  # the killed one's; the other took its own away

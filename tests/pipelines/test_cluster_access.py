@@ -104,6 +104,7 @@ def names(access: ClusterAccess) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_throttled_request_is_retried_after_the_time_that_the_server_names(serving: Any) -> None:
     with serving(said({"message": "slow down"}, 429, Retry_After="1"), page("a")) as (access, server):
         assert names(access) == ["a"]

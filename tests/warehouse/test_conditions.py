@@ -164,6 +164,7 @@ def test_any_text_is_a_condition_or_a_query_error(text: str) -> None:
     assert not any(str(value) in where for value in values if isinstance(value, str) and len(value) > 6)
 
 
+@pytest.mark.slow
 @given(st.tuples(*[st.integers(0, 255)] * 4), st.integers(0, 32), st.tuples(*[st.integers(0, 255)] * 4))
 @settings(max_examples=60)
 def test_ranges_hold_the_addresses_that_they_should(base: tuple[int, ...], bits: int, address: tuple[int, ...]) -> None:

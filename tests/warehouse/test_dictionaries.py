@@ -50,6 +50,7 @@ def plain(rows: pa.Table) -> list[dict[str, Any]]:
     return list(pq.read_table(file).cast(SCHEMA).to_pylist())
 
 
+@pytest.mark.slow
 @given(parts, st.randoms(use_true_random=False), st.sampled_from([1, 5, 1000]))
 def test_rows_come_out_as_they_went_in_in_any_order(given_parts: list[list[dict[str, Any]]], chance: Any, batch: int) -> None:
     tables = [table(rows) for rows in given_parts]
@@ -67,6 +68,7 @@ def test_rows_come_out_as_they_went_in_in_any_order(given_parts: list[list[dict[
     assert set(pods.dictionary.to_pylist()) == {whole[place]["pod"] for place in order} - {None}
 
 
+@pytest.mark.slow
 @given(parts)
 def test_a_file_is_read_row_group_by_row_group_without_columns_of_nulls(given_parts: list[list[dict[str, Any]]]) -> None:
     file = io.BytesIO()
@@ -102,6 +104,7 @@ def test_no_rows_at_all_are_no_rows() -> None:
     assert rows.take(np.arange(0)).num_rows == 0
 
 
+@pytest.mark.slow
 def test_many_distinct_texts_are_distinguished() -> None:
     rows = table([{"pod": f"p{number}", "labels": [f"l{number}", "x"]} for number in range(40_000)])
     coded = CodedRows(SCHEMA, [encode(rows, SCHEMA)])

@@ -180,6 +180,7 @@ def asked(lake: Lake, text: str) -> list[dict[str, object]]:
     return rows
 
 
+@pytest.mark.slow
 def test_processes_that_open_an_older_lake_at_once_add_each_column_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TABLES, "flows", NEWER)
     with ThreadPoolExecutor(6) as pool:
@@ -206,6 +207,7 @@ def test_whoever_changes_columns_raises_the_version() -> None:
             assert table.version > 1 or stored == set(table.schema.names), f"{name} has new columns: raise its version"
 
 
+@pytest.mark.slow
 def test_the_lake_of_the_last_release_is_opened_used_and_upgraded_without_changing_an_answer(tmp_path: Path) -> None:
     shutil.copytree(LANDED, tmp_path / "lake")
     url, later = str(tmp_path / "lake"), dt.datetime(2021, 12, 1, tzinfo=dt.UTC)

@@ -138,6 +138,7 @@ def test_copies_that_were_used_just_now_stay_and_the_rest_is_read_where_it_is(tm
     assert len(copies.fetch("flows", remote.filesystem, kept)) == 8
 
 
+@pytest.mark.slow
 def test_processes_that_fetch_at_once_keep_to_the_room_together(tmp_path: Path, remote: Remote) -> None:
     for number in range(40):
         remote.put(f"f{number}", 10)

@@ -38,6 +38,7 @@ def test_a_confined_query_writes_nothing(tmp_path: Path) -> None:
     assert [*(tmp_path / "temporary").iterdir(), *(tmp_path / "here").iterdir()] == []
 
 
+@pytest.mark.slow
 def test_a_query_beyond_its_memory_goes_on_in_a_folder_that_only_its_user_reads_and_leaves_no_rows_behind(tmp_path: Path) -> None:
     connection = engine.connect(LITTLE)
     (row,) = engine.run(connection, SORTED, (), LITTLE)[0].to_pylist()

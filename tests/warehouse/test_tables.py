@@ -212,6 +212,7 @@ def test_a_lake_behind_a_url_takes_options_from_the_environment(tmp_path: Path, 
     assert len(parquet_files(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_a_file_is_laid_out_as_the_facts_say_and_its_statistics_are_deltas(tmp_path: Path) -> None:
     lake = open_lake(tmp_path)
     (written,) = lake.write_files(FLOWS, flows(70_000, source_labels=["k8s:app=a"]))

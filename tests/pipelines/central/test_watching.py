@@ -85,6 +85,7 @@ def test_what_is_over_rolled_back_or_in_progress_is_not_looked_at(office: Any) -
     assert look(office) == []
 
 
+@pytest.mark.slow
 def test_new_drops_are_recorded_once_and_do_not_change_what_can_be_done_next(office: Any) -> None:
     change = published(office)
     assert [(one.flows, one.is_judged) for one in look(office)] == [(0, True)]
@@ -96,6 +97,7 @@ def test_new_drops_are_recorded_once_and_do_not_change_what_can_be_done_next(off
     assert looked.change.entries[-1].detail == "c1: 4 flows on 1 edge, as announced, dropped because of it"
 
 
+@pytest.mark.slow
 def test_the_rule_rolls_back_as_whoever_published_and_does_not_count_what_the_plan_had_announced(
     office: Any, rolled_back: list[Any]
 ) -> None:

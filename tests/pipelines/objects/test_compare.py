@@ -60,6 +60,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path]
 
 
+@pytest.mark.slow
 @given(NETWORK_POLICY | CILIUM_POLICY, st.randoms(use_true_random=False))
 def test_what_the_server_stores_is_equal_and_shuffling_its_lists_is_never_drift(applied: dict[str, Any], dice: random.Random) -> None:
     live = as_stored(applied)
@@ -69,6 +70,7 @@ def test_what_the_server_stores_is_equal_and_shuffling_its_lists_is_never_drift(
     assert (verdict.verdict is Verdict.ORDER_ONLY) == bool(verdict.paths)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(NETWORK_POLICY | CILIUM_POLICY, st.data())
 def test_a_single_changed_value_is_drift_and_its_place_is_named(applied: dict[str, Any], data: st.DataObject) -> None:
@@ -87,6 +89,7 @@ def test_a_single_changed_value_is_drift_and_its_place_is_named(applied: dict[st
     assert any(place.startswith(f"spec.{path[1]}") for place in verdict.paths)
 
 
+@pytest.mark.slow
 @given(NETWORK_POLICY | CILIUM_POLICY, st.data())
 def test_a_field_added_anywhere_that_nobody_applied_is_drift(applied: dict[str, Any], data: st.DataObject) -> None:
     live = as_stored(applied)
@@ -101,6 +104,7 @@ def test_a_field_added_anywhere_that_nobody_applied_is_drift(applied: dict[str, 
     assert f"spec.{addition[0]}" in verdict.paths
 
 
+@pytest.mark.slow
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 )

@@ -98,6 +98,7 @@ def test_an_end_that_is_not_known_has_no_change() -> None:
     assert allow(edge(CART, pod("shop", "web", hidden=True)), in_force(CLOSED)) == ()
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(traffic, traffic)
 def test_a_change_is_only_returned_if_the_connection_is_allowed_after_it(old: list[ObservedEdge], new: list[ObservedEdge]) -> None:

@@ -292,6 +292,7 @@ def test_a_range_that_is_split_is_uncertain_once_its_flows_are_gone(recorded: An
     assert (result.hours_read, result.hours_left) == (0, 1)
 
 
+@pytest.mark.slow
 def test_ports_of_a_scan_are_read_from_flows(recorded: Any, ends: Any) -> None:
     for port in range(100, 130):
         recorded.flow(ends.pod("shop", "batch"), ends.pod("shop", "web"), port, times=1 + (port < 110))
@@ -355,6 +356,7 @@ def test_a_candidate_elsewhere_is_refused_and_noted(recorded: Any, ends: Any) ->
     assert any("vault" in (row["text"] or "") and row["principal"] == "paula" for row in noted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["api", "batch"])
 def test_labels_of_a_hidden_peer_decide_nothing(recorded: Any, ends: Any, label: str) -> None:
     """Whatever the peer's labels are, the owner of shop gets the same answer: no way to find them out."""
@@ -419,6 +421,7 @@ def test_a_second_run_gives_the_same(recorded: Any, ends: Any) -> None:
     assert [edge.row() for edge in first.edges] == [edge.row() for edge in second.edges]
 
 
+@pytest.mark.slow
 def test_edges_read_a_cluster_at_a_time_give_the_same(recorded: Any, ends: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded.observed(0, 24)
     recorded.observed(0, 24, cluster="c2")
