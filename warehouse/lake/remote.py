@@ -116,9 +116,10 @@ def explained(error: BaseException) -> str:
             "no credentials were found: give them in lake.options (env:NAME or file:PATH), in the environment's variables, or by the "
             f"identity of the pod or machine ({text})"
         )
+    said = text.partition(" Debug source:")[0]  # what follows says the same in the notation of the client's code
     if "Connect" in text or "dns error" in text:
-        return f"{text}. Is the store running, and is AWS_ENDPOINT_URL its address?"
-    return text
+        return f"{said}. Is the store running, and is AWS_ENDPOINT_URL its address?"
+    return said
 
 
 def files(url: str, options: Mapping[str, str]) -> pafs.FileSystem:
