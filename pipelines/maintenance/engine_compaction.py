@@ -75,13 +75,13 @@ class EngineWork:
     def _write(self, prefix: str, condition: str, keys: Sequence[str]) -> None:
         """Write the rows for which a condition holds, each flow once, in the order of keys and then time."""
         rows = f"SELECT * FROM {_ALL} WHERE {condition}"
-        counted = f"SELECT count(*) AS rows, count(*) AS due FROM ({rows})"
+        counts = f"SELECT count(*) AS rows, count(*) AS due FROM ({rows})"
         stored = f"""LEFT JOIN (SELECT DISTINCT uuid AS stored_uuid FROM {_STORED} WHERE {condition}) AS stored
             ON found.uuid = stored.stored_uuid"""
         if "uuid" in self._table.schema.names:
             new = "count(*) - count(uuid) + count(DISTINCT CASE WHEN stored_uuid IS NULL THEN uuid END)"
-            counted = f"SELECT count(*) AS rows, {new} AS due FROM ({rows}) AS found {stored}"
-        ((found, due),) = self._connection.sql(counted).fetchall()
+            counts = f"SELECT count(*) AS rows, {new} AS due FROM ({rows}) AS found {stored}"
+        ((found, due),) = self._connection.sql(counts).fetchall()
         if found != due:  # otherwise no flow is there twice, and finding copies would sort all columns once more
             # What was first known of a flow is kept. Flows without uuid are all kept: the time only spreads them.
             rows = f"""SELECT * FROM (

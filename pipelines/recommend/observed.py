@@ -119,7 +119,7 @@ class Evidence:
     def __str__(self) -> str:
         if self.first_seen is None or self.last_seen is None:
             return "not seen"
-        days = f"{len(self.days)} day{'s' * (len(self.days) != 1)}"
+        days = counted(len(self.days), "day")
         return f"{counted(self.flows, 'flow')} from {self.first_seen:%Y-%m-%d %H:%M} to {self.last_seen:%Y-%m-%d %H:%M} UTC, on {days}"
 
 
