@@ -6,15 +6,14 @@ import contextlib
 import logging
 import os
 import resource
-import signal
 import sys
 import threading
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hindcast.console import ConfigOption
+from hindcast.stopping import stop_at_signals, wait_until
 from warehouse import config
 from warehouse.errors import ConfigError
 from warehouse.wording import counted
@@ -45,13 +44,7 @@ def collect(
     _log_to_stderr(verbose=verbose)
     collector = Collector(settings, _board(settings))
     server = HealthServer(settings.collect.listen, healthy=collector.healthy, ready=collector.ready) if settings.collect.listen else None
-    stop = threading.Event()
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    stop = stop_at_signals()
     failure: list[BaseException] = []
 
     def work() -> None:
@@ -67,7 +60,7 @@ def collect(
     worker.start()
     if merge:
         maintainer.beside(settings, stop)
-    stop.wait(seconds)
+    wait_until(stop.is_set, seconds)
     problem = collector.ready()
     stop.set()
     worker.join(STOP_SECONDS)

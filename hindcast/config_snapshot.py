@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from hindcast.config_history import ClustersOption, some
 from hindcast.console import ConfigOption, LakeOption, messages
 from hindcast.output import FileOption, Format, OutputOption, write_rows
+from hindcast.stopping import stop_at_signals, wait_until
 from warehouse import config
 from warehouse.errors import ConfigError
 from warehouse.wording import counted
@@ -104,7 +104,7 @@ def _watch(lake: Lake, clusters: list[config.Cluster]) -> None:
     """Watch all clusters, each in a thread, until a signal arrives; an error of the lake stops all of them."""
     from pipelines.configuration.watch import ClusterWatch
 
-    stop, failures = threading.Event(), list[BaseException]()
+    stop, failures = stop_at_signals(), list[BaseException]()
 
     def on_snapshot(taken: Snapshot) -> None:
         lacking = [look for look in taken.troubles if look.state != "absent"]
@@ -126,13 +126,10 @@ def _watch(lake: Lake, clusters: list[config.Cluster]) -> None:
             failures.append(error)
             stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
     threads = [threading.Thread(target=run, args=(cluster,)) for cluster in clusters]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    wait_until(lambda: not any(thread.is_alive() for thread in threads))
     if failures:
         raise failures[0]
 

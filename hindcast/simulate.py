@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hindcast.stopping import stop_at_signals
 from warehouse import config
 from warehouse.errors import ConfigError
 
@@ -55,13 +54,7 @@ def simulate(
         served = {name: SimulatedNode(name, capacity=ring) for name in fleet.nodes}
     except ValueError as error:
         raise ConfigError(f"--ring: {error}") from error
-    stop = threading.Event()
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    stop = stop_at_signals()
     for node in served.values():
         node.start()
     addresses = _addresses(served)
@@ -102,7 +95,8 @@ def _feed(served: dict[str, SimulatedNode], flows: Any, stop: threading.Event, s
     """Pass each flow to its node at its time, or as soon as possible if this machine is too slow."""
     began = time.monotonic()
     flow = next(flows)
-    while not stop.wait(TICK_SECONDS) and (seconds is None or time.monotonic() - began < seconds):
+    while not stop.is_set() and (seconds is None or time.monotonic() - began < seconds):
+        time.sleep(TICK_SECONDS)
         now = time.time_ns()
         while flow.time.ToNanoseconds() <= now and not stop.is_set():
             served[flow.node_name].observe(flow)

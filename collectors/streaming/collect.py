@@ -33,11 +33,12 @@ from warehouse.errors import ConfigError, LakeError
 from warehouse.lake.notices import Notices
 from warehouse.lake.tables import Lake
 
-TICK_SECONDS = 0.2
+TICK_SECONDS, LEAST_TICK_SECONDS = 0.5, 0.1
+"""How often the loop looks what is due, at least and at most; a stream whose inbox is half full wakes it earlier."""
 WORK_SECONDS = 10.0
 """What waits in the inboxes is worked on at least this often."""
-MUCH_MESSAGES = 5_000
-"""As soon as so many messages wait they are worked on."""
+MUCH_MESSAGES = 20_000
+"""As soon as so many messages wait in all inboxes they are worked on: fewer, from many quiet clusters, cost as much as these."""
 SHARE_SECONDS = 2.0
 """How often it is looked at which clusters are this collector's, and those not begun are tried again."""
 FLUSH_BYTES = 32 * 1024**2
@@ -127,7 +128,7 @@ class Collector:
                     is_stored = self._flush()
                     next_flush = time.monotonic() + flush_every if is_stored else 0.0
                 if not has_much:
-                    self._wake.wait(TICK_SECONDS)
+                    self._wake.wait(min(TICK_SECONDS, max(LEAST_TICK_SECONDS, min(next_flush, next_work) - time.monotonic())))
                 self._wake.clear()
         finally:
             self._stop()

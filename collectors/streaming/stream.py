@@ -223,11 +223,12 @@ class Stream:
             self._put.add(messages)
             self._inbox.append(Arrived(now_us(), messages))
             self._last_message = time.monotonic()
+            if self.is_filling:
+                self._wake.set()
             if self._is_full:
                 self._wait_for_room()
 
     def _wait_for_room(self) -> None:
-        self._wake.set()
         while self._is_full and not self._stopping.is_set() and not self._reopen:
             self._room.clear()
             self._room.wait(0.1)

@@ -29,6 +29,7 @@ from warehouse.sql.workers import WORKERS
 CANARY = "hunter2-canary"
 TENANT = "payments"
 QUICK = Limits(seconds=1.0, rows=50_000, memory_bytes=256 * 1024**2)
+PATIENT = Limits(seconds=600.0)
 
 hostile: Any = load(Path(__file__).with_name("hostile_statements.py"))
 
@@ -82,7 +83,7 @@ class Target:
             return str(error).replace(text, "")
 
     def is_alive(self, who: Principal) -> int:
-        rows = self.door.answer(who, OwnSql(text="SELECT count(*) AS n FROM flows", window=self.window, limits=QUICK)).rows
+        rows = self.door.answer(who, OwnSql(text="SELECT count(*) AS n FROM flows", window=self.window, limits=PATIENT)).rows
         number: int = rows["n"][0].as_py()
         return number
 
@@ -195,7 +196,7 @@ def test_a_query_can_be_cancelled_and_the_next_is_answered(target: Target, tenan
             OwnSql(
                 text="SELECT count(*) FROM range(1000000000) a, range(1000000) b WHERE a.range + b.range = -1",
                 window=target.window,
-                limits=Limits(seconds=600),
+                limits=PATIENT,
             ),
             cancelled=cancelled,
         )

@@ -88,7 +88,7 @@ def test_what_a_collector_spooled_of_a_cluster_that_is_another_s_by_now_is_store
             wait(lambda: not spool.units(), what="an empty spool")
         streams.observe(node, make(5))
         stand.wait_for_flows(10)
-        assert first.flows_stored == 9
+        wait(lambda: first.flows_stored == 9, what="what it stored in its count, which comes after the commit")
     assert sorted(stand.uuids()) == sorted(make.made[:10])
 
 

@@ -6,6 +6,7 @@ code), so sorting millions of rows only moves numbers. The order of rows and the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,9 +41,15 @@ def coded_type(field: pa.Field) -> pa.DataType:
 
 def encode(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the columns of `rows` that are in `schema`, in the schema's order, with their `coded_type`s."""
-    names = [name for name in schema.names if name in rows.column_names]
-    types = [pa.field(name, coded_type(schema.field(name))) for name in names]
-    return pa.table([_as(rows[field.name], field.type) for field in types], schema=pa.schema(types))
+    columns = dict(zip(rows.column_names, rows.columns, strict=True))
+    fields = [field for field in coded_fields(schema) if field.name in columns]
+    return pa.table([_as(columns[field.name], field.type) for field in fields], schema=pa.schema(fields))
+
+
+@functools.lru_cache(maxsize=64)
+def coded_fields(schema: pa.Schema) -> tuple[pa.Field, ...]:
+    """Return the schema's fields with their `coded_type`s."""
+    return tuple(pa.field(field.name, coded_type(field)) for field in schema)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +71,10 @@ class CodedFile:
         self._file = pq.ParquetFile(source)
         self._metadata = self._file.metadata
         self._present = present_columns(self._metadata)
-        self._places = {self._file.schema.column(place).path: place for place in range(self._metadata.num_columns)}
-        texts = [f.name for f in schema if coded_type(f) == _CODED and f.name in self._places]
-        lists = [path for f in schema if coded_type(f) == _CODED_LIST and (path := f"{f.name}.list.element") in self._places]
+        leaves = self._metadata.schema
+        self._places = {leaves.column(place).path: place for place in range(self._metadata.num_columns)}
+        texts = [f.name for f in coded_fields(schema) if f.type == _CODED and f.name in self._places]
+        lists = [path for f in coded_fields(schema) if f.type == _CODED_LIST and (path := f"{f.name}.list.element") in self._places]
         self._coded = pq.ParquetFile(source, metadata=self._metadata, read_dictionary=[*texts, *lists])
 
     @property
