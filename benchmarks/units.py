@@ -1,4 +1,7 @@
-"""Unit costs that benchmarks measure: kept in hindcast/unit_costs.json with the machine and the day, for `hindcast capacity`."""
+"""Unit costs that benchmarks measure: kept in hindcast/unit_costs.json with the machine and the day, for `hindcast capacity`.
+
+They are kept only if the environment has HINDCAST_KEEP_UNIT_COSTS=1: costs measured on a busy machine should not be shipped.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import stand
+from warehouse import config
 
+KEEP = "HINDCAST_KEEP_UNIT_COSTS"
 FILE = stand.ROOT / "hindcast" / "unit_costs.json"
 
 
 def note(name: str, value: float, unit: str, basis: str) -> None:
-    """Keep what was measured, instead of what an earlier run measured; `basis` says of what it is the cost."""
+    """Keep what was measured, instead of what an earlier run measured, or print it; `basis` says of what it is the cost."""
+    if config.environment().get(KEEP) != "1":
+        print(f"unit cost {name}: {value:.4g} {unit}; not kept without {KEEP}=1")
+        return
     costs = json.loads(FILE.read_text()) if FILE.exists() else {}
     costs[name] = {
         "value": float(f"{value:.4g}"),
