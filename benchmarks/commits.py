@@ -1,7 +1,8 @@
 """How many commits a second the table of flows takes, from 1, 4 and 8 processes that append to it at once.
 
 It is the limit of how many collectors can share a lake, since each flush is a commit, and commits to one table come one after the other.
-Each commit adds a file for each of two clusters of the process's own. Ratios are to the commits that 100 collectors make (one each 10 s).
+Each commit adds a file for each of two clusters of the process's own. A commit that fails is printed and made again, as collectors do.
+Ratios are to the commits that 100 collectors make (one each 10 s).
 Run: .venv/bin/python -m benchmarks.commits [SECONDS]
 """
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from benchmarks import stand, units
 from warehouse import config
+from warehouse.errors import LakeError
 from warehouse.lake.tables import Lake
 from warehouse.schema import FLOWS
 
@@ -55,8 +57,11 @@ def append(url: str, go: str, seconds: str, number: str) -> None:
     stand.wait_for(Path(go).exists, seconds=600)
     end, sequence = time.monotonic() + float(seconds), 0
     while time.monotonic() < end:
-        sequence += 1
-        lake.commit(FLOWS, lake.write_files(FLOWS, rows), transactions={f"bench:{number}": sequence}, metadata={})
+        try:
+            lake.commit(FLOWS, lake.write_files(FLOWS, rows), transactions={f"bench:{number}": sequence + 1}, metadata={})
+            sequence += 1
+        except LakeError as error:
+            print(f"a commit of process {number} failed: {error}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,10 @@ _HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
 """After each commit deltalake would list the whole log to find expired entries; `tidy_log` and `checkpoint` delete those."""
 
 
+MOST_ATTEMPTS = 100
+"""How often a commit is tried when other processes commit first, each time on top of theirs. deltalake gives up after 15."""
+
+
 class Commits(Handles):
     """The part of a `Lake` that writes."""
 
@@ -51,7 +55,9 @@ class Commits(Handles):
         """
         actions: list[Any] = [AddAction(file.path, file.size, file.partition, file.modified, True, file.statistics) for file in data_files]
         properties = CommitProperties(
-            custom_metadata=dict(metadata), app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()]
+            custom_metadata=dict(metadata),
+            max_commit_retries=MOST_ATTEMPTS,
+            app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()],
         )
         with self._lock:
             try:
@@ -109,7 +115,9 @@ class Commits(Handles):
                     raise CommitConflictError(f"table {table.name} at {self.address(table)}: {named} was replaced by another process")
                 # From here to the commit, deltalake itself refuses any other commit with one of the same guards.
                 properties = CommitProperties(
-                    custom_metadata=dict(metadata or {}), app_transactions=[Transaction(name, handle.version()) for name in guards]
+                    custom_metadata=dict(metadata or {}),
+                    max_commit_retries=MOST_ATTEMPTS,
+                    app_transactions=[Transaction(name, handle.version()) for name in guards],
                 )
                 self._write(table, handle, [*removed, *added], properties)
                 self._expire(table)
