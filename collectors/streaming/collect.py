@@ -34,11 +34,14 @@ from warehouse.lake.notices import Notices
 from warehouse.lake.tables import Lake
 
 TICK_SECONDS, LEAST_TICK_SECONDS = 0.5, 0.1
-"""How often the loop looks what is due, at least and at most; a stream whose inbox is half full wakes it earlier."""
+"""The longest and the shortest pause before the loop looks again what is due. A stream whose inbox is half full ends the pause."""
 WORK_SECONDS = 10.0
 """What waits in the inboxes is worked on at least this often."""
 MUCH_MESSAGES = 20_000
-"""As soon as so many messages wait in all inboxes they are worked on: fewer, from many quiet clusters, cost as much as these."""
+"""As soon as so many messages wait in all inboxes they are worked on.
+
+With many quiet clusters most of the work is for each cluster, however few messages it has, so a lower number costs more.
+"""
 SHARE_SECONDS = 2.0
 """How often it is looked at which clusters are this collector's, and those not begun are tried again."""
 FLUSH_BYTES = 32 * 1024**2

@@ -155,17 +155,16 @@ class CodedRows:
     def take(self, order: Order) -> pa.Table:
         """Return these rows, in this order, as a table of `coded_type`s whose dictionaries hold only the values used."""
         picked = pa.array(order)
-        columns = []
-        for field in self.schema:
+        columns, fields = [], coded_fields(self.schema)
+        for field in fields:
             if field.name in self._coded:
                 numbers, values = self._coded[field.name]
                 columns.append(_coded(numbers[order], values))
             elif field.name in self._plain:
                 columns.append(self._plain[field.name].take(picked))
             else:
-                columns.append(pa.nulls(len(order), coded_type(field)))
-        types = [pa.field(field.name, coded_type(field)) for field in self.schema]
-        return pa.Table.from_arrays(columns, schema=pa.schema(types))
+                columns.append(pa.nulls(len(order), field.type))
+        return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
 class _Batch:
@@ -175,18 +174,18 @@ class _Batch:
         self.count: int = sum(table.num_rows for table in tables)
         self.coded: dict[str, tuple[Codes, pa.Array]] = {}
         self.plain: dict[str, pa.Array] = {}
-        for field in schema:
-            type_ = coded_type(field)
+        given = [(table.num_rows, dict(zip(table.column_names, table.columns, strict=True))) for table in tables]
+        for field in coded_fields(schema):
             chunks = [
                 chunk
-                for table in tables
-                for chunk in (table[field.name].chunks if field.name in table.column_names else [pa.nulls(table.num_rows, type_)])
+                for rows, columns in given
+                for chunk in (columns[field.name].chunks if field.name in columns else [pa.nulls(rows, field.type)])
             ]
-            column = pa.chunked_array(chunks, type_)
+            column = pa.chunked_array(chunks, field.type)
             if column.null_count == len(column):
                 continue
-            if type_ in (_CODED, _CODED_LIST):
-                self.coded[field.name] = _numbers(column) if type_ == _CODED else _list_numbers(column)
+            if field.type in (_CODED, _CODED_LIST):
+                self.coded[field.name] = _numbers(column) if field.type == _CODED else _list_numbers(column)
             else:
                 self.plain[field.name] = column.combine_chunks()
 
