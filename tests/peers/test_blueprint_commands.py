@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from collectors.decoding.decode import decode
 from collectors.hubble_api.flow import flow_pb2
 from hindcast.cli import app
+from pipelines.blueprints.render import BLUEPRINT_LABEL, MANAGED_BY
 from pipelines.configuration import snapshot
+from tests.peers.clusters import CRDS
 from warehouse import config
 from warehouse.errors import HindcastError
 from warehouse.lake.tables import Lake
@@ -78,13 +80,22 @@ class Desk:
         return {item["metadata"]["namespace"] for item in json.loads(said)["items"]}
 
 
+@pytest.fixture(scope="module")
+def cleared(clusters: dict[str, Any]) -> dict[str, Any]:
+    """The clusters without what other tests published: a desk, which does not know their blueprints, would see it as drift."""
+    kinds = ("networkpolicies", *CRDS, "validatingadmissionpolicies", "validatingadmissionpolicybindings")
+    for server in clusters.values():
+        server.kubectl("delete", ",".join(kinds), "-A", "-l", f"{MANAGED_BY}=hindcast,{BLUEPRINT_LABEL}")
+    return clusters
+
+
 @pytest.fixture
-def desk(clusters: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(cleared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     programs = tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs), prepend=":")
     monkeypatch.chdir(tmp_path)
-    return Desk(tmp_path, clusters, programs)
+    return Desk(tmp_path, cleared, programs)
 
 
 def test_from_a_plan_to_drift_and_back(desk: Desk) -> None:
