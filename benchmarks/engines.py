@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 import pyarrow as pa
+import structlog
 
 from collectors.simulator import history
 from collectors.simulator.fleet import build_fleet
@@ -83,7 +84,10 @@ def _work(lake: Lake, on: Engine | None, process: psutil.Process | None, embedde
     costs: dict[str, float] = {}
     for name, job in jobs.items():
         cpu, wall = _cpu(process), time.monotonic()
-        job()
+        with structlog.testing.capture_logs() as logged:
+            job()
+        if any(entry["event"].startswith("the engine failed") for entry in logged):
+            sys.exit(f"{on} did not {name}: {logged}")
         costs[name] = _cpu(process) - cpu
         ratio = f", {costs[name] / embedded[name]:.1f} x the embedded engine's CPU" if embedded else ""
         print(f"{on or 'embedded'!s:18} {name}: {costs[name]:7.1f} s CPU, {time.monotonic() - wall:7.1f} s wall{ratio}", flush=True)

@@ -151,13 +151,9 @@ class _Work:
     def day(self) -> list[StoredFile]:
         """Write the day in its final layout; return the files that are replaced."""
         span = (self._task.day, self._task.day + DAY)
-        piece: list[Band] = []
-        for band in [*layout.cut(self._pieces.pairs(self._files)), None]:
-            if piece and (band is None or sum(one.rows for one in piece) + band.rows > self._rows_at_once):
-                for part in self._parts(self._files, span, _around(piece)):
-                    self._write(self._files, part, "day-", self._layout.day, piece)
-                piece = []
-            piece += [band] if band else []
+        for bands in layout.together(layout.cut(self._pieces.pairs(self._files)), self._rows_at_once):
+            for part in self._parts(self._files, span, _around(bands)):
+                self._write(self._files, part, "day-", self._layout.day, bands)
         return self._files
 
     def _write(self, files: Sequence[StoredFile], span: Span, prefix: str, keys: Sequence[str], bands: Sequence[Band]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,17 @@ def cut(pairs: Mapping[Pair, int]) -> list[Band]:
             sizes.append(0)
         sizes[-1] += pairs[pair]
     return [Band(first=first, end=end, rows=rows) for first, end, rows in zip(firsts, [*firsts[1:], None], sizes, strict=True)]
+
+
+def together(bands: Iterable[Band], rows: int) -> list[list[Band]]:
+    """Group adjacent bands so that no group has more rows than given, but for a single band that has."""
+    groups: list[list[Band]] = []
+    for band in bands:
+        if groups and sum(one.rows for one in groups[-1]) + band.rows <= rows:
+            groups[-1].append(band)
+        else:
+            groups.append([band])
+    return groups
 
 
 def count_pairs(rows: CodedRows) -> dict[Pair, int]:

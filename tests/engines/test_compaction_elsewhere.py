@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipelines.maintenance import compaction
+from pipelines.maintenance import compaction, engine_compaction, layout
 from pipelines.maintenance.compaction import compact, compact_closed_hours, plan
 from warehouse.engines import spark
 from warehouse.errors import EngineError
@@ -87,6 +87,32 @@ def test_hours_and_days_get_the_rows_and_the_order_that_the_embedded_engine_give
     assert not told, "no work fell back to the embedded engine"
     assert sum(one.duplicates for one in mine) == 0
     assert compact_closed_hours(twins.there, now=NEXT_DAY, on=server) == [], "a second run finds nothing to do"
+
+
+def test_more_rows_than_the_engine_sorts_at_once_are_written_in_parts(
+    twins: Any, server: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_compaction, "ROWS_AT_ONCE", 150)
+    monkeypatch.setattr(layout, "DAY_GROUP_ROWS", 20)  # several bands
+    rows = twins.append(700)
+    twins.append_rows(rows.slice(0, 40))
+    sizes = []
+    write = spark.SparkConnection.write
+
+    def measured(self: Any, *given: Any, **more: Any) -> Any:
+        files = write(self, *given, **more)
+        sizes.append(sum(file.rows for file in files))
+        return files
+
+    monkeypatch.setattr(spark.SparkConnection, "write", measured)
+    for now in (LATER, NEXT_DAY):
+        sizes.clear()
+        mine, theirs = (compact_closed_hours(lake, now=now, on=on) for lake, on in ((twins.here, None), (twins.there, server)))
+        assert [one.duplicates for one in theirs] == [one.duplicates for one in mine]
+        assert len(sizes) > 700 / 150
+        assert 0 < max(sizes) <= 300
+        twins.assert_equal(FLOWS, COVERAGE)
+    assert not told, "no work fell back to the embedded engine"
 
 
 def test_late_flows_go_into_hours_beside_the_day_and_those_it_has_are_dropped(twins: Any, server: Any, told: list[Any]) -> None:
