@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from dashboards import opened
 from dashboards.access import identity
 from dashboards.central import planned
 from dashboards.frame import navigation, summary, theme, time_control, url_state
@@ -33,30 +33,10 @@ from dashboards.views import (
 from dashboards.visit import Visit, recorded
 from warehouse import config
 from warehouse.errors import AccessDeniedError, HindcastError, QueryLimitError
-from warehouse.lake.tables import Lake
 from warehouse.questions.door import Door
 from warehouse.schema import DRIFT, FINDINGS, FLOWS, POLICY_CHANGES, POLICY_VERSIONS, POSTURE, REPORTS
 
 Draw = Callable[[Visit], None]
-
-
-@st.cache_resource(hash_funcs={config.Lake: lambda lake: lake.model_dump_json()}, show_spinner="Opening the lake")
-def open_lake(settings: config.Lake) -> Lake:
-    """The lake's handle, which holds no one's rows and is shared by all sessions."""
-    return Lake.open(settings)
-
-
-@st.cache_resource(show_spinner=False, max_entries=4)
-def read_config(path: str, changed_ns: int) -> config.Config:
-    """The configuration as the file was at a change. (Streamlit leaves arguments with an underscore before them out of the key.)"""
-    return config.load_config(Path(path))
-
-
-def load_config() -> config.Config:
-    """The configuration of now, so that a grant that is taken away is gone at the next question. Raises ConfigError."""
-    source = config.source_path()
-    changed_ns = source.stat().st_mtime_ns if source.exists() else 0
-    return read_config(str(source.absolute()), changed_ns)
 
 
 def main() -> None:
@@ -68,8 +48,8 @@ def main() -> None:
     settings: config.Config | None = None
     tables: frozenset[str] = frozenset()
     try:
-        settings = load_config()
-        tables = recorded(Door(open_lake(settings.lake), settings.ownership))
+        settings = opened.configuration()
+        tables = recorded(Door(opened.lake(settings.lake), settings.ownership))
     except HindcastError as error:
         problem = error
     # All pages before the question who looks, so that the address is known whatever the answer.
@@ -126,14 +106,8 @@ def _run(address: str, title: str, draw: Draw) -> None:
     try:
         visit = Visit(
             settings=settings,
-            lake=open_lake(settings.lake),
-            door=Door(
-                open_lake(settings.lake),
-                settings.ownership,
-                settings.rollups,
-                purpose=f"dashboard: {address}",
-                engine_settings=settings.engine,
-            ),
+            lake=opened.lake(settings.lake),
+            door=opened.door(settings, address),
             who=who,
             time=window,
             page=address,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from streamlit import file_util
@@ -49,8 +50,8 @@ _SETTINGS = """<script>
 </script>"""
 
 
-def page(*, connects_at_once: bool) -> Callable[[Request], HTMLResponse]:
-    """Return what answers with the page for an address.
+def page(*, connects_at_once: bool, then: Callable[[Request], None]) -> Callable[[Request], HTMLResponse]:
+    """Return what answers with the page for an address, and then calls `then` with the request.
 
     It must not connect at once where people sign in: Streamlit takes who they are only from a connection with a cookie that it sets
     when it is asked for its health, and the browser forgets that cookie before it forgets that they have signed in.
@@ -58,7 +59,7 @@ def page(*, connects_at_once: bool) -> Callable[[Request], HTMLResponse]:
 
     def answer(request: Request) -> HTMLResponse:
         written = _html(request.url.path.strip("/"), connects_at_once)
-        return HTMLResponse(written, headers={"Cache-Control": "no-cache"})
+        return HTMLResponse(written, headers={"Cache-Control": "no-cache"}, background=BackgroundTask(then, request))
 
     return answer
 

@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from dashboards import front, views
+from dashboards import arriving, front, views
 from dashboards.access import sign_in
 from dashboards.frame import assets
 from warehouse import config
@@ -50,7 +50,7 @@ def build(settings: config.Dashboard) -> st.App:
     pages = [page.name.replace("_", "-") for page in pkgutil.iter_modules(views.__path__)]
     routes = [
         Route("/overview", _to_first_page),
-        *(Route(f"/{page}", front.page(connects_at_once=auth.oidc is None)) for page in ("", *pages)),
+        *(Route(f"/{page}", front.page(connects_at_once=auth.oidc is None, then=arriving.begin)) for page in ("", *pages)),
         Mount(assets.ADDRESS, StaticFiles(directory=assets.FOLDER)),
     ]
     return st.App(SCRIPT, secrets=secrets or None, routes=routes, middleware=middleware)

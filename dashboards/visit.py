@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from dashboards import ahead
 from dashboards.frame.time_control import TimeRange
 from warehouse import config
 from warehouse.access.principals import Principal
@@ -27,8 +28,6 @@ from warehouse.questions.question import Question
 MOST_ANSWERS = 24
 ANSWER_SECONDS = 45.0
 """How long a session reuses answers. Less than a minute, so that the removal of a grant takes effect within a minute."""
-_AHEAD = ThreadPoolExecutor(2, thread_name_prefix="asked ahead")
-"""Answers what pages ask ahead. The engine has two threads by default, so more would only wait for each other."""
 _ANSWERS, _RECORDED, _NOW = "answers", "recorded tables", "now of the answers"
 T = TypeVar("T")
 
@@ -57,7 +56,8 @@ class Visit:
         for question in questions:
             key = _key(question.name, self.who, (question,))
             if _remembered(key) is None and key not in self._ahead:
-                self._ahead[key] = _AHEAD.submit(self.door.answer, self.who, question)
+                begun = ahead.taken(self.door, self.who, question)
+                self._ahead[key] = ahead.begin(self.door, self.who, question) if begun is None else begun
 
     def end(self) -> None:
         """Drop what was asked ahead and is not needed any more."""

@@ -13,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards.frame import completions, url_state
+from dashboards.frame.time_control import TimeRange
 from dashboards.visit import Visit
 from warehouse.errors import HindcastError, QueryError
 from warehouse.questions import conditions
@@ -36,14 +37,22 @@ class Chip:
 
 def chips() -> list[Chip]:
     """Those of the address; what cannot be read is left out and said below the bar."""
-    found = []
+    found, problem = _read()
+    if problem:
+        st.session_state[_PROBLEM] = problem
+    return found
+
+
+def _read() -> tuple[list[Chip], str | None]:
+    """Return the chips of the address, and what is wrong with one that is left out."""
+    found, problem = [], None
     for text in url_state.get_all("f"):
         is_on = not text.startswith("-")
         try:
             found.append(Chip(condition=conditions.parse(text.removeprefix("-")), is_on=is_on))
         except QueryError as error:
-            st.session_state[_PROBLEM] = f"Left out: {error}"
-    return found
+            problem = f"Left out: {error}"
+    return found, problem
 
 
 def put(wanted: list[Chip]) -> None:
@@ -57,12 +66,12 @@ def add(condition: Condition) -> None:
     put([*[chip for chip in chips() if chip.condition != condition], Chip(condition=condition)])
 
 
-def applied(visit: Visit, verdicts: tuple[str, ...] = ()) -> FlowFilter:
-    """The filter that window and bar make."""
+def applied(time: TimeRange, verdicts: tuple[str, ...] = ()) -> FlowFilter:
+    """The filter that a window and the bar make."""
     return FlowFilter(
-        since=visit.time.since,
-        until=visit.time.until,
-        conditions=tuple(chip.condition for chip in chips() if chip.is_on),
+        since=time.since,
+        until=time.until,
+        conditions=tuple(chip.condition for chip in _read()[0] if chip.is_on),
         match_any=url_state.get("match") == "any",
         both_ways=url_state.get("both") == "1",
         verdicts=verdicts,

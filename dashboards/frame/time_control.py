@@ -69,7 +69,13 @@ def written(moment: datetime) -> str:
 
 def current(*, entered: bool) -> TimeRange:
     """The window of the address."""
-    now = _anchor(entered=entered)
+    if not any(url_state.get(name) for name in ("from", "until", "last")):
+        url_state.put("last", DEFAULT)  # so that an address that is written is whole, and a bare one is on its way to be
+    return window(_anchor(entered=entered))
+
+
+def window(now: datetime) -> TimeRange:
+    """The window that the address names at a moment."""
     begin, end = url_state.get("from"), url_state.get("until")
     if begin or end:
         since, until = parse_moment(begin), parse_moment(end)
@@ -81,9 +87,7 @@ def current(*, entered: bool) -> TimeRange:
         if until - since > LONGEST:
             return _default(now, f"{theme.duration(until - since)} is longer than {LONGEST.days} days, the longest window")
         return TimeRange(since=since, until=until)
-    if not url_state.get("last"):
-        url_state.put("last", DEFAULT)  # so that an address that is written is whole, and a bare one is on its way to be
-    name = url_state.get("last")
+    name = url_state.get("last", DEFAULT)
     if name == "yesterday":
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         return TimeRange(since=midnight - timedelta(days=1), until=midnight, preset=name)

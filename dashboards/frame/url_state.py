@@ -6,12 +6,15 @@ page by the navigation empties the address; what all pages share is put back fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import streamlit as st
 
 SHARED = ("user", "last", "from", "until", "f", "match", "both", "level", "zone")
 """What goes along from page to page."""
+_REQUESTED: ContextVar[Mapping[str, Sequence[str]] | None] = ContextVar("requested address", default=None)
 _KEPT, _PAGE, _CHANGES = "shared state", "page of the state", "changes of the address"
 
 
@@ -23,8 +26,21 @@ def get(name: str, default: str = "") -> str:
 
 def get_all(name: str) -> list[str]:
     """All values of a part that may be given several times."""
+    requested = _REQUESTED.get()
+    if requested is not None:
+        return list(requested.get(name, ()))
     changes: dict[str, list[str]] = st.session_state.get(_CHANGES, {})
     return list(changes[name]) if name in changes else st.query_params.get_all(name)
+
+
+@contextmanager
+def of_request(parts: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    """Context in which `get` and `get_all` read the parts of a requested address, although no page runs and there is no session."""
+    token = _REQUESTED.set(parts)
+    try:
+        yield
+    finally:
+        _REQUESTED.reset(token)
 
 
 def put(name: str, value: str | Sequence[str] | None) -> None:

@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
-AT_ONCE_SECONDS = 0.8
+AT_ONCE_SECONDS = 1.2
 """What is done by then is shown without a word of waiting."""
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.25
 SLOW_SECONDS = 8.0
 _JOBS = "running"
 T = TypeVar("T")
@@ -49,8 +49,19 @@ class Job(Generic[T]):
 def answer(name: str, key: Hashable, work: Callable[[threading.Event], T], *, advice: str) -> T | None:
     """The result of `work` for `key`; None, with a word of waiting drawn, while it runs. Raises what it raises.
 
-    Of one name there is one at a time: another key cancels what runs. `advice` is given when it takes long.
+    `advice` is given when it takes long.
     """
+    job = begin(name, key, work)
+    if not job.done.wait(AT_ONCE_SECONDS if job.seconds < AT_ONCE_SECONDS else 0):
+        _waiting(job, advice)
+        return None
+    if job.error is not None:
+        raise job.error
+    return job.result
+
+
+def begin(name: str, key: Hashable, work: Callable[[threading.Event], T]) -> Job[T]:
+    """Begin `work` for `key` unless it was begun before. Of one name there is one at a time: another key cancels what runs."""
     jobs: dict[str, Job[Any]] = st.session_state.setdefault(_JOBS, {})
     job = jobs.get(name)
     if job is None or job.key != key:
@@ -58,13 +69,7 @@ def answer(name: str, key: Hashable, work: Callable[[threading.Event], T], *, ad
             job.cancelled.set()
         job = jobs[name] = Job(key=key)
         threading.Thread(target=job.run, args=(work,), name=f"running {name}", daemon=True).start()
-    if not job.done.wait(AT_ONCE_SECONDS if job.seconds < AT_ONCE_SECONDS else 0):
-        _waiting(job, advice)
-        return None
-    if job.error is not None:
-        raise job.error
-    result: T | None = job.result
-    return result
+    return job
 
 
 def leave(name: str) -> None:

@@ -14,6 +14,7 @@ from dashboards.edges import compare_windows, comparison, difference_table, edge
 from dashboards.edges.comparison import KINDS, Difference
 from dashboards.flows import open_as_sql
 from dashboards.frame import clock, export, filters, head, navigation, summary, theme, time_control, url_state
+from dashboards.frame.time_control import TimeRange
 from dashboards.history import changes
 from dashboards.views import flows as flows_page
 from dashboards.visit import Visit, not_future
@@ -22,6 +23,7 @@ from warehouse.questions import count_questions
 from warehouse.questions.answers import Answer
 from warehouse.questions.edges_in_time import edges_in_time
 from warehouse.questions.flow_filter import FlowFilter, bucket_width
+from warehouse.questions.question import Question
 from warehouse.wording import counted
 
 SHOWN = 500
@@ -30,13 +32,13 @@ SHOWN = 500
 def page(visit: Visit) -> None:
     """Draw the page. Raises HindcastError."""
     head.draw(visit, "Compare", share=lambda: _export(visit))
-    level: Any = url_state.chosen("level", compare_windows.LEVELS, compare_windows.LEVEL)
+    level = _level()
     try:
         filters.bar(visit)
         summary.foreign(visit)
-        after = filters.applied(visit)
+        after = filters.applied(visit.time)
         before = compare_windows.choose(after)
-        visit.ask_ahead(edges_in_time(after, level=level), *(count_questions.timeline(window) for window in (before, after)))
+        visit.ask_ahead(*asks(visit.time))
         answers = [visit.answer(edges_in_time(window, level=level)) for window in (before, after)]
     except AccessDeniedError:
         summary.denied(visit)
@@ -76,6 +78,17 @@ def page(visit: Visit) -> None:
                 difference_table.panel(visit, picked, before, after, times)
             if listed is not None:
                 changes.draw(listed, differences)
+
+
+def asks(time: TimeRange) -> tuple[Question[Any], ...]:
+    """What the page asks first."""
+    after = filters.applied(time)
+    windows = after, compare_windows.window_a(after)
+    return *(edges_in_time(window, level=_level()) for window in windows), *(count_questions.timeline(window) for window in windows)
+
+
+def _level() -> Any:
+    return url_state.chosen("level", compare_windows.LEVELS, compare_windows.LEVEL)
 
 
 def _nothing_shown(differences: Sequence[Difference], unchanged: int) -> None:
@@ -160,7 +173,7 @@ def _export(visit: Visit) -> None:
     st.divider()
     st.caption("The differences: the table's own download button gives them as CSV.")
     navigation.link("map", "The map of B", query=url_state.link(), icon="hub")
-    after = filters.applied(visit)
+    after = filters.applied(visit.time)
     before = compare_windows.window_a(after)
     if navigation.exists("sql"):
         span = {

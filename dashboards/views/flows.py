@@ -22,6 +22,7 @@ from warehouse.questions import count_questions, flow_questions
 from warehouse.questions.answers import Answer
 from warehouse.questions.flow_filter import FlowFilter, bucket_width
 from warehouse.questions.flow_table import FlowQuestion
+from warehouse.questions.question import Question
 from warehouse.questions.record_questions import Ledger
 from warehouse.records import coverage
 
@@ -33,19 +34,19 @@ _TABLE = "flows table"
 def page(visit: Visit) -> None:
     """Draw the page. Raises HindcastError."""
     is_live = url_state.get("live") == "1" and visit.time.ends_now
-    head.draw(visit, "Flows", extra=lambda: _live_toggle(visit.time, is_live), share=lambda: export.menu(visit, _wanted(visit)))
+    head.draw(visit, "Flows", extra=lambda: _live_toggle(visit.time, is_live), share=lambda: export.menu(visit, _wanted(visit.time)))
     try:
         filters.bar(visit)
         summary.foreign(visit)
-        every = filters.applied(visit)
-        visit.ask_ahead(_rows(_wanted(visit)))
+        every = filters.applied(visit.time)
+        visit.ask_ahead(*asks(visit.time))
         timeline = visit.answer(count_questions.timeline(every))
     except AccessDeniedError:
         summary.denied(visit)
         return
     counts = verdict_counts(timeline)
     _controls(visit, counts, timeline)
-    wanted = _wanted(visit)
+    wanted = _wanted(visit.time)
     brushed = _histogram(visit, wanted, timeline)
     shown = replace(wanted, since=brushed[0], until=brushed[1]) if brushed else wanted
     answer = visit.answer(_rows(shown))
@@ -67,14 +68,19 @@ def verdict_counts(timeline: Answer) -> dict[str, int]:
     return counts
 
 
+def asks(time: TimeRange) -> tuple[Question[Any], ...]:
+    """What the page asks first."""
+    return _rows(_wanted(time)), count_questions.timeline(filters.applied(time))
+
+
 def _rows(wanted: FlowFilter) -> FlowQuestion:
     """The question for the flows that are listed, in the order and with the columns that were chosen."""
     columns = flow_rows.needed(flow_rows.chosen())
     return flow_questions.ordered(wanted, sorting.chosen(), columns=columns, limits=Limits(rows=LIMIT))
 
 
-def _wanted(visit: Visit) -> FlowFilter:
-    return filters.applied(visit, tuple(url_state.get_all("verdict")))
+def _wanted(time: TimeRange) -> FlowFilter:
+    return filters.applied(time, tuple(url_state.get_all("verdict")))
 
 
 # Controls -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dashboards.edges import allowed, allowed_view, edges, map_component, map_la
 from dashboards.edges.edges import Edge, End
 from dashboards.flows import open_as_sql
 from dashboards.frame import clock, export, filters, head, navigation, ownership, summary, theme, url_state
+from dashboards.frame.time_control import TimeRange
 from dashboards.visit import Visit
 from warehouse.engine import Limits
 from warehouse.errors import AccessDeniedError
@@ -20,6 +21,7 @@ from warehouse.questions.answers import Answer
 from warehouse.questions.conditions import Condition
 from warehouse.questions.edges_in_time import edges_in_time
 from warehouse.questions.flow_filter import FlowFilter
+from warehouse.questions.question import Question
 from warehouse.wording import counted
 
 DRAWN = 400
@@ -32,13 +34,13 @@ _LEVEL = "workload"
 def page(visit: Visit) -> None:
     """Draw the page. Raises HindcastError."""
     head.draw(visit, "Map", share=lambda: _export(visit))
-    level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
+    level = _level()
     try:
         filters.bar(visit)
         summary.foreign(visit)
-        wanted = filters.applied(visit)
-        limits = Limits(rows=5 * MOST)
-        answer = visit.answer(edges_in_time(wanted, level=level, limits=limits))
+        wanted = filters.applied(visit.time)
+        visit.ask_ahead(*asks(visit.time))
+        answer = visit.answer(_edges(wanted))
     except AccessDeniedError:
         summary.denied(visit)
         return
@@ -80,6 +82,19 @@ def page(visit: Visit) -> None:
     elif len(drawn) < len(shown):
         st.caption(f"{counted(len(shown) - len(drawn), 'more edge')}: filter, or go up a level, to see them")
     _draw(visit, answer, drawn, marked, looked_for)
+
+
+def asks(time: TimeRange) -> tuple[Question[Any], ...]:
+    """What the page asks first."""
+    return (_edges(filters.applied(time)),)
+
+
+def _edges(wanted: FlowFilter) -> Question[Answer]:
+    return edges_in_time(wanted, level=_level(), limits=Limits(rows=5 * MOST))
+
+
+def _level() -> Any:
+    return url_state.chosen("level", _LEVELS, _LEVEL)
 
 
 def _view(level: str) -> str:
@@ -168,7 +183,7 @@ def _draw(visit: Visit, answer: Answer, drawn: Sequence[Edge], marked: allowed.O
         owns=owns,
         mark_own=not visit.door.scope(visit.who).everything,
         shades=theme.palette(),
-        caption=_caption(answer, filters.applied(visit), drawn, found),
+        caption=_caption(answer, filters.applied(visit.time), drawn, found),
         picked=picked,
         marks=marked.marks,
     )
@@ -184,8 +199,8 @@ def _draw(visit: Visit, answer: Answer, drawn: Sequence[Edge], marked: allowed.O
 
 def _recorded(visit: Visit, picked: End) -> seen.Recorded | None:
     """When the edges of an end were first and last seen; asked for its namespace alone where the level has namespaces."""
-    level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
-    wanted = filters.applied(visit)
+    level = _level()
+    wanted = filters.applied(visit.time)
     if level in ("namespace", "workload") and picked.namespace != edges.OUTSIDE and not wanted.match_any:
         named = Condition(field="ns", operator="=", values=(picked.namespace,), side="either")
         if not any((condition.field, condition.side) == ("ns", "either") for condition in wanted.conditions):
@@ -267,8 +282,8 @@ def _export(visit: Visit) -> None:
     """The edges as a file, and the picture; what is wanted is taken from the address now, the file made at the click."""
     st.divider()
     st.markdown("**Export the edges**")
-    level: Any = url_state.chosen("level", _LEVELS, _LEVEL)
-    wanted = filters.applied(visit)
+    level = _level()
+    wanted = filters.applied(visit.time)
 
     def ask() -> Answer:
         return visit.door.answer(visit.who, edges_in_time(wanted, level=level, limits=Limits(rows=export.ROWS, seconds=120)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import streamlit as st
 
@@ -12,6 +13,7 @@ from dashboards.charting import series
 from dashboards.edges import edges
 from dashboards.edges.edges import Edge
 from dashboards.frame import clock, filters, head, narrowed, navigation, ownership, summary, url_state
+from dashboards.frame.time_control import TimeRange
 from dashboards.history import attention, changes
 from dashboards.overview import cards, drops, tables
 from dashboards.views import flows as flows_page
@@ -21,6 +23,7 @@ from warehouse.questions import count_questions
 from warehouse.questions.answers import Answer
 from warehouse.questions.edges_in_time import edges_in_time
 from warehouse.questions.flow_filter import FlowFilter, bucket_width
+from warehouse.questions.question import Question
 
 DAY = timedelta(days=1)
 
@@ -31,10 +34,9 @@ def page(visit: Visit) -> None:
     try:
         filters.bar(visit)
         summary.foreign(visit)
-        window = filters.applied(visit)
-        day_before, (earlier, word) = replace(window, since=window.since - DAY, until=window.since), _window_before(window)
-        namespaces = count_questions.namespaces(window, buckets=tables.BUCKETS)
-        visit.ask_ahead(edges_in_time(window), edges_in_time(day_before), count_questions.timeline(earlier), namespaces)
+        window = filters.applied(visit.time)
+        day_before, (earlier, word) = _day_before(window), _window_before(window)
+        visit.ask_ahead(*asks(visit.time))
         pulse = visit.answer(count_questions.pulse(window))
     except AccessDeniedError:
         summary.denied(visit)
@@ -74,9 +76,30 @@ def page(visit: Visit) -> None:
         attention.draw(visit, attention.items(visit, talking, before, fresh, gaps))
     grid = st.grid(3, gap="small", min_column_width=380)
     with grid.cell(column_span=2), st.container(border=True, height="stretch"):
-        _namespaces(visit, window, visit.answer(namespaces), talking, fresh)
+        _namespaces(visit, window, visit.answer(_by_namespace(window)), talking, fresh)
     with grid.cell(), st.container(border=True, height="stretch"):
         tables.talkers(talking, ownership.owned(visit))
+
+
+def asks(time: TimeRange) -> tuple[Question[Any], ...]:
+    """What the page asks first, the longest answers first."""
+    window = filters.applied(time)
+    earlier, _ = _window_before(window)
+    return (
+        edges_in_time(window),
+        edges_in_time(_day_before(window)),
+        count_questions.timeline(earlier),
+        _by_namespace(window),
+        count_questions.pulse(window),
+    )
+
+
+def _by_namespace(window: FlowFilter) -> Question[Answer]:
+    return count_questions.namespaces(window, buckets=tables.BUCKETS)
+
+
+def _day_before(window: FlowFilter) -> FlowFilter:
+    return replace(window, since=window.since - DAY, until=window.since)
 
 
 def new_edges(now: Sequence[Edge], before: Sequence[Edge], *, was_observed: bool) -> list[Edge] | None:

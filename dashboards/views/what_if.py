@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -30,12 +31,15 @@ def page(visit: Visit) -> None:
         summary.denied(visit)
         return
     editing.take_from_address(visit)
+    replay = _replay(visit)
+    if replay is not None:
+        running.begin(JOB, replay.key, replay.work)  # beside what is drawn before its result
     grid = st.grid(3, gap="small", min_column_width=390)
     with grid.cell():
         editing.card(visit)
         _options(visit)
     with grid.cell(column_span=2):
-        _result(visit)
+        _result(visit, replay)
 
 
 def _options(visit: Visit) -> None:
@@ -57,28 +61,24 @@ def _options(visit: Visit) -> None:
         )  # fmt: skip
 
 
-def _result(visit: Visit) -> None:
-    part = url_state.get("policy")
+@dataclass(frozen=True, kw_only=True)
+class _Replay:
+    """The replay that the address asks for."""
+
+    asked: WhatIf
+    key: Hashable
+    work: Callable[[threading.Event], Result]
+
+
+def _replay(visit: Visit) -> _Replay | None:
+    """Return the replay that the address asks for; None if it has no policy that can be replayed."""
     text = editing.asked()
     if text is None:
-        if part:
-            _unreadable(part)
-        else:
-            summary.empty(
-                "Nothing replayed yet",
-                "Write or paste a policy, or start from one in force. Replay tries it on the traffic of the window above.",
-                "play_circle",
-            )
-        return
-    if draft.is_kept(part):
-        st.caption(
-            ":material/link_off: This policy is too long for a link. It is kept in this session: a link to this page will not have it."
-        )
+        return None
     found = draft.read(text, editing.owns(visit))
     removed = tuple((kind, namespace, name) for kind, namespace, name in (one.split("|", 2) for one in url_state.get_all("without")))
     if not found.documents and not removed:
-        summary.empty("No policy", "The text holds no network policy, so there is nothing to replay.", "edit_note")
-        return
+        return None
     until = max(visit.time.since, not_future(visit.time.until))
     asked = WhatIf(
         window=Window(since=visit.time.since, until=until),
@@ -96,9 +96,31 @@ def _result(visit: Visit) -> None:
             raise CancelledError("cancelled")
         return result
 
-    key = (who, door.scope(who), part, asked.clusters, removed, visit.time.since, visit.time.until)
+    key = (who, door.scope(who), url_state.get("policy"), asked.clusters, removed, visit.time.since, visit.time.until)
+    return _Replay(asked=asked, key=key, work=work)
+
+
+def _result(visit: Visit, replay: _Replay | None) -> None:
+    part = url_state.get("policy")
+    if editing.asked() is None:
+        if part:
+            _unreadable(part)
+        else:
+            summary.empty(
+                "Nothing replayed yet",
+                "Write or paste a policy, or start from one in force. Replay tries it on the traffic of the window above.",
+                "play_circle",
+            )
+        return
+    if draft.is_kept(part):
+        st.caption(
+            ":material/link_off: This policy is too long for a link. It is kept in this session: a link to this page will not have it."
+        )
+    if replay is None:
+        summary.empty("No policy", "The text holds no network policy, so there is nothing to replay.", "edit_note")
+        return
     try:
-        result = running.answer(JOB, key, work, advice="A shorter window reads less.")
+        result = running.answer(JOB, replay.key, replay.work, advice="A shorter window reads less.")
     except CancelledError:
         st.info("Cancelled. Replay starts it again.", icon=":material/stop_circle:")
         running.leave(JOB)
@@ -108,7 +130,7 @@ def _result(visit: Visit) -> None:
         return
     if result is not None:
         if navigation.exists("proposals") and not result.refusals:
-            query = url_state.link(policy=part, in_=asked.clusters[:1], without=url_state.get_all("without"))
+            query = url_state.link(policy=part, in_=replay.asked.clusters[:1], without=url_state.get_all("without"))
             navigation.link("proposals", "Propose this change", query=query, icon="rate_review")
         results.draw(visit, result, flows.gaps(visit))
 

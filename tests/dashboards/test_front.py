@@ -39,7 +39,7 @@ def test_each_page_is_told_where_its_server_is_and_loads_nothing_that_is_not_the
 
 
 def test_where_people_sign_in_the_page_first_asks_for_the_cookie_without_which_nobody_is_signed_in() -> None:
-    answer = TestClient(Starlette(routes=[Route("/flows", front.page(connects_at_once=False))])).get("/flows")
+    answer = TestClient(Starlette(routes=[Route("/flows", front.page(connects_at_once=False, then=lambda _: None))])).get("/flows")
     assert "modulepreload" in answer.text
     assert "BACKEND_BASE_URL" not in answer.text
 

@@ -66,7 +66,7 @@ class Door:
         self._lake = lake
         self._ownership = ownership
         self._rollups = rollups or config.Rollups()
-        self._purpose = purpose
+        self.purpose = purpose
         self._engine = engine_settings or config.Engine()
 
     def answer(self, principal: Principal, question: Question[T], *, cancelled: threading.Event | None = None) -> T:
@@ -105,9 +105,7 @@ class Door:
         with self._noted(principal, name, subject):
             pass
         since, until = subject.window.since, subject.window.until
-        ended = log.noted(
-            self._lake, principal, purpose=self._purpose, question=f"{name}: end", text=subject.text, since=since, until=until
-        )
+        ended = log.noted(self._lake, principal, purpose=self.purpose, question=f"{name}: end", text=subject.text, since=since, until=until)
         reading = Reading(self, principal, subject)
         with ended as note:
             try:
@@ -183,7 +181,7 @@ class Door:
     def _noted(self, principal: Principal, question: str, subject: Subject) -> Iterator[tuple[Scope, log.Note]]:
         """Yield the principal's scope and the question's access log entry. Raises AccessDeniedError if the scope is empty."""
         since, until = subject.window.since, subject.window.until
-        entry = log.noted(self._lake, principal, purpose=self._purpose, question=question, text=subject.text, since=since, until=until)
+        entry = log.noted(self._lake, principal, purpose=self.purpose, question=question, text=subject.text, since=since, until=until)
         with entry as note:
             note.namespaces = log.looked_at(self.scope(principal), subject.clusters, subject.namespaces)
             yield self._scope_of_someone(principal), note
