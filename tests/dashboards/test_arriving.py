@@ -62,6 +62,11 @@ def test_nothing_is_begun_for_a_page_that_asks_nothing_first(address: str, clien
     assert asked(filled) == {}
 
 
+def test_nothing_is_begun_for_a_picture_on_another_site(client: TestClient, filled: Path) -> None:
+    client.get("/", params={"user": "ada", **WINDOW}, headers={"Sec-Fetch-Dest": "image"})
+    assert asked(filled) == {}
+
+
 def test_a_page_is_served_although_the_configuration_cannot_be_read(client: TestClient, filled: Path) -> None:
     (filled / "hindcast.yaml").write_text("lake: [")
     assert client.get("/", params={"user": "ada", **WINDOW}).status_code == 200
