@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import urllib.error
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,118 +12,20 @@ import yaml
 from pipelines.blueprints import objects
 from pipelines.cluster_access import ClusterAccess, Impersonated
 from pipelines.policy.documents import read_documents
-from pipelines.proposals import applying, reading, rolling_back, steps, store
-from pipelines.proposals.desk import Desk
+from pipelines.proposals import applying, rolling_back, steps
 from pipelines.proposals.model import Event, Status
-from tests.modules import load
-from warehouse import config
-from warehouse.access.principals import Principal
+from tests.peers.proposal_place import Place, office_module
 from warehouse.errors import (
     AccessDeniedError,
     ClusterConflictError,
     ClusterError,
     ClusterForbiddenError,
-    ClusterUnreachableError,
     ConfigError,
     ProposalError,
     RollBackDeniesError,
 )
 
 pytestmark = pytest.mark.peers
-
-ROOT = Path(__file__).parents[2]
-office_module: Any = load(ROOT / "tests" / "pipelines" / "proposals" / "conftest.py")
-_numbers = itertools.count()
-OWN = {"role": "namespace-owner"}
-
-
-class Place:
-    """A namespace of one test's own in a cluster, with owners in Hindcast and in RBAC."""
-
-    def __init__(self, server: Any, folder: Path) -> None:
-        self.server = server
-        self.namespace = f"prop{next(_numbers)}"
-        self.office = office_module.Office(folder)
-        server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
-        self.may_edit("paula", group="shop-owners")
-        self.may_impersonate(["paula", "pete", "carla", "ghost"], ["shop-owners"])
-        self.configure()
-
-    def configure(self, **proposals: Any) -> None:
-        grants = [
-            {"subject": "ada", "role": "platform-admin"},
-            {"subject": "otto", "role": "auditor"},
-            *(OWN | {"subject": name, "namespaces": [self.namespace]} for name in ("paula", "pete", "ghost", "nobody")),
-            OWN | {"subject": "carla", "namespaces": ["cart"]},
-        ]
-        access = {"kubeconfig": str(self.server.kubeconfig("proposer"))}
-        self.office.configure(
-            ownership={"grants": grants},
-            clusters=[{"name": "c1", "proposer": access}],
-            proposals={"approval": "none"} | proposals,
-            dashboard={"auth": {"decide_without_sign_in": ["ada", "paula"]}},
-        )
-
-    def may_edit(self, user: str, *, group: str) -> None:
-        """Give a group, and not the user herself, the right to change policies of the namespace."""
-        name, api = f"edit-{user}", "rbac.authorization.k8s.io"
-        rule = {"apiGroups": ["networking.k8s.io", "cilium.io"], "resources": ["networkpolicies", "ciliumnetworkpolicies"]}
-        self.server.apply(
-            {
-                "apiVersion": f"{api}/v1", "kind": "Role", "metadata": {"name": name, "namespace": self.namespace},
-                "rules": [rule | {"verbs": ["get", "create", "patch", "update", "delete"]}],
-            },
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-                "metadata": {"name": name, "namespace": self.namespace},
-                "roleRef": {"apiGroup": api, "kind": "Role", "name": name},
-                "subjects": [{"apiGroup": api, "kind": "Group", "name": group}],
-            },
-        )  # fmt: skip
-
-    def may_impersonate(self, users: list[str], groups: list[str]) -> None:
-        """Apply the manifest that is delivered, for these users and groups and for the token of the tests."""
-        _, role, binding = yaml.safe_load_all((ROOT / "deploy" / "helm" / "hindcast" / "files" / "proposer.yaml").read_text())
-        role["rules"][0]["resourceNames"], role["rules"][1]["resourceNames"] = users, groups
-        binding["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "proposer"}]
-        self.server.apply(role, binding)
-
-    def desk(self, user: str, *groups: str) -> Desk:
-        desk = self.office.desk(user)
-        return Desk(settings=desk.settings, lake=desk.lake, door=desk.door, who=Principal(user=user, groups=frozenset(groups)))
-
-    @property
-    def paula(self) -> Desk:
-        return self.desk("paula", "shop-owners")
-
-    def propose(self, desk: Desk, *texts: str, removed: tuple[tuple[str, str, str], ...] = ()) -> steps.Made:
-        documents = [document for text in texts for document in read_documents(text, "web.yaml")]
-        (asked,) = reading.read(documents, removed)
-        return steps.propose(desk, "c1", asked)
-
-    def policy(self, *apps: str, name: str = "web") -> str:
-        return str(office_module.policy(*({"app": app} for app in apps), name=name, namespace=self.namespace))
-
-    def stored(self, name: str = "web") -> dict[str, Any] | None:
-        path = f"/apis/cilium.io/v2/namespaces/{self.namespace}/ciliumnetworkpolicies/{name}"
-        try:
-            found: dict[str, Any] = self.server.request("GET", path)
-            return found
-        except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise
-            return None
-
-    def spec(self, name: str = "web") -> Any:
-        found = self.stored(name)
-        return found and found["spec"]
-
-    def events(self, made: Any) -> list[tuple[str, str, str]]:
-        rows = self.office.rows(made)
-        return [(row["event"], row["actor"], row["result"]) for row in rows]
-
-    def again(self, made: Any) -> Any:
-        return store.one(self.office.lake, made.id)
 
 
 @pytest.fixture
@@ -290,50 +189,6 @@ def test_a_change_between_looking_and_applying_is_a_conflict_and_nothing_is_half
     assert "put back: CiliumNetworkPolicy" in (failed.entries[-1].detail or "")
 
 
-def lose_answers(monkeypatch: pytest.MonkeyPatch, after: Callable[[], None] = lambda: None) -> None:
-    """Let the API server do what is asked of it, and every answer to a change be lost on its way."""
-    apply, remove = objects.apply, objects.remove
-
-    def lost(what: Callable[..., Any], *given: Any, dry_run: bool = False, **more: Any) -> Any:
-        answer = what(*given, dry_run=dry_run, **more)
-        if dry_run:
-            return answer
-        after()
-        raise ClusterUnreachableError("the connection was reset")
-
-    monkeypatch.setattr(objects, "apply", lambda *given, **more: lost(apply, *given, **more))
-    monkeypatch.setattr(objects, "remove", lambda *given, **more: lost(remove, *given, **more))
-
-
-def test_changes_whose_answers_were_lost_are_found_made_and_can_be_rolled_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.server.apply(yaml.safe_load(place.policy("batch", name="web2")), yaml.safe_load(place.policy("batch", name="web3")))
-    removed = (("CiliumNetworkPolicy", place.namespace, "web3"),)
-    made = place.propose(place.paula, place.policy("api"), place.policy("api", name="web2"), removed=removed).proposal
-    with monkeypatch.context() as patch:
-        lose_answers(patch)
-        applied = applying.apply(place.paula, made)
-    assert applied.status(place.paula.now) is Status.APPLIED
-    api = yaml.safe_load(place.policy("api"))["spec"]
-    assert [place.spec("web"), place.spec("web2"), place.spec("web3")] == [api, api, None]
-    rolling_back.roll_back(place.paula, place.again(made))
-    batch = yaml.safe_load(place.policy("batch"))["spec"]
-    assert [place.spec("web"), place.spec("web2"), place.spec("web3")] == [None, batch, batch]
-
-
-def test_a_change_that_can_no_longer_be_read_is_said_to_be_unknown(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = place.propose(place.paula, place.policy("api")).proposal
-
-    def unread(*_: Any, **__: Any) -> Any:
-        raise ClusterUnreachableError("no answer")
-
-    with monkeypatch.context() as patch:
-        lose_answers(patch, after=lambda: patch.setattr(objects, "read", unread))
-        with pytest.raises(ClusterUnreachableError, match=r"reset; unknown whether CiliumNetworkPolicy .* was changed") as told:
-            applying.apply(place.paula, made)
-    assert "nothing was changed" not in str(told.value)
-    assert place.again(made).entries[-1].detail == str(told.value)
-
-
 def test_what_does_not_become_what_was_proposed_is_put_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.server.apply(yaml.safe_load(place.policy("batch")), yaml.safe_load(place.policy("batch", name="web2")))
     made = place.propose(place.paula, place.policy("api"), place.policy("api", name="web2")).proposal
@@ -361,46 +216,6 @@ def test_rolling_back_over_somebody_elses_change_must_be_asked_for(place: Place)
     assert place.spec() == yaml.safe_load(place.policy("other"))["spec"]
     rolling_back.roll_back(place.paula, place.again(made), even_if_changed=True)
     assert place.spec() == yaml.safe_load(place.policy("batch"))["spec"]
-
-
-def test_a_roll_back_whose_answers_were_lost_is_found_made_and_one_that_was_interrupted_goes_on(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place.server.apply(yaml.safe_load(place.policy("batch")))
-    made = place.propose(place.paula, place.policy("api"), place.policy("api", name="web2")).proposal
-    applying.apply(place.paula, made)
-    with monkeypatch.context() as patch:
-        lose_answers(patch)
-        back = rolling_back.roll_back(place.paula, place.again(made))
-    assert back.status(place.paula.now) is Status.ROLLED_BACK
-    assert (place.spec("web"), place.stored("web2")) == (yaml.safe_load(place.policy("batch"))["spec"], None)
-    assert place.events(made)[-1][0] == "rolled_back"
-
-
-def test_a_roll_back_that_was_interrupted_in_the_middle_goes_on_with_the_rest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = interrupted(place, monkeypatch)
-    applied = applying.apply(place.paula, left)
-    restore, done = applying.restore, list[str]()
-
-    class KilledError(BaseException):
-        pass
-
-    def killed(api: Any, one: Any, now: Any, *, dry_run: bool = False) -> Any:
-        if not dry_run and done:
-            raise KilledError
-        done.extend([] if dry_run else [one.key.name])
-        return restore(api, one, now, dry_run=dry_run)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(applying, "restore", killed)
-        with pytest.raises(KilledError):
-            rolling_back.roll_back(place.paula, applied)
-    batch = yaml.safe_load(place.policy("batch"))["spec"]
-    assert done == ["web2"]
-    assert place.spec("web2") == batch
-    assert place.spec("web") != batch
-    back = rolling_back.roll_back(place.paula, place.again(applied))
-    assert (back.status(place.paula.now), place.spec("web")) == (Status.ROLLED_BACK, batch)
 
 
 def test_a_roll_back_that_would_deny_traffic_is_made_only_once_that_was_accepted(place: Place) -> None:
@@ -440,90 +255,3 @@ def test_a_field_that_the_api_server_does_not_know_is_refused_when_it_is_propose
     made = place.propose(place.paula, place.policy("api").replace("app: web", "app: web\n  bogus: 1"))
     assert made.is_refused
     assert any("bogus" in check.text for check in made.judged.refusals)
-
-
-def test_applying_that_was_interrupted_is_taken_up_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = place.propose(place.paula, place.policy("api")).proposal
-
-    class KilledError(BaseException):
-        pass
-
-    def killed(*_: Any, **__: Any) -> Any:
-        raise KilledError
-
-    with monkeypatch.context() as patch:
-        add = steps.add
-        patch.setattr(steps, "add", lambda *given, **more: killed() if given[2].value == "applied" else add(*given, **more))
-        with pytest.raises(KilledError):
-            applying.apply(place.paula, made)
-    left = place.again(made)
-    assert left.status(place.paula.now) is Status.APPLYING
-    with pytest.raises(ProposalError, match="it is applying"):
-        applying.apply(place.paula, left)
-    monkeypatch.setattr(applying, "STUCK_AFTER", applying.timedelta(0))
-    applied = applying.apply(place.paula, left)
-    assert applied.status(place.paula.now) is Status.APPLIED
-    assert applied.entries[-1].about == {"groups": ["shop-owners"]}, "as whom it is rolled back by a rule"
-    rolling_back.roll_back(place.paula, place.again(made))
-    assert place.stored() is None
-
-
-def interrupted(place: Place, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A proposal of two objects; the process that applied it was killed after the first one."""
-    place.server.apply(yaml.safe_load(place.policy("batch")), yaml.safe_load(place.policy("batch", name="web2")))
-    made = place.propose(place.paula, place.policy("api"), place.policy("api", name="web2")).proposal
-    change = applying._change
-
-    class KilledError(BaseException):
-        pass
-
-    def killed(api: Any, one: Any) -> Any:
-        if one.key.name == "web2":
-            raise KilledError
-        return change(api, one)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(applying, "_change", killed)
-        with pytest.raises(KilledError):
-            applying.apply(place.paula, made)
-    monkeypatch.setattr(applying, "STUCK_AFTER", applying.timedelta(0))
-    assert place.spec("web") == yaml.safe_load(place.policy("api"))["spec"]
-    return place.again(made)
-
-
-def test_applying_that_was_interrupted_in_the_middle_goes_on_with_the_rest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = interrupted(place, monkeypatch)
-    applied = applying.apply(place.paula, left)
-    api, batch = (yaml.safe_load(place.policy(name))["spec"] for name in ("api", "batch"))
-    assert [place.spec("web"), place.spec("web2")] == [api, api]
-    assert applied.entries[-1].about == {"groups": ["shop-owners"]}, "as whom it is rolled back by a rule"
-    rolling_back.roll_back(place.paula, place.again(left))
-    assert [place.spec("web"), place.spec("web2")] == [batch, batch]
-
-
-def test_applying_that_was_interrupted_and_cannot_go_on_is_put_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = interrupted(place, monkeypatch)
-    place.server.apply(yaml.safe_load(place.policy("other", name="web2")))
-    with pytest.raises(ProposalError, match=r"applying was interrupted, and .*web2 was changed after .*; put back: .*web"):
-        applying.apply(place.paula, left)
-    assert place.spec("web") == yaml.safe_load(place.policy("batch"))["spec"]
-    assert place.spec("web2") == yaml.safe_load(place.policy("other"))["spec"]
-    assert place.again(left).status(place.paula.now) is Status.READY
-
-
-def test_an_api_server_that_does_not_answer_is_said_and_not_taken_for_consent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipelines.proposals.desk as desk_module
-
-    monkeypatch.setattr(desk_module, "PATIENCE_SECONDS", 0.1)
-    kubeconfig = json.loads(place.server.kubeconfig("proposer").read_text())
-    kubeconfig["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
-    file = place.office.folder / "gone.kubeconfig"
-    file.write_text(json.dumps(kubeconfig))
-    settings = place.office.settings
-    cluster = settings.clusters[0].model_copy(update={"proposer": config.Proposer(kubeconfig=file)})
-    place.office.settings = settings.model_copy(update={"clusters": (cluster,)})
-    made = place.propose(place.paula, place.policy("api"))
-    assert any(check.is_met is None and "was not asked" in check.text for check in made.judged.checks)
-    with pytest.raises(Exception, match="Connection refused"):
-        applying.apply(place.paula, made.proposal)
-    assert [event for event, _, _ in place.events(made.proposal)] == ["proposed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,17 @@ import yaml
 from playwright.sync_api import Browser, Page, expect
 
 from dashboards.whatif import draft
-from tests.modules import load
+from tests.peers.proposal_place import Place
 
 pytestmark = [pytest.mark.peers, pytest.mark.browser]
 
-place_module: Any = load(Path(__file__).with_name("test_proposals.py"))
 PATIENCE_MS = 120_000
 
 
 @pytest.fixture
 def place(clusters: dict[str, Any], tmp_path: Path) -> Any:
     """A namespace whose owner paula has the right to change its policies, with an hour of traffic."""
-    made = place_module.Place(clusters["one"], tmp_path)
+    made = Place(clusters["one"], tmp_path)
     space, api = made.namespace, "rbac.authorization.k8s.io"
     binding = {"apiVersion": f"{api}/v1", "kind": "RoleBinding", "metadata": {"name": "paula", "namespace": space}}
     role, subject = {"apiGroup": api, "kind": "Role", "name": "edit-paula"}, {"apiGroup": api, "kind": "User", "name": "paula"}
@@ -80,7 +80,7 @@ def test_a_proposal_is_made_approved_applied_watched_and_rolled_back(place: Any,
     expect(page.get_by_text("Applied.", exact=True)).to_be_visible()
     assert place.spec() == yaml.safe_load(place.policy("api"))["spec"]
     expect(page.get_by_text("No flow was dropped because of it", exact=False)).to_be_visible()
-    place.office.now = place_module.office_module.datetime.now(place_module.office_module.UTC)
+    place.office.now = datetime.now(UTC)
     place.office.flows(f"{place.namespace}/batch", f"{place.namespace}/web", ago=0, times=1, verdict="DROPPED")
     page.wait_for_timeout(1500)
     page.goto(link.replace("user=ada", "user=paula"))
