@@ -137,9 +137,18 @@ class EngineWork:
 
 
 def _among(bands: Sequence[Band]) -> str:
-    """Return the SQL for whether a row is in one of some adjacent bands."""
+    """Return the SQL for whether a row is in one of some adjacent bands.
+
+    The bounds of the source alone follow from the others, and let an engine pass over parts of files by their statistics.
+    """
     first, end = bands[0].first, bands[-1].end
-    return " AND ".join(["true", *([_not_before(*first)] if first else []), *([f"NOT {_not_before(*end)}"] if end else [])])
+    found = ["true"]
+    if first:
+        at_least = f"{SOURCE} IS NULL" if first[0] is None else f"({SOURCE} IS NULL OR {SOURCE} >= {literal(first[0])})"
+        found += [at_least, _not_before(*first)]
+    if end:
+        found += [*([] if end[0] is None else [f"{SOURCE} <= {literal(end[0])}"]), f"NOT {_not_before(*end)}"]
+    return " AND ".join(found)
 
 
 def _place(bands: Sequence[Band]) -> str:
