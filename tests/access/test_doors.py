@@ -90,6 +90,10 @@ def test_nothing_else_answers_a_principal() -> None:
         "api.statuses.nodes",
         "api.statuses.server_status",
         "dashboards.access.identity.name",
+        # Ask the door beforehand, and give the answer to a page of the same principal.
+        "dashboards.ahead.begin",
+        "dashboards.ahead.begin_for_page",
+        "dashboards.ahead.taken",
         "dashboards.access.made_files.note",
         # Of a proposal that the door has shown: who may decide on it, and what it drops, which is asked of the door.
         "pipelines.proposals.rules.check_approver",
