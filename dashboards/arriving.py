@@ -24,9 +24,12 @@ _log = structlog.get_logger()
 
 
 def begin(request: Request) -> None:
-    """Begin the questions of the page that a request is for, unless a browser makes it for something else than a page to show."""
-    if request.headers.get("sec-fetch-dest", "document") != "document":
-        return  # a picture on another site, for example, must not make this server work
+    """Begin the questions of the page that a request is for, if a browser says that it is to show the page.
+
+    A probe that fetches the address, or a picture on another site, asks nothing in anyone's name. Browsers say it over TLS and on loopback.
+    """
+    if request.headers.get("sec-fetch-dest") != "document":
+        return
     page = request.url.path.strip("/") or "overview"
     # Pages are imported here and not above, so that the server starts to serve before they are.
     asks = getattr(importlib.import_module(f"{views.__name__}.{page.replace('-', '_')}"), "asks", None)

@@ -28,6 +28,8 @@ from warehouse.questions.question import Question
 from warehouse.schema import ACCESS_LOG
 
 Look = Callable[..., AppTest]
+SHOWN = {"Sec-Fetch-Dest": "document"}
+"""What a browser says of a page that it is to show."""
 PAGES = [
     Route(f"/{name}", front.page(connects_at_once=True, then=arriving.begin))
     for name in ("", "flows", "map", "compare", "docs", "sql", "what-if")
@@ -61,7 +63,7 @@ def client(filled: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     """Asks for pages, and does nothing with them; what they begin waits for as long as a busy machine may need."""
     ahead.forget()
     monkeypatch.setattr(ahead, "WAITS_SECONDS", 3600.0)
-    return TestClient(Starlette(routes=PAGES))
+    return TestClient(Starlette(routes=PAGES), headers=SHOWN)
 
 
 def asked(folder: Path) -> dict[str, Counter[str]]:
@@ -84,8 +86,9 @@ def test_nothing_is_begun_for_a_page_that_asks_nothing_first(address: str, clien
     assert asked(filled) == {}
 
 
-def test_nothing_is_begun_for_a_picture_on_another_site(client: TestClient, filled: Path, hour: Hour) -> None:
-    client.get("/", params={"user": "ada", **hour.query()}, headers={"Sec-Fetch-Dest": "image"})
+@pytest.mark.parametrize("shown", [{}, {"Sec-Fetch-Dest": "image"}], ids=["a probe", "a picture on another site"])
+def test_nothing_is_begun_for_what_shows_no_page(shown: dict[str, str], client: TestClient, filled: Path, hour: Hour) -> None:
+    TestClient(client.app, headers=shown).get("/", params={"user": "ada", **hour.query()})
     assert asked(filled) == {}
 
 
@@ -109,7 +112,8 @@ def test_behind_a_proxy_questions_are_begun_for_whom_the_proxy_names(filled: Pat
     settings = config.load_config(filled / "hindcast.yaml").dashboard
     proxy = settings.auth.proxy
     assert proxy is not None
-    client = TestClient(Starlette(routes=PAGES, middleware=[Middleware(sign_in.ProxySecret, settings=proxy, secret="the proxy's")]))
+    middleware = [Middleware(sign_in.ProxySecret, settings=proxy, secret="the proxy's")]
+    client = TestClient(Starlette(routes=PAGES, middleware=middleware), headers=SHOWN)
     assert client.get("/", params={"user": "ada"}, headers={proxy.user_header: "ada"}).status_code == 403
     assert asked(filled) == {}
     headers = {proxy.secret_header: "the proxy's", proxy.user_header: "paula"}
